@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// GPU buffers: a few large ones, each with its own memory. Small things are views into them.
+#ifndef L2D_GPU_BUFFER_H
+#define L2D_GPU_BUFFER_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct l2d_gpu;
+
+enum l2d_memory {
+    L2D_MEMORY_DEVICE,      // fastest for shaders; the host may not see it
+    L2D_MEMORY_UPLOAD,      // host writes, GPU copies from it
+    L2D_MEMORY_READBACK,    // GPU copies to it, host reads (cached)
+};
+
+// Read-only for users. mapped is NULL for device memory that the host cannot see.
+struct l2d_buf {
+    struct l2d_gpu *gpu;
+    struct l2d_vk_buf *vk;
+    uint64_t size_bytes;
+    void    *mapped;
+    char     name[48];
+};
+
+/**
+ * Create a buffer. name appears in errors and in debugging tools.
+ * returns  L2D_OK, L2D_ENOMEM, or L2D_EGPUMEM with the size asked for and the size of the heap.
+ */
+int l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
+                   enum l2d_memory memory, const char *name, struct l2d_error *err);
+
+/** Free a buffer that no submitted work uses any more. Accepts NULL. */
+void l2d_buf_destroy(struct l2d_buf **buf);
+
+/**
+ * Copy between host memory and a device buffer, and wait. For loading and tests, not for the frame
+ * path.
+ */
+int l2d_buf_write(struct l2d_buf *buf, uint64_t offset_bytes, const void *src, uint64_t size_bytes,
+                  struct l2d_error *err);
+int l2d_buf_read(struct l2d_buf *buf, uint64_t offset_bytes, void *dst, uint64_t size_bytes,
+                 struct l2d_error *err);
+
+/** Fill with a 32-bit pattern, and wait. Offset and size are multiples of 4. */
+int l2d_buf_fill(struct l2d_buf *buf, uint64_t offset_bytes, uint64_t size_bytes, uint32_t pattern,
+                 struct l2d_error *err);
+
+#endif

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// A Vulkan 1.3 device with one compute queue: choice, limits, validation, pipeline cache on disk.
+// Only runtime/gpu/ includes vulkan.h; others see the opaque handle and the capability record.
+#ifndef L2D_GPU_DEVICE_H
+#define L2D_GPU_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+
+struct l2d_gpu;
+
+enum l2d_gpu_type { L2D_GPU_OTHER, L2D_GPU_INTEGRATED, L2D_GPU_DISCRETE, L2D_GPU_VIRTUAL, L2D_GPU_CPU };
+
+// Which family of matrix kernels a device gets. T0: register tiles and no shared memory, for CPU
+// drivers. T1: shared-memory tiles, for any GPU. Both need only Vulkan 1.3.
+enum l2d_tier { L2D_TIER_0, L2D_TIER_1 };
+
+struct l2d_gpu_caps {
+    char     name[256];
+    char     driver[320];           // name, version
+    enum l2d_gpu_type type;
+    enum l2d_tier tier;
+    uint32_t api_version;
+    uint32_t subgroup_size;
+    bool     has_fp16;              // 16-bit values in storage buffers
+    uint64_t memory_bytes;          // of the largest device-local heap
+    uint64_t max_range_bytes;       // of one storage buffer binding
+    uint32_t max_shared_bytes;
+    uint32_t max_invocations;       // in one workgroup
+    double   timestamp_ns;          // per tick; 0 if the queue has no timestamps
+};
+
+struct l2d_gpu_params {             // zero means default
+    const char *device;             // index, or part of the name; NULL: the best one
+    const char *cache_dir;          // pipeline cache; NULL: $XDG_CACHE_HOME/live2diff; "": none
+    bool validation;                // with the validation layer; a missing layer is an error
+    int32_t force_tier;             // 0: by device; 1: T0; 2: T1 (tests)
+    struct l2d_log log;
+};
+
+/**
+ * Open a device. Without params->device: discrete before integrated before virtual before CPU, then
+ * the larger memory; the choice and its reason are logged at INFO.
+ * returns  L2D_OK, or L2D_EGPU with a line that names what is missing and what to install.
+ * Thread-safety: a gpu may be used by one thread at a time.
+ */
+int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
+                   struct l2d_error *err);
+
+/** Wait until the device is idle and free it. Accepts NULL. */
+void l2d_gpu_destroy(struct l2d_gpu **gpu);
+
+const struct l2d_gpu_caps *l2d_gpu_caps(const struct l2d_gpu *gpu);
+
+/** Validation messages (warnings and errors) so far; 0 without validation. */
+uint32_t l2d_gpu_num_validation_messages(const struct l2d_gpu *gpu);
+
+/**
+ * List the devices in the order of --device indices.
+ * cap      entries in desc; *count is the number of devices, which may be larger.
+ */
+int l2d_gpu_list(struct l2d_gpu_caps *desc, uint32_t cap, uint32_t *count, struct l2d_error *err);
+
+const char *l2d_gpu_type_str(enum l2d_gpu_type type);
+
+#endif

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operations of the networks, as recorders into a graph: each checks its shapes, allocates its
+// result, fills its parameters and dispatches. A kernel is shaders/X.comp, shaders/params/X.h,
+// runtime/kernels/X.c, runtime/ref/X.c and tests/runtime/kernels/test_X.c.
+//
+// Layout is NHWC, [rows][h][w][c]; a token list is [rows][1][tokens][c]. T is the graph's precision
+// (f32 or f16); all arithmetic is f32. c is a multiple of 4 everywhere. Errors stick to the graph
+// (see gpu/graph.h), and what is returned after one is L2D_NO_TENSOR. All of this is called by the
+// thread that builds the graph.
+#ifndef L2D_KERNELS_KERNELS_H
+#define L2D_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gpu/graph.h"
+#include "shaders/params/color.h"
+#include "shaders/params/row.h"
+
+// ---- conv: 3x3 and 1x1 convolution, linear ------------------------------------------------------
+
+enum l2d_act { L2D_ACT_NONE, L2D_ACT_SILU, L2D_ACT_RELU, L2D_ACT_GELU, L2D_ACT_QUICK_GELU,
+               L2D_ACT_GEGLU };
+
+// Weights on the GPU. weight is packed by l2d_conv_pack, bias is f32 [cout] or absent. With GEGLU
+// the packed columns alternate value and gate, and the op's result has cout / 2 channels.
+struct l2d_conv {
+    struct l2d_tensor weight, bias;
+    int32_t cin, cout;          // multiples of 4 (zero-padded where the model's are not)
+    int32_t ksize;              // 1 or 3
+    bool geglu;
+};
+
+struct l2d_conv_desc {
+    const struct l2d_conv *conv;
+    struct l2d_tensor x;        // [R,h,w,c0] T
+    struct l2d_tensor x2;       // optional [R,h,w,c1] T: input channels are [x, x2], cin = c0 + c1
+    bool stride2;               // 3x3 only, pad 1 all round: ceil(h/2) x ceil(w/2)
+    bool upsample;              // nearest x2 before the convolution: 2h x 2w
+    enum l2d_act act;
+    struct l2d_tensor step_bias; // optional f32 [steps,1,1,cout], row rows[r].step added before act
+    struct l2d_tensor residual; // optional T, of the result's shape; or see residual_ring
+    bool residual_ring;         // residual is [L2D_RING,...]: row r adds residual[rows[r].ring]
+    bool act_after_residual;    // relu(conv + residual) rather than residual + act(conv)
+    struct l2d_tensor out;      // optional destination (persistent), else allocated
+    bool out_ring;              // out is [L2D_RING,...]: row r is written to out[rows[r].ring]
+    struct l2d_tensor rows;     // u32 view of l2d_row_params[]; only for step_bias and *_ring
+};
+
+/** Absent tensors of a desc must be L2D_NO_TENSOR: start from this. */
+#define L2D_CONV_DESC(conv_, x_) \
+    (struct l2d_conv_desc) { .conv = (conv_), .x = (x_), .x2 = L2D_NO_TENSOR, \
+        .step_bias = L2D_NO_TENSOR, .residual = L2D_NO_TENSOR, .out = L2D_NO_TENSOR, \
+        .rows = L2D_NO_TENSOR }
+
+/** returns  act(conv(x) + bias + step_bias) + residual, [R,h',w',cout] T. */
+struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc *desc);
+
+/** Bytes of packed weights in the given type. cin, cout as in struct l2d_conv. */
+uint64_t l2d_conv_packed_bytes(int32_t cin, int32_t cout, int32_t ksize, enum l2d_dtype dtype);
+
+/**
+ * Pack weights for the shaders: panels of 32 output channels, see conv.c for the order.
+ * dst      l2d_conv_packed_bytes, T
+ * src      f32 [src_cout][src_cin][ksize][ksize] (PyTorch's order; a Linear is ksize 1)
+ * src_cin and src_cout may be smaller than cin and cout: the rest is zero.
+ * col      first output channel to fill: q, k and v are packed into one conv by three calls, the
+ *          first of which (col 0) must come first, since it clears dst
+ */
+void l2d_conv_pack(void *dst, enum l2d_dtype dtype, int32_t cin, int32_t cout, int32_t ksize,
+                   bool geglu, const float *src, int32_t src_cin, int32_t src_cout, int32_t col);
+
+// ---- norms --------------------------------------------------------------------------------------
+
+struct l2d_norm {
+    struct l2d_tensor weight, bias;     // f32 [c]
+};
+
+/**
+ * GroupNorm over (c/groups, h, w) of each row, of the channel concatenation [x, x2] (x2 optional),
+ * then SiLU if silu. returns [R,h,w,c0+c1] T. Statistics are two-pass in f32.
+ */
+struct l2d_tensor l2d_group_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
+                                 struct l2d_tensor x, struct l2d_tensor x2, int32_t groups,
+                                 float eps, bool silu);
+
+/** LayerNorm over c. returns the shape of x, T. */
+struct l2d_tensor l2d_layer_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
+                                 struct l2d_tensor x, float eps);
+
+// ---- attention ----------------------------------------------------------------------------------
+
+/**
+ * Multi-head attention, softmax(q k^T / sqrt(d)) v with an online softmax.
+ * q        [R,h,w,cq] T: query channels are q_first .. q_first+c-1 of each token
+ * kv       [Rk,h',w',ck] T: keys at k_first, values at v_first; Rk is R, or 1: shared by all rows
+ * c        heads * d; d <= 160, a multiple of 4
+ * causal   token i sees keys 0..i
+ * returns  [R,h,w,c] T
+ */
+struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, int32_t q_first,
+                                struct l2d_tensor kv, int32_t k_first, int32_t v_first, int32_t c,
+                                int32_t heads, bool causal);
+
+/**
+ * Temporal attention, and the write of this call's keys and values into the cache.
+ * qkv      [R,h,w,3c] T, without positional terms
+ * pos      [1,1,16,3c] T: Wq p, Wk p, Wv p of positions 0..15
+ * cache    [steps, h*w, 16, 2c] T: per step, pixel and slot the key then the value. Rows that are
+ *          not active write nothing (their result is unspecified but finite)
+ * rows     u32 view of l2d_row_params[R]
+ * warmup   false: row r attends to the open slots of cache[rows[r].step], with rows[r].kv_slot just
+ *          written by itself; position of slot s: s while own_pos < 15 or s < 8,
+ *          else 15 - ((kv_slot - s) mod 8). true: the R = 8 rows are the warm-up frames: each
+ *          attends to all eight at positions 0..7 and is written to its kv_slot
+ * returns  [R,h,w,c] T
+ */
+struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_tensor qkv,
+                                         struct l2d_tensor pos, struct l2d_tensor cache,
+                                         struct l2d_tensor rows, int32_t heads, bool warmup);
+
+// ---- picture ------------------------------------------------------------------------------------
+
+/**
+ * Colour conversion, rotation, antialiased bilinear resize and crop of a stored picture: a
+ * triangle filter as wide as the scale, each component in its own sampling, edges repeated.
+ * bytes    u32 view of the stored picture
+ * params   u32 view of one l2d_color_in_params
+ * canvas   f32 [1,H,W,4], persistent or transient, RGB in [-1,1], fourth channel 0
+ */
+void l2d_color_in(struct l2d_graph *graph, struct l2d_tensor bytes, struct l2d_tensor params,
+                  struct l2d_tensor canvas);
+
+/** Canvas f32 [1,H,W,4] -> picture bytes (u32 view), rounded to nearest, clamped. */
+void l2d_color_out(struct l2d_graph *graph, struct l2d_tensor canvas, struct l2d_tensor params,
+                   struct l2d_tensor bytes);
+
+/** f32 [1,H,W,4] -> the luma structure map, f32 [1,H,W,4] in [-1,1]. H and W multiples of 8. */
+struct l2d_tensor l2d_luma_structure(struct l2d_graph *graph, struct l2d_tensor canvas);
+
+/**
+ * Codec input: (x + 1) / 2 and pixel-unshuffle by patch (torch's channel order), channels padded to
+ * a multiple of 4 with zeros. images: n f32 [1,H,W,4] -> T [n,H/patch,W/patch,pad4(3*patch^2)].
+ */
+struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tensor *images,
+                                 int32_t n, int32_t patch);
+
+/** Codec output T [1,H/patch,W/patch,>=3*patch^2] -> f32 [1,H,W,4] = clamp(2x - 1, -1, 1). */
+struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x, int32_t patch);
+
+// ---- latents: always f32 in the ring, [L2D_RING,h,w,c] -------------------------------------------
+
+/** ring[rows[0].ring] = a * scale * z + b * noise(frame, step 0); z is [1,h,w,c] T. */
+void l2d_latent_noise(struct l2d_graph *graph, struct l2d_tensor z, float scale,
+                      struct l2d_tensor ring, struct l2d_tensor rows);
+
+/** Gather the rows' latents: T [num_rows,h,w,c]. */
+struct l2d_tensor l2d_latent_load(struct l2d_graph *graph, struct l2d_tensor ring,
+                                  struct l2d_tensor rows, int32_t num_rows);
+
+/**
+ * The LCM step of each active row, in place in the ring: x0 = c_out (x - b eps) / a + c_skip x,
+ * then x0 itself if is_last, else a_next x0 + b_next noise(frame, step + 1).
+ * x0       f32 [num_rows,h,w,c]: also written there if it exists (probes), or L2D_NO_TENSOR
+ */
+void l2d_lcm_step(struct l2d_graph *graph, struct l2d_tensor eps, struct l2d_tensor ring,
+                  struct l2d_tensor rows, struct l2d_tensor x0);
+
+/** Decoder input of rows[0]: 3 tanh(z / (3 scale)), T [1,h,w,c]. */
+struct l2d_tensor l2d_latent_decode(struct l2d_graph *graph, struct l2d_tensor ring,
+                                    struct l2d_tensor rows, float scale);
+
+#endif
