@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The streaming pipeline in PyTorch, fp32: RGB frames in, RGB frames out, and every named activation on request.
+
+    for index, rgb in Stream(load_model(folder), "a prompt", 256, 256).run(frames): ...
+
+Warm-up on frames 0..7, then one frame at a time with a KV cache. A frame f at step k depends only on
+(f, k-1) and on cache row k, so the batched and the sequential schedule are one function: `batch` keeps up
+to D frames in flight, otherwise each frame is drained before the next is taken.
+"""
+import re
+
+import numpy as np
+import torch
+
+from model.noise import normal
+from model.scheduler import Scheduler
+from model.structure import luma
+from model.window import ClipWindow, KvCache, StreamWindow
+
+RECORDED = {
+    "vae": re.compile(r"(encoder|decoder)\.layers\.\d+"),
+    "text": re.compile(r"text_model\.(encoder\.layers\.\d+|final_layer_norm)"),
+    "unet": re.compile(r"((down|up)_blocks\.\d+|mid_block)\.\w+\.\d+|conv_in|flow_conv_in|conv_out"),
+}
+PREFIX = {"vae": "vae.", "text": "", "unet": "unet."}
+
+
+class Recorder:
+    """Hands activations to sink("LABEL/NAME", tensor): channels last, one label for all rows or one a row.
+
+    Labels are `text`, `frame.F`, `warmup.K` (8 rows) and `frame.F.step.K`.
+    """
+
+    def __init__(self, model, sink):
+        self.sink, self.labels = sink, None
+        self.handles = [
+            module.register_forward_hook(lambda m, i, out, name=PREFIX[part] + name: self.put(name, out))
+            for part, network in model.parts().items() for name, module in network.named_modules()
+            if RECORDED[part].fullmatch(name)]
+
+    def put(self, name, tensor):
+        if not self.labels:
+            return
+        if tensor.dim() == 4:
+            tensor = tensor.permute(0, 2, 3, 1)
+        if len(self.labels) == 1:
+            self.sink(f"{self.labels[0]}/{name}", tensor)
+        else:
+            for label, row in zip(self.labels, tensor):
+                self.sink(f"{label}/{name}", row[None])
+
+    def close(self):
+        for handle in self.handles:
+            handle.remove()
+
+
+class Silent:
+    labels = None
+
+    def put(self, name, tensor):
+        pass
+
+
+class Frame:
+    """A frame on its way: latent x at its present step, the mapped structure, and x0 once a step is done."""
+
+    def __init__(self, index, x, cond):
+        self.index, self.x, self.cond, self.x0 = index, x, cond, None
+
+
+class Stream:
+    def __init__(self, model, prompt, width, height, seed=0, t_index_list=None, num_inference_steps=None,
+                 noise=None, batch=False, recorder=None):
+        config = dict(model.config["scheduler"])
+        config["t_index_list"] = t_index_list or config["t_index_list"]
+        config["num_inference_steps"] = num_inference_steps or config["num_inference_steps"]
+        kwargs = model.config["unet"]["motion_module_kwargs"]
+        self.model, self.seed, self.batch, self.recorder = model, seed, batch, recorder or Silent()
+        self.shared_noise = (noise or config["noise"]) == "shared"
+        self.latent = (height // 8, width // 8, model.config["vae"]["latent_channels"])
+        self.device = next(model.unet.parameters()).device
+        self.scheduler = Scheduler(config)
+        self.steps, self.sinks = len(self.scheduler), kwargs["sink_size"]
+        self.cache = KvCache(self.steps, self.sinks, kwargs["window_size"])
+        self.in_flight = []                               # [frame, next step], oldest first
+        with torch.no_grad():
+            self.recorder.labels = ["text"]
+            self.text = model.prompt_embedding(prompt)
+
+    def noise(self, frame, step):
+        n = normal(self.seed, 0 if self.shared_noise else frame, step, *self.latent)
+        return torch.from_numpy(n).permute(2, 0, 1)[None].to(self.device)
+
+    def enter(self, index, rgb):
+        """uint8 [H, W, 3] -> Frame with its first noisy latent."""
+        record, vae = self.recorder, self.model.vae
+        image = torch.from_numpy(np.array(rgb)).to(self.device).permute(2, 0, 1)[None].float() / 255 * 2 - 1
+        record.labels = [f"frame.{index}"]
+        z = vae.encode(image)
+        structure = luma(image)
+        record.labels = None                              # the encoder's layers are recorded for the image only
+        z_structure = vae.encode(structure)
+        record.labels = [f"frame.{index}"]
+        for name, tensor in (("latent.image", z), ("structure", structure), ("latent.structure", z_structure)):
+            record.put(name, tensor)
+        cond = self.model.unet.flow_conv_in(z_structure) if self.model.config["unet"]["cond_mapping"] else None
+        return Frame(index, self.scheduler.add_noise(z, self.noise(index, 0), 0), cond)
+
+    def denoise(self, rows, window, labels):
+        """rows [(frame, step)]: one UNet call, then every row's x0 and next x."""
+        x = torch.cat([frame.x for frame, _ in rows])
+        cond = None if rows[0][0].cond is None else torch.cat([frame.cond for frame, _ in rows])
+        t = torch.tensor([self.scheduler.timesteps[k] for _, k in rows], device=self.device)
+        self.recorder.labels = labels
+        self.recorder.put("x", x)
+        eps = self.model.unet(x, t, self.text, cond, window)
+        for r, (frame, k) in enumerate(rows):
+            frame.x0 = self.scheduler.x0(frame.x, eps[r:r + 1], k)
+            if k + 1 < self.steps:
+                frame.x = self.scheduler.add_noise(frame.x0, self.noise(frame.index, k + 1), k + 1)
+        self.recorder.put("x0", torch.cat([frame.x0 for frame, _ in rows]))
+
+    def leave(self, frame):
+        """Frame whose last step is done -> (index, uint8 [H, W, 3])."""
+        self.recorder.labels = [f"frame.{frame.index}"]
+        image = self.model.vae.decode(frame.x0)
+        self.recorder.put("image", image)
+        rgb = ((image[0].permute(1, 2, 0) + 1) / 2 * 255).add(0.5).floor().clamp(0, 255)
+        return frame.index, rgb.to(torch.uint8).cpu().numpy()
+
+    def warm_up(self, images):
+        """The first frames, at most 8; a shorter clip repeats its last one to fill the sinks."""
+        padded = images + [images[-1]] * (self.sinks - len(images))
+        frames = [self.enter(i, image) for i, image in enumerate(padded)]
+        for k in range(self.steps):
+            window = ClipWindow(range(self.sinks), self.cache, k, self.sinks, self.cache.size, self.device)
+            self.denoise([(frame, k) for frame in frames], window, [f"warmup.{k}"])
+        return [self.leave(frame) for frame in frames[:len(images)]]
+
+    def advance(self):
+        """One UNet call on all frames in flight -> frames that are done."""
+        frames, rows = zip(*self.in_flight)
+        window = StreamWindow([f.index for f in frames], self.cache, rows, self.device)
+        self.denoise(self.in_flight, window, [f"frame.{f.index}.step.{k}" for f, k in self.in_flight])
+        done = [f for f, k in self.in_flight if k + 1 == self.steps]
+        self.in_flight = [(f, k + 1) for f, k in self.in_flight if k + 1 < self.steps]
+        return [self.leave(f) for f in done]
+
+    @torch.no_grad()
+    def run(self, images):
+        """Iterable of uint8 [H, W, 3] -> (index, uint8 [H, W, 3]), as many as came in."""
+        first = []
+        for index, image in enumerate(images):
+            if index < self.sinks:
+                first.append(image)
+                if len(first) == self.sinks:
+                    yield from self.warm_up(first)
+                continue
+            self.in_flight.append((self.enter(index, image), 0))
+            yield from self.advance()
+            while self.in_flight and not self.batch:
+                yield from self.advance()
+        if 0 < len(first) < self.sinks:
+            yield from self.warm_up(first)
+        while self.in_flight:
+            yield from self.advance()
