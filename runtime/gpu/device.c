@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+// Instance, device choice, features and limits. See device.h.
+#include "gpu/device.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu/vk.h"
+
+#define LAYER "VK_LAYER_KHRONOS_validation"
+#define MAX_DEVICES 16
+
+const char *l2d_vk_str(VkResult result)
+{
+    switch (result) {
+    case VK_ERROR_OUT_OF_HOST_MEMORY:    return "out of host memory";
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:  return "out of device memory";
+    case VK_ERROR_DEVICE_LOST:           return "device lost";
+    case VK_ERROR_INITIALIZATION_FAILED: return "initialization failed";
+    case VK_ERROR_LAYER_NOT_PRESENT:     return "layer not present";
+    case VK_ERROR_EXTENSION_NOT_PRESENT: return "extension not present";
+    case VK_ERROR_FEATURE_NOT_PRESENT:   return "feature not present";
+    case VK_ERROR_INCOMPATIBLE_DRIVER:   return "incompatible driver";
+    case VK_TIMEOUT:                     return "timeout";
+    default:                             return "error";
+    }
+}
+
+int l2d_vk_fail(struct l2d_error *err, VkResult result, const char *call)
+{
+    int code = result == VK_ERROR_OUT_OF_DEVICE_MEMORY ? L2D_EGPUMEM
+             : result == VK_ERROR_OUT_OF_HOST_MEMORY ? L2D_ENOMEM : L2D_EGPU;
+    int len = (int) strcspn(call, "(");
+    return l2d_error_set(err, code, "%.*s: %s (%d)", len, call, l2d_vk_str(result), (int) result);
+}
+
+void l2d_vk_name(struct l2d_gpu *gpu, VkObjectType type, uint64_t handle, const char *name)
+{
+    if (!gpu->set_name)
+        return;
+    gpu->set_name(gpu->device, &(VkDebugUtilsObjectNameInfoEXT) {
+        .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_OBJECT_NAME_INFO_EXT,
+        .objectType = type, .objectHandle = handle, .pObjectName = name,
+    });
+}
+
+const char *l2d_gpu_type_str(enum l2d_gpu_type type)
+{
+    switch (type) {
+    case L2D_GPU_OTHER:      return "other";
+    case L2D_GPU_INTEGRATED: return "integrated";
+    case L2D_GPU_DISCRETE:   return "discrete";
+    case L2D_GPU_VIRTUAL:    return "virtual";
+    case L2D_GPU_CPU:        return "cpu";
+    }
+    return "?";
+}
+
+static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
+                                                 VkDebugUtilsMessageTypeFlagsEXT type,
+                                                 const VkDebugUtilsMessengerCallbackDataEXT *data,
+                                                 void *user)
+{
+    (void) severity;
+    (void) type;
+    struct l2d_gpu *gpu = user;
+    gpu->num_validation_messages++;
+    l2d_log_print(&gpu->log, L2D_LOG_ERROR, "validation: %s", data->pMessage);
+    return VK_FALSE;
+}
+
+static bool has_instance_extension(const char *layer, const char *name)
+{
+    uint32_t count = 0;
+    if (vkEnumerateInstanceExtensionProperties(layer, &count, NULL) != VK_SUCCESS || !count)
+        return false;
+    VkExtensionProperties *ext = calloc(count, sizeof(*ext));
+    bool found = false;
+    if (ext && vkEnumerateInstanceExtensionProperties(layer, &count, ext) >= VK_SUCCESS)
+        for (uint32_t i = 0; i < count && !found; i++)
+            found = !strcmp(ext[i].extensionName, name);
+    free(ext);
+    return found;
+}
+
+static bool has_layer(const char *name)
+{
+    uint32_t count = 0;
+    if (vkEnumerateInstanceLayerProperties(&count, NULL) != VK_SUCCESS || !count)
+        return false;
+    VkLayerProperties *layer = calloc(count, sizeof(*layer));
+    bool found = false;
+    if (layer && vkEnumerateInstanceLayerProperties(&count, layer) >= VK_SUCCESS)
+        for (uint32_t i = 0; i < count && !found; i++)
+            found = !strcmp(layer[i].layerName, name);
+    free(layer);
+    return found;
+}
+
+static int create_instance(VkInstance *out, bool validation, bool *debug_utils,
+                           struct l2d_error *err)
+{
+    if (validation && !has_layer(LAYER))
+        return l2d_error_set(err, L2D_EGPU, "the Vulkan validation layer is not installed; "
+                             "install the package vulkan-validationlayers, or turn validation off");
+    const char *layer = LAYER;
+    const char *ext = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
+    *debug_utils = has_instance_extension(NULL, ext) ||
+                   (validation && has_instance_extension(layer, ext));
+    VkValidationFeatureEnableEXT enable = VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT;
+    VkValidationFeaturesEXT features = {
+        .sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT,
+        .enabledValidationFeatureCount = 1, .pEnabledValidationFeatures = &enable,
+    };
+    VkApplicationInfo app = {
+        .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
+        .pApplicationName = "live2diff", .pEngineName = "libl2d", .apiVersion = VK_API_VERSION_1_3,
+    };
+    VkResult result = vkCreateInstance(&(VkInstanceCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
+        .pNext = validation ? &features : NULL, .pApplicationInfo = &app,
+        .enabledLayerCount = validation, .ppEnabledLayerNames = &layer,
+        .enabledExtensionCount = *debug_utils, .ppEnabledExtensionNames = &ext,
+    }, NULL, out);
+    if (result != VK_SUCCESS)
+        return l2d_error_set(err, L2D_EGPU, "no Vulkan driver found (%s); install your GPU's driver, "
+                             "or the package mesa-vulkan-drivers to run on the CPU",
+                             l2d_vk_str(result));
+    return L2D_OK;
+}
+
+// The first queue family that computes; UINT32_MAX if there is none.
+static uint32_t compute_family(VkPhysicalDevice physical, uint32_t *timestamp_bits)
+{
+    VkQueueFamilyProperties family[32];
+    uint32_t count = 32;
+    vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, family);
+    for (uint32_t i = 0; i < count; i++) {
+        *timestamp_bits = family[i].timestampValidBits;
+        if (family[i].queueFlags & VK_QUEUE_COMPUTE_BIT)
+            return i;
+    }
+    return UINT32_MAX;
+}
+
+static void read_caps(VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
+{
+    VkPhysicalDeviceVulkan12Properties p12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES };
+    VkPhysicalDeviceVulkan11Properties p11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES, .pNext = &p12 };
+    VkPhysicalDeviceProperties2 props = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p11 };
+    VkPhysicalDeviceVulkan11Features f11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES };
+    VkPhysicalDeviceFeatures2 features = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f11 };
+    VkPhysicalDeviceMemoryProperties memory;
+    vkGetPhysicalDeviceProperties2(physical, &props);
+    vkGetPhysicalDeviceFeatures2(physical, &features);
+    vkGetPhysicalDeviceMemoryProperties(physical, &memory);
+
+    const VkPhysicalDeviceLimits *limits = &props.properties.limits;
+    uint32_t timestamp_bits = 0;
+    compute_family(physical, &timestamp_bits);
+    *caps = (struct l2d_gpu_caps) {
+        .api_version = props.properties.apiVersion,
+        .subgroup_size = p11.subgroupSize,
+        .has_fp16 = f11.storageBuffer16BitAccess,
+        .max_range_bytes = limits->maxStorageBufferRange,
+        .max_shared_bytes = limits->maxComputeSharedMemorySize,
+        .max_invocations = limits->maxComputeWorkGroupInvocations,
+        .timestamp_ns = timestamp_bits ? limits->timestampPeriod : 0,
+    };
+    snprintf(caps->name, sizeof(caps->name), "%s", props.properties.deviceName);
+    snprintf(caps->driver, sizeof(caps->driver), "%.*s %.*s", VK_MAX_DRIVER_NAME_SIZE - 1,
+             p12.driverName, (int) sizeof(caps->driver) / 2, p12.driverInfo);
+    switch (props.properties.deviceType) {
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: caps->type = L2D_GPU_INTEGRATED; break;
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:   caps->type = L2D_GPU_DISCRETE;   break;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:    caps->type = L2D_GPU_VIRTUAL;    break;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:            caps->type = L2D_GPU_CPU;        break;
+    default:                                     caps->type = L2D_GPU_OTHER;      break;
+    }
+    caps->tier = caps->type == L2D_GPU_CPU ? L2D_TIER_0 : L2D_TIER_1;
+    for (uint32_t i = 0; i < memory.memoryHeapCount; i++)
+        if ((memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) &&
+            memory.memoryHeaps[i].size > caps->memory_bytes)
+            caps->memory_bytes = memory.memoryHeaps[i].size;
+}
+
+// NULL if we can run on it, else what it lacks.
+static const char *what_it_lacks(VkPhysicalDevice physical)
+{
+    VkPhysicalDeviceVulkan13Features f13 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES };
+    VkPhysicalDeviceVulkan12Features f12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &f13 };
+    VkPhysicalDeviceFeatures2 features = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f12 };
+    VkPhysicalDeviceProperties props;
+    uint32_t bits;
+    vkGetPhysicalDeviceProperties(physical, &props);
+    if (props.apiVersion < VK_API_VERSION_1_3)
+        return "Vulkan 1.3";
+    if (compute_family(physical, &bits) == UINT32_MAX)
+        return "a compute queue";
+    vkGetPhysicalDeviceFeatures2(physical, &features);
+    return !f12.timelineSemaphore ? "timeline semaphores" : !f12.hostQueryReset ? "host query reset"
+         : !f13.synchronization2 ? "synchronization2" : !f13.maintenance4 ? "maintenance4" : NULL;
+}
+
+static int list_physical(VkInstance instance, VkPhysicalDevice *physical, uint32_t *count,
+                         struct l2d_error *err)
+{
+    *count = MAX_DEVICES;
+    VkResult result = vkEnumeratePhysicalDevices(instance, count, physical);
+    if (result < VK_SUCCESS)
+        return l2d_vk_fail(err, result, "vkEnumeratePhysicalDevices");
+    if (!*count)
+        return l2d_error_set(err, L2D_EGPU, "Vulkan reports no device; install your GPU's driver, "
+                             "or the package mesa-vulkan-drivers to run on the CPU");
+    return L2D_OK;
+}
+
+int l2d_gpu_list(struct l2d_gpu_caps *desc, uint32_t cap, uint32_t *count, struct l2d_error *err)
+{
+    VkInstance instance;
+    bool debug_utils;
+    int rc = create_instance(&instance, false, &debug_utils, err);
+    if (rc != L2D_OK)
+        return rc;
+    VkPhysicalDevice physical[MAX_DEVICES];
+    rc = list_physical(instance, physical, count, err);
+    for (uint32_t i = 0; rc == L2D_OK && i < *count && i < cap; i++)
+        read_caps(physical[i], &desc[i]);
+    vkDestroyInstance(instance, NULL);
+    return rc;
+}
+
+static bool contains_nocase(const char *text, const char *word)
+{
+    for (; *text; text++) {
+        size_t i = 0;
+        while (word[i] && tolower((unsigned char) text[i]) == tolower((unsigned char) word[i]))
+            i++;
+        if (!word[i])
+            return true;
+    }
+    return false;
+}
+
+static bool better(const struct l2d_gpu_caps *a, const struct l2d_gpu_caps *b)
+{
+    static const int rank[] = {
+        [L2D_GPU_DISCRETE] = 4, [L2D_GPU_INTEGRATED] = 3, [L2D_GPU_VIRTUAL] = 2,
+        [L2D_GPU_OTHER] = 1, [L2D_GPU_CPU] = 0,
+    };
+    return rank[a->type] != rank[b->type] ? rank[a->type] > rank[b->type]
+                                          : a->memory_bytes > b->memory_bytes;
+}
+
+static int choose(struct l2d_gpu *gpu, const char *wanted, struct l2d_error *err)
+{
+    VkPhysicalDevice physical[MAX_DEVICES];
+    uint32_t count;
+    int rc = list_physical(gpu->instance, physical, &count, err);
+    if (rc != L2D_OK)
+        return rc;
+    char *end = NULL;
+    unsigned long index = wanted ? strtoul(wanted, &end, 10) : 0;
+    bool by_index = wanted && *wanted && isdigit((unsigned char) *wanted) && !*end;
+    const char *lacks = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        struct l2d_gpu_caps caps;
+        read_caps(physical[i], &caps);
+        if (wanted && (by_index ? index != i : !contains_nocase(caps.name, wanted)))
+            continue;
+        const char *lack = what_it_lacks(physical[i]);
+        l2d_log_print(&gpu->log, L2D_LOG_DEBUG, "device %u: %s (%s)%s%s", i, caps.name,
+                      l2d_gpu_type_str(caps.type), lack ? ", unusable: lacks " : "",
+                      lack ? lack : "");
+        if (lack) {
+            lacks = lack;
+        } else if (!gpu->physical || better(&caps, &gpu->caps)) {
+            gpu->physical = physical[i];
+            gpu->caps = caps;
+        }
+    }
+    if (gpu->physical) {
+        l2d_log_print(&gpu->log, L2D_LOG_INFO, "device: %s (%s, %s), %s%s", gpu->caps.name,
+                      l2d_gpu_type_str(gpu->caps.type), gpu->caps.driver,
+                      wanted ? "as asked by --device " : count > 1 ? "the best of those present"
+                                                                  : "the only one",
+                      wanted ? wanted : "");
+        return L2D_OK;
+    }
+    if (lacks)
+        return l2d_error_set(err, L2D_EGPU, "no usable Vulkan device: %s is missing; a newer driver "
+                             "may bring it", lacks);
+    return l2d_error_set(err, L2D_EGPU, "no Vulkan device %s'%s'; `live2diff devices` lists them",
+                         by_index ? "with index " : "is named like ", wanted);
+}
+
+static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    uint32_t bits = 0;
+    gpu->family = compute_family(gpu->physical, &bits);
+    vkGetPhysicalDeviceMemoryProperties(gpu->physical, &gpu->memory);
+    VkPhysicalDeviceVulkan13Features f13 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
+        .synchronization2 = VK_TRUE, .maintenance4 = VK_TRUE,
+    };
+    VkPhysicalDeviceVulkan12Features f12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &f13,
+        .timelineSemaphore = VK_TRUE, .hostQueryReset = VK_TRUE,
+    };
+    VkPhysicalDeviceVulkan11Features f11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &f12,
+        .storageBuffer16BitAccess = gpu->caps.has_fp16,
+    };
+    float priority = 1;
+    VkDeviceQueueCreateInfo queue = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+        .queueFamilyIndex = gpu->family, .queueCount = 1, .pQueuePriorities = &priority,
+    };
+    VK_TRY(vkCreateDevice(gpu->physical, &(VkDeviceCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &f11,
+        .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue,
+    }, NULL, &gpu->device));
+    vkGetDeviceQueue(gpu->device, gpu->family, 0, &gpu->queue);
+    VK_TRY(vkCreateCommandPool(gpu->device, &(VkCommandPoolCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+        .queueFamilyIndex = gpu->family,
+    }, NULL, &gpu->pool));
+    VkSemaphoreTypeCreateInfo timeline = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
+        .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE,
+    };
+    VK_TRY(vkCreateSemaphore(gpu->device, &(VkSemaphoreCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &timeline,
+    }, NULL, &gpu->timeline));
+fail:
+    return rc;
+}
+
+int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
+                   struct l2d_error *err)
+{
+    struct l2d_gpu *gpu = calloc(1, sizeof(*gpu));
+    if (!gpu)
+        return l2d_error_set(err, L2D_ENOMEM, "gpu: out of memory");
+    gpu->log = l2d_log_named(&params->log, "gpu");
+
+    bool debug_utils = false;
+    int rc = create_instance(&gpu->instance, params->validation, &debug_utils, err);
+    if (rc == L2D_OK && debug_utils) {
+        PFN_vkCreateDebugUtilsMessengerEXT create = (PFN_vkCreateDebugUtilsMessengerEXT)
+            vkGetInstanceProcAddr(gpu->instance, "vkCreateDebugUtilsMessengerEXT");
+        if (params->validation && create)
+            create(gpu->instance, &(VkDebugUtilsMessengerCreateInfoEXT) {
+                .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
+                .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT |
+                                   VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
+                .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
+                .pfnUserCallback = on_message, .pUserData = gpu,
+            }, NULL, &gpu->messenger);
+        gpu->set_name = (PFN_vkSetDebugUtilsObjectNameEXT)
+            vkGetInstanceProcAddr(gpu->instance, "vkSetDebugUtilsObjectNameEXT");
+    }
+    if (rc == L2D_OK)
+        rc = choose(gpu, params->device, err);
+    if (rc == L2D_OK && params->force_tier)
+        gpu->caps.tier = params->force_tier == 1 ? L2D_TIER_0 : L2D_TIER_1;
+    if (rc == L2D_OK)
+        rc = create_device(gpu, err);
+    if (rc != L2D_OK) {
+        l2d_gpu_destroy(&gpu);
+        return rc;
+    }
+    l2d_program_cache_open(gpu, params->cache_dir);
+    *out = gpu;
+    return L2D_OK;
+}
+
+void l2d_gpu_destroy(struct l2d_gpu **pgpu)
+{
+    struct l2d_gpu *gpu = *pgpu;
+    *pgpu = NULL;
+    if (!gpu)
+        return;
+    if (gpu->device) {
+        vkDeviceWaitIdle(gpu->device);
+        l2d_program_cache_close(gpu);
+        vkDestroyQueryPool(gpu->device, gpu->marks, NULL);
+        vkDestroySemaphore(gpu->device, gpu->timeline, NULL);
+        vkDestroyCommandPool(gpu->device, gpu->pool, NULL);
+        vkDestroyDevice(gpu->device, NULL);
+    }
+    if (gpu->messenger) {
+        PFN_vkDestroyDebugUtilsMessengerEXT destroy = (PFN_vkDestroyDebugUtilsMessengerEXT)
+            vkGetInstanceProcAddr(gpu->instance, "vkDestroyDebugUtilsMessengerEXT");
+        destroy(gpu->instance, gpu->messenger, NULL);
+    }
+    if (gpu->instance)
+        vkDestroyInstance(gpu->instance, NULL);
+    free(gpu->mark_cmd);
+    free(gpu);
+}
+
+const struct l2d_gpu_caps *l2d_gpu_caps(const struct l2d_gpu *gpu)
+{
+    return &gpu->caps;
+}
+
+uint32_t l2d_gpu_num_validation_messages(const struct l2d_gpu *gpu)
+{
+    return gpu->num_validation_messages;
+}

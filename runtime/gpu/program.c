@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPIR-V to pipelines: one program for each shader variant and set of specialization constants,
+// made when first asked for, and the pipeline cache on disk. The cache file has our own header in
+// front, since a driver may crash on a damaged blob.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "gpu/vk.h"
+
+struct cache_header {
+    char     magic[8];
+    uint64_t size_bytes, hash;          // of the blob that follows
+};
+
+#define CACHE_MAGIC "l2dpipe1"
+#define CACHE_MAX_BYTES (256u << 20)
+
+static uint64_t fnv1a(const void *data, size_t size)
+{
+    const unsigned char *p = data;
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < size; i++)
+        h = (h ^ p[i]) * 0x100000001b3u;
+    return h;
+}
+
+static const struct l2d_shader *find_shader(const char *name, bool f16)
+{
+    for (uint32_t i = 0; i < l2d_num_shaders; i++)
+        if (l2d_shader_table[i].f16 == f16 && !strcmp(l2d_shader_table[i].name, name))
+            return &l2d_shader_table[i];
+    return NULL;
+}
+
+static int create(struct l2d_program *p, struct l2d_gpu *gpu, const struct l2d_shader *shader,
+                  struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    VkShaderModule module = VK_NULL_HANDLE;
+    VkDescriptorSetLayoutBinding binding[L2D_MAX_BINDINGS];
+    for (uint32_t i = 0; i < p->num_bind; i++)
+        binding[i] = (VkDescriptorSetLayoutBinding) {
+            .binding = i, .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+            .descriptorCount = 1, .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT,
+        };
+    VK_TRY(vkCreateDescriptorSetLayout(gpu->device, &(VkDescriptorSetLayoutCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
+        .bindingCount = p->num_bind, .pBindings = binding,
+    }, NULL, &p->set_layout));
+    VkPushConstantRange range = {
+        .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT, .size = p->params_size,
+    };
+    VK_TRY(vkCreatePipelineLayout(gpu->device, &(VkPipelineLayoutCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+        .setLayoutCount = 1, .pSetLayouts = &p->set_layout,
+        .pushConstantRangeCount = p->params_size > 0, .pPushConstantRanges = &range,
+    }, NULL, &p->layout));
+    VK_TRY(vkCreateShaderModule(gpu->device, &(VkShaderModuleCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+        .codeSize = shader->size_bytes, .pCode = shader->code,
+    }, NULL, &module));
+    VkSpecializationMapEntry entry[L2D_MAX_SPEC];
+    for (uint32_t i = 0; i < p->num_spec; i++)
+        entry[i] = (VkSpecializationMapEntry) { .constantID = i, .offset = 4 * i, .size = 4 };
+    VkSpecializationInfo spec = {
+        .mapEntryCount = p->num_spec, .pMapEntries = entry,
+        .dataSize = 4 * p->num_spec, .pData = p->spec,
+    };
+    VK_TRY(vkCreateComputePipelines(gpu->device, gpu->cache, 1, &(VkComputePipelineCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .stage = {
+            .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+            .stage = VK_SHADER_STAGE_COMPUTE_BIT, .module = module, .pName = "main",
+            .pSpecializationInfo = p->num_spec ? &spec : NULL,
+        },
+        .layout = p->layout,
+    }, NULL, &p->pipeline));
+    l2d_vk_name(gpu, VK_OBJECT_TYPE_PIPELINE, (uint64_t) p->pipeline, p->shader);
+fail:
+    vkDestroyShaderModule(gpu->device, module, NULL);
+    return rc;
+}
+
+static void destroy(struct l2d_gpu *gpu, struct l2d_program *p)
+{
+    vkDestroyPipeline(gpu->device, p->pipeline, NULL);
+    vkDestroyPipelineLayout(gpu->device, p->layout, NULL);
+    vkDestroyDescriptorSetLayout(gpu->device, p->set_layout, NULL);
+    free(p);
+}
+
+int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,
+                    const uint32_t *spec, uint32_t num_spec, uint32_t num_bind,
+                    uint32_t params_size, struct l2d_error *err)
+{
+    for (struct l2d_program *p = gpu->programs; p; p = p->next)
+        if (p->f16 == f16 && p->num_spec == num_spec && p->num_bind == num_bind &&
+            p->params_size == params_size && !strcmp(p->shader, shader) &&
+            !memcmp(p->spec, spec, num_spec * sizeof(*spec))) {
+            *out = p;
+            return L2D_OK;
+        }
+    const struct l2d_shader *code = find_shader(shader, f16);
+    if (!code)
+        return l2d_error_set(err, L2D_EINVAL, "no shader %s, %s", shader, f16 ? "f16" : "f32");
+    struct l2d_program *p = calloc(1, sizeof(*p));
+    if (!p)
+        return l2d_error_set(err, L2D_ENOMEM, "shader %s: out of memory", shader);
+    p->shader = code->name;
+    p->f16 = f16;
+    p->num_spec = num_spec;
+    p->num_bind = num_bind;
+    p->params_size = params_size;
+    memcpy(p->spec, spec, num_spec * sizeof(*spec));
+    int rc = create(p, gpu, code, err);
+    if (rc != L2D_OK) {
+        destroy(gpu, p);
+        return l2d_error_wrap(err, rc, "shader %s", shader);
+    }
+    p->next = gpu->programs;
+    gpu->programs = p;
+    *out = p;
+    return L2D_OK;
+}
+
+// Default folder: $XDG_CACHE_HOME/live2diff, else ~/.cache/live2diff. "" if there is no home.
+static void default_dir(char *dir, size_t size)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    dir[0] = '\0';
+    if (xdg && *xdg == '/')
+        snprintf(dir, size, "%s/live2diff", xdg);
+    else if (home && *home == '/')
+        snprintf(dir, size, "%s/.cache/live2diff", home);
+}
+
+static void make_parents(char *path)
+{
+    for (char *p = path + 1; *p; p++)
+        if (*p == '/') {
+            *p = '\0';
+            mkdir(path, 0755);
+            *p = '/';
+        }
+}
+
+// The blob of an intact cache file, or NULL.
+static void *read_blob(const char *path, size_t *size_bytes)
+{
+    struct cache_header header;
+    void *blob = NULL;
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return NULL;
+    if (fread(&header, sizeof(header), 1, f) == 1 &&
+        !memcmp(header.magic, CACHE_MAGIC, sizeof(header.magic)) &&
+        header.size_bytes > 0 && header.size_bytes <= CACHE_MAX_BYTES)
+        blob = malloc(header.size_bytes);
+    if (blob && (fread(blob, header.size_bytes, 1, f) != 1 ||
+                 fnv1a(blob, header.size_bytes) != header.hash)) {
+        free(blob);
+        blob = NULL;
+    }
+    fclose(f);
+    *size_bytes = blob ? header.size_bytes : 0;
+    return blob;
+}
+
+void l2d_program_cache_open(struct l2d_gpu *gpu, const char *dir)
+{
+    char fallback[400];
+    if (!dir) {
+        default_dir(fallback, sizeof(fallback));
+        dir = fallback;
+    }
+    VkPhysicalDeviceProperties props;
+    vkGetPhysicalDeviceProperties(gpu->physical, &props);
+    if (*dir && strlen(dir) < sizeof(fallback)) {
+        int n = snprintf(gpu->cache_path, sizeof(gpu->cache_path), "%s/pipelines-", dir);
+        for (size_t i = 0; i < VK_UUID_SIZE; i++)
+            n += snprintf(gpu->cache_path + n, sizeof(gpu->cache_path) - (size_t) n, "%02x",
+                          props.pipelineCacheUUID[i]);
+        snprintf(gpu->cache_path + n, sizeof(gpu->cache_path) - (size_t) n, "-%08x.bin",
+                 props.driverVersion);
+    }
+    size_t size_bytes = 0;
+    void *blob = *gpu->cache_path ? read_blob(gpu->cache_path, &size_bytes) : NULL;
+    // Without a cache pipelines are merely slower to make, so a failure is not an error.
+    if (vkCreatePipelineCache(gpu->device, &(VkPipelineCacheCreateInfo) {
+            .sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
+            .initialDataSize = size_bytes, .pInitialData = blob,
+        }, NULL, &gpu->cache) != VK_SUCCESS)
+        gpu->cache = VK_NULL_HANDLE;
+    free(blob);
+}
+
+static void save(struct l2d_gpu *gpu)
+{
+    size_t size_bytes = 0;
+    if (vkGetPipelineCacheData(gpu->device, gpu->cache, &size_bytes, NULL) != VK_SUCCESS ||
+        size_bytes <= sizeof(VkPipelineCacheHeaderVersionOne) || size_bytes > CACHE_MAX_BYTES)
+        return;
+    char tmp[sizeof(gpu->cache_path) + 32];
+    snprintf(tmp, sizeof(tmp), "%s.%ld", gpu->cache_path, (long) getpid());
+    make_parents(tmp);
+    void *blob = malloc(size_bytes);
+    FILE *f = blob ? fopen(tmp, "wb") : NULL;
+    if (f && vkGetPipelineCacheData(gpu->device, gpu->cache, &size_bytes, blob) == VK_SUCCESS) {
+        struct cache_header header = { .size_bytes = size_bytes, .hash = fnv1a(blob, size_bytes) };
+        memcpy(header.magic, CACHE_MAGIC, sizeof(header.magic));
+        bool ok = fwrite(&header, sizeof(header), 1, f) == 1 && fwrite(blob, size_bytes, 1, f) == 1;
+        ok = fclose(f) == 0 && ok;
+        f = NULL;
+        if (!ok || rename(tmp, gpu->cache_path) != 0) {
+            remove(tmp);
+            l2d_log_print(&gpu->log, L2D_LOG_DEBUG, "%s: not written: %s", gpu->cache_path,
+                          strerror(errno));
+        }
+    }
+    if (f)
+        fclose(f);
+    free(blob);
+}
+
+void l2d_program_cache_close(struct l2d_gpu *gpu)
+{
+    if (gpu->cache && *gpu->cache_path && gpu->programs)
+        save(gpu);
+    while (gpu->programs) {
+        struct l2d_program *p = gpu->programs;
+        gpu->programs = p->next;
+        destroy(gpu, p);
+    }
+    vkDestroyPipelineCache(gpu->device, gpu->cache, NULL);
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// Private to runtime/gpu: the Vulkan objects behind the opaque handles, and the one macro that jumps.
+#ifndef L2D_GPU_VK_H
+#define L2D_GPU_VK_H
+
+#include <vulkan/vulkan.h>
+
+#include "gpu/buffer.h"
+#include "gpu/device.h"
+#include "gpu/graph.h"
+#include "gpu/submit.h"
+
+#define L2D_NUM_TICKETS 4       // submissions in flight or with times that can still be asked for
+#define L2D_MAX_MARKS 64        // timestamps in one submission
+
+struct l2d_program {            // a pipeline for one shader variant and one set of constants
+    struct l2d_program *next;
+    const char *shader;
+    bool f16;
+    uint32_t num_spec, num_bind, params_size;
+    uint32_t spec[L2D_MAX_SPEC];
+    VkDescriptorSetLayout set_layout;
+    VkPipelineLayout layout;
+    VkPipeline pipeline;
+};
+
+struct l2d_vk_buf {
+    VkBuffer buffer;
+    VkDeviceMemory memory;
+};
+
+// The marks of one submission, in the order of its timestamps.
+struct l2d_ticket {
+    uint64_t value;
+    uint32_t num_marks;
+    uint32_t stage[L2D_MAX_MARKS];      // what ran between mark i-1 and mark i
+};
+
+struct l2d_gpu {
+    struct l2d_log log;
+    struct l2d_gpu_caps caps;
+    VkInstance instance;
+    VkDebugUtilsMessengerEXT messenger;
+    uint32_t num_validation_messages;
+    PFN_vkSetDebugUtilsObjectNameEXT set_name;
+
+    VkPhysicalDevice physical;
+    VkPhysicalDeviceMemoryProperties memory;
+    VkDevice device;
+    uint32_t family;
+    VkQueue queue;
+    VkCommandPool pool;
+
+    VkPipelineCache cache;
+    char cache_path[512];               // "" if there is none
+    struct l2d_program *programs;
+
+    VkSemaphore timeline;
+    uint64_t submitted;                 // the last value that will be signalled
+    VkQueryPool marks;                  // L2D_NUM_TICKETS * L2D_MAX_MARKS, or null
+    VkCommandBuffer *mark_cmd;          // one per query
+    struct l2d_ticket ticket[L2D_NUM_TICKETS];
+};
+
+struct l2d_shader {             // generated: shader_table.c
+    const char *name;
+    bool f16;
+    const uint32_t *code;
+    size_t size_bytes;
+};
+extern const struct l2d_shader l2d_shader_table[];
+extern const uint32_t l2d_num_shaders;
+
+const char *l2d_vk_str(VkResult result);
+
+/** Map a failed call to our codes; the message names the call. */
+int l2d_vk_fail(struct l2d_error *err, VkResult result, const char *call);
+
+void l2d_vk_name(struct l2d_gpu *gpu, VkObjectType type, uint64_t handle, const char *name);
+
+/** Record into a fresh command buffer, submit, wait. Used by loading and setup. */
+int l2d_vk_begin(struct l2d_gpu *gpu, VkCommandBuffer *cmd, struct l2d_error *err);
+int l2d_vk_end_and_wait(struct l2d_gpu *gpu, VkCommandBuffer cmd, struct l2d_error *err);
+
+/** Find or create a program; owned by the gpu. */
+int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,
+                    const uint32_t *spec, uint32_t num_spec, uint32_t num_bind,
+                    uint32_t params_size, struct l2d_error *err);
+void l2d_program_cache_open(struct l2d_gpu *gpu, const char *dir);
+void l2d_program_cache_close(struct l2d_gpu *gpu);
+
+VkCommandBuffer l2d_graph_cmd(const struct l2d_graph *graph);
+
+// Calls, fills err, sets rc and jumps to fail.
+#define VK_TRY(call) do { \
+        VkResult vk_result_ = (call); \
+        if (vk_result_ != VK_SUCCESS) { \
+            rc = l2d_vk_fail(err, vk_result_, #call); \
+            goto fail; \
+        } \
+    } while (0)
+
+#endif
