@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every training stage shares: wall-clock schedule, moving average, resumable checkpoints."""
+import argparse
+import json
+import math
+import os
+import sys
+import time
+
+import torch
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "reference"))
+
+
+def arguments(doc, minutes, batch, lr):
+    p = argparse.ArgumentParser(description=doc)
+    p.add_argument("--data", required=True, help="folder with cache/ and checkpoints")
+    p.add_argument("--config", default=os.path.join(HERE, "paint-s.json"))
+    p.add_argument("--minutes", type=float, default=minutes, help="training time of this stage")
+    p.add_argument("--batch", type=int, default=batch)
+    p.add_argument("--lr", type=float, default=lr)
+    p.add_argument("--crop", type=int, default=128)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--limit", type=int, default=None, help="use only so many photos (for tests)")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return p
+
+
+def read_config(path):
+    with open(path) as f:
+        return json.load(f)
+
+
+class Stage:
+    """One training stage: optimizer, EMA, and a schedule measured in seconds of training.
+
+    The learning rate warms up over the first 200 steps and then falls along a cosine that reaches
+    its end when `minutes` are used up, however fast the machine is. A checkpoint holds everything,
+    so that a stopped stage goes on where it was when started again.
+    """
+
+    def __init__(self, name, modules, args, groups=None):
+        torch.set_num_threads(args.threads)
+        self.modules, self.args = torch.nn.ModuleDict(modules), args
+        self.path = os.path.join(args.data, f"{name}.pt")
+        self.modules.to(args.device, memory_format=torch.channels_last)
+        groups = groups or [{"params": list(self.modules.parameters()), "scale": 1.0}]
+        for g in groups:
+            g["lr"] = args.lr
+        self.optimizer = torch.optim.AdamW(groups, betas=(.9, .99), weight_decay=1e-3)
+        self.ema = {k: v.detach().clone() for k, v in self.modules.state_dict().items()}
+        self.step, self.used, self.saved_at = 0, 0.0, 0.0
+        self.logs, self.mark = {}, time.time()
+        if os.path.exists(self.path):
+            state = torch.load(self.path, map_location=args.device)
+            self.modules.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema = {k: v.to(args.device) for k, v in state["ema"].items()}
+            self.step, self.used = state["step"], state["used"]
+            self.saved_at = self.used
+            print(f"resumed {name} at step {self.step}, {self.used / 60:.1f} min", flush=True)
+
+    @property
+    def progress(self):
+        return min(1.0, self.used / (60 * self.args.minutes))
+
+    def autocast(self):
+        return torch.autocast("cuda", torch.bfloat16, enabled=self.args.device != "cpu")
+
+    def seed(self):
+        """A seed for this step's data and noise, the same however often the run was resumed."""
+        return self.args.seed * 1_000_003 + self.step
+
+    def update(self, loss, **logs):
+        """One optimizer step; False when the stage's time is over."""
+        rate = self.args.lr * min(1, (self.step + 1) / 200)
+        rate *= .02 + .98 * .5 * (1 + math.cos(math.pi * self.progress))
+        for g in self.optimizer.param_groups:
+            g["lr"] = rate * g.get("scale", 1.0)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(.999, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for k, v in self.modules.state_dict().items():
+                if v.is_floating_point():
+                    self.ema[k].lerp_(v, 1 - decay)
+        for k, v in {"loss": loss, **logs}.items():
+            v = v.item() if torch.is_tensor(v) else v
+            self.logs[k] = .98 * self.logs.get(k, v) + .02 * v
+        now = time.time()
+        self.used, self.mark = self.used + now - self.mark, now
+        if self.step % 100 == 0:
+            line = " ".join(f"{k} {v:.4f}" for k, v in self.logs.items())
+            rate_s = self.step / self.used
+            print(f"step {self.step} {self.used / 60:.1f} min {rate_s:.2f}/s {line}", flush=True)
+        over = self.progress >= 1
+        if over or self.used - self.saved_at > 120:
+            self.save()
+        return not over
+
+    def save(self):
+        state = {"model": self.modules.state_dict(), "ema": self.ema, "step": self.step,
+                 "optimizer": self.optimizer.state_dict(), "used": self.used}
+        torch.save(state, self.path + ".part")
+        os.replace(self.path + ".part", self.path)
+        self.saved_at = self.used
+
+
+def load_ema(path, name):
+    """The averaged weights of one module of a checkpoint."""
+    state = torch.load(path, map_location="cpu")["ema"]
+    return {k[len(name) + 1:]: v for k, v in state.items() if k.startswith(name + ".")}
