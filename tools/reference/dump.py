@@ -48,7 +48,7 @@ class FrameFiles:
 
 def parse_steps(text):
     indices, _, count = text.partition("/")
-    return [int(i) for i in indices.split(",")], int(count or 50)
+    return [int(i) for i in indices.split(",")], int(count) if count else None
 
 
 def main():

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes tests/data: two narrow random models, the cases to run on them, and what this reference got.
+
+    python3 make_golden.py ../../tests/data
+
+Weights and input frames are not stored: both sides compute them bit for bit (see tests/data/README.md).
+"""
+import collections
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.folder import load_state, read_model, write_safetensors
+from model.noise import philox
+from model.tokenizer import END, START, Tokenizer, byte_symbols, clean, split
+from stream import Recorder, Stream
+
+WEIGHT_KEY = 0x4C324421
+GAINS = [(re.compile(pattern), gain) for pattern, gain in (
+    (r"to_[qk]\.|[qk]_proj", 2.0),                          # attention that picks
+    (r"motion_modules.*proj_out", 1.4),                     # or time would hardly be heard
+    (r"to_out|net\.2|conv2|out_proj|fc2|proj_out", 0.7),    # branches added to a trunk
+    (r"decoder\.layers\.\d+\.conv\.", 0.7),
+    (r"decoder\.layers\.(9|13)\.weight", 0.5),
+    (r"decoder\.layers", 1.0),
+    (r"encoder\.layers\.\d+\.conv\.", 1.0),
+    (r"flow_conv_in|encoder\.layers", 1.4),
+    (r"^conv_out", 2.0),
+    (r"", 1.0))]
+SAMPLES, KV_SAMPLES = 24, 256
+FULL_FRAMES = (8, 14, 15, 16, 17)                 # all activations of these and of the last frame
+EVERY_FRAME = ("x", "x0", "image", "structure", "latent.image", "latent.structure", "unet.flow_conv_in")
+CORPUS = "a photo of a cat, a painting of the street in warm colors, an ink drawing of a bird, cold colors, 1girl's"
+MERGES = 40
+TEXTS = ["", "a cat", "a painting of a street, warm colors", "It's   the DOG'S 2024 café!!", "don't we'll I'M",
+         "naïve 🙂", "ink<|endoftext|>bird", "日本語 of the_cat (1girl)), 42", "x" * 60, "A\tPhoto\nof É\u0301 ½ Ⅷ ǅ"]
+
+MOTION = {"num_attention_heads": 8, "num_transformer_block": 1, "attention_block_types": ["Temporal_Self"] * 2,
+          "temporal_position_encoding": True, "temporal_position_encoding_max_len": 24,
+          "window_size": 16, "sink_size": 8}
+COMMON_UNET = {"mid_block_type": "UNetMidBlock3DCrossAttn", "attention_head_dim": 8, "flip_sin_to_cos": True,
+               "freq_shift": 0, "cond_mapping": True, "use_motion_module": True, "motion_module_mid_block": False,
+               "motion_module_kwargs": MOTION}
+SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear",
+             "num_inference_steps": 50, "t_index_list": [25, 37]}
+
+# SD1.5's topology, every block type, patch 1.
+NARROW4 = {
+    "format": "live2diff-1", "name": "narrow4", "license": "Apache-2.0",
+    "default": {"width": 128, "height": 64, "prompt": "a cat", "prompt_template": "a painting of {}"},
+    "unet": {"in_channels": 4, "out_channels": 4, "block_out_channels": [32, 64, 64, 64], "layers_per_block": 2,
+             "down_block_types": ["CrossAttnDownBlock3D"] * 3 + ["DownBlock3D"],
+             "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3, "norm_num_groups": 8,
+             "cross_attention_dim": 32, "cond_mapping_channels": [8, 16, 16, 24],
+             "motion_module_resolutions": [1, 2, 4, 8], **COMMON_UNET},
+    "vae": {"arch": "taesd", "patch": 1, "latent_channels": 4, "enc_channels": [16] * 4, "enc_blocks": [1, 1, 1, 2],
+            "dec_channels": [16] * 4, "dec_blocks": [1, 1, 1, 2], "scaling_factor": 1.0},
+    "text": {"arch": "clip_text", "vocab_size": 512 + MERGES + 2, "max_position_embeddings": 24, "hidden_size": 32,
+             "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "hidden_act": "quick_gelu",
+             "clip_skip": 0},
+    "structure": {"type": "luma"}, "scheduler": {**SCHEDULER, "noise": "shared"}}
+
+# The small model's topology: three levels, one layer a block, no attention on top, patch 2.
+TINY3 = {
+    "format": "live2diff-1", "name": "tiny3", "license": "Apache-2.0",
+    "default": {"width": 96, "height": 64, "prompt": "a bird", "prompt_template": "{}"},
+    "unet": {"in_channels": 16, "out_channels": 16, "block_out_channels": [32, 96, 96], "layers_per_block": 1,
+             "down_block_types": ["DownBlock3D", "CrossAttnDownBlock3D", "CrossAttnDownBlock3D"],
+             "up_block_types": ["CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "UpBlock3D"], "norm_num_groups": 32,
+             "cross_attention_dim": 48, "cond_mapping_channels": [16, 16, 32], "motion_module_resolutions": [1, 2, 4],
+             **COMMON_UNET},
+    "vae": {"arch": "taesd", "patch": 2, "latent_channels": 16, "enc_channels": [16, 24, 32], "enc_blocks": [1, 1, 2],
+            "dec_channels": [16, 24, 32], "dec_blocks": [0, 1, 2], "scaling_factor": 0.75},
+    "text": {"arch": "clip_text", "vocab_size": 512 + MERGES + 2, "max_position_embeddings": 32, "hidden_size": 48,
+             "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96, "hidden_act": "quick_gelu",
+             "clip_skip": 1},
+    "structure": {"type": "luma"}, "scheduler": {**SCHEDULER, "noise": "fresh"}}
+
+
+def case(name, config, steps, frames, seed, noise=None, prompt=None):
+    return {"name": name, "width": config["default"]["width"], "height": config["default"]["height"],
+            "prompt": prompt or config["default"]["prompt"], "seed": seed, "t_index_list": steps,
+            "num_inference_steps": 50, "noise": noise or config["scheduler"]["noise"], "frames": frames}
+
+
+CASES = {
+    "narrow4": (NARROW4, [case("d1", NARROW4, [25], 20, 7), case("d2", NARROW4, [25, 37], 32, 7),
+                          case("d4", NARROW4, [25, 31, 37, 43], 20, 0x123456789AB, "fresh", "a bird, cold colors")]),
+    "tiny3": (TINY3, [case("d1", TINY3, [25], 18, 3), case("d2", TINY3, [25, 37], 18, 3),
+                      case("short", TINY3, [25, 37], 5, 3, "shared")])}
+
+
+def train_merges(corpus, count):
+    """Byte-pair encoding, the most frequent pair first, ties by order."""
+    symbols = byte_symbols()
+    words = []
+    for piece in split(clean(corpus)):
+        word = [symbols[b] for b in piece.encode()]
+        words.append(word[:-1] + [word[-1] + "</w>"])
+    merges = []
+    while len(merges) < count:
+        pairs = collections.Counter(pair for word in words for pair in zip(word, word[1:]))
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        for word in words:
+            i = 0
+            while i + 1 < len(word):
+                if (word[i], word[i + 1]) == best:
+                    word[i:i + 2] = ["".join(best)]
+                i += 1
+    return merges
+
+
+def write_tokenizer(folder):
+    merges = train_merges(CORPUS, MERGES)
+    alphabet = list(byte_symbols().values())
+    entries = alphabet + [s + "</w>" for s in alphabet] + [a + b for a, b in merges] + [START, END]
+    vocab = {symbol: i for i, symbol in enumerate(entries)}
+    assert len(vocab) == len(entries)
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
+
+
+def power_of_two(x):
+    return 2.0 ** round(math.log2(x))
+
+
+def spread(name, shape):
+    """-> (scale, offset) that keep activations near 1 and every branch audible.
+
+    Powers of two, so that offset + scale*(2u-1) rounds once in fp32, however it is compiled.
+    """
+    if len(shape) == 1:
+        if "norm" in name and name.endswith("weight"):
+            return 0.25, 1.0
+        image = name.startswith("decoder.") and shape[0] in (3, 12)
+        return 0.125, 0.5 if image else 0.0                 # pictures around grey, not clipped
+    if "embedding.weight" in name:
+        return 1.0, 0.0
+    gain = next(gain for pattern, gain in GAINS if pattern.search(name))
+    return power_of_two(gain * math.sqrt(3 / math.prod(shape[1:]))), 0.0
+
+
+def weights_recipe(model):
+    file = {"unet": "unet", "vae": "vae", "text": "text_encoder"}
+    return [dict(zip(("file", "name", "shape", "scale", "offset"),
+                     (file[part], name, list(tensor.shape), *spread(name, tensor.shape))))
+            for part, module in model.parts().items() for name, tensor in module.state_dict().items()
+            if not name.endswith("pos_encoder.pe")]
+
+
+def synthesise(number, tensor):
+    """Tensor `number` of the recipe -> float16 array."""
+    count = math.prod(tensor["shape"])
+    bits = philox((number, WEIGHT_KEY), (np.arange((count + 3) // 4), 0, 0, 0)).reshape(-1)[:count] >> np.uint32(8)
+    u = bits.astype(np.float32) * np.float32(2.0 ** -24)
+    value = np.float32(tensor["offset"]) + np.float32(tensor["scale"]) * (np.float32(2) * u - np.float32(1))
+    return value.astype(np.float16).reshape(tensor["shape"])
+
+
+def load_recipe(model, recipe):
+    for part, file in (("unet", "unet"), ("vae", "vae"), ("text", "text_encoder")):
+        load_state(model.parts()[part], {tensor["name"]: synthesise(i, tensor) for i, tensor in enumerate(recipe)
+                                         if tensor["file"] == file})
+    return model.eval()
+
+
+def input_frame(f, width, height):
+    """Integers only: two triangle waves that drift, and a square that inverts what is under it."""
+    def triangle(n):
+        return np.abs(n % 510 - 255)
+
+    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
+    value = (2 * triangle(4 * x + 2 * y + 9 * f + 80 * c) + triangle(3 * x + 7 * y + 5 * f + 170 * c)) // 3
+    inside = ((x + 2 * f) % width < width // 4) & ((y + f) % height < height // 4)
+    return np.where(inside, 255 - value, value).astype(np.uint8)
+
+
+def sample(array, count):
+    """-> float32 [L2 norm, number of elements, samples...]"""
+    flat = np.ascontiguousarray(array, np.float32).reshape(-1)
+    at = [(s * 2654435761 + 12345) % flat.size for s in range(min(count, flat.size))]
+    return np.array([np.sqrt(np.sum(flat.astype(np.float64) ** 2)), flat.size, *flat[at]], np.float32)
+
+
+def run_case(model, case):
+    golden = {}
+    full = {f"frame.{f}" for f in (*FULL_FRAMES, case["frames"] - 1)}
+
+    def sink(name, tensor):
+        label, activation = name.split("/")
+        frame = ".".join(label.split(".")[:2])
+        if label == "text" or label.startswith("warmup") or frame in full or activation in EVERY_FRAME:
+            golden[f"{case['name']}/{name}"] = sample(tensor.numpy(), SAMPLES)
+
+    recorder = Recorder(model, sink)
+    stream = Stream(model, case["prompt"], case["width"], case["height"], case["seed"], case["t_index_list"],
+                    case["num_inference_steps"], case["noise"], recorder=recorder)
+    frames = [input_frame(f, case["width"], case["height"]) for f in range(case["frames"])]
+    shown = [image for _, image in stream.run(frames)]
+    assert len(shown) == len(frames)
+    if case["frames"] >= stream.cache.size:                # every slot is written
+        for index, kv in stream.cache.kv.items():
+            golden[f"{case['name']}/final/kv/{index}"] = sample(kv.numpy(), KV_SAMPLES)
+    recorder.close()
+    return golden
+
+
+def write_json_lines(path, rows):
+    """A JSON array, one row a line."""
+    path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n", encoding="utf-8")
+
+
+def main():
+    data = Path(sys.argv[1])
+    for name, (config, cases) in CASES.items():
+        folder = data / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_tokenizer(folder)
+        model = read_model(folder)
+        recipe = weights_recipe(model)
+        write_json_lines(folder / "weights.json", recipe)
+        write_json_lines(folder / "cases.json", cases)
+        write_json_lines(folder / "tokens.json", [{"text": t, "ids": model.tokenizer.encode(t)} for t in TEXTS])
+        load_recipe(model, recipe)
+        golden = {}
+        for one in cases:
+            golden.update(run_case(model, one))
+        path = data / f"golden_{name}.safetensors"
+        write_safetensors(path, golden)
+        print(f"{path}: {len(golden)} entries, {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
