@@ -14,7 +14,7 @@ struct l2d_color_component {    // as struct l2d_component of base/frame.h, its 
 
 // Stored picture -> canvas: f32 RGB in [-1,1], [1][canvas_h][canvas_w][4], the fourth channel 0.
 struct l2d_color_in_params {
-    struct l2d_color_component component[3];
+    L2D_STRUCT(l2d_color_component) component[3];
     u32 num_components;         // 1 or 3
     u32 width, height;          // as stored
     u32 rotation;               // 0..3 quarter turns clockwise that make it upright

@@ -13,7 +13,7 @@
 #define L2D_WINDOW 16           // cache slots in all
 
 struct l2d_row_params {
-    u32 active;                 // 0: no frame is here (fill and drain); its results go nowhere
+    u32 is_active;              // 0: no frame is here (fill and drain); its results go nowhere
     u32 frame;                  // for noise; 0 in noise mode "shared"
     u32 step;                   // row of the KV cache and of the time-bias table
     u32 ring;                   // where its latent and its condition map lie

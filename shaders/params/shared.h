@@ -9,11 +9,13 @@
 typedef uint32_t u32;
 typedef int32_t  i32;
 typedef float    f32;
+#define L2D_STRUCT(type) struct type     // of a member
 #define L2D_PUSH_CHECK(type) _Static_assert(sizeof(struct type) <= 128, #type)
 #else
 #define u32 uint
 #define i32 int
 #define f32 float
+#define L2D_STRUCT(type) type
 #define L2D_PUSH_CHECK(type)
 #endif
 

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stored picture to canvas: each component is read in its own plane through a triangle filter as
+// wide as the scale (bilinear where it is enlarged), then the matrix, then [-1,1]. Edges repeat.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "lib/flat.glsl"
+#include "params/color.h"
+
+layout(local_size_x_id = 0) in;
+layout(binding = 0, std430) readonly buffer Bytes { uint words[]; };
+layout(binding = 1, std430) readonly buffer Params { l2d_color_in_params p; };
+layout(binding = 2, std430) writeonly buffer Canvas { vec4 canvas[]; };
+
+uint byte_at(uint at)
+{
+    return words[at / 4u] >> at % 4u * 8u & 0xffu;
+}
+
+float code_at(uint c, int x, int y)
+{
+    uint at = p.component[c].plane_offset_bytes + uint(y) * p.component[c].stride_bytes +
+              uint(x) * p.component[c].step_bytes + p.component[c].offset_bytes;
+    uint depth = p.component[c].depth_bits, shift = p.component[c].shift_bits;
+    uint code = byte_at(at);
+    if (depth + shift > 8u)
+        code |= byte_at(at + 1u) << 8;
+    return float(code >> shift & (1u << depth) - 1u);
+}
+
+// at: stored position in pixels, where pixel 0's centre is 0.5. scale: stored pixels per output.
+float filtered(uint c, vec2 at, vec2 scale)
+{
+    uvec2 sub = uvec2(p.component[c].sub_w_log2, p.component[c].sub_h_log2);
+    uvec2 step_luma = uvec2(1u) << sub;
+    ivec2 size = ivec2(uvec2(p.width, p.height) + step_luma - 1u >> sub);
+    vec2 step = vec2(step_luma);
+    vec2 zero = vec2(sub.x > 0u ? p.chroma_x : 0.5, sub.y > 0u ? p.chroma_y : 0.5);
+    vec2 centre = (at - zero) / step, width = max(vec2(1.0), scale / step);
+    ivec2 first = ivec2(ceil(centre - width)), last = ivec2(floor(centre + width));
+    float sum = 0.0, weight = 0.0;
+    for (int y = first.y; y <= last.y; y++) {
+        float wy = max(0.0, 1.0 - abs(float(y) - centre.y) / width.y);
+        float line = 0.0, line_weight = 0.0;
+        for (int x = first.x; x <= last.x; x++) {
+            float wx = max(0.0, 1.0 - abs(float(x) - centre.x) / width.x);
+            line += wx * code_at(c, clamp(x, 0, size.x - 1), clamp(y, 0, size.y - 1));
+            line_weight += wx;
+        }
+        sum += wy * line;
+        weight += wy * line_weight;
+    }
+    return sum / weight / float((1u << p.component[c].depth_bits) - 1u);
+}
+
+void main()
+{
+    uint item = flat_invocation();
+    if (item >= p.canvas_w * p.canvas_h)
+        return;
+    vec2 scale = vec2(p.scale_x, p.scale_y);
+    vec2 up = vec2(p.origin_x, p.origin_y) +
+              (vec2(item % p.canvas_w, item / p.canvas_w) + 0.5) * scale;
+    vec2 size = vec2(p.width, p.height);
+    vec2 at = p.rotation == 0u ? up
+            : p.rotation == 1u ? vec2(up.y, size.y - up.x)
+            : p.rotation == 2u ? size - up
+                               : vec2(size.x - up.y, up.x);
+    if ((p.rotation & 1u) != 0u)
+        scale = scale.yx;
+
+    vec4 c = vec4(filtered(0u, at, scale), 0.0, 0.0, 1.0);
+    if (p.num_components > 1u)
+        c.yz = vec2(filtered(1u, at, scale), filtered(2u, at, scale));
+    vec3 rgb;
+    for (int i = 0; i < 3; i++)
+        rgb[i] = dot(c, vec4(p.to_rgb[i * 4], p.to_rgb[i * 4 + 1], p.to_rgb[i * 4 + 2],
+                             p.to_rgb[i * 4 + 3]));
+    canvas[item] = vec4(clamp(2.0 * rgb - 1.0, -1.0, 1.0), 0.0);
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Canvas to picture bytes, one 32-bit word an invocation: an RGBA8 pixel, or four samples of an
+// I420 plane. Chroma at the left site: 1 2 1 across, both rows down. Outside the picture is black.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "lib/flat.glsl"
+#include "params/color.h"
+
+layout(local_size_x_id = 0) in;
+layout(binding = 0, std430) readonly buffer Canvas { vec4 canvas[]; };
+layout(binding = 1, std430) readonly buffer Params { l2d_color_out_params p; };
+layout(binding = 2, std430) writeonly buffer Bytes { uint words[]; };
+
+// Code value of component c at an output pixel; coordinates beyond the output repeat its edge.
+float code_at(uint c, ivec2 at)
+{
+    at = clamp(at, ivec2(0), ivec2(p.width, p.height) - 1);
+    vec4 rgb = vec4(0.0, 0.0, 0.0, 1.0);
+    if (at.x >= int(p.x0) && at.x < int(p.x1) && at.y >= int(p.y0) && at.y < int(p.y1)) {
+        ivec2 from = clamp(at + ivec2(p.crop_x, p.crop_y), ivec2(0),
+                           ivec2(p.canvas_w, p.canvas_h) - 1);
+        rgb.xyz = clamp(0.5 * canvas[from.y * int(p.canvas_w) + from.x].xyz + 0.5, 0.0, 1.0);
+    }
+    return dot(rgb, vec4(p.from_rgb[c * 4u], p.from_rgb[c * 4u + 1u], p.from_rgb[c * 4u + 2u],
+                         p.from_rgb[c * 4u + 3u]));
+}
+
+uint byte_of(float code)
+{
+    return uint(clamp(floor(code + 0.5), 0.0, 255.0));
+}
+
+uint chroma(uint c, ivec2 at)
+{
+    ivec2 luma = 2 * at;
+    float sum = 0.0;
+    for (int dy = 0; dy < 2; dy++)
+        sum += code_at(c, luma + ivec2(-1, dy)) + 2.0 * code_at(c, luma + ivec2(0, dy)) +
+               code_at(c, luma + ivec2(1, dy));
+    return byte_of(sum / 8.0);
+}
+
+void main()
+{
+    uint word = flat_invocation(), byte = word * 4u;
+    if (p.i420 == 0u) {
+        if (byte < p.plane_offset_bytes[0])
+            return;
+        uint row = (byte - p.plane_offset_bytes[0]) / p.stride_bytes[0];
+        uint col = (byte - p.plane_offset_bytes[0]) % p.stride_bytes[0] / 4u;
+        if (row < p.height && col < p.width)
+            words[word] = byte_of(code_at(0u, ivec2(col, row))) |
+                          byte_of(code_at(1u, ivec2(col, row))) << 8 |
+                          byte_of(code_at(2u, ivec2(col, row))) << 16 | 0xff000000u;
+        return;
+    }
+    for (uint plane = 0u; plane < 3u; plane++) {
+        uint w = plane == 0u ? p.width : (p.width + 1u) / 2u;
+        uint h = plane == 0u ? p.height : (p.height + 1u) / 2u;
+        if (byte < p.plane_offset_bytes[plane] ||
+            byte >= p.plane_offset_bytes[plane] + h * p.stride_bytes[plane])
+            continue;
+        uint row = (byte - p.plane_offset_bytes[plane]) / p.stride_bytes[plane];
+        uint col = (byte - p.plane_offset_bytes[plane]) % p.stride_bytes[plane];
+        if (col >= w)
+            return;
+        uint packed = 0u;
+        for (uint i = 0u; i < 4u; i++) {
+            ivec2 at = ivec2(col + i, row);
+            packed |= (plane == 0u ? byte_of(code_at(0u, at)) : chroma(plane, at)) << 8u * i;
+        }
+        words[word] = packed;
+        return;
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// GroupNorm, 2 of 2: scale and shift of each channel, then SiLU if asked. An invocation keeps the
+// factors of four channels and walks through some pixels.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "lib/precision.glsl"
+#include "lib/math.glsl"
+#include "params/norm.h"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 1) const uint SILU = 0;
+layout(binding = 0, std430) readonly buffer X { T4 x[]; };
+layout(binding = 1, std430) readonly buffer X2 { T4 x2[]; };
+layout(binding = 2, std430) readonly buffer Stats { vec2 stats[]; };
+layout(binding = 3, std430) readonly buffer Weight { vec4 weight[]; };
+layout(binding = 4, std430) readonly buffer Bias { vec4 bias[]; };
+layout(binding = 5, std430) writeonly buffer Y { T4 y[]; };
+layout(push_constant, std430) uniform Push { l2d_group_norm_params p; };
+
+void main()
+{
+    uint q0 = p.c0 / 4u, q1 = p.c1 / 4u, quads = q0 + q1;
+    uint item = gl_GlobalInvocationID.x, row = gl_WorkGroupID.y;
+    uint quad = item % quads, pixel = item / quads * p.pixels_per_item;
+    if (pixel >= p.pixels)
+        return;
+
+    uint width = (p.c0 + p.c1) / p.groups;
+    uvec4 group = row * p.groups + (quad * 4u + uvec4(0u, 1u, 2u, 3u)) / width;
+    vec2 s0 = stats[group.x], s1 = stats[group.y], s2 = stats[group.z], s3 = stats[group.w];
+    vec4 mean = vec4(s0.x, s1.x, s2.x, s3.x), scale = vec4(s0.y, s1.y, s2.y, s3.y) * weight[quad];
+    vec4 shift = bias[quad];
+
+    uint end = row * p.pixels + min(pixel + p.pixels_per_item, p.pixels);
+    for (pixel += row * p.pixels; pixel < end; pixel++) {
+        vec4 v;
+        if (quad < q0)
+            v = LOAD4(x[pixel * q0 + quad]);
+        else
+            v = LOAD4(x2[pixel * q1 + quad - q0]);
+        v = (v - mean) * scale + shift;
+        y[pixel * quads + quad] = STORE4(SILU != 0u ? silu4(v) : v);
+    }
+}

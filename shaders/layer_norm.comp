@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// LayerNorm over the channels of each token. LANES invocations share a token: 1 on CPU drivers,
+// where lanes are cheap to keep apart, more on GPUs, where neighbours should read neighbours.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "lib/precision.glsl"
+#include "lib/flat.glsl"
+#include "params/norm.h"
+
+layout(local_size_x_id = 0) in;             // a multiple of LANES, at most 256
+layout(constant_id = 1) const uint LANES = 1;   // a power of 2
+layout(binding = 0, std430) readonly buffer X { T4 x[]; };
+layout(binding = 1, std430) readonly buffer Weight { vec4 weight[]; };
+layout(binding = 2, std430) readonly buffer Bias { vec4 bias[]; };
+layout(binding = 3, std430) writeonly buffer Y { T4 y[]; };
+layout(push_constant, std430) uniform Push { l2d_layer_norm_params p; };
+
+shared float part[256];
+
+float total(float value)
+{
+    if (LANES == 1u)
+        return value;
+    uint at = gl_LocalInvocationID.x;
+    part[at] = value;
+    barrier();
+    for (uint half_size = LANES / 2u; half_size > 0u; half_size /= 2u) {
+        if (at % LANES < half_size)
+            part[at] += part[at + half_size];
+        barrier();
+    }
+    float sum = part[at - at % LANES];
+    barrier();
+    return sum;
+}
+
+void main()
+{
+    uint quads = p.channels / 4u, lane = flat_invocation() % LANES;
+    uint token = flat_invocation() / LANES;
+    bool real = token < p.tokens;
+    uint first = min(token, p.tokens - 1u) * quads;     // beyond the end: repeat, do not store
+
+    float sum = 0.0;
+    for (uint q = lane; q < quads; q += LANES)
+        sum += dot(LOAD4(x[first + q]), vec4(1.0));
+    float mean = total(sum) / float(p.channels);
+
+    float squares = 0.0;
+    for (uint q = lane; q < quads; q += LANES) {
+        vec4 d = LOAD4(x[first + q]) - mean;
+        squares += dot(d, d);
+    }
+    float scale = 1.0 / sqrt(total(squares) / float(p.channels) + p.eps);
+
+    for (uint q = lane; q < quads; q += LANES)
+        if (real)
+            y[first + q] = STORE4((LOAD4(x[first + q]) - mean) * scale * weight[q] + bias[q]);
+}

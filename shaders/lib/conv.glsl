@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the convolution shaders of all tiers share: operands, padding, epilogue.
+#include "lib/precision.glsl"
+#include "lib/math.glsl"
+#include "params/conv.h"
+#include "params/row.h"
+
+#define ACT_SILU       1u       // enum l2d_act
+#define ACT_RELU       2u
+#define ACT_GELU       3u
+#define ACT_QUICK_GELU 4u
+#define ACT_GEGLU      5u
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 1) const uint KSIZE = 1;
+layout(constant_id = 2) const uint STRIDE = 1;
+layout(constant_id = 3) const uint UPSAMPLE = 0;
+layout(constant_id = 4) const uint ACT = 0;
+layout(constant_id = 5) const uint FLAGS = 0;
+layout(binding = 0, std430) readonly buffer X { T4 x[]; };
+layout(binding = 1, std430) readonly buffer X2 { T4 x2[]; };
+layout(binding = 2, std430) readonly buffer Weight { T4 weight[]; };    // [panel][tap][cin][8]
+layout(binding = 3, std430) readonly buffer Bias { vec4 bias[]; };
+layout(binding = 4, std430) readonly buffer StepBias { vec4 step_bias[]; };
+layout(binding = 5, std430) readonly buffer Residual { T4 residual[]; };
+layout(binding = 6, std430) readonly buffer Rows { l2d_row_params rows[]; };
+layout(binding = 7, std430) writeonly buffer Y { T4 y[]; };
+layout(push_constant, std430) uniform Push { l2d_conv_params p; };
+
+const uint TAPS = KSIZE * KSIZE;
+
+// Input pixel of a tap of an output pixel; false outside, where pixel is some valid one.
+bool input_pixel(uint row, uvec2 at, uvec2 tap, out uint pixel)
+{
+    ivec2 size = ivec2(p.w, p.h) << UPSAMPLE;
+    ivec2 from = ivec2(at * STRIDE + tap) - int(KSIZE / 2u);
+    bvec2 ok = lessThan(uvec2(from), uvec2(size));
+    ivec2 safe = clamp(from, ivec2(0), size - 1) >> UPSAMPLE;
+    pixel = (row * p.h + uint(safe.y)) * p.w + uint(safe.x);
+    return all(ok);
+}
+
+vec4 activate(vec4 v)
+{
+    if (ACT == ACT_SILU)
+        return silu4(v);
+    if (ACT == ACT_RELU)
+        return max(v, 0.0);
+    if (ACT == ACT_GELU)
+        return gelu4(v);
+    if (ACT == ACT_QUICK_GELU)
+        return v * sigmoid4(1.702 * v);
+    return v;
+}
+
+// From here pixel counts within a row, and quad among the output's channels.
+void finish(uint row, uint pixel, uint quad, uint quads, vec4 v)
+{
+    uint pixels = p.ow * p.oh;
+    vec4 added = vec4(0.0);
+    if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u)
+        v += step_bias[rows[row].step * quads + quad];
+    if ((FLAGS & L2D_CONV_RESIDUAL) != 0u) {
+        uint r = (FLAGS & L2D_CONV_RESIDUAL_RING) != 0u ? rows[row].ring : row;
+        added = LOAD4(residual[(r * pixels + pixel) * quads + quad]);
+    }
+    v = (FLAGS & L2D_CONV_ACT_LAST) != 0u ? activate(v + added) : activate(v) + added;
+    uint r = (FLAGS & L2D_CONV_OUT_RING) != 0u ? rows[row].ring : row;
+    y[(r * pixels + pixel) * quads + quad] = STORE4(v);
+}
+
+// Two neighbouring quads of weight columns; with GEGLU a value and its gate.
+void finish2(uint row, uint pixel, uint column, vec4 v0, vec4 v1)
+{
+    if (ACT == ACT_GEGLU) {
+        uint quads = p.out_quads / 2u, quad = column / 2u;
+        if (quad >= quads)
+            return;
+        if ((FLAGS & L2D_CONV_BIAS) != 0u) {
+            v0 += bias[quad];
+            v1 += bias[quads + quad];
+        }
+        finish(row, pixel, quad, quads, v0 * gelu4(v1));
+        return;
+    }
+    if (column < p.out_quads)
+        finish(row, pixel, column, p.out_quads,
+               (FLAGS & L2D_CONV_BIAS) != 0u ? v0 + bias[column] : v0);
+    if (column + 1u < p.out_quads)
+        finish(row, pixel, column + 1u, p.out_quads,
+               (FLAGS & L2D_CONV_BIAS) != 0u ? v1 + bias[column + 1u] : v1);
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// One-dimensional work spread over a two-dimensional grid, since a dimension ends at 65535 groups.
+// The C side is l2d_flat_groups of runtime/kernels/dispatch.h.
+#ifndef L2D_LIB_FLAT
+#define L2D_LIB_FLAT
+
+uint flat_group()
+{
+    return gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
+}
+
+uint flat_invocation()
+{
+    return flat_group() * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+}
+
+#endif

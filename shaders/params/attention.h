@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Spatial, cross and temporal attention.
+#ifndef L2D_SHADERS_ATTENTION_H
+#define L2D_SHADERS_ATTENTION_H
+
+#include "shared.h"
+
+// Strides and offsets are in quads of channels (c / 4).
+struct l2d_attention_params {
+    u32 queries, keys;          // tokens per row
+    u32 heads;
+    u32 q_stride, q_first;
+    u32 kv_stride, k_first, v_first;
+    u32 kv_row_stride;          // 0: all rows share the keys and values
+    f32 scale;                  // 1/sqrt(d)
+};
+L2D_PUSH_CHECK(l2d_attention_params);
+
+struct l2d_temporal_attention_params {
+    u32 pixels, heads, num_rows;
+    f32 scale;
+};
+L2D_PUSH_CHECK(l2d_temporal_attention_params);
+
+#endif
