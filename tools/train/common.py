@@ -21,7 +21,7 @@ def arguments(doc, minutes, batch, lr):
     p.add_argument("--batch", type=int, default=batch)
     p.add_argument("--lr", type=float, default=lr)
     p.add_argument("--crop", type=int, default=128)
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--threads", type=int, default=0, help="0: 1 or 2, whichever is faster just now")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--limit", type=int, default=None, help="use only so many photos (for tests)")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -33,6 +33,31 @@ def read_config(path):
         return json.load(f)
 
 
+class Threads:
+    """On a shared CPU two threads wait for each other: tries both now and then, keeps the faster."""
+
+    PROBE, HOLD = 5, 60
+
+    def __init__(self, fixed):
+        self.fixed, self.count, self.times = fixed, 0, {1: [], 2: []}
+        torch.set_num_threads(fixed or 2)
+
+    def after_step(self, seconds):
+        if self.fixed:
+            return
+        probe, self.count = self.PROBE, (self.count + 1) % (2 * self.PROBE + self.HOLD)
+        if self.count <= 2 * probe:
+            self.times[2 if self.count <= probe else 1].append(seconds)
+        if self.count == probe:
+            torch.set_num_threads(1)
+        elif self.count == 2 * probe:
+            best = min(self.times, key=lambda n: sorted(self.times[n])[len(self.times[n]) // 2])
+            torch.set_num_threads(best)
+        elif self.count == 0:
+            self.times = {1: [], 2: []}
+            torch.set_num_threads(2)
+
+
 class Stage:
     """One training stage: optimizer, EMA, and a schedule measured in seconds of training.
 
@@ -42,7 +67,7 @@ class Stage:
     """
 
     def __init__(self, name, modules, args, groups=None):
-        torch.set_num_threads(args.threads)
+        self.threads = Threads(1 if args.device != "cpu" else args.threads)
         self.modules, self.args = torch.nn.ModuleDict(modules), args
         self.path = os.path.join(args.data, f"{name}.pt")
         self.modules.to(args.device, memory_format=torch.channels_last)
@@ -93,11 +118,12 @@ class Stage:
             v = v.item() if torch.is_tensor(v) else v
             self.logs[k] = .98 * self.logs.get(k, v) + .02 * v
         now = time.time()
+        self.threads.after_step(now - self.mark)
         self.used, self.mark = self.used + now - self.mark, now
         if self.step % 100 == 0:
             line = " ".join(f"{k} {v:.4f}" for k, v in self.logs.items())
             rate_s = self.step / self.used
-            print(f"step {self.step} {self.used / 60:.1f} min {rate_s:.2f}/s {line}", flush=True)
+            print(f"step {self.step} {self.used / 60:.1f} min {rate_s:.2f}/s threads {torch.get_num_threads()} {line}", flush=True)
         over = self.progress >= 1
         if over or self.used - self.saved_at > 120:
             self.save()
