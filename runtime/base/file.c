@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading a small file whole. See file.h.
+#include "base/file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Everything that f still has. The buffer grows as data comes, so that a pipe is read as well.
+static int read_all(char **out, size_t *size_bytes, FILE *f, const char *path, size_t max_bytes,
+                    struct l2d_error *err)
+{
+    char *data = NULL;
+    size_t len = 0, room = 0, n;
+    do {
+        if (len == room) {
+            room = room ? 2 * room : 4096;
+            char *more = realloc(data, room + 1);
+            if (!more) {
+                free(data);
+                return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
+            }
+            data = more;
+        }
+        n = fread(data + len, 1, room - len, f);
+        len += n;
+    } while (n > 0 && len <= max_bytes);
+    if (ferror(f) || len > max_bytes) {
+        free(data);
+        if (len <= max_bytes)
+            return l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
+        return l2d_error_set(err, L2D_EFORMAT, "%s: larger than %zu bytes", path, max_bytes);
+    }
+    data[len] = '\0';
+    *out = data;
+    *size_bytes = len;
+    return L2D_OK;
+}
+
+int l2d_file_read(char **out, size_t *size_bytes, const char *path, size_t max_bytes,
+                  struct l2d_error *err)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
+    int rc = read_all(out, size_bytes, f, path, max_bytes, err);
+    fclose(f);
+    return rc;
+}
