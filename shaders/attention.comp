@@ -11,9 +11,9 @@
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint QUADS = 1;   // d / 4
 layout(constant_id = 2) const uint CAUSAL = 0;
-layout(binding = 0, std430) readonly buffer Q { T4 q_in[]; };
-layout(binding = 1, std430) readonly buffer KV { T4 kv[]; };
-layout(binding = 2, std430) writeonly buffer Y { T4 y[]; };
+layout(binding = 0, std430) readonly buffer Q { IN4 q_in[]; };
+layout(binding = 1, std430) readonly buffer KV { IN4 kv[]; };
+layout(binding = 2, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_attention_params p; };
 
 float sum4(vec4 v)

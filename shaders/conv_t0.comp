@@ -1,46 +1,81 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolution for CPU drivers, which run 8 invocations as one vector: each keeps one output pixel
-// and NQ quads of output channels in registers. Weights are read at addresses that all share.
+// Convolution for CPU drivers, which run a subgroup as one vector and a load as a loop over its
+// lanes, whether or not the address is shared. So every load fetches different data in each lane,
+// and weights reach the other lanes by a shuffle,
+// which is one instruction, where a broadcast is a loop. A lane keeps PIXELS output pixels by NQ quads of
+// output channels in registers and on the stack, which costs less than loading twice.
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
 #include "lib/conv.glsl"
 
-layout(constant_id = 6) const uint NQ = 8;
+layout(constant_id = 6) const uint NQ = 8;          // a power of 2
+const uint PIXELS = L2D_CONV_T0_PIXELS;
+
+// gl_WorkGroupSize.x lanes make one subgroup; a power of 2, at most 4*NQ.
+const uint LOADS = 4u * NQ / gl_WorkGroupSize.x;
+
+vec4 acc[PIXELS * NQ];
+
+// acc += v * the weights of 4 input channels, which begin at quad w of the panel.
+void accumulate(vec4 v[PIXELS], uint w)
+{
+    vec4 part[LOADS];
+    [[unroll]] for (uint t = 0u; t < LOADS; t++) {
+        uint id = t * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+        part[t] = LOAD4(weight[w + id / NQ * 8u + id % NQ]);
+    }
+    [[unroll]] for (uint n = 0u; n < NQ; n++)
+        [[unroll]] for (uint k = 0u; k < 4u; k++) {
+            uint id = k * NQ + n;
+            vec4 b = subgroupShuffle(part[id / gl_WorkGroupSize.x], id % gl_WorkGroupSize.x);
+            [[unroll]] for (uint i = 0u; i < PIXELS; i++)
+                acc[i * NQ + n] = fma(vec4(v[i][k]), b, acc[i * NQ + n]);
+        }
+}
 
 void main()
 {
-    uint pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
-    uint m = gl_GlobalInvocationID.x, safe = min(m, num_pixels - 1u);
-    uint row = safe / pixels, pixel = safe % pixels;
-    uvec2 at = uvec2(pixel % p.ow, pixel / p.ow);
-    uint column = gl_WorkGroupID.y * NQ, qin = p.q0 + p.q1;
-    uint w = column / 8u * TAPS * qin * 32u + column % 8u;
+    uint pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels, qin = p.q0 + p.q1;
+    uint column = gl_WorkGroupID.y * NQ, w = column / 8u * TAPS * qin * 32u + column % 8u;
+    uint m[PIXELS], row[PIXELS];
+    uvec2 at[PIXELS];
+    [[unroll]] for (uint i = 0u; i < PIXELS; i++) {
+        m[i] = (gl_WorkGroupID.x * PIXELS + i) * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+        uint safe = min(m[i], num_pixels - 1u);
+        row[i] = safe / pixels;
+        at[i] = uvec2(safe % p.ow, safe / p.ow % p.oh);
+    }
+    [[unroll]] for (uint i = 0u; i < PIXELS * NQ; i++)
+        acc[i] = vec4(0.0);
 
-    vec4 acc[NQ];
-    for (uint n = 0u; n < NQ; n++)
-        acc[n] = vec4(0.0);
     uint tap = 0u;
     do {
-        uint from;
-        bool inside = input_pixel(row, at, uvec2(tap % KSIZE, tap / KSIZE), from);
+        uint from[PIXELS];
+        bool inside[PIXELS];
+        vec4 v[PIXELS];
+        [[unroll]] for (uint i = 0u; i < PIXELS; i++)
+            inside[i] = input_pixel(row[i], at[i], uvec2(tap % KSIZE, tap / KSIZE), from[i]);
         uint k = 0u;
         do {
-            vec4 v = LOAD4(x[from * p.q0 + k]);
-            v = inside ? v : vec4(0.0);
-            for (uint n = 0u; n < NQ; n++)
-                acc[n] += v.x * LOAD4(weight[w + n]) + v.y * LOAD4(weight[w + 8u + n]) +
-                          v.z * LOAD4(weight[w + 16u + n]) + v.w * LOAD4(weight[w + 24u + n]);
+            [[unroll]] for (uint i = 0u; i < PIXELS; i++) {
+                v[i] = LOAD4(x[from[i] * p.q0 + k]);
+                v[i] = inside[i] ? v[i] : vec4(0.0);
+            }
+            accumulate(v, w);
             w += 32u;
             k++;
         } while (k < p.q0);
         if ((FLAGS & L2D_CONV_X2) != 0u) {
             k = 0u;
             do {
-                vec4 v = LOAD4(x2[from * p.q1 + k]);
-                v = inside ? v : vec4(0.0);
-                for (uint n = 0u; n < NQ; n++)
-                    acc[n] += v.x * LOAD4(weight[w + n]) + v.y * LOAD4(weight[w + 8u + n]) +
-                              v.z * LOAD4(weight[w + 16u + n]) + v.w * LOAD4(weight[w + 24u + n]);
+                [[unroll]] for (uint i = 0u; i < PIXELS; i++) {
+                    v[i] = LOAD4(x2[from[i] * p.q1 + k]);
+                    v[i] = inside[i] ? v[i] : vec4(0.0);
+                }
+                accumulate(v, w);
                 w += 32u;
                 k++;
             } while (k < p.q1);
@@ -48,7 +83,18 @@ void main()
         tap++;
     } while (tap < TAPS);
 
-    if (m < num_pixels)
-        for (uint n = 0u; n < NQ; n += 2u)
-            finish2(row, pixel, column + n, acc[n], acc[n + 1u]);
+    // The results move up past one copy of the epilogue, which would take long to compile 16 times.
+    uint done = 0u;
+    [[dont_unroll]] do {
+        if (m[0] < num_pixels)
+            finish2(row[0], m[0] % pixels, column + done % NQ, acc[0], acc[1]);
+        [[unroll]] for (uint i = 2u; i < PIXELS * NQ; i++)
+            acc[i - 2u] = acc[i];
+        done += 2u;
+        if (done % NQ == 0u)
+            [[unroll]] for (uint i = 1u; i < PIXELS; i++) {
+                m[i - 1u] = m[i];
+                row[i - 1u] = row[i];
+            }
+    } while (done < PIXELS * NQ);
 }

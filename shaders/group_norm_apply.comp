@@ -9,12 +9,12 @@
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint SILU = 0;
-layout(binding = 0, std430) readonly buffer X { T4 x[]; };
-layout(binding = 1, std430) readonly buffer X2 { T4 x2[]; };
+layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
+layout(binding = 1, std430) readonly buffer X2 { IN4 x2[]; };
 layout(binding = 2, std430) readonly buffer Stats { vec2 stats[]; };
 layout(binding = 3, std430) readonly buffer Weight { vec4 weight[]; };
 layout(binding = 4, std430) readonly buffer Bias { vec4 bias[]; };
-layout(binding = 5, std430) writeonly buffer Y { T4 y[]; };
+layout(binding = 5, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_group_norm_params p; };
 
 void main()

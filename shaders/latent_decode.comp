@@ -11,7 +11,7 @@
 layout(local_size_x_id = 0) in;
 layout(binding = 0, std430) readonly buffer Ring { vec4 ring[]; };
 layout(binding = 1, std430) readonly buffer Rows { l2d_row_params rows[]; };
-layout(binding = 2, std430) writeonly buffer X { T4 x[]; };
+layout(binding = 2, std430) writeonly buffer X { OUT4 x[]; };
 layout(push_constant, std430) uniform Push { l2d_latent_params p; };
 
 void main()

@@ -9,10 +9,10 @@
 
 layout(local_size_x_id = 0) in;             // a multiple of LANES, at most 256
 layout(constant_id = 1) const uint LANES = 1;   // a power of 2
-layout(binding = 0, std430) readonly buffer X { T4 x[]; };
+layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
 layout(binding = 1, std430) readonly buffer Weight { vec4 weight[]; };
 layout(binding = 2, std430) readonly buffer Bias { vec4 bias[]; };
-layout(binding = 3, std430) writeonly buffer Y { T4 y[]; };
+layout(binding = 3, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_layer_norm_params p; };
 
 shared float part[256];

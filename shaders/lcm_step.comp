@@ -10,7 +10,7 @@
 #include "params/row.h"
 
 layout(local_size_x_id = 0) in;
-layout(binding = 0, std430) readonly buffer Eps { T4 eps[]; };
+layout(binding = 0, std430) readonly buffer Eps { IN4 eps[]; };
 layout(binding = 1, std430) buffer Ring { vec4 ring[]; };
 layout(binding = 2, std430) readonly buffer Rows { l2d_row_params rows[]; };
 layout(binding = 3, std430) buffer X0 { vec4 out_x0[]; };

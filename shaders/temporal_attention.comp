@@ -15,11 +15,11 @@
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint QUADS = 1;   // d / 4
 layout(constant_id = 2) const uint WARMUP = 0;
-layout(binding = 0, std430) readonly buffer QKV { T4 qkv[]; };
-layout(binding = 1, std430) readonly buffer Pos { T4 pos[]; };
-layout(binding = 2, std430) buffer Cache { T4 cache[]; };
+layout(binding = 0, std430) readonly buffer QKV { IN4 qkv[]; };
+layout(binding = 1, std430) readonly buffer Pos { IN4 pos[]; };
+layout(binding = 2, std430) buffer Cache { IN4 cache[]; };
 layout(binding = 3, std430) readonly buffer Rows { l2d_row_params rows[]; };
-layout(binding = 4, std430) writeonly buffer Y { T4 y[]; };
+layout(binding = 4, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_temporal_attention_params p; };
 
 void main()

@@ -17,14 +17,14 @@ layout(constant_id = 2) const uint STRIDE = 1;
 layout(constant_id = 3) const uint UPSAMPLE = 0;
 layout(constant_id = 4) const uint ACT = 0;
 layout(constant_id = 5) const uint FLAGS = 0;
-layout(binding = 0, std430) readonly buffer X { T4 x[]; };
-layout(binding = 1, std430) readonly buffer X2 { T4 x2[]; };
-layout(binding = 2, std430) readonly buffer Weight { T4 weight[]; };    // [panel][tap][cin][8]
+layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
+layout(binding = 1, std430) readonly buffer X2 { IN4 x2[]; };
+layout(binding = 2, std430) readonly buffer Weight { IN4 weight[]; };    // [panel][tap][cin][8]
 layout(binding = 3, std430) readonly buffer Bias { vec4 bias[]; };
 layout(binding = 4, std430) readonly buffer StepBias { vec4 step_bias[]; };
-layout(binding = 5, std430) readonly buffer Residual { T4 residual[]; };
+layout(binding = 5, std430) readonly buffer Residual { IN4 residual[]; };
 layout(binding = 6, std430) readonly buffer Rows { l2d_row_params rows[]; };
-layout(binding = 7, std430) writeonly buffer Y { T4 y[]; };
+layout(binding = 7, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_conv_params p; };
 
 const uint TAPS = KSIZE * KSIZE;

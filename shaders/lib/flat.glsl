@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One-dimensional work spread over a two-dimensional grid, since a dimension ends at 65535 groups.
-// The C side is l2d_flat_groups of runtime/kernels/dispatch.h.
+// The C side is flat_groups of runtime/kernels/dispatch.h.
 #ifndef L2D_LIB_FLAT
 #define L2D_LIB_FLAT
 

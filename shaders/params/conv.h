@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolutions: what the tiers share. Specialization constants: 0 workgroup size, 1 ksize, 2 stride,
-// 3 upsample, 4 activation (enum l2d_act), 5 flags, 6 free for the tier.
+// 3 upsample, 4 activation (enum l2d_act), 5 flags, 6 (T0) quads of output channels in a tile.
 #ifndef L2D_SHADERS_CONV_H
 #define L2D_SHADERS_CONV_H
 
@@ -15,6 +15,7 @@
 #define L2D_CONV_X2             64u
 
 #define L2D_CONV_PANEL 32               // output channels whose weights lie together
+#define L2D_CONV_T0_PIXELS 4            // output pixels per lane of conv_t0; 8 compiles twice as long
 
 // Quads are groups of 4 channels.
 struct l2d_conv_params {

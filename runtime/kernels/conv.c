@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// Convolutions and linear layers: packing of weights, and the choice of shader by tier.
+//
+// Packed weights are [panel][tap][cin][32], where a panel is 32 columns and columns beyond cout are
+// zero, so that every shader reads whole panels. With GEGLU groups of 4 columns alternate between
+// values and gates: 4 values, their 4 gates, the next 4 values. The bias keeps PyTorch's order.
+#include <string.h>
+
+#include "base/half.h"
+#include "kernels/dispatch.h"
+#include "kernels/kernels.h"
+#include "shaders/params/conv.h"
+
+static uint64_t num_panels(int32_t cout)
+{
+    return div_up((uint64_t) cout, L2D_CONV_PANEL);
+}
+
+uint64_t l2d_conv_packed_bytes(int32_t cin, int32_t cout, int32_t ksize, enum l2d_dtype dtype)
+{
+    return num_panels(cout) * L2D_CONV_PANEL * (uint64_t) ksize * (uint64_t) ksize *
+           (uint64_t) cin * l2d_dtype_bytes(dtype);
+}
+
+// Column of output channel n.
+static uint64_t column_of(int32_t n, int32_t cout, bool geglu)
+{
+    int32_t half = cout / 2, value = n % half;
+    return (uint64_t) (!geglu ? n : value / 4 * 8 + value % 4 + (n < half ? 0 : 4));
+}
+
+void l2d_conv_pack(void *dst, enum l2d_dtype dtype, int32_t cin, int32_t cout, int32_t ksize,
+                   bool geglu, const float *src, int32_t src_cin, int32_t src_cout, int32_t col)
+{
+    if (col == 0)
+        memset(dst, 0, l2d_conv_packed_bytes(cin, cout, ksize, dtype));
+    uint64_t taps = (uint64_t) ksize * (uint64_t) ksize;
+    for (int32_t n = 0; n < src_cout; n++) {
+        uint64_t column = column_of(col + n, cout, geglu);
+        uint64_t panel = column / L2D_CONV_PANEL, lane = column % L2D_CONV_PANEL;
+        for (int32_t k = 0; k < src_cin; k++)
+            for (uint64_t tap = 0; tap < taps; tap++) {
+                float v = src[((uint64_t) n * (uint64_t) src_cin + (uint64_t) k) * taps + tap];
+                uint64_t at = ((panel * taps + tap) * (uint64_t) cin + (uint64_t) k) *
+                              L2D_CONV_PANEL + lane;
+                if (dtype == L2D_F16)
+                    ((uint16_t *) dst)[at] = l2d_half_from_f32(v);
+                else
+                    ((float *) dst)[at] = v;
+            }
+    }
+}
+
+static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct l2d_tensor *y)
+{
+    const struct l2d_conv *conv = d->conv;
+    enum l2d_dtype type = l2d_graph_precision(graph);
+    const struct l2d_tensor *x = &d->x, *x2 = &d->x2;
+    bool two = l2d_tensor_exists(x2), ring = d->residual_ring || d->out_ring;
+    bool uses_rows = ring || l2d_tensor_exists(&d->step_bias);
+    if (!l2d_check_shape(graph, "conv", "x", x, type, -1, -1, -1, two ? -1 : conv->cin))
+        return false;
+    if (two && !l2d_check_shape(graph, "conv", "x2", x2, type, x->rows, x->h, x->w, conv->cin - x->c))
+        return false;
+    if (x->c % 4 || conv->cin % 4 || conv->cout % (conv->geglu ? 8 : 4) ||
+        (conv->ksize != 1 && conv->ksize != 3) || conv->geglu != (d->act == L2D_ACT_GEGLU)) {
+        l2d_graph_fail(graph, L2D_EINVAL, "conv: %d -> %d channels (x has %d), ksize %d, act %d",
+                       conv->cin, conv->cout, x->c, conv->ksize, (int) d->act);
+        return false;
+    }
+    uint64_t bytes = l2d_conv_packed_bytes(conv->cin, conv->cout, conv->ksize, type);
+    if (!l2d_check_bytes(graph, "conv", "weight", &conv->weight, bytes))
+        return false;
+    if (l2d_tensor_exists(&conv->bias) &&
+        !l2d_check_bytes(graph, "conv", "bias", &conv->bias, 4 * (uint64_t) conv->cout))
+        return false;
+    if (uses_rows && !l2d_check_bytes(graph, "conv", "rows", &d->rows,
+                                      (uint64_t) x->rows * sizeof(struct l2d_row_params)))
+        return false;
+
+    int32_t h = d->stride2 ? (x->h + 1) / 2 : d->upsample ? 2 * x->h : x->h;
+    int32_t w = d->stride2 ? (x->w + 1) / 2 : d->upsample ? 2 * x->w : x->w;
+    int32_t c = conv->geglu ? conv->cout / 2 : conv->cout;
+    if (l2d_tensor_exists(&d->step_bias) &&
+        !l2d_check_shape(graph, "conv", "step_bias", &d->step_bias, L2D_F32, -1, 1, 1, c))
+        return false;
+    if (l2d_tensor_exists(&d->residual) &&
+        !l2d_check_shape(graph, "conv", "residual", &d->residual, type,
+                         d->residual_ring ? L2D_RING : x->rows, h, w, c))
+        return false;
+    *y = d->out;
+    if (!l2d_tensor_exists(&d->out)) {
+        *y = l2d_graph_alloc(graph, type, x->rows, h, w, c);
+        return !l2d_graph_failed(graph);
+    }
+    return l2d_check_shape(graph, "conv", "out", y, type, d->out_ring ? L2D_RING : x->rows, h, w, c);
+}
+
+struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc *d)
+{
+    const struct l2d_conv *conv = d->conv;
+    struct l2d_tensor y;
+    if (!check(graph, d, &y))
+        return L2D_NO_TENSOR;
+
+    bool tier0 = is_tier0(graph), two = l2d_tensor_exists(&d->x2);
+    uint32_t pixels = (uint32_t) (y.h * y.w * d->x.rows), quads = (uint32_t) conv->cout / 4;
+    uint32_t tile_quads = tier0 ? (quads <= 4 ? 4 : 8) : 16;
+    uint32_t lanes = subgroup_lanes(graph), tile = tier0 ? lanes * L2D_CONV_T0_PIXELS : 64;
+    uint32_t flags = (l2d_tensor_exists(&conv->bias) ? L2D_CONV_BIAS : 0) |
+                     (l2d_tensor_exists(&d->step_bias) ? L2D_CONV_STEP_BIAS : 0) |
+                     (l2d_tensor_exists(&d->residual) ? L2D_CONV_RESIDUAL : 0) |
+                     (d->residual_ring ? L2D_CONV_RESIDUAL_RING : 0) |
+                     (d->act_after_residual ? L2D_CONV_ACT_LAST : 0) |
+                     (d->out_ring ? L2D_CONV_OUT_RING : 0) | (two ? L2D_CONV_X2 : 0);
+    const uint32_t spec[] = {
+        tier0 ? lanes : 128, (uint32_t) conv->ksize, d->stride2 ? 2 : 1, d->upsample, (uint32_t) d->act,
+        flags, tile_quads,
+    };
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = tier0 ? "conv_t0" : "conv_t1",
+        .spec = spec, .num_spec = COUNT_OF(spec),
+        .params = &(struct l2d_conv_params) {
+            .num_rows = (u32) d->x.rows, .w = (u32) d->x.w, .h = (u32) d->x.h,
+            .ow = (u32) y.w, .oh = (u32) y.h,
+            .q0 = (u32) d->x.c / 4, .q1 = two ? (u32) d->x2.c / 4 : 0, .out_quads = quads,
+        },
+        .params_size = sizeof(struct l2d_conv_params),
+        .bind = (struct l2d_binding[]) {
+            { d->x, L2D_READ }, { d->x2, L2D_READ }, { conv->weight, L2D_READ },
+            { conv->bias, L2D_READ }, { d->step_bias, L2D_READ }, { d->residual, L2D_READ },
+            { d->rows, L2D_READ }, { y, L2D_WRITE },
+        },
+        .num_bind = 8,
+        .groups = { div_up(pixels, tile), div_up(quads, tile_quads), 1 },
+        .flops = 2.0 * pixels * conv->cin * conv->cout * conv->ksize * conv->ksize,
+    });
+    return y;
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// GroupNorm: statistics, then application. See kernels.h.
+#include "kernels/dispatch.h"
+#include "kernels/kernels.h"
+#include "shaders/params/norm.h"
+
+struct l2d_tensor l2d_group_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
+                                 struct l2d_tensor x, struct l2d_tensor x2, int32_t groups,
+                                 float eps, bool silu)
+{
+    enum l2d_dtype type = l2d_graph_precision(graph);
+    bool two = l2d_tensor_exists(&x2);
+    if (!l2d_check_shape(graph, "group_norm", "x", &x, type, -1, -1, -1, -1) ||
+        (two && !l2d_check_shape(graph, "group_norm", "x2", &x2, type, x.rows, x.h, x.w, -1)))
+        return L2D_NO_TENSOR;
+    int32_t c = x.c + (two ? x2.c : 0);
+    if (groups < 1 || c % groups || x.c % 4 || c % 4) {
+        l2d_graph_fail(graph, L2D_EINVAL, "group_norm: %d channels in %d groups", c, groups);
+        return L2D_NO_TENSOR;
+    }
+    if (!l2d_check_bytes(graph, "group_norm", "weight", &norm->weight, 4 * (uint64_t) c) ||
+        !l2d_check_bytes(graph, "group_norm", "bias", &norm->bias, 4 * (uint64_t) c))
+        return L2D_NO_TENSOR;
+
+    uint32_t pixels = (uint32_t) (x.h * x.w), size = is_tier0(graph) ? 8 : 256;
+    struct l2d_group_norm_params params = {
+        .c0 = (u32) x.c, .c1 = (u32) (c - x.c), .pixels = pixels, .groups = (u32) groups,
+        .pixels_per_item = 16, .eps = eps,
+    };
+    struct l2d_tensor stats = l2d_graph_alloc(graph, L2D_F32, x.rows, 1, groups, 2);
+    struct l2d_tensor y = l2d_graph_alloc(graph, type, x.rows, x.h, x.w, c);
+    if (l2d_graph_failed(graph))
+        return L2D_NO_TENSOR;
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "group_norm_stats",
+        .spec = &size, .num_spec = 1,
+        .params = &params, .params_size = sizeof(params),
+        .bind = (struct l2d_binding[]) { { x, L2D_READ }, { x2, L2D_READ }, { stats, L2D_WRITE } },
+        .num_bind = 3,
+        .groups = { (uint32_t) groups, (uint32_t) x.rows, 1 },
+    });
+    uint32_t items = (uint32_t) c / 4 * div_up(pixels, params.pixels_per_item);
+    uint32_t apply_size = flat_size(graph);
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "group_norm_apply",
+        .spec = (uint32_t[]) { apply_size, silu }, .num_spec = 2,
+        .params = &params, .params_size = sizeof(params),
+        .bind = (struct l2d_binding[]) {
+            { x, L2D_READ }, { x2, L2D_READ }, { stats, L2D_READ }, { norm->weight, L2D_READ },
+            { norm->bias, L2D_READ }, { y, L2D_WRITE },
+        },
+        .num_bind = 6,
+        .groups = { div_up(items, apply_size), (uint32_t) x.rows, 1 },
+    });
+    return y;
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pictures to and from the codec's patches. See kernels.h.
+#include "kernels/dispatch.h"
+#include "kernels/kernels.h"
+#include "shaders/params/image.h"
+
+static void dispatch(struct l2d_graph *graph, const char *shader, struct l2d_image_params params,
+                     struct l2d_tensor from, struct l2d_tensor to, uint64_t items)
+{
+    uint32_t size = flat_size(graph);
+    struct l2d_dispatch d = {
+        .shader = shader, .spec = &size, .num_spec = 1,
+        .params = &params, .params_size = sizeof(params),
+        .bind = (struct l2d_binding[]) { { from, L2D_READ }, { to, L2D_WRITE } }, .num_bind = 2,
+    };
+    flat_groups(d.groups, items, size);
+    l2d_graph_dispatch(graph, &d);
+}
+
+struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tensor *images,
+                                 int32_t n, int32_t patch)
+{
+    int32_t w = images[0].w, h = images[0].h, c = (3 * patch * patch + 3) & ~3;
+    for (int32_t i = 0; i < n; i++)
+        if (!l2d_check_shape(graph, "image_pack", "image", &images[i], L2D_F32, 1, h, w, 4))
+            return L2D_NO_TENSOR;
+    if (patch < 1 || w % patch || h % patch) {
+        l2d_graph_fail(graph, L2D_EINVAL, "image_pack: %dx%d pixels in patches of %d", w, h, patch);
+        return L2D_NO_TENSOR;
+    }
+    struct l2d_tensor x = l2d_graph_alloc(graph, l2d_graph_precision(graph), n, h / patch, w / patch,
+                                          c);
+    struct l2d_image_params params = {
+        .w = (u32) (w / patch), .h = (u32) (h / patch), .patch_size = (u32) patch,
+        .channels = (u32) c,
+    };
+    for (int32_t i = 0; i < n && !l2d_graph_failed(graph); i++) {
+        params.row = (u32) i;
+        dispatch(graph, "image_pack", params, images[i], x,
+                 l2d_tensor_count(&x) / (uint64_t) (4 * n));
+    }
+    return x;
+}
+
+struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x, int32_t patch)
+{
+    if (!l2d_check_shape(graph, "image_unpack", "x", &x, l2d_graph_precision(graph), 1, -1, -1, -1))
+        return L2D_NO_TENSOR;
+    if (patch < 1 || x.c < 3 * patch * patch) {
+        l2d_graph_fail(graph, L2D_EINVAL, "image_unpack: %d channels, patches of %d", x.c, patch);
+        return L2D_NO_TENSOR;
+    }
+    struct l2d_tensor image = l2d_graph_alloc(graph, L2D_F32, 1, x.h * patch, x.w * patch, 4);
+    if (!l2d_graph_failed(graph))
+        dispatch(graph, "image_unpack",
+                 (struct l2d_image_params) {
+                     .w = (u32) x.w, .h = (u32) x.h, .patch_size = (u32) patch,
+                     .channels = (u32) x.c,
+                 }, x, image, l2d_tensor_count(&image) / 4);
+    return image;
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention over the cached frames of each pixel. See kernels.h.
+#include <math.h>
+
+#include "kernels/dispatch.h"
+#include "kernels/kernels.h"
+#include "shaders/params/attention.h"
+
+struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_tensor qkv,
+                                         struct l2d_tensor pos, struct l2d_tensor cache,
+                                         struct l2d_tensor rows, int32_t heads, bool warmup)
+{
+    enum l2d_dtype type = l2d_graph_precision(graph);
+    if (!l2d_check_shape(graph, "temporal_attention", "qkv", &qkv, type, warmup ? L2D_SINKS : -1,
+                         -1, -1, -1))
+        return L2D_NO_TENSOR;
+    int32_t c = qkv.c / 3, d = heads > 0 ? c / heads : 0, pixels = qkv.h * qkv.w;
+    if (qkv.c % 3 || d < 4 || d > 160 || d % 4 || d * heads != c) {
+        l2d_graph_fail(graph, L2D_EINVAL, "temporal_attention: qkv of %d channels, %d heads", qkv.c,
+                       heads);
+        return L2D_NO_TENSOR;
+    }
+    if (!l2d_check_shape(graph, "temporal_attention", "pos", &pos, type, 1, 1, L2D_WINDOW, 3 * c) ||
+        !l2d_check_shape(graph, "temporal_attention", "cache", &cache, type, -1, pixels, L2D_WINDOW,
+                         2 * c) ||
+        !l2d_check_bytes(graph, "temporal_attention", "rows", &rows,
+                         (uint64_t) qkv.rows * sizeof(struct l2d_row_params)))
+        return L2D_NO_TENSOR;
+    struct l2d_tensor y = l2d_graph_alloc(graph, type, qkv.rows, qkv.h, qkv.w, c);
+    if (l2d_graph_failed(graph))
+        return y;
+    uint32_t size = flat_size(graph);
+    struct l2d_dispatch dispatch = {
+        .shader = "temporal_attention",
+        .spec = (uint32_t[]) { size, (uint32_t) d / 4, warmup }, .num_spec = 3,
+        .params = &(struct l2d_temporal_attention_params) {
+            .pixels = (u32) pixels, .heads = (u32) heads, .num_rows = (u32) qkv.rows,
+            .scale = (f32) (1 / sqrt(d)),
+        },
+        .params_size = sizeof(struct l2d_temporal_attention_params),
+        .bind = (struct l2d_binding[]) {
+            { qkv, L2D_READ }, { pos, L2D_READ }, { cache, L2D_READ_WRITE }, { rows, L2D_READ },
+            { y, L2D_WRITE },
+        },
+        .num_bind = 5,
+        .flops = 4.0 * qkv.rows * pixels * L2D_WINDOW * c,
+    };
+    flat_groups(dispatch.groups, (uint64_t) qkv.rows * (uint64_t) pixels * (uint64_t) heads, size);
+    l2d_graph_dispatch(graph, &dispatch);
+    return y;
+}
