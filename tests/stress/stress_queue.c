@@ -102,8 +102,8 @@ static bool run_once(int round)
     int made = atomic_load(&r.num_made), popped = atomic_load(&r.num_popped);
     int dropped = atomic_load(&r.num_dropped), refused = atomic_load(&r.num_refused);
     int freed = atomic_load(&num_freed);
-    printf("round %d: %d made = %d popped + %d dropped + %d refused + %d freed\n", round, made, popped,
-           dropped, refused, freed);
+    printf("round %d: %d made = %d popped + %d dropped + %d refused + %d freed\n", round, made,
+           popped, dropped, refused, freed);
     return made == popped + dropped + refused + freed;
 }
 
