@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// The networks' operations in plain C: slow, obvious, sums in double. What the GPU is tested
+// against; it knows nothing of the GPU and needs only libm. Layout is NHWC as in kernels.h, every
+// array is f32, and outputs never overlap inputs. Optional operands are NULL.
+#ifndef L2D_REF_REF_H
+#define L2D_REF_REF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum l2d_ref_act { L2D_REF_NONE, L2D_REF_SILU, L2D_REF_RELU, L2D_REF_GELU, L2D_REF_QUICK_GELU,
+                   L2D_REF_GEGLU };
+
+double l2d_ref_activate(double x, enum l2d_ref_act act);
+
+struct l2d_ref_conv {
+    int rows, h, w;             // of the input
+    int c0, c1, cout;           // c1 = 0: no x2. cout counts weights' channels, also with GEGLU
+    int ksize;                  // 1 or 3
+    bool stride2, upsample;     // at most one of them
+    enum l2d_ref_act act;
+    bool act_after_residual;
+    const float *x, *x2;        // [rows,h,w,c0], [rows,h,w,c1]
+    const float *weight;        // [cout,c0+c1,ksize,ksize], as PyTorch has it
+    const float *bias;          // optional [cout]
+    const float *row_bias;      // optional [rows,cout], added before the activation
+    const float *residual;      // optional, of y's shape
+};
+
+/** Output size and channels. */
+void l2d_ref_conv_shape(const struct l2d_ref_conv *p, int *oh, int *ow, int *c);
+
+/** y [rows,oh,ow,c]. */
+void l2d_ref_conv(float *y, const struct l2d_ref_conv *p);
+
+/** y [rows,pixels,c0+c1] = GroupNorm of [x,x2], then SiLU if silu. */
+void l2d_ref_group_norm(float *y, const float *x, const float *x2, const float *weight,
+                        const float *bias, int rows, int pixels, int c0, int c1, int groups,
+                        double eps, bool silu);
+
+/** y [tokens,c]. */
+void l2d_ref_layer_norm(float *y, const float *x, const float *weight, const float *bias,
+                        int tokens, int c, double eps);
+
+struct l2d_ref_attention {
+    int rows, queries, keys, heads, c;
+    int q_channels, q_first;            // q [rows,queries,q_channels]
+    int kv_channels, k_first, v_first;  // kv [rows or 1,keys,kv_channels]
+    bool kv_shared, causal;
+    const float *q, *kv;
+};
+
+/** y [rows,queries,c]. */
+void l2d_ref_attention(float *y, const struct l2d_ref_attention *p);
+
+struct l2d_ref_temporal_row {
+    bool active;
+    int step, kv_slot, own_pos, num_open;
+};
+
+/**
+ * See l2d_temporal_attention of kernels.h. qkv [rows,pixels,3c], pos [16,3c], cache
+ * [steps,pixels,16,2c] (updated), y [rows,pixels,c] (0 in rows that are not active).
+ */
+void l2d_ref_temporal_attention(float *y, float *cache, const float *qkv, const float *pos,
+                                const struct l2d_ref_temporal_row *row, int rows, int pixels,
+                                int heads, int c, bool warmup);
+
+/** rgb [h,w,4] in [-1,1] -> the structure map, [h,w,4], fourth channel 0. */
+void l2d_ref_luma_structure(float *map, const float *rgb, int h, int w);
+
+/** image [h,w,4] -> x [h/patch,w/patch,channels], and back. */
+void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels);
+void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch, int channels);
+
+/** x0 of a consistency step, and the latent with the next step's noise: see lcm_step.comp. */
+struct l2d_ref_lcm {
+    double a, b, c_skip, c_out, a_next, b_next;
+    bool is_last;
+};
+void l2d_ref_lcm_step(float *x, float *x0, const float *eps, const float *noise, int count,
+                      const struct l2d_ref_lcm *p);
+
+/** y = 3 tanh(z / (3 scale)). */
+void l2d_ref_latent_decode(float *y, const float *z, int count, double scale);
+
+// A component of a stored picture, one number a sample, its sampling and where sample 0 lies.
+struct l2d_ref_plane {
+    const uint16_t *code;       // [h][w]
+    int w, h;
+    double step_x, step_y;      // luma pixels per sample
+    double zero_x, zero_y;      // luma position of sample 0's centre
+    double max;                 // code of 1
+};
+
+struct l2d_ref_color_in {
+    int width, height, rotation;        // quarter turns
+    int num_components;
+    struct l2d_ref_plane plane[3];
+    int canvas_w, canvas_h;
+    double scale_x, scale_y, origin_x, origin_y;
+    const float *to_rgb;                // [12]
+};
+
+/** canvas [canvas_h,canvas_w,4]. */
+void l2d_ref_color_in(float *canvas, const struct l2d_ref_color_in *p);
+
+struct l2d_ref_color_out {
+    bool i420;
+    int width, height, canvas_w, canvas_h, crop_x, crop_y, x0, y0, x1, y1;
+    const float *from_rgb;              // [12]
+};
+
+/** Unrounded codes of one component, [h][w] of its plane. */
+void l2d_ref_color_out(double *code, const float *canvas, int component,
+                       const struct l2d_ref_color_out *p);
+
+#endif

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// Convolutions and linear layers of both tiers against plain C.
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "kernels/kernels.h"
+#include "ref/ref.h"
+#include "support/gpu_test.h"
+
+enum { BIAS = 1, STEP = 2, RESIDUAL = 4, RING = 8, LAST = 16, OUT_RING = 32, STRIDE = 64, UP = 128,
+       PERSISTENT = 256 };
+
+struct conv_case {
+    int rows, h, w, c0, c1, cout, ksize, act, flags;
+};
+
+static const struct conv_case cases[] = {
+    // the default model at 256x256: 32x32 latents, 64..96 channels
+    { 2, 32, 32,  64,   0,  96, 3, L2D_ACT_NONE, BIAS | STEP },
+    { 1, 16, 16,  96,  64,  96, 3, L2D_ACT_NONE, BIAS | RESIDUAL },
+    { 2, 16, 16,  96,   0, 288, 1, L2D_ACT_NONE, 0 },
+    { 2,  8,  8,  96,   0, 768, 1, L2D_ACT_GEGLU, BIAS },
+    { 1, 17, 13,  96,   0,  96, 3, L2D_ACT_NONE, BIAS | STRIDE },
+    { 1,  8,  9,  24,   0,  24, 3, L2D_ACT_RELU, UP },
+    { 1, 33,  5,  24,   0,  24, 3, L2D_ACT_RELU, BIAS | RESIDUAL | LAST },
+    // SD1.5's width, few pixels
+    { 1,  4,  4, 320,   0, 320, 3, L2D_ACT_NONE, BIAS | RESIDUAL },
+    { 1,  3,  5, 320, 640, 320, 1, L2D_ACT_NONE, BIAS },
+    // text encoder, tokens in a list
+    { 1,  1, 77,  96,   0, 384, 1, L2D_ACT_QUICK_GELU, BIAS },
+    { 1,  1, 31,  96,   0,  40, 1, L2D_ACT_GELU, BIAS },
+    // rings, odd sizes, one pixel, few channels
+    { 3,  5,  7,  16,   0,  64, 3, L2D_ACT_SILU, BIAS | RESIDUAL | RING },
+    { 2,  6,  3,  32,   0,  64, 3, L2D_ACT_NONE, BIAS | OUT_RING },
+    { 5,  1,  1,   4,   0,   4, 1, L2D_ACT_NONE, 0 },
+    { 1,  1,  1,   4,   0,  12, 3, L2D_ACT_NONE, BIAS },
+    { 2,  2,  2,  16,   0,  36, 3, L2D_ACT_NONE, STRIDE | PERSISTENT },
+};
+
+static const struct l2d_row_params rows[] = {
+    { .step = 2, .ring = 5 }, { .step = 0, .ring = 1 }, { .step = 1, .ring = 7 },
+    { .step = 1, .ring = 0 }, { .step = 2, .ring = 3 },
+};
+
+static struct l2d_conv upload(struct gpu_test *t, const struct conv_case *c, const float *weight,
+                              const float *bias)
+{
+    struct l2d_conv conv = {
+        .bias = L2D_NO_TENSOR, .cin = c->c0 + c->c1, .cout = c->cout, .ksize = c->ksize,
+        .geglu = c->act == L2D_ACT_GEGLU,
+    };
+    uint64_t bytes = l2d_conv_packed_bytes(conv.cin, conv.cout, conv.ksize, t->precision);
+    void *packed = malloc(bytes);
+    cr_assert(packed != NULL);
+    l2d_conv_pack(packed, t->precision, conv.cin, conv.cout, conv.ksize, conv.geglu, weight, conv.cin,
+                  conv.cout, 0);
+    conv.weight = gt_bytes(t, packed, bytes, false);
+    if (c->flags & BIAS)
+        conv.bias = gt_tensor(t, L2D_F32, 1, 1, 1, c->cout, bias, false);
+    free(packed);
+    return conv;
+}
+
+static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum l2d_dtype type)
+{
+    const struct conv_case *c = &cases[index];
+    int cin = c->c0 + c->c1, oh, ow, oc;
+    struct l2d_ref_conv ref = {
+        .rows = c->rows, .h = c->h, .w = c->w, .c0 = c->c0, .c1 = c->c1, .cout = c->cout,
+        .ksize = c->ksize, .stride2 = c->flags & STRIDE, .upsample = c->flags & UP,
+        .act = (enum l2d_ref_act) c->act, .act_after_residual = c->flags & LAST,
+    };
+    l2d_ref_conv_shape(&ref, &oh, &ow, &oc);
+    size_t in = (size_t) (c->rows * c->h * c->w), one = (size_t) (oh * ow * oc);
+    size_t out = (size_t) c->rows * one, taps = (size_t) (cin * c->ksize * c->ksize);
+    double huge = type == L2D_F16 ? 1000 : 1e6;
+
+    float *x = gt_floats(in * (size_t) c->c0), *x2 = gt_floats(in * (size_t) c->c1);
+    float *weight = gt_floats((size_t) c->cout * taps), *bias = gt_floats((size_t) c->cout);
+    float *step = gt_floats((size_t) (3 * oc)), *row_bias = gt_floats((size_t) (c->rows * oc));
+    float *ring = gt_floats(L2D_RING * one), *residual = gt_floats(out), *want = gt_floats(out);
+    gt_fill(x, in * (size_t) c->c0, fill, 1, huge, type, index);
+    gt_fill(x2, in * (size_t) c->c1, fill, 1, huge, type, index + 100);
+    gt_fill(weight, (size_t) c->cout * taps, GT_NORMAL, 1 / __builtin_sqrt((double) taps), 1, type,
+            index + 200);
+    gt_fill(bias, (size_t) c->cout, fill, 1, huge, L2D_F32, index + 300);
+    gt_fill(step, (size_t) (3 * oc), fill, 1, huge, L2D_F32, index + 400);
+    gt_fill(ring, L2D_RING * one, fill, 1, huge, type, index + 500);
+    for (int r = 0; r < c->rows; r++) {
+        for (int n = 0; n < oc; n++)
+            row_bias[r * oc + n] = step[(int) rows[r].step * oc + n];
+        size_t from = c->flags & RING ? rows[r].ring : (size_t) r;
+        for (size_t i = 0; i < one; i++)
+            residual[(size_t) r * one + i] = ring[from * one + i];
+    }
+    ref.x = x;
+    ref.x2 = x2;
+    ref.weight = weight;
+    ref.bias = c->flags & BIAS ? bias : NULL;
+    ref.row_bias = c->flags & STEP ? row_bias : NULL;
+    ref.residual = c->flags & RESIDUAL ? residual : NULL;
+    l2d_ref_conv(want, &ref);
+
+    gt_begin(t, type);
+    struct l2d_conv conv = upload(t, c, weight, bias);
+    struct l2d_conv_desc d =
+        L2D_CONV_DESC(&conv, gt_tensor(t, type, c->rows, c->h, c->w, c->c0, x, false));
+    if (c->c1)
+        d.x2 = gt_tensor(t, type, c->rows, c->h, c->w, c->c1, x2, false);
+    d.stride2 = ref.stride2;
+    d.upsample = ref.upsample;
+    d.act = (enum l2d_act) c->act;
+    d.act_after_residual = ref.act_after_residual;
+    if (c->flags & STEP)
+        d.step_bias = gt_tensor(t, L2D_F32, 3, 1, 1, oc, step, false);
+    d.residual_ring = c->flags & RING;
+    if (c->flags & RESIDUAL)
+        d.residual = gt_tensor(t, type, c->flags & RING ? L2D_RING : c->rows, oh, ow, oc,
+                               c->flags & RING ? ring : residual, false);
+    d.out_ring = c->flags & OUT_RING;
+    if (c->flags & (OUT_RING | PERSISTENT))
+        d.out = gt_tensor(t, type, d.out_ring ? L2D_RING : c->rows, oh, ow, oc, NULL, true);
+    d.rows = gt_bytes(t, rows, sizeof(rows), false);
+    struct l2d_tensor y = l2d_conv2d(t->graph, &d);
+    if (!l2d_tensor_exists(&d.out))
+        gt_keep(t, y);
+    gt_run(t);
+
+    float *got = l2d_tensor_exists(&d.out) ? gt_read(t, d.out) : gt_read_kept(t, out);
+    // f32: sums of up to 8640 products of rounded terms. Half: the result is rounded once, 2^-11,
+    // and the residual may cancel it; below 6e-5 a step of a subnormal.
+    double size = fill == GT_HUGE ? huge : fill == GT_TINY ? 1 / huge : 1;
+    struct gt_tol tol = type == L2D_F32 ? (struct gt_tol) { 2e-6, 1e-5 * size, 1e-5 }
+                                        : (struct gt_tol) { 6e-4, 1e-5 * size + 6e-8, 1.0 / 1024 };
+    if (c->act == L2D_ACT_GEGLU && fill == GT_TINY)
+        tol = (struct gt_tol) { 1, 1e-6, 1e-3 };        // products of tiny numbers
+    for (int r = 0; r < c->rows; r++)
+        gt_check(want + (size_t) r * one, got + (d.out_ring ? rows[r].ring : (size_t) r) * one, one,
+                 tol, "case %u fill %d row %d, %s", index, (int) fill, r,
+                 type == L2D_F16 ? "f16" : "f32");
+    gt_end(t);
+    void *all[] = { x, x2, weight, bias, step, row_bias, ring, residual, want, got };
+    for (size_t i = 0; i < COUNT(all); i++)
+        free(all[i]);
+}
+
+static void run_all(enum l2d_tier tier)
+{
+    struct gpu_test t;
+    gt_open(&t, tier);
+    for (unsigned i = 0; i < COUNT(cases); i++)
+        for (int fill = 0; fill < GT_NUM_FILLS; fill++)
+            for (int f16 = 0; f16 < 2; f16++)
+                if (i >= 4 || fill == GT_NORMAL)        // the large ones once
+                    run_case(&t, i, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32);
+    gt_close(&t);
+}
+
+Test(conv, tier0) { run_all(L2D_TIER_0); }
+Test(conv, tier1) { run_all(L2D_TIER_1); }
+
+Test(conv, pack_by_parts)
+{
+    // q, k and v packed one after the other are what they are when packed together.
+    enum { CIN = 8, COUT = 48 };
+    float weight[COUT * CIN];
+    static float whole[64 * CIN], parts[64 * CIN];
+    cr_assert(l2d_conv_packed_bytes(CIN, COUT, 1, L2D_F32) == sizeof(whole));
+    gt_fill(weight, COUNT(weight), GT_NORMAL, 1, 1, L2D_F32, 1);
+    l2d_conv_pack(whole, L2D_F32, CIN, COUT, 1, false, weight, CIN, COUT, 0);
+    for (int i = 0; i < 3; i++)
+        l2d_conv_pack(parts, L2D_F32, CIN, COUT, 1, false, weight + i * 16 * CIN, CIN, 16, i * 16);
+    for (size_t i = 0; i < COUNT(whole); i++)
+        cr_assert(whole[i] == parts[i]);
+}
+
+Test(conv, refuses)
+{
+    struct gpu_test t;
+    gt_open(&t, L2D_TIER_0);
+    gt_begin(&t, L2D_F32);
+    struct l2d_conv conv = { .weight = gt_bytes(&t, NULL, 32 * 8 * 4, false), .bias = L2D_NO_TENSOR,
+                             .cin = 8, .cout = 16, .ksize = 1 };
+    struct l2d_conv_desc d = L2D_CONV_DESC(&conv, gt_tensor(&t, L2D_F32, 1, 2, 2, 12, NULL, false));
+    struct l2d_tensor y = l2d_conv2d(t.graph, &d);
+    cr_assert(!l2d_tensor_exists(&y) && l2d_graph_failed(t.graph));
+    uint64_t size;
+    struct l2d_error err;
+    cr_assert(l2d_graph_plan(t.graph, &size, &err) == L2D_EINVAL);
+    gt_end(&t);
+    gt_close(&t);
+}
