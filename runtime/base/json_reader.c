@@ -24,7 +24,9 @@ int l2d_json_reader_init(struct l2d_json_reader *r, const char *file, size_t max
     json_error_t e;
     r->root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
     free(text);
-    if (!r->root)
+    if (!r->root && !*e.text)               // how jansson says that it had no memory
+        r->rc = l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", file);
+    else if (!r->root)
         l2d_json_fail(r, "", "line %d, column %d: %s", e.line, e.column, e.text);
     return r->rc;
 }

@@ -220,6 +220,8 @@ static int read_header(struct l2d_safetensors *st, const char *path, struct l2d_
     json_error_t e;
     st->header = json_loadb((const char *) st->map + 8, (size_t) header_bytes,
                             JSON_REJECT_DUPLICATES, &e);
+    if (!st->header && !*e.text)                    // how jansson says that it had no memory
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
     if (!json_is_object(st->header)) {
         for (char *c = e.text; *c; c++)             // quotes the file, which may hold anything
             *c = (unsigned char) *c < 0x20 || *c == 0x7f ? '?' : *c;
