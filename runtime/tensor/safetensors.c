@@ -343,7 +343,15 @@ static char *header_text(const struct l2d_safetensors_entry *entries, size_t cou
         ok &= json_object_set_new(header, e->name, o) == 0;
         at += e->size_bytes;
     }
-    char *text = ok ? json_dumps(header, JSON_COMPACT) : NULL;
+    // Not json_dumps(), which drops what it has no memory for.
+    size_t len = ok ? json_dumpb(header, NULL, 0, JSON_COMPACT) : 0;
+    char *text = len > 0 ? malloc(len + 1) : NULL;
+    if (text && json_dumpb(header, text, len, JSON_COMPACT) != len) {
+        free(text);
+        text = NULL;
+    }
+    if (text)
+        text[len] = '\0';
     json_decref(header);
     return text;
 }
