@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// The window, on SDL's dummy driver.
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <SDL.h>
+
+#include "clips.h"
+
+static void use_dummy(void)
+{
+    setenv("SDL_VIDEODRIVER", "dummy", 1);
+}
+
+TestSuite(display, .init = use_dummy, .timeout = 60);
+
+static struct l2d_sink *open_display(bool unpaced)
+{
+    struct l2d_sink_params p = { .width = 63, .height = 47, .time_base_num = 1,
+                                 .time_base_den = 100, .sar_num = 4, .sar_den = 3,
+                                 .unpaced = unpaced };
+    struct l2d_sink *s = NULL;
+    struct l2d_error err = { 0 };
+    cr_assert_eq(l2d_sink_open(&s, "display", &p, &err), L2D_OK, "%s", err.msg);
+    return s;
+}
+
+static int show(struct l2d_sink *s, int64_t pts)
+{
+    struct l2d_frame *f = clips_frame(63, 47, pts, 100);
+    struct l2d_error err = { 0 };
+    int rc = l2d_sink_write_video(s, f, &err);
+    cr_expect(rc == L2D_OK || rc == L2D_ECLOSED, "%s", err.msg);
+    l2d_frame_unref(&f);
+    return rc;
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+}
+
+Test(display, shows_frames_when_they_are_due)
+{
+    struct l2d_sink *s = open_display(false);
+    double start = seconds();
+    for (int64_t i = 0; i < 6; i++)
+        cr_expect_eq(show(s, 10 * i), L2D_OK);      // 0.1 s apart
+    double took = seconds() - start;
+    cr_expect(took > 0.48 && took < 5, "%f s", took);
+    cr_expect_eq(l2d_sink_stats(s).frames, 6u);
+    cr_expect_eq(l2d_sink_finish(s, false, NULL), L2D_OK);
+    l2d_sink_destroy(&s);
+
+    s = open_display(true);
+    start = seconds();
+    for (int64_t i = 0; i < 6; i++)
+        cr_expect_eq(show(s, 1000 * i), L2D_OK);
+    cr_expect_lt(seconds() - start, 5);
+    l2d_sink_destroy(&s);
+}
+
+Test(display, q_escape_and_the_close_button_end_it)
+{
+    SDL_Event events[] = {
+        { .key = { .type = SDL_KEYDOWN, .keysym = { .sym = SDLK_q } } },
+        { .key = { .type = SDL_KEYDOWN, .keysym = { .sym = SDLK_ESCAPE } } },
+        { .window = { .type = SDL_WINDOWEVENT, .event = SDL_WINDOWEVENT_CLOSE } },
+        { .quit = { .type = SDL_QUIT } },
+    };
+    for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++) {
+        struct l2d_sink *s = open_display(false);
+        cr_expect_eq(show(s, 0), L2D_OK);
+        SDL_PushEvent(&(SDL_Event) { .key = { .type = SDL_KEYDOWN, .keysym = { .sym = SDLK_a } } });
+        cr_expect_eq(show(s, 1), L2D_OK);
+        SDL_PushEvent(&events[i]);
+        cr_expect_eq(show(s, 2), L2D_ECLOSED, "event %zu", i);
+        cr_expect_eq(show(s, 3), L2D_ECLOSED);
+        cr_expect_eq(l2d_sink_finish(s, true, NULL), L2D_OK);
+        l2d_sink_destroy(&s);
+    }
+}
+
+Test(display, no_screen_is_one_line)
+{
+    setenv("SDL_VIDEODRIVER", "nonsense", 1);
+    struct l2d_sink_params p = { .width = 64, .height = 48, .time_base_num = 1,
+                                 .time_base_den = 25 };
+    struct l2d_sink *s = NULL;
+    struct l2d_error err = { 0 };
+    cr_expect_eq(l2d_sink_open(&s, "display", &p, &err), L2D_EIO);
+    cr_expect(strstr(err.msg, "no window can be opened"), "%s", err.msg);
+    cr_expect_null(s);
+}

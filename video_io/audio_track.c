@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copying and transcoding of sound. See audio_track.h. libswresample keeps it in time: it fills
+// gaps with silence and drops overlaps, as ffmpeg's aresample=async=1.
+#include "video_io/audio_track.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <libavutil/audio_fifo.h>
+#include <libavutil/channel_layout.h>
+#include <libavutil/opt.h>
+#include <libswresample/swresample.h>
+
+#include "video_io/libav.h"
+
+#define BITS_PER_CHANNEL 80000
+
+struct l2d_audio_track {
+    struct l2d_log log;
+    const char *name;                   // of the output; the caller's
+    const AVCodecParameters *in;        // the reader's
+    AVRational in_time_base;
+    AVPacket *pkt;
+
+    AVCodecContext *dec, *enc;          // NULL: copy
+    AVFrame *decoded, *chunk;
+    struct SwrContext *swr;             // for the format of the last decoded frame
+    int swr_format, swr_rate;
+    AVChannelLayout swr_layout;
+    AVAudioFifo *fifo;                  // in the encoder's format
+    int64_t next_pts;                   // of the first sample in fifo, in 1/sample_rate
+    bool started;
+};
+
+// Where the muxers' lists are not the truth: mpegts has none; FLV lists MP3, but only at three
+// rates; MOV lists what only MP4 may hold.
+static bool container_takes(const AVOutputFormat *format, enum AVCodecID id, int sample_rate)
+{
+    static const enum AVCodecID mpegts[] = {
+        AV_CODEC_ID_AAC, AV_CODEC_ID_MP2, AV_CODEC_ID_MP3, AV_CODEC_ID_AC3, AV_CODEC_ID_EAC3,
+        AV_CODEC_ID_DTS, AV_CODEC_ID_OPUS,
+    };
+    if (!strcmp(format->name, "flv") && id == AV_CODEC_ID_MP3 && sample_rate != 44100 &&
+        sample_rate != 22050 && sample_rate != 11025)
+        return false;
+    if (!strcmp(format->name, "mov") && (id == AV_CODEC_ID_OPUS || id == AV_CODEC_ID_FLAC))
+        return false;
+    int takes = avformat_query_codec(format, id, FF_COMPLIANCE_NORMAL);
+    if (takes >= 0)
+        return takes == 1;
+    bool is_ts = !strcmp(format->name, "mpegts") || !strcmp(format->name, "hls");
+    for (size_t i = 0; is_ts && i < sizeof(mpegts) / sizeof(*mpegts); i++)
+        if (mpegts[i] == id)
+            return true;
+    return id != AV_CODEC_ID_NONE && id == format->audio_codec;
+}
+
+static const AVCodec *choose_encoder(const AVOutputFormat *format, int sample_rate)
+{
+    static const char *const names[] = { "aac", "libopus", "libmp3lame", "libvorbis", "ac3", "mp2",
+                                         "flac", "pcm_s16le" };
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        const AVCodec *c = avcodec_find_encoder_by_name(names[i]);
+        if (c && container_takes(format, c->id, sample_rate))
+            return c;
+    }
+    return NULL;
+}
+
+static int nearest_rate(const AVCodec *codec, int rate)
+{
+    int best = 0;
+    for (const int *r = codec->supported_samplerates; r && *r; r++)
+        if (!best || abs(*r - rate) < abs(best - rate))
+            best = *r;
+    return best ? best : rate;
+}
+
+static int choose_layout(const AVCodec *codec, const AVChannelLayout *in, AVChannelLayout *out)
+{
+    AVChannelLayout want = { 0 };
+    if (in->order == AV_CHANNEL_ORDER_UNSPEC)
+        av_channel_layout_default(&want, in->nb_channels);
+    else if (av_channel_layout_copy(&want, in) < 0)
+        return AVERROR(ENOMEM);
+    bool ok = av_channel_layout_check(&want) && (codec->ch_layouts || want.nb_channels <= 8);
+    for (const AVChannelLayout *l = codec->ch_layouts; l && l->nb_channels; l++) {
+        ok = av_channel_layout_compare(l, &want) == 0;
+        if (ok)
+            break;
+    }
+    if (!ok) {
+        int channels = want.nb_channels == 1 ? 1 : 2;
+        av_channel_layout_uninit(&want);
+        av_channel_layout_default(&want, channels);
+    }
+    *out = want;
+    return 0;
+}
+
+static int open_decoder(struct l2d_audio_track *t)
+{
+    const AVCodec *codec = avcodec_find_decoder(t->in->codec_id);
+    if (!codec)
+        return AVERROR_DECODER_NOT_FOUND;
+    t->dec = avcodec_alloc_context3(codec);
+    if (!t->dec)
+        return AVERROR(ENOMEM);
+    int rc = avcodec_parameters_to_context(t->dec, t->in);
+    t->dec->pkt_timebase = t->in_time_base;
+    return rc < 0 ? rc : avcodec_open2(t->dec, codec, NULL);
+}
+
+static int open_encoder(struct l2d_audio_track *t, const AVCodec *codec,
+                        const AVOutputFormat *format)
+{
+    t->enc = avcodec_alloc_context3(codec);
+    if (!t->enc)
+        return AVERROR(ENOMEM);
+    t->enc->sample_fmt = codec->sample_fmts ? codec->sample_fmts[0] : AV_SAMPLE_FMT_S16;
+    t->enc->sample_rate = nearest_rate(codec, t->in->sample_rate);
+    t->enc->time_base = (AVRational) { 1, t->enc->sample_rate };
+    int rc = choose_layout(codec, &t->in->ch_layout, &t->enc->ch_layout);
+    if (rc < 0)
+        return rc;
+    t->enc->bit_rate = (int64_t) BITS_PER_CHANNEL * t->enc->ch_layout.nb_channels;
+    if (format->flags & AVFMT_GLOBALHEADER)
+        t->enc->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
+    rc = avcodec_open2(t->enc, codec, NULL);
+    if (rc < 0)
+        return rc;
+    t->fifo = av_audio_fifo_alloc(t->enc->sample_fmt, t->enc->ch_layout.nb_channels, 4096);
+    t->decoded = av_frame_alloc();
+    t->chunk = av_frame_alloc();
+    return t->fifo && t->decoded && t->chunk ? 0 : AVERROR(ENOMEM);
+}
+
+int l2d_audio_track_create(struct l2d_audio_track **out, const struct l2d_audio_info *info,
+                           const AVOutputFormat *format, const char *name,
+                           const struct l2d_log *log, struct l2d_error *err)
+{
+    *out = NULL;
+    const char *codec = avcodec_get_name(info->codecpar->codec_id);
+    bool copy = container_takes(format, info->codecpar->codec_id, info->codecpar->sample_rate);
+    const AVCodec *encoder = copy ? NULL : choose_encoder(format, info->codecpar->sample_rate);
+    if (!copy && !encoder) {
+        l2d_log_print(log, L2D_LOG_WARN, "%s: format %s holds no sound; the input's is left out",
+                      name, format->name);
+        return L2D_OK;
+    }
+    struct l2d_audio_track *t = calloc(1, sizeof(*t));
+    if (!t)
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", name);
+    t->log = *log;
+    t->name = name;
+    t->in = info->codecpar;
+    t->in_time_base = (AVRational) { info->time_base_num, info->time_base_den };
+    t->pkt = av_packet_alloc();
+    int av = t->pkt ? 0 : AVERROR(ENOMEM);
+    if (!copy && av >= 0)
+        av = open_decoder(t);
+    if (!copy && av >= 0)
+        av = open_encoder(t, encoder, format);
+    if (av == AVERROR(ENOMEM)) {
+        l2d_audio_track_destroy(&t);
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", name);
+    }
+    if (av < 0) {
+        char why[AV_ERROR_MAX_STRING_SIZE] = "";
+        av_strerror(av, why, sizeof(why));
+        l2d_log_print(log, L2D_LOG_WARN, "%s: sound is left out: %s cannot be put into %s (%s)",
+                      name, codec, format->name, why);
+        l2d_audio_track_destroy(&t);
+        return L2D_OK;
+    }
+    if (!copy)
+        l2d_log_print(log, L2D_LOG_INFO, "%s: format %s does not hold %s; sound is encoded as %s",
+                      name, format->name, codec, avcodec_get_name(encoder->id));
+    *out = t;
+    return L2D_OK;
+}
+
+void l2d_audio_track_destroy(struct l2d_audio_track **track)
+{
+    struct l2d_audio_track *t = *track;
+    *track = NULL;
+    if (!t)
+        return;
+    av_packet_free(&t->pkt);
+    avcodec_free_context(&t->dec);
+    avcodec_free_context(&t->enc);
+    av_frame_free(&t->decoded);
+    av_frame_free(&t->chunk);
+    swr_free(&t->swr);
+    av_channel_layout_uninit(&t->swr_layout);
+    av_audio_fifo_free(t->fifo);
+    free(t);
+}
+
+int l2d_audio_track_describe(const struct l2d_audio_track *track, AVStream *st,
+                             struct l2d_error *err)
+{
+    int av = track->enc ? avcodec_parameters_from_context(st->codecpar, track->enc)
+                        : avcodec_parameters_copy(st->codecpar, track->in);
+    if (av < 0)
+        return l2d_libav_error(err, av, "%s: sound", track->name);
+    if (!track->enc)
+        st->codecpar->codec_tag = 0;        // the number is the input container's
+    st->time_base = track->enc ? track->enc->time_base : track->in_time_base;
+    return L2D_OK;
+}
+
+static int encode(struct l2d_audio_track *t, AVFrame *frame, l2d_packet_fn *emit, void *user,
+                  struct l2d_error *err)
+{
+    int av = avcodec_send_frame(t->enc, frame);
+    while (av >= 0) {
+        av = avcodec_receive_packet(t->enc, t->pkt);
+        if (av >= 0) {
+            int rc = emit(user, t->pkt, t->enc->time_base, err);
+            if (rc != L2D_OK)
+                return rc;
+        }
+    }
+    if (av == AVERROR(EAGAIN) || av == AVERROR_EOF)
+        return L2D_OK;
+    return l2d_libav_error(err, av, "%s: encoder %s", t->name, t->enc->codec->name);
+}
+
+// Whole encoder frames, or with all set whatever is left.
+static int drain_fifo(struct l2d_audio_track *t, bool all, l2d_packet_fn *emit, void *user,
+                      struct l2d_error *err)
+{
+    int size = t->enc->frame_size > 0 ? t->enc->frame_size : 1024, have;
+    while ((have = av_audio_fifo_size(t->fifo)) >= size || (all && have > 0)) {
+        AVFrame *f = t->chunk;
+        f->nb_samples = have < size ? have : size;
+        f->format = t->enc->sample_fmt;
+        f->sample_rate = t->enc->sample_rate;
+        int av = av_channel_layout_copy(&f->ch_layout, &t->enc->ch_layout);
+        if (av >= 0)
+            av = av_frame_get_buffer(f, 0);
+        if (av >= 0)
+            av = av_audio_fifo_read(t->fifo, (void **) f->extended_data, f->nb_samples);
+        if (av < 0) {
+            av_frame_unref(f);
+            return l2d_libav_error(err, av, "%s: sound", t->name);
+        }
+        f->pts = t->next_pts;
+        t->next_pts += f->nb_samples;
+        int rc = encode(t, f, emit, user, err);
+        av_frame_unref(f);
+        if (rc != L2D_OK)
+            return rc;
+    }
+    return L2D_OK;
+}
+
+// What in becomes, into the fifo; NULL: the resampler's tail.
+static int resample(struct l2d_audio_track *t, const AVFrame *in, struct l2d_error *err)
+{
+    const uint8_t **data = in ? (const uint8_t **) in->extended_data : NULL;
+    int count = in ? in->nb_samples : 0;
+    AVFrame *f = t->chunk;
+    f->nb_samples = swr_get_out_samples(t->swr, count) + 1;
+    f->format = t->enc->sample_fmt;
+    f->sample_rate = t->enc->sample_rate;
+    int av = av_channel_layout_copy(&f->ch_layout, &t->enc->ch_layout);
+    if (av >= 0)
+        av = av_frame_get_buffer(f, 0);
+    if (av >= 0)
+        av = swr_convert(t->swr, f->extended_data, f->nb_samples, data, count);
+    if (av > 0)
+        av = av_audio_fifo_write(t->fifo, (void **) f->extended_data, av);
+    av_frame_unref(f);
+    return av < 0 ? l2d_libav_error(err, av, "%s: resampling sound", t->name) : L2D_OK;
+}
+
+static int open_resampler(struct l2d_audio_track *t, const AVFrame *f, struct l2d_error *err)
+{
+    if (t->swr && t->swr_format == f->format && t->swr_rate == f->sample_rate &&
+        !av_channel_layout_compare(&t->swr_layout, &f->ch_layout))
+        return L2D_OK;
+    if (t->swr) {
+        int rc = resample(t, NULL, err);
+        if (rc != L2D_OK)
+            return rc;
+    }
+    swr_free(&t->swr);
+    AVChannelLayout in = { 0 };
+    if (f->ch_layout.order == AV_CHANNEL_ORDER_UNSPEC)
+        av_channel_layout_default(&in, f->ch_layout.nb_channels);
+    else
+        av_channel_layout_copy(&in, &f->ch_layout);
+    int av = swr_alloc_set_opts2(&t->swr, &t->enc->ch_layout, t->enc->sample_fmt,
+                                 t->enc->sample_rate, &in, f->format, f->sample_rate, 0, NULL);
+    av_channel_layout_uninit(&in);
+    if (av >= 0)
+        av = av_opt_set_double(t->swr, "async", 1, 0);
+    if (av >= 0)
+        av = swr_init(t->swr);
+    if (av < 0)
+        return l2d_libav_error(err, av, "%s: resampling sound", t->name);
+    t->swr_format = f->format;
+    t->swr_rate = f->sample_rate;
+    av_channel_layout_copy(&t->swr_layout, &f->ch_layout);
+    return L2D_OK;
+}
+
+static int take_decoded(struct l2d_audio_track *t, const AVFrame *f, struct l2d_error *err)
+{
+    int rc = open_resampler(t, f, err);
+    if (rc != L2D_OK)
+        return rc;
+    if (f->best_effort_timestamp != AV_NOPTS_VALUE) {
+        // swr counts in 1/(input rate * output rate), which need not fit an AVRational
+        int64_t fine = (int64_t) f->sample_rate * t->enc->sample_rate * t->in_time_base.num;
+        swr_next_pts(t->swr, av_rescale(f->best_effort_timestamp, fine, t->in_time_base.den));
+        if (!t->started)
+            t->next_pts = av_rescale_q(f->best_effort_timestamp, t->in_time_base,
+                                       t->enc->time_base);
+    }
+    t->started = true;
+    return resample(t, f, err);
+}
+
+static int transcode(struct l2d_audio_track *t, const AVPacket *pkt, l2d_packet_fn *emit,
+                     void *user, struct l2d_error *err)
+{
+    int av = avcodec_send_packet(t->dec, pkt);
+    if (av < 0 && av != AVERROR_INVALIDDATA && av != AVERROR_EOF)
+        l2d_log_print(&t->log, L2D_LOG_DEBUG, "%s: a packet of sound was skipped", t->name);
+    for (;;) {
+        av = avcodec_receive_frame(t->dec, t->decoded);
+        if (av < 0)
+            break;
+        int rc = take_decoded(t, t->decoded, err);
+        av_frame_unref(t->decoded);
+        if (rc == L2D_OK)
+            rc = drain_fifo(t, false, emit, user, err);
+        if (rc != L2D_OK)
+            return rc;
+    }
+    if (pkt)
+        return L2D_OK;
+    int rc = t->swr ? resample(t, NULL, err) : L2D_OK;
+    if (rc == L2D_OK)
+        rc = drain_fifo(t, true, emit, user, err);
+    return rc == L2D_OK ? encode(t, NULL, emit, user, err) : rc;
+}
+
+int l2d_audio_track_push(struct l2d_audio_track *track, const AVPacket *pkt, l2d_packet_fn *emit,
+                         void *user, struct l2d_error *err)
+{
+    if (track->enc)
+        return transcode(track, pkt, emit, user, err);
+    if (!pkt)
+        return L2D_OK;
+    int av = av_packet_ref(track->pkt, pkt);
+    if (av < 0)
+        return l2d_libav_error(err, av, "%s: sound", track->name);
+    return emit(user, track->pkt, track->in_time_base, err);
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Choice of a sink by name, and the sink that only counts. See sink.h.
+#include "video_io/sink.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "video_io/display.h"
+#include "video_io/writer.h"
+
+static int null_video(struct l2d_sink *sink, struct l2d_frame *frame, struct l2d_error *err)
+{
+    (void) frame;
+    (void) err;
+    sink->stats.frames++;
+    return L2D_OK;
+}
+
+static int null_audio(struct l2d_sink *sink, const struct AVPacket *packet, struct l2d_error *err)
+{
+    (void) packet;
+    (void) err;
+    sink->stats.audio_packets++;
+    return L2D_OK;
+}
+
+static int null_finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err)
+{
+    (void) sink;
+    (void) cut_audio;
+    (void) err;
+    return L2D_OK;
+}
+
+static void null_destroy(struct l2d_sink *sink)
+{
+    free(sink);
+}
+
+static const struct l2d_sink_ops null_ops = { null_video, null_audio, null_finish, null_destroy };
+
+static int open_null(struct l2d_sink **out, struct l2d_error *err)
+{
+    struct l2d_sink *s = calloc(1, sizeof(*s));
+    if (!s)
+        return l2d_error_set(err, L2D_ENOMEM, "null output: out of memory");
+    s->ops = &null_ops;
+    *out = s;
+    return L2D_OK;
+}
+
+int l2d_sink_open(struct l2d_sink **out, const char *target, const struct l2d_sink_params *params,
+                  struct l2d_error *err)
+{
+    assert(params->width > 0 && params->height > 0);
+    assert(params->time_base_num > 0 && params->time_base_den > 0);
+    if (!strcmp(target, "null"))
+        return open_null(out, err);
+    if (!strcmp(target, "display"))
+        return l2d_display_open(out, params, err);
+    return l2d_writer_open(out, target, params, err);
+}
+
+int l2d_sink_write_video(struct l2d_sink *sink, struct l2d_frame *frame, struct l2d_error *err)
+{
+    return sink->ops->write_video(sink, frame, err);
+}
+
+int l2d_sink_write_audio(struct l2d_sink *sink, const struct AVPacket *packet,
+                         struct l2d_error *err)
+{
+    return sink->ops->write_audio(sink, packet, err);
+}
+
+int l2d_sink_finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err)
+{
+    return sink->ops->finish(sink, cut_audio, err);
+}
+
+struct l2d_sink_stats l2d_sink_stats(const struct l2d_sink *sink)
+{
+    return sink->stats;
+}
+
+void l2d_sink_destroy(struct l2d_sink **sink)
+{
+    struct l2d_sink *s = *sink;
+    *sink = NULL;
+    if (s)
+        s->ops->destroy(s);
+}

@@ -1,0 +1,530 @@
+// SPDX-License-Identifier: Apache-2.0
+// Container, file and time of the encoding sink. See writer.h. The video encoder is encoder.c, the
+// sound audio_track.c.
+#include "video_io/writer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <libavformat/avformat.h>
+#include <libavutil/avstring.h>
+
+#include "video_io/audio_track.h"
+#include "video_io/encoder.h"
+#include "video_io/libav.h"
+
+#define MAX_HELD_AUDIO 16384    // packets; a badly interleaved input gets its sound written early
+
+static const AVRational US = { 1, 1000000 };
+
+struct writer {
+    struct l2d_sink base;
+    struct l2d_log log;
+    struct l2d_sink_params p;       // its strings are the caller's, valid during open only
+    char *name;                     // as given, for messages: "standard output" for "-"
+    char *final_name, *part_name;   // of a regular file; NULL: written directly
+    int lock_fd;                    // holds part_name's lock; -1: none
+    const atomic_bool *abort;
+
+    AVFormatContext *fmt;
+    struct l2d_encoder *encoder;
+    struct l2d_audio_track *audio;  // NULL: none
+    AVStream *video_st, *audio_st;
+    bool finished;
+    bool own_zero;                  // see place_run_in
+    int64_t last_dts[2];            // by stream index, in the stream's time base
+
+    struct { AVPacket **slot; size_t capacity, head, len; } held;   // ring of sound
+    int64_t video_end_us;           // where the last frame ends
+    bool have_video;
+
+    struct l2d_frame *held_frame;   // fps conversion: shown from held_index on, not written yet
+    int64_t held_index, held_distance;  // ticks; thousandths of a tick between its pts and its tick
+    int64_t last_pts;               // in the encoder's time base
+    bool warned_rate;
+};
+
+static int interrupted(void *writer)
+{
+    const struct writer *w = writer;
+    return w->abort && atomic_load(w->abort);
+}
+
+static int write_failed(const struct writer *w, int averror, struct l2d_error *err)
+{
+    if (averror == AVERROR(EPIPE) && !w->part_name)
+        return l2d_error_set(err, L2D_ECLOSED, "%s: its reader has gone", w->name);
+    if (averror == AVERROR(ENOSPC))
+        return l2d_error_set(err, L2D_EIO, "%s: the disk is full; the unfinished file is removed",
+                             w->name);
+    return l2d_libav_error(err, averror, "writing %s", w->name);
+}
+
+// --- packets to the file
+
+static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, struct l2d_error *err)
+{
+    struct writer *w = user;
+    int i = st->index;
+    pkt->stream_index = i;
+    pkt->pos = -1;
+    av_packet_rescale_ts(pkt, time_base, st->time_base);
+    // Rounding to a coarser time base must not turn time back.
+    int64_t least = w->last_dts[i] == AV_NOPTS_VALUE ? INT64_MIN
+                  : w->last_dts[i] + (w->fmt->oformat->flags & AVFMT_TS_NONSTRICT ? 0 : 1);
+    if (pkt->dts != AV_NOPTS_VALUE) {
+        if (pkt->dts < least)
+            pkt->dts = least;
+        if (pkt->pts != AV_NOPTS_VALUE && pkt->pts < pkt->dts)
+            pkt->pts = pkt->dts;
+        w->last_dts[i] = pkt->dts;
+    }
+    int rc = av_interleaved_write_frame(w->fmt, pkt);
+    if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
+        rc = w->fmt->pb->error;
+    return rc < 0 ? write_failed(w, rc, err) : L2D_OK;
+}
+
+static int mux_video(void *user, AVPacket *pkt, AVRational time_base, struct l2d_error *err)
+{
+    return mux(user, pkt, time_base, ((struct writer *) user)->video_st, err);
+}
+
+// Sound before time 0 is a codec's run-in. Matroska can say so only for Opus, by a delay that
+// readers subtract; before version 60 libavformat writes the delay but does not add it to the
+// timestamps, and shifts all streams, the video's timestamps too, to make the first one 0. So this
+// does the adding, and leaves out what would be below 0.
+static bool place_run_in(const struct writer *w, AVPacket *pkt, AVRational time_base)
+{
+    if (!w->own_zero)
+        return true;
+    const AVCodecParameters *par = w->audio_st->codecpar;
+    AVRational sample = { 1, par->sample_rate > 0 ? par->sample_rate : 48000 };
+    if (par->codec_id == AV_CODEC_ID_OPUS) {
+        int64_t delay = av_rescale_q(par->initial_padding, sample, time_base);
+        pkt->pts += delay;
+        pkt->dts += delay;
+    }
+    return pkt->pts >= 0;
+}
+
+static int mux_audio(void *user, AVPacket *pkt, AVRational time_base, struct l2d_error *err)
+{
+    struct writer *w = user;
+    if (!place_run_in(w, pkt, time_base)) {
+        av_packet_unref(pkt);
+        return L2D_OK;
+    }
+    w->base.stats.audio_packets++;
+    return mux(user, pkt, time_base, w->audio_st, err);
+}
+
+// --- sound waits for the frames of its time
+
+static bool hold(struct writer *w, const AVPacket *pkt)
+{
+    if (w->held.len == w->held.capacity) {
+        size_t n = w->held.capacity ? 2 * w->held.capacity : 64;
+        AVPacket **slot = calloc(n, sizeof(*slot));
+        if (!slot)
+            return false;
+        for (size_t i = 0; i < w->held.len; i++)
+            slot[i] = w->held.slot[(w->held.head + i) % w->held.capacity];
+        free(w->held.slot);
+        w->held.slot = slot;
+        w->held.capacity = n;
+        w->held.head = 0;
+    }
+    AVPacket *copy = av_packet_clone(pkt);
+    if (copy)
+        w->held.slot[(w->held.head + w->held.len++) % w->held.capacity] = copy;
+    return copy != NULL;
+}
+
+static AVPacket *drop_held(struct writer *w)
+{
+    AVPacket *pkt = w->held.slot[w->held.head];
+    w->held.head = (w->held.head + 1) % w->held.capacity;
+    w->held.len--;
+    return pkt;
+}
+
+static int release_audio(struct writer *w, bool all, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    while (rc == L2D_OK && w->held.len > 0) {
+        AVPacket *pkt = w->held.slot[w->held.head];
+        bool due = w->have_video &&
+                   av_compare_ts(pkt->pts, pkt->time_base, w->video_end_us, US) < 0;
+        if (!all && !due && w->held.len < MAX_HELD_AUDIO)
+            break;
+        pkt = drop_held(w);
+        rc = l2d_audio_track_push(w->audio, pkt, mux_audio, w, err);
+        av_packet_free(&pkt);
+    }
+    return rc;
+}
+
+static int write_audio(struct l2d_sink *sink, const struct AVPacket *packet, struct l2d_error *err)
+{
+    struct writer *w = (struct writer *) sink;
+    if (!w->audio)
+        return L2D_OK;
+    if (!hold(w, packet))
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", w->name);
+    return release_audio(w, false, err);
+}
+
+// --- frames
+
+static int encode(struct writer *w, struct l2d_frame *f, int64_t pts, int64_t duration,
+                  struct l2d_error *err)
+{
+    if (w->base.stats.frames > 0 && pts <= w->last_pts)
+        pts = w->last_pts + 1;          // a codec's coarse clock
+    w->last_pts = pts;
+    w->base.stats.frames++;
+    return l2d_encoder_push(w->encoder, f, pts, duration, mux_video, w, err);
+}
+
+// Write the held frame for every tick up to next.
+static int repeat_held(struct writer *w, int64_t next, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    for (int64_t i = w->held_index; rc == L2D_OK && i < next; i++) {
+        rc = encode(w, w->held_frame, i, 1, err);
+        w->base.stats.duplicated += i > w->held_index;
+    }
+    return rc;
+}
+
+// One frame a tick, the nearest. Half a tick away counts as late for the tick before.
+static int convert_rate(struct writer *w, struct l2d_frame *f, AVRational in, struct l2d_error *err)
+{
+    AVRational tick = l2d_encoder_context(w->encoder)->time_base;
+    int64_t fine = av_rescale(f->pts, 1000 * (int64_t) in.num * tick.den,
+                              (int64_t) in.den * tick.num);     // thousandths of a tick
+    int64_t index = fine >= -499 ? (fine + 499) / 1000 : (fine - 500) / 1000;
+    int64_t distance = llabs(fine - 1000 * index);
+    int rc = L2D_OK;
+    if (w->held_frame && index <= w->held_index) {
+        w->base.stats.dropped++;
+        if (distance >= w->held_distance)
+            return L2D_OK;
+    } else if (w->held_frame) {
+        rc = repeat_held(w, index, err);
+    }
+    l2d_frame_unref(&w->held_frame);
+    w->held_frame = l2d_frame_ref(f);
+    w->held_index = index;
+    w->held_distance = distance;
+    return rc;
+}
+
+static int end_rate(struct writer *w, struct l2d_error *err)
+{
+    if (!w->held_frame)
+        return L2D_OK;
+    AVRational tick = l2d_encoder_context(w->encoder)->time_base;
+    int64_t end = av_rescale_q(w->video_end_us, US, tick);
+    int rc = repeat_held(w, end > w->held_index ? end : w->held_index + 1, err);
+    l2d_frame_unref(&w->held_frame);
+    return rc;
+}
+
+static void check_constant_rate(struct writer *w, int64_t pts, AVRational frame)
+{
+    bool timeless = w->fmt->oformat->flags & AVFMT_NOTIMESTAMPS ||
+                    !strcmp(w->fmt->oformat->name, "yuv4mpegpipe");
+    if (!timeless || w->warned_rate || w->base.stats.frames == 0)
+        return;
+    AVRational tb = l2d_encoder_context(w->encoder)->time_base;
+    double step = (double) (pts - w->last_pts) * av_q2d(tb) / av_q2d(frame);
+    if (step > 0.5 && step < 1.5)
+        return;
+    w->warned_rate = true;
+    l2d_log_print(&w->log, L2D_LOG_WARN, "%s: format %s has no timestamps, and the frame rate "
+                  "varies: the speed will be wrong; --fps makes the rate constant", w->name,
+                  w->fmt->oformat->name);
+}
+
+static int write_video(struct l2d_sink *sink, struct l2d_frame *f, struct l2d_error *err)
+{
+    struct writer *w = (struct writer *) sink;
+    if (f->width != w->p.width || f->height != w->p.height)
+        return l2d_error_set(err, L2D_EINVAL, "%s: frame of %dx%d, opened for %dx%d", w->name,
+                             f->width, f->height, w->p.width, w->p.height);
+    const AVCodecContext *c = l2d_encoder_context(w->encoder);
+    AVRational in = { f->time_base_num, f->time_base_den }, frame = av_inv_q(c->framerate);
+    int64_t duration = f->duration > 0 ? f->duration : av_rescale_q(1, frame, in);
+    int rc;
+    if (w->p.fps_num) {
+        rc = convert_rate(w, f, in, err);
+    } else {
+        int64_t pts = av_rescale_q(f->pts, in, c->time_base);
+        check_constant_rate(w, pts, frame);
+        rc = encode(w, f, pts, av_rescale_q(duration, in, c->time_base), err);
+    }
+    w->video_end_us = av_rescale_q(f->pts + duration, in, US);
+    w->have_video = true;
+    return rc == L2D_OK && w->audio ? release_audio(w, false, err) : rc;
+}
+
+// --- opening
+
+static bool is_url(const char *target)
+{
+    return strstr(target, "://") != NULL;
+}
+
+static const char *format_of_url(const char *url)
+{
+    static const char *const known[][2] = {
+        { "rtmp", "flv" }, { "srt://", "mpegts" }, { "udp://", "mpegts" }, { "tcp://", "mpegts" },
+        { "rtsp", "rtsp" },
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+        if (!strncmp(url, known[i][0], strlen(known[i][0])))
+            return known[i][1];
+    return NULL;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static int choose_format(const struct writer *w, const char *target, const AVOutputFormat **out,
+                         struct l2d_error *err)
+{
+    const char *format = w->p.format ? w->p.format : !strcmp(target, "-") ? "yuv4mpegpipe"
+                       : is_url(target) ? format_of_url(target) : NULL;
+    *out = av_guess_format(format, format ? NULL : target, NULL);
+    if (*out)
+        return L2D_OK;
+    if (w->p.format)
+        return l2d_error_set(err, L2D_EINVAL, "no output format '%s'; 'ffmpeg -muxers' lists them",
+                             w->p.format);
+    if (format)
+        return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: this build of FFmpeg cannot write format "
+                             "%s", w->name, format);
+    const char *dot = strrchr(base_name(target), '.');
+    return l2d_error_set(err, L2D_EINVAL, "%s: %s%s is no extension of a video format; use .mp4, "
+                         ".mkv, .mov or .webm, or name a format with -f", w->name,
+                         dot ? "" : "no extension, and ", dot ? dot : "the name alone");
+}
+
+// Where the bytes go: decides between NAME.part and direct writing, and locks the former.
+static int prepare_file(struct writer *w, const char *target, struct l2d_error *err)
+{
+    struct stat s, in;
+    bool exists = stat(target, &s) == 0;
+    if (exists && S_ISDIR(s.st_mode))
+        return l2d_error_set(err, L2D_EINVAL, "%s: is a directory; name a file in it", w->name);
+    if (exists && w->p.input && stat(w->p.input, &in) == 0 && in.st_dev == s.st_dev &&
+        in.st_ino == s.st_ino)
+        return l2d_error_set(err, L2D_EINVAL, "%s: is the input; write to another file", w->name);
+    if (exists && !S_ISREG(s.st_mode))
+        return L2D_OK;
+    if (exists && !w->p.overwrite)
+        return l2d_error_set(err, L2D_EINVAL, "%s: exists already; --overwrite replaces it",
+                             w->name);
+
+    char *resolved = exists ? realpath(target, NULL) : NULL;
+    w->final_name = av_strdup(resolved ? resolved : target);
+    free(resolved);
+    w->part_name = w->final_name ? av_asprintf("%s.part", w->final_name) : NULL;
+    if (!w->part_name)
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", w->name);
+    int fd = open(w->part_name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        w->lock_fd = fd;
+        return L2D_OK;
+    }
+    int why = errno;
+    if (fd >= 0)
+        close(fd);
+    av_freep(&w->part_name);            // not ours to remove
+    if (fd >= 0 && why == EWOULDBLOCK)
+        return l2d_error_set(err, L2D_EIO, "%s: is being written already", w->name);
+    return l2d_libav_error(err, AVERROR(why), "%s: cannot be written", w->name);
+}
+
+static int add_streams(struct writer *w, struct l2d_error *err)
+{
+    const AVCodecContext *c = l2d_encoder_context(w->encoder);
+    w->video_st = avformat_new_stream(w->fmt, NULL);
+    w->audio_st = w->audio ? avformat_new_stream(w->fmt, NULL) : NULL;
+    if (!w->video_st || (w->audio && !w->audio_st))
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", w->name);
+    int av = avcodec_parameters_from_context(w->video_st->codecpar, c);
+    if (av < 0)
+        return l2d_libav_error(err, av, "%s: video", w->name);
+    w->video_st->time_base = c->time_base;
+    w->video_st->avg_frame_rate = w->video_st->r_frame_rate = c->framerate;
+    w->video_st->sample_aspect_ratio = c->sample_aspect_ratio;
+    return w->audio ? l2d_audio_track_describe(w->audio, w->audio_st, err) : L2D_OK;
+}
+
+static int write_header(struct writer *w, bool live, struct l2d_error *err)
+{
+    const AVOutputFormat *of = w->fmt->oformat;
+    AVRational tb = l2d_encoder_context(w->encoder)->time_base;
+    AVDictionary *opts = NULL;
+    bool is_mov = av_match_name(of->name, "mp4,mov,ipod,3gp,f4v");
+    if (is_mov) {
+        av_dict_set_int(&opts, "video_track_timescale", tb.den, 0);
+        av_dict_set_int(&opts, "movie_timescale", tb.den > 1000 ? tb.den : 1000, 0);
+        if (w->fmt->pb && w->fmt->pb->seekable & AVIO_SEEKABLE_NORMAL && w->part_name)
+            av_dict_set(&opts, "movflags", "+faststart", 0);
+        else
+            av_dict_set(&opts, "movflags", "+frag_keyframe+empty_moov+default_base_moof", 0);
+    }
+    if (!strcmp(of->name, "flv") && live)
+        av_dict_set(&opts, "flvflags", "no_duration_filesize", 0);
+    w->own_zero = avformat_version() >> 16 < 60 &&
+                  (!strcmp(of->name, "matroska") || !strcmp(of->name, "webm"));
+    if (w->own_zero)
+        w->fmt->avoid_negative_ts = 0;
+    if (live)
+        w->fmt->max_interleave_delta = 1000000;
+    int rc = avformat_write_header(w->fmt, &opts);
+    av_dict_free(&opts);
+    if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
+        rc = w->fmt->pb->error;
+    return rc < 0 ? write_failed(w, rc, err) : L2D_OK;
+}
+
+static int open_writer(struct writer *w, const char *target, const struct l2d_audio_info *audio,
+                       struct l2d_error *err)
+{
+    const AVOutputFormat *format = NULL;
+    bool is_stdout = !strcmp(target, "-"), live = is_url(target);
+    int rc = choose_format(w, target, &format, err);
+    if (rc == L2D_OK && w->p.matrix == L2D_MATRIX_RGB)
+        rc = l2d_error_set(err, L2D_EINVAL, "%s: RGB frames are not written", w->name);
+    if (rc == L2D_OK)
+        rc = l2d_encoder_create(&w->encoder, &w->p, format, w->name, live, &w->log, err);
+    if (rc == L2D_OK && audio)
+        rc = l2d_audio_track_create(&w->audio, audio, format, w->name, &w->log, err);
+    bool is_file = !is_stdout && !live && !(format && format->flags & AVFMT_NOFILE);
+    if (rc == L2D_OK && is_file)
+        rc = prepare_file(w, target, err);
+    if (rc != L2D_OK)
+        return rc;
+
+    const char *path = w->part_name ? w->part_name : target;
+    char *url = is_stdout ? av_strdup("pipe:1") : is_file ? av_asprintf("file:%s", path)
+                                                          : av_strdup(path);
+    int av = url ? avformat_alloc_output_context2(&w->fmt, format, NULL, url) : AVERROR(ENOMEM);
+    if (av >= 0) {
+        w->fmt->interrupt_callback = (AVIOInterruptCB) { interrupted, w };
+        if (!(format->flags & AVFMT_NOFILE))
+            av = avio_open2(&w->fmt->pb, url, AVIO_FLAG_WRITE, &w->fmt->interrupt_callback, NULL);
+    }
+    av_free(url);
+    if (av < 0)
+        return l2d_libav_error(err, av, "%s: cannot be written", w->name);
+    rc = add_streams(w, err);
+    return rc == L2D_OK ? write_header(w, live, err) : rc;
+}
+
+// --- the end
+
+static int close_file(struct writer *w, struct l2d_error *err)
+{
+    int av = av_write_trailer(w->fmt);
+    if (w->fmt->pb && !(w->fmt->oformat->flags & AVFMT_NOFILE)) {
+        int64_t size = avio_size(w->fmt->pb);
+        w->base.stats.bytes = (uint64_t) (size > 0 ? size : avio_tell(w->fmt->pb));
+        int closed = avio_closep(&w->fmt->pb);
+        if (av >= 0)
+            av = closed;
+    }
+    if (av < 0)
+        return write_failed(w, av, err);
+    if (!w->part_name)
+        return L2D_OK;
+    if (rename(w->part_name, w->final_name) != 0)
+        return l2d_libav_error(err, AVERROR(errno), "%s: cannot be renamed to %s", w->part_name,
+                               w->final_name);
+    av_freep(&w->part_name);
+    return L2D_OK;
+}
+
+static int finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err)
+{
+    struct writer *w = (struct writer *) sink;
+    assert(!w->finished);
+    w->finished = true;
+    if (!w->have_video)
+        return l2d_error_set(err, L2D_EFORMAT, "%s: not one frame was written; nothing is kept",
+                             w->name);
+    int rc = end_rate(w, err);
+    if (rc == L2D_OK)
+        rc = l2d_encoder_push(w->encoder, NULL, 0, 0, mux_video, w, err);
+    if (rc == L2D_OK && w->audio)
+        rc = release_audio(w, !cut_audio, err);
+    if (rc == L2D_OK && w->audio)
+        rc = l2d_audio_track_push(w->audio, NULL, mux_audio, w, err);
+    return rc == L2D_OK ? close_file(w, err) : rc;
+}
+
+static void destroy(struct l2d_sink *sink)
+{
+    struct writer *w = (struct writer *) sink;
+    l2d_frame_unref(&w->held_frame);
+    while (w->held.len > 0) {
+        AVPacket *pkt = drop_held(w);
+        av_packet_free(&pkt);
+    }
+    free(w->held.slot);
+    if (w->fmt && !(w->fmt->oformat->flags & AVFMT_NOFILE))
+        avio_closep(&w->fmt->pb);
+    if (w->fmt)
+        avformat_free_context(w->fmt);
+    l2d_encoder_destroy(&w->encoder);
+    l2d_audio_track_destroy(&w->audio);
+    if (w->part_name)
+        unlink(w->part_name);
+    if (w->lock_fd >= 0)
+        close(w->lock_fd);
+    av_free(w->part_name);
+    av_free(w->final_name);
+    av_free(w->name);
+    free(w);
+}
+
+static const struct l2d_sink_ops ops = { write_video, write_audio, finish, destroy };
+
+int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_sink_params *params,
+                    struct l2d_error *err)
+{
+    struct writer *w = calloc(1, sizeof(*w));
+    if (!w)
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", target);
+    w->base.ops = &ops;
+    w->log = l2d_log_named(params->log, "writer");
+    w->p = *params;
+    w->abort = params->abort;
+    w->lock_fd = -1;
+    w->last_dts[0] = w->last_dts[1] = AV_NOPTS_VALUE;
+    w->name = av_strdup(!strcmp(target, "-") ? "standard output" : target);
+    int rc = w->name ? open_writer(w, target, params->audio, err)
+                     : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", target);
+    if (rc != L2D_OK) {
+        destroy(&w->base);
+        return rc;
+    }
+    *out = &w->base;
+    return L2D_OK;
+}
