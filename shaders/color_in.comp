@@ -6,7 +6,6 @@
 #include "lib/flat.glsl"
 #include "params/color.h"
 
-layout(local_size_x_id = 0) in;
 layout(binding = 0, std430) readonly buffer Bytes { uint words[]; };
 layout(binding = 1, std430) readonly buffer Params { l2d_color_in_params p; };
 layout(binding = 2, std430) writeonly buffer Canvas { vec4 canvas[]; };

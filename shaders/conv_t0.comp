@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolution for CPU drivers, which run a subgroup as one vector and a load as a loop over its
-// lanes, whether or not the address is shared. So every load fetches different data in each lane,
-// and weights reach the other lanes by a shuffle,
-// which is one instruction, where a broadcast is a loop. A lane keeps PIXELS output pixels by NQ quads of
-// output channels in registers and on the stack, which costs less than loading twice.
+// lanes, whether or not they share the address. So each lane of a load fetches something else, and
+// weights reach the other lanes by a shuffle (one instruction; a broadcast is a loop again). A lane
+// keeps PIXELS output pixels by NQ quads of output channels in registers and on the stack, which is
+// cheaper than loading twice.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require

@@ -46,12 +46,15 @@ void main()
         sum += load(first_pixel + i / width, first_channel + i % width);
     float mean = total(sum) / float(count);
 
-    float squares = 0.0;
+    // The second pass also gathers what the mean's own rounding left over.
+    float squares = 0.0, rest = 0.0;
     for (uint i = gl_LocalInvocationID.x; i < count; i += gl_WorkGroupSize.x) {
         float d = load(first_pixel + i / width, first_channel + i % width) - mean;
         squares += d * d;
+        rest += d;
     }
-    float variance = total(squares) / float(count);
+    rest = total(rest) / float(count);
+    float variance = max(0.0, total(squares) / float(count) - rest * rest);
     if (gl_LocalInvocationID.x == 0u)
-        stats[row * p.groups + group] = vec2(mean, 1.0 / sqrt(variance + p.eps));
+        stats[row * p.groups + group] = vec2(mean + rest, 1.0 / sqrt(variance + p.eps));
 }

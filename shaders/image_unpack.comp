@@ -6,7 +6,6 @@
 #include "lib/flat.glsl"
 #include "params/image.h"
 
-layout(local_size_x_id = 0) in;
 layout(binding = 0, std430) readonly buffer X { T x[]; };
 layout(binding = 1, std430) writeonly buffer Image { vec4 image[]; };
 layout(push_constant, std430) uniform Push { l2d_image_params p; };

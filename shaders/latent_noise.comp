@@ -8,7 +8,6 @@
 #include "params/latent.h"
 #include "params/row.h"
 
-layout(local_size_x_id = 0) in;
 layout(binding = 0, std430) readonly buffer Z { IN4 z[]; };
 layout(binding = 1, std430) buffer Ring { vec4 ring[]; };
 layout(binding = 2, std430) readonly buffer Rows { l2d_row_params rows[]; };

@@ -7,7 +7,7 @@
 #include "lib/flat.glsl"
 #include "params/norm.h"
 
-layout(local_size_x_id = 0) in;             // a multiple of LANES, at most 256
+// The workgroup is a multiple of LANES, at most 256.
 layout(constant_id = 1) const uint LANES = 1;   // a power of 2
 layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
 layout(binding = 1, std430) readonly buffer Weight { vec4 weight[]; };
@@ -46,12 +46,17 @@ void main()
         sum += dot(LOAD4(x[first + q]), vec4(1.0));
     float mean = total(sum) / float(p.channels);
 
-    float squares = 0.0;
+    // The second pass also gathers what the mean's own rounding left over.
+    float squares = 0.0, rest = 0.0;
     for (uint q = lane; q < quads; q += LANES) {
         vec4 d = LOAD4(x[first + q]) - mean;
         squares += dot(d, d);
+        rest += dot(d, vec4(1.0));
     }
-    float scale = 1.0 / sqrt(total(squares) / float(p.channels) + p.eps);
+    rest = total(rest) / float(p.channels);
+    float variance = max(0.0, total(squares) / float(p.channels) - rest * rest);
+    float scale = 1.0 / sqrt(variance + p.eps);
+    mean += rest;
 
     for (uint q = lane; q < quads; q += LANES)
         if (real)

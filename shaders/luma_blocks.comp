@@ -6,7 +6,6 @@
 #include "lib/luma.glsl"
 #include "params/luma.h"
 
-layout(local_size_x_id = 0) in;
 layout(binding = 0, std430) readonly buffer Image { vec4 image[]; };
 layout(binding = 1, std430) writeonly buffer Blocks { float blocks[]; };
 layout(push_constant, std430) uniform Push { l2d_luma_params p; };

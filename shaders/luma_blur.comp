@@ -5,7 +5,6 @@
 #include "lib/flat.glsl"
 #include "params/luma.h"
 
-layout(local_size_x_id = 0) in;
 layout(binding = 0, std430) readonly buffer Blocks { float blocks[]; };
 layout(binding = 1, std430) writeonly buffer Blurred { float blurred[]; };
 layout(push_constant, std430) uniform Push { l2d_luma_params p; };

@@ -6,7 +6,6 @@
 #include "lib/luma.glsl"
 #include "params/luma.h"
 
-layout(local_size_x_id = 0) in;
 layout(binding = 0, std430) readonly buffer Image { vec4 image[]; };
 layout(binding = 1, std430) readonly buffer Blurred { float blurred[]; };
 layout(binding = 2, std430) writeonly buffer Map { vec4 map[]; };

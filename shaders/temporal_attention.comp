@@ -12,7 +12,6 @@
 #include "params/attention.h"
 #include "params/row.h"
 
-layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint QUADS = 1;   // d / 4
 layout(constant_id = 2) const uint WARMUP = 0;
 layout(binding = 0, std430) readonly buffer QKV { IN4 qkv[]; };

@@ -4,6 +4,9 @@
 #ifndef L2D_LIB_FLAT
 #define L2D_LIB_FLAT
 
+// Here, since gl_WorkGroupSize silently is 1 in what comes before it.
+layout(local_size_x_id = 0) in;
+
 uint flat_group()
 {
     return gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;

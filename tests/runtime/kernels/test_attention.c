@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Spatial, cross and causal attention against plain C.
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "kernels/kernels.h"
+#include "ref/ref.h"
+#include "support/gpu_test.h"
+
+static const struct attention_case {
+    int rows, h, w, keys, c, heads;
+    bool self, shared, causal;          // self: q, k, v interleaved in one tensor
+} cases[] = {
+    { 1, 32, 32, 1024,  64,  8, true,  false, false },
+    { 2, 16, 16,  256,  96,  8, true,  false, false },
+    { 2,  8,  8,   32,  96,  8, false, true,  false },  // text, shared by the rows
+    { 1,  1, 77,   77,  96,  4, true,  false, true },   // text encoder
+    { 1,  4,  5,   77, 320,  8, false, true,  false },  // SD1.5
+    { 2,  3,  3,    9, 160,  1, true,  false, false },  // the widest head
+    { 1,  1,  1,    1,   4,  1, true,  false, true },
+    { 3,  1,  5,   13,  24,  3, false, false, false },
+};
+
+static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum l2d_dtype type)
+{
+    const struct attention_case *k = &cases[index];
+    int queries = k->h * k->w, kv_rows = k->shared ? 1 : k->rows;
+    struct l2d_ref_attention ref = {
+        .rows = k->rows, .queries = queries, .keys = k->keys, .heads = k->heads, .c = k->c,
+        .q_channels = k->self ? 3 * k->c : k->c,
+        .kv_channels = k->self ? 3 * k->c : 2 * k->c, .k_first = k->self ? k->c : 0,
+        .v_first = k->self ? 2 * k->c : k->c, .kv_shared = k->shared, .causal = k->causal,
+    };
+    size_t nq = (size_t) (k->rows * queries * ref.q_channels);
+    size_t nkv = (size_t) (kv_rows * k->keys * ref.kv_channels), n = (size_t) (k->rows * queries * k->c);
+    float *q = gt_floats(nq), *kv = gt_floats(nkv), *want = gt_floats(n);
+    gt_fill(q, nq, fill, 1.5, 10, type, index);
+    gt_fill(kv, nkv, fill, 1.5, 10, type, index + 100);
+    ref.q = q;
+    ref.kv = k->self ? q : kv;
+    l2d_ref_attention(want, &ref);
+
+    gt_begin(t, type);
+    struct l2d_tensor tq = gt_tensor(t, type, k->rows, k->h, k->w, ref.q_channels, q, false);
+    struct l2d_tensor tkv = k->self ? tq : gt_tensor(t, type, kv_rows, 1, k->keys, ref.kv_channels, kv,
+                                                     false);
+    gt_keep(t, l2d_attention(t->graph, tq, 0, tkv, ref.k_first, ref.v_first, k->c, k->heads,
+                             k->causal));
+    gt_run(t);
+    float *got = gt_read_kept(t, n);
+    // The scores' error is that of a sum of d products: it grows with their size, and exp turns it
+    // into a relative error of the weights. Huge fills reach scores of several hundred.
+    struct gt_tol tol = type == L2D_F32 ? (struct gt_tol) { 3e-6, 1e-5, 1e-5 }
+                                        : (struct gt_tol) { 5e-4, 1e-5, 1.0 / 1024 };
+    if (fill == GT_HUGE)
+        tol = type == L2D_F32 ? (struct gt_tol) { 1e-4, 5e-2, 1e-3 }
+                              : (struct gt_tol) { 1e-3, 5e-2, 2e-3 };
+    gt_check(want, got, n, tol, "attention case %u fill %d, %s", index, (int) fill,
+             type == L2D_F16 ? "f16" : "f32");
+    gt_end(t);
+    void *all[] = { q, kv, want, got };
+    for (size_t i = 0; i < COUNT(all); i++)
+        free(all[i]);
+}
+
+static void run_all(enum l2d_tier tier)
+{
+    struct gpu_test t;
+    gt_open(&t, tier);
+    for (unsigned i = 0; i < COUNT(cases); i++)
+        for (int fill = 0; fill < GT_NUM_FILLS; fill++)
+            for (int f16 = 0; f16 < 2; f16++)
+                if (i > 0 || fill == GT_NORMAL)
+                    run_case(&t, i, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32);
+    gt_close(&t);
+}
+
+Test(attention, tier0) { run_all(L2D_TIER_0); }
+Test(attention, tier1) { run_all(L2D_TIER_1); }

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Patches and the luma structure map against plain C.
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+#include "ref/ref.h"
+#include "support/gpu_test.h"
+
+static const struct { int h, w, patch; } shapes[] = {
+    { 64, 96, 2 }, { 256, 256, 2 }, { 32, 8, 1 }, { 8, 8, 4 }, { 8, 72, 8 },
+};
+
+static void fill_canvas(float *canvas, size_t pixels, enum gt_fill fill, unsigned seed)
+{
+    gt_fill(canvas, 4 * pixels, fill, 0.4, 2, L2D_F32, seed);
+    for (size_t i = 0; i < 4 * pixels; i++)
+        canvas[i] = i % 4 == 3 ? 0 : canvas[i] > 1 ? 1 : canvas[i] < -1 ? -1 : canvas[i];
+}
+
+static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum l2d_dtype type)
+{
+    int h = shapes[index].h, w = shapes[index].w, patch = shapes[index].patch;
+    int channels = (3 * patch * patch + 3) & ~3;
+    size_t pixels = (size_t) (h * w), packed = pixels / (size_t) (patch * patch) * (size_t) channels;
+    const char *name = type == L2D_F16 ? "f16" : "f32";
+    float *image[2] = { gt_floats(4 * pixels), gt_floats(4 * pixels) };
+    float *x = gt_floats(packed), *want = gt_floats(2 * packed + 4 * pixels);
+    fill_canvas(image[0], pixels, fill, index);
+    fill_canvas(image[1], pixels, fill, index + 50);
+    gt_fill(x, packed, fill, 0.6, 2, type, index + 100);
+    struct gt_tol exact = { 1e-6, 2e-6, 1e-6 };
+    struct gt_tol rounded = type == L2D_F32 ? exact : (struct gt_tol) { 5e-4, 1e-6, 1.0 / 2048 };
+
+    gt_begin(t, type);
+    struct l2d_tensor images[2];
+    for (int i = 0; i < 2; i++)
+        images[i] = gt_tensor(t, L2D_F32, 1, h, w, 4, image[i], false);
+    gt_keep(t, l2d_image_pack(t->graph, images, 2, patch));
+    gt_run(t);
+    float *got = gt_read_kept(t, 2 * packed);
+    for (int i = 0; i < 2; i++)
+        l2d_ref_image_pack(want + (size_t) i * packed, image[i], h, w, patch, channels);
+    gt_check(want, got, 2 * packed, rounded, "image_pack case %u fill %d, %s", index, (int) fill, name);
+    free(got);
+    gt_end(t);
+
+    gt_begin(t, type);
+    gt_keep(t, l2d_image_unpack(t->graph, gt_tensor(t, type, 1, h / patch, w / patch, channels, x,
+                                                    false), patch));
+    gt_run(t);
+    got = gt_read_kept(t, 4 * pixels);
+    l2d_ref_image_unpack(want, x, h, w, patch, channels);
+    gt_check(want, got, 4 * pixels, exact, "image_unpack case %u fill %d, %s", index, (int) fill, name);
+    free(got);
+    gt_end(t);
+
+    if (type == L2D_F32) {
+        gt_begin(t, type);
+        gt_keep(t, l2d_luma_structure(t->graph, gt_tensor(t, L2D_F32, 1, h, w, 4, image[0], false)));
+        gt_run(t);
+        got = gt_read_kept(t, 4 * pixels);
+        l2d_ref_luma_structure(want, image[0], h, w);
+        gt_check(want, got, 4 * pixels, (struct gt_tol) { 1e-4, 3e-6, 0 },
+                 "luma_structure case %u fill %d", index, (int) fill);
+        free(got);
+        gt_end(t);
+    }
+    free(image[0]);
+    free(image[1]);
+    free(x);
+    free(want);
+}
+
+static void run_all(enum l2d_tier tier)
+{
+    struct gpu_test t;
+    gt_open(&t, tier);
+    for (unsigned i = 0; i < COUNT(shapes); i++)
+        for (int fill = 0; fill < GT_NUM_FILLS; fill++)
+            for (int f16 = 0; f16 < 2; f16++)
+                run_case(&t, i, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32);
+    gt_close(&t);
+}
+
+Test(picture, tier0) { run_all(L2D_TIER_0); }
+Test(picture, tier1) { run_all(L2D_TIER_1); }
