@@ -26,10 +26,14 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
     if (l2d_graph_failed(graph))
         return y;
     uint32_t queries = (uint32_t) (q.h * q.w), keys = (uint32_t) (kv.h * kv.w);
-    uint32_t size = is_tier0(graph) ? 8 : 64, kv_stride = (uint32_t) kv.c / 4;
+    uint32_t quads = (uint32_t) d / 4, kv_stride = (uint32_t) kv.c / 4;
+    // Queries of an invocation: what compiles in time and does not spill too much.
+    bool tier0 = is_tier0(graph);
+    uint32_t per_lane = !tier0 ? 1 : quads <= 4 ? 4 : quads <= 10 ? 2 : 1;
+    uint32_t size = tier0 ? subgroup_lanes(graph) : 64;
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
-        .shader = "attention",
-        .spec = (uint32_t[]) { size, (uint32_t) d / 4, causal }, .num_spec = 3,
+        .shader = tier0 ? "attention_t0" : "attention",
+        .spec = (uint32_t[]) { size, quads, causal, per_lane }, .num_spec = tier0 ? 4 : 3,
         .params = &(struct l2d_attention_params) {
             .queries = queries, .keys = keys, .heads = (u32) heads,
             .q_stride = (u32) q.c / 4, .q_first = (u32) q_first / 4, .kv_stride = kv_stride,
@@ -40,7 +44,7 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
         .params_size = sizeof(struct l2d_attention_params),
         .bind = (struct l2d_binding[]) { { q, L2D_READ }, { kv, L2D_READ }, { y, L2D_WRITE } },
         .num_bind = 3,
-        .groups = { div_up(queries, size), (uint32_t) heads, (uint32_t) q.rows },
+        .groups = { div_up(queries, size * per_lane), (uint32_t) heads, (uint32_t) q.rows },
         .flops = 4.0 * queries * keys * c * q.rows,
     });
     return y;
