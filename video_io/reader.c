@@ -1,30 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// Demuxing, decoding and the repair of time. See reader.h. Opening is in the second half; the first
-// is what happens to every packet and frame. Conversion of pixels is pixfmt.c's.
+// Demuxing, decoding and the repair of time. See reader.h. The first half is what happens to every
+// packet and frame, the second how it begins. Opening the input is input.c's, pixels pixfmt.c's.
 #include "video_io/reader.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
-#include <libavutil/avstring.h>
 #include <libavutil/display.h>
-#include <libavutil/opt.h>
 #include <libavutil/pixdesc.h>
 #include <libavutil/time.h>
 
+#include "video_io/input.h"
 #include "video_io/libav.h"
+#include "video_io/packet_queue.h"
 #include "video_io/pixfmt.h"
 
 #define MAX_READ_ERRORS 64              // in a row, before the input counts as ended
-#define STDIN_BUFFER    (1 << 16)
 #define JUMP_US         (10 * INT64_C(1000000))     // as ffmpeg's -dts_delta_threshold
 #define BACK_US         INT64_C(100000)
 
@@ -37,23 +32,13 @@ struct track {                          // one of the two streams that we read
     int64_t end_us;                     // of the last packet, before the shift
 };
 
-struct packet_queue {                   // ring
-    AVPacket **slot;
-    size_t capacity, head, len;
-};
-
 struct l2d_reader {
     struct l2d_log log;
-    char *name;
-    const char *shown;                  // name for messages: "standard input" for "-"
+    struct l2d_input in;
     int64_t start_us, max_frames;
-    atomic_bool stopped;
-    const atomic_bool *outer_stop;
     struct l2d_reader_info info;
     struct l2d_reader_stats stats;
 
-    AVFormatContext *fmt;
-    AVIOContext *stdin_io;
     AVCodecContext *dec;
     AVCodecParserContext *parser;       // sees a change of picture coming; NULL: codec has none
     AVCodecContext *parser_dec;         // parsers write to theirs
@@ -61,7 +46,7 @@ struct l2d_reader {
     AVFrame *frame;                     // the decoded picture that is next, if frame_ready
     struct l2d_importer *importer;
     struct track video, audio;
-    struct packet_queue audio_queue;
+    struct l2d_packet_queue audio_queue;    // waits while video is given out
 
     bool frame_ready;                   // frame_pts is set; not yet given out
     bool input_ended, decoder_ended;
@@ -78,58 +63,6 @@ struct l2d_reader {
     int64_t end_pts;                    // with max_frames reached: where audio ends too
     int32_t width, height;              // of the last frame, to tell of a change
 };
-
-static bool is_stopped(const struct l2d_reader *r)
-{
-    return atomic_load(&r->stopped) || (r->outer_stop && atomic_load(r->outer_stop));
-}
-
-static int interrupted(void *reader)
-{
-    return is_stopped(reader);
-}
-
-static int closed(const struct l2d_reader *r, struct l2d_error *err)
-{
-    return l2d_error_set(err, L2D_ECLOSED, "%s: stopped", r->shown);
-}
-
-// --- audio packets wait here while video is given out
-
-static bool queue_push(struct packet_queue *q, const AVPacket *pkt)
-{
-    if (q->len == q->capacity) {
-        size_t n = q->capacity ? 2 * q->capacity : 64;
-        AVPacket **slot = calloc(n, sizeof(*slot));
-        if (!slot)
-            return false;
-        for (size_t i = 0; i < q->len; i++)
-            slot[i] = q->slot[(q->head + i) % q->capacity];
-        free(q->slot);
-        *q = (struct packet_queue) { slot, n, 0, q->len };
-    }
-    AVPacket *copy = av_packet_clone(pkt);
-    if (!copy)
-        return false;
-    q->slot[(q->head + q->len++) % q->capacity] = copy;
-    return true;
-}
-
-static AVPacket *queue_pop(struct packet_queue *q)
-{
-    AVPacket *pkt = q->slot[q->head];
-    q->head = (q->head + 1) % q->capacity;
-    q->len--;
-    return pkt;
-}
-
-static void queue_clear(struct packet_queue *q)
-{
-    while (q->len > 0) {
-        AVPacket *pkt = queue_pop(q);
-        av_packet_free(&pkt);
-    }
-}
 
 // --- time
 
@@ -154,11 +87,11 @@ static void close_discontinuity(struct l2d_reader *r, struct track *t, AVPacket 
     if (pkt->dts == AV_NOPTS_VALUE)
         return;
     int64_t dts_us = av_rescale_q(pkt->dts, t->st->time_base, US) + r->offset_us;
-    if (r->fmt->iformat->flags & AVFMT_TS_DISCONT && t->next_dts_us != AV_NOPTS_VALUE) {
+    if (r->in.fmt->iformat->flags & AVFMT_TS_DISCONT && t->next_dts_us != AV_NOPTS_VALUE) {
         int64_t delta = dts_us - t->next_dts_us;
         if (delta > JUMP_US || delta < -BACK_US) {
-            l2d_log_print(&r->log, L2D_LOG_INFO, "%s: the clock jumps by %.3f s; closed", r->shown,
-                          (double) delta / 1e6);
+            l2d_log_print(&r->log, L2D_LOG_INFO, "%s: the clock jumps by %.3f s; closed",
+                          r->in.shown, (double) delta / 1e6);
             r->offset_us -= delta;
             dts_us -= delta;
             r->stats.discontinuities++;
@@ -198,7 +131,7 @@ static int64_t repair_pts(struct l2d_reader *r, int64_t pts)
         }
         if (r->stats.repaired_pts == 1)
             l2d_log_print(&r->log, L2D_LOG_WARN, "%s: a timestamp %s; counted on at %.3f frames/s",
-                          r->shown, missing ? "is missing" : "goes backwards",
+                          r->in.shown, missing ? "is missing" : "goes backwards",
                           av_q2d(r->frame_rate));
     }
     r->last_pts = pts;
@@ -229,8 +162,8 @@ static int take_audio(struct l2d_reader *r, AVPacket *pkt, struct l2d_error *err
         r->input_ended = r->decoder_ended = true;
         return L2D_OK;
     }
-    if (!queue_push(&r->audio_queue, pkt))
-        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", r->shown);
+    if (!l2d_packet_queue_push(&r->audio_queue, pkt))
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", r->in.shown);
     return L2D_OK;
 }
 
@@ -242,7 +175,7 @@ static void count_decode_error(struct l2d_reader *r, int averror)
         char why[AV_ERROR_MAX_STRING_SIZE] = "";
         av_strerror(averror, why, sizeof(why));
         l2d_log_print(&r->log, L2D_LOG_WARN, "%s: a damaged packet was skipped (%s); going on",
-                      r->shown, why);
+                      r->in.shown, why);
     }
 }
 
@@ -250,7 +183,7 @@ static int send_packet(struct l2d_reader *r, const AVPacket *pkt, struct l2d_err
 {
     int rc = avcodec_send_packet(r->dec, pkt);
     if (rc == AVERROR(ENOMEM))
-        return l2d_error_set(err, L2D_ENOMEM, "%s: decoder: out of memory", r->shown);
+        return l2d_error_set(err, L2D_ENOMEM, "%s: decoder: out of memory", r->in.shown);
     if (rc < 0 && rc != AVERROR_EOF)
         count_decode_error(r, rc);
     return L2D_OK;
@@ -300,28 +233,29 @@ static void end_input(struct l2d_reader *r)
 // Read one packet and hand it to the decoder or the audio queue.
 static int read_packet(struct l2d_reader *r, struct l2d_error *err)
 {
-    int rc = av_read_frame(r->fmt, r->pkt);
-    if (is_stopped(r)) {
+    int rc = av_read_frame(r->in.fmt, r->pkt);
+    if (l2d_input_is_stopped(&r->in)) {
         av_packet_unref(r->pkt);
-        return closed(r, err);
+        return l2d_input_closed(&r->in, err);
     }
     if (rc == AVERROR(EAGAIN)) {        // a device without a new picture; libav offers no wait
         av_usleep(5000);
         return L2D_OK;
     }
     if (rc == AVERROR(ENOMEM))
-        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", r->shown);
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", r->in.shown);
     if (rc == AVERROR_INVALIDDATA && ++r->read_errors < MAX_READ_ERRORS) {
         count_decode_error(r, rc);
         return L2D_OK;
     }
     if (rc < 0) {
-        bool pb_failed = r->fmt->pb && r->fmt->pb->error < 0;
-        int why = rc != AVERROR_EOF ? rc : pb_failed ? r->fmt->pb->error : 0;
+        bool pb_failed = r->in.fmt->pb && r->in.fmt->pb->error < 0;
+        int why = rc != AVERROR_EOF ? rc : pb_failed ? r->in.fmt->pb->error : 0;
         if (why != 0 && why != AVERROR_EOF) {
             char text[AV_ERROR_MAX_STRING_SIZE] = "";
             av_strerror(why, text, sizeof(text));
-            l2d_log_print(&r->log, L2D_LOG_WARN, "%s: reading stopped early: %s", r->shown, text);
+            l2d_log_print(&r->log, L2D_LOG_WARN, "%s: reading stopped early: %s", r->in.shown,
+                          text);
             r->stats.truncated = true;
         }
         end_input(r);
@@ -361,7 +295,7 @@ static int step(struct l2d_reader *r, struct l2d_error *err)
         return L2D_OK;
     }
     if (rc == AVERROR(ENOMEM))
-        return l2d_error_set(err, L2D_ENOMEM, "%s: decoder: out of memory", r->shown);
+        return l2d_error_set(err, L2D_ENOMEM, "%s: decoder: out of memory", r->in.shown);
     if (rc < 0) {
         count_decode_error(r, rc);
         return L2D_OK;
@@ -382,11 +316,11 @@ static int32_t rotation_of(struct l2d_reader *r, const uint8_t *matrix, bool tel
     double off = turn + 720 - 90 * (int) ((turn + 720 + 45) / 90);
     if (tell && (off > 1 || off < -1))
         l2d_log_print(&r->log, L2D_LOG_WARN, "%s: rotated by %.1f degrees; only quarter turns are "
-                      "applied, here %d", r->shown, turn, quarter * 90);
+                      "applied, here %d", r->in.shown, turn, quarter * 90);
     const int32_t *m = (const int32_t *) (const void *) matrix;
     if (tell && (double) m[0] * m[4] - (double) m[1] * m[3] < 0)
         l2d_log_print(&r->log, L2D_LOG_WARN, "%s: mirrored by its metadata; the mirroring is "
-                      "ignored", r->shown);
+                      "ignored", r->in.shown);
     return quarter * 90;
 }
 
@@ -394,10 +328,10 @@ static int give_frame(struct l2d_reader *r, struct l2d_item *item, struct l2d_er
 {
     struct l2d_frame *f = NULL;
     AVFrame *av = r->frame;
-    av->sample_aspect_ratio = av_guess_sample_aspect_ratio(r->fmt, r->video.st, av);
+    av->sample_aspect_ratio = av_guess_sample_aspect_ratio(r->in.fmt, r->video.st, av);
     int rc = l2d_importer_convert(r->importer, av, &f, err);
     if (rc != L2D_OK)
-        return l2d_error_wrap(err, rc, "%s", r->shown);
+        return l2d_error_wrap(err, rc, "%s", r->in.shown);
     f->pts = r->frame_pts;
     f->duration = av->pkt_duration > 0 ? av->pkt_duration : 0;
     f->time_base_num = r->info.time_base_num;
@@ -407,14 +341,14 @@ static int give_frame(struct l2d_reader *r, struct l2d_item *item, struct l2d_er
 
     if (r->width && (r->width != f->width || r->height != f->height))
         l2d_log_print(&r->log, L2D_LOG_INFO, "%s: the picture changes from %dx%d to %dx%d at "
-                      "frame %" PRIu64, r->shown, r->width, r->height, f->width, f->height,
+                      "frame %" PRIu64, r->in.shown, r->width, r->height, f->width, f->height,
                       r->stats.frames);
     r->width = f->width;
     r->height = f->height;
     if (av->flags & AV_FRAME_FLAG_CORRUPT || av->decode_error_flags) {
         if (r->stats.concealed++ == 0)
             l2d_log_print(&r->log, L2D_LOG_WARN, "%s: frame %" PRIu64 " is damaged; concealed, "
-                          "going on", r->shown, r->stats.frames);
+                          "going on", r->in.shown, r->stats.frames);
     }
     r->stats.frames++;
     if (reached_max(r))
@@ -429,28 +363,29 @@ static int give_end(struct l2d_reader *r, struct l2d_item *item, struct l2d_erro
 {
     if (r->stats.frames == 0 && r->start_us > 0 && r->have_last)
         return l2d_error_set(err, L2D_EFORMAT, "%s: nothing left after the start time of %.3f s",
-                             r->shown, (double) r->start_us / 1e6);
-    if (r->stats.frames == 0 && r->last_decode_error && r->stdin_io && !r->stdin_io->seekable)
+                             r->in.shown, (double) r->start_us / 1e6);
+    if (r->stats.frames == 0 && r->last_decode_error && l2d_input_is_pipe(&r->in))
         return l2d_error_set(err, L2D_EFORMAT, "%s: no frame could be decoded; MP4 on a pipe "
                              "needs its index at the front (ffmpeg -movflags +faststart)",
-                             r->shown);
+                             r->in.shown);
     if (r->stats.frames == 0 && r->last_decode_error)
         return l2d_libav_error(err, AVERROR_INVALIDDATA, "%s: none of its %" PRIu64 " video "
-                               "packets could be decoded", r->shown, r->stats.decode_errors);
+                               "packets could be decoded", r->in.shown, r->stats.decode_errors);
     if (r->stats.frames == 0)
         return l2d_error_set(err, L2D_EFORMAT, "%s: it has a video stream, but no frame in it",
-                             r->shown);
+                             r->in.shown);
     // Containers that know their length tell whether all of it came.
     int64_t end_us = r->video.end_us > r->audio.end_us ? r->video.end_us : r->audio.end_us;
-    bool known = r->fmt->duration > 0 && r->fmt->pb &&
-                 r->fmt->duration_estimation_method == AVFMT_DURATION_FROM_STREAM;
-    int64_t start = r->fmt->start_time != AV_NOPTS_VALUE ? r->fmt->start_time : 0;
+    bool known = r->in.fmt->duration > 0 && r->in.fmt->pb &&
+                 r->in.fmt->duration_estimation_method == AVFMT_DURATION_FROM_STREAM;
+    int64_t start = r->in.fmt->start_time != AV_NOPTS_VALUE ? r->in.fmt->start_time : 0;
     if (known && !reached_max(r) && !r->stats.truncated &&
-        end_us + 500000 + r->fmt->duration / 100 < start + r->fmt->duration)
+        end_us + 500000 + r->in.fmt->duration / 100 < start + r->in.fmt->duration)
     {
         r->stats.truncated = true;
         l2d_log_print(&r->log, L2D_LOG_WARN, "%s: ends at %.1f s of %.1f s: the file is truncated",
-                      r->shown, (double) (end_us - start) / 1e6, (double) r->fmt->duration / 1e6);
+                      r->in.shown, (double) (end_us - start) / 1e6,
+                      (double) r->in.fmt->duration / 1e6);
     }
     *item = (struct l2d_item) { .kind = L2D_ITEM_END };
     return L2D_OK;
@@ -460,10 +395,11 @@ int l2d_reader_next(struct l2d_reader *reader, struct l2d_item *item, struct l2d
 {
     struct l2d_reader *r = reader;
     for (;;) {
-        if (is_stopped(r))
-            return closed(r, err);
+        if (l2d_input_is_stopped(&r->in))
+            return l2d_input_closed(&r->in, err);
         if (r->audio_queue.len > 0) {
-            *item = (struct l2d_item) { L2D_ITEM_AUDIO, NULL, queue_pop(&r->audio_queue) };
+            *item = (struct l2d_item) { .kind = L2D_ITEM_AUDIO,
+                                        .packet = l2d_packet_queue_pop(&r->audio_queue) };
             return L2D_OK;
         }
         if (r->frame_ready && r->start_us > 0 && r->frame_pts < 0) {
@@ -489,161 +425,36 @@ void l2d_item_clear(struct l2d_item *item)
 
 void l2d_reader_stop(struct l2d_reader *reader)
 {
-    atomic_store(&reader->stopped, true);
+    atomic_store(&reader->in.stopped, true);
 }
 
 // --- opening
 
-// The pipe protocol would block in read(2) past a stop, and cannot seek where stdin is a file.
-static int stdin_read(void *reader, uint8_t *buf, int size)
-{
-    for (;;) {
-        if (is_stopped(reader))
-            return AVERROR_EXIT;
-        struct pollfd fd = { .fd = STDIN_FILENO, .events = POLLIN };
-        int ready = poll(&fd, 1, 100);
-        if (ready < 0 && errno != EINTR)
-            return AVERROR(errno);
-        if (ready <= 0)
-            continue;
-        ssize_t n = read(STDIN_FILENO, buf, (size_t) size);
-        if (n < 0 && (errno == EINTR || errno == EAGAIN))
-            continue;
-        return n < 0 ? AVERROR(errno) : n == 0 ? AVERROR_EOF : (int) n;
-    }
-}
-
-static int64_t stdin_seek(void *reader, int64_t offset, int whence)
-{
-    (void) reader;
-    struct stat s;
-    if (whence & AVSEEK_SIZE)
-        return fstat(STDIN_FILENO, &s) == 0 ? s.st_size : AVERROR(errno);
-    int64_t at = lseek(STDIN_FILENO, offset, whence & ~AVSEEK_FORCE);
-    return at < 0 ? AVERROR(errno) : at;
-}
-
-static int open_stdin(struct l2d_reader *r, struct l2d_error *err)
-{
-    struct stat s;
-    if (isatty(STDIN_FILENO))
-        return l2d_error_set(err, L2D_EINVAL, "standard input is a terminal; pipe a video into it");
-    bool seekable = fstat(STDIN_FILENO, &s) == 0 && S_ISREG(s.st_mode);
-    uint8_t *buf = av_malloc(STDIN_BUFFER);
-    r->stdin_io = buf ? avio_alloc_context(buf, STDIN_BUFFER, 0, r, stdin_read, NULL,
-                                           seekable ? stdin_seek : NULL) : NULL;
-    if (!r->stdin_io) {
-        av_free(buf);
-        return l2d_error_set(err, L2D_ENOMEM, "standard input: out of memory");
-    }
-    r->fmt->pb = r->stdin_io;
-    return L2D_OK;
-}
-
-// What stat can tell better than libavformat.
-static int check_file(const struct l2d_reader *r, struct l2d_error *err)
-{
-    struct stat s;
-    if (stat(r->name, &s) != 0)
-        return L2D_OK;                  // a URL, a pattern, or missing
-    if (S_ISDIR(s.st_mode))
-        return l2d_error_set(err, L2D_EINVAL, "%s: is a directory; name a video file", r->shown);
-    if (S_ISREG(s.st_mode) && s.st_size == 0)
-        return l2d_error_set(err, L2D_EFORMAT, "%s: the file is empty", r->shown);
-    return L2D_OK;
-}
-
-static int open_failed(const struct l2d_reader *r, int averror, struct l2d_error *err)
-{
-    if (is_stopped(r))
-        return closed(r, err);
-    if (averror == AVERROR_INVALIDDATA && r->stdin_io && !r->stdin_io->seekable)
-        return l2d_error_set(err, L2D_EFORMAT, "%s: not a video that can be read from a pipe; MP4 "
-                             "needs its index at the front (ffmpeg -movflags +faststart)",
-                             r->shown);
-    if (averror == AVERROR_INVALIDDATA)
-        return l2d_error_set(err, L2D_EFORMAT, "%s: not a video file, or its beginning or index is "
-                             "missing", r->shown);
-    if (averror == AVERROR_PROTOCOL_NOT_FOUND)
-        return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: no such file, and no protocol that this "
-                             "build of FFmpeg knows", r->shown);
-    return l2d_libav_error(err, averror, "%s", r->shown);
-}
-
-// libavformat takes "a:b.mp4" for a URL of the protocol "a".
-static char *url_of(const char *name, bool is_device)
-{
-    size_t colon = strcspn(name, ":/");
-    if (!is_device && name[colon] == ':' && access(name, F_OK) == 0)
-        return av_asprintf("file:%s", name);
-    return av_strdup(name);
-}
-
-static int open_container(struct l2d_reader *r, const struct l2d_reader_params *p,
-                          struct l2d_error *err)
-{
-    const AVInputFormat *in = NULL;
-    if (p->format && !(in = av_find_input_format(p->format)))
-        return l2d_error_set(err, L2D_EINVAL, "no input format '%s'; 'ffmpeg -demuxers' and "
-                             "'ffmpeg -devices' list them", p->format);
-    bool is_device = in && in->flags & AVFMT_NOFILE, is_stdin = !is_device && !strcmp(p->name, "-");
-    r->shown = is_stdin ? "standard input" : r->name;
-    if (!is_device && !is_stdin) {
-        int rc = check_file(r, err);
-        if (rc != L2D_OK)
-            return rc;
-    }
-    r->fmt = avformat_alloc_context();
-    AVDictionary *options = NULL;
-    char *url = url_of(p->name, is_device);
-    int rc = r->fmt && url ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", r->shown);
-    if (rc == L2D_OK && is_stdin)
-        rc = open_stdin(r, err);
-    if (rc == L2D_OK && p->options && av_dict_parse_string(&options, p->options, "=", ":", 0) < 0)
-        rc = l2d_error_set(err, L2D_EINVAL, "input options '%s': expected key=value:key=value",
-                           p->options);
-    if (rc == L2D_OK) {
-        r->fmt->interrupt_callback = (AVIOInterruptCB) { interrupted, r };
-        int av = avformat_open_input(&r->fmt, is_stdin ? "" : url, in, &options);   // or frees fmt
-        const AVDictionaryEntry *left = av_dict_get(options, "", NULL, AV_DICT_IGNORE_SUFFIX);
-        if (av < 0)
-            rc = open_failed(r, av, err);
-        else if (left)
-            rc = l2d_error_set(err, L2D_EINVAL, "%s: format %s has no option '%s'", r->shown,
-                               r->fmt->iformat->name, left->key);
-        else if (!in && !strcmp(r->fmt->iformat->name, "tty"))
-            rc = l2d_error_set(err, L2D_EFORMAT, "%s: a text file, not a video", r->shown);
-    }
-    av_dict_free(&options);
-    av_free(url);
-    return rc;
-}
-
 static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *err)
 {
-    int rc = avformat_find_stream_info(r->fmt, NULL);
-    if (is_stopped(r))
-        return closed(r, err);
+    int rc = avformat_find_stream_info(r->in.fmt, NULL);
+    if (l2d_input_is_stopped(&r->in))
+        return l2d_input_closed(&r->in, err);
     if (rc < 0)
-        return l2d_libav_error(err, rc, "%s: its streams cannot be read", r->shown);
+        return l2d_libav_error(err, rc, "%s: its streams cannot be read", r->in.shown);
     const AVCodec *codec = NULL;
-    int v = av_find_best_stream(r->fmt, AVMEDIA_TYPE_VIDEO, -1, -1, &codec, 0);
+    int v = av_find_best_stream(r->in.fmt, AVMEDIA_TYPE_VIDEO, -1, -1, &codec, 0);
     if (v == AVERROR_DECODER_NOT_FOUND)
         return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: this build of FFmpeg has no decoder for "
-                             "its video", r->shown);
-    if (v >= 0 && r->fmt->streams[v]->disposition & AV_DISPOSITION_ATTACHED_PIC)
+                             "its video", r->in.shown);
+    if (v >= 0 && r->in.fmt->streams[v]->disposition & AV_DISPOSITION_ATTACHED_PIC)
         return l2d_error_set(err, L2D_EFORMAT, "%s: no video stream, only a cover picture",
-                             r->shown);
+                             r->in.shown);
     if (v < 0)
         return l2d_error_set(err, L2D_EFORMAT, "%s: no video stream in it (%s, %u stream%s)",
-                             r->shown, r->fmt->iformat->name, r->fmt->nb_streams,
-                             r->fmt->nb_streams == 1 ? "" : "s");
-    int a = no_audio ? -1 : av_find_best_stream(r->fmt, AVMEDIA_TYPE_AUDIO, -1, v, NULL, 0);
-    r->video.st = r->fmt->streams[v];
-    r->audio.st = a >= 0 ? r->fmt->streams[a] : NULL;
-    for (unsigned i = 0; i < r->fmt->nb_streams; i++)
+                             r->in.shown, r->in.fmt->iformat->name, r->in.fmt->nb_streams,
+                             r->in.fmt->nb_streams == 1 ? "" : "s");
+    int a = no_audio ? -1 : av_find_best_stream(r->in.fmt, AVMEDIA_TYPE_AUDIO, -1, v, NULL, 0);
+    r->video.st = r->in.fmt->streams[v];
+    r->audio.st = a >= 0 ? r->in.fmt->streams[a] : NULL;
+    for (unsigned i = 0; i < r->in.fmt->nb_streams; i++)
         if ((int) i != v && (int) i != a)
-            r->fmt->streams[i]->discard = AVDISCARD_ALL;
+            r->in.fmt->streams[i]->discard = AVDISCARD_ALL;
 
     r->dec = avcodec_alloc_context3(codec);
     r->pkt = av_packet_alloc();
@@ -652,7 +463,7 @@ static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *e
     r->parser = av_parser_init((int) codec->id);
     r->parser_dec = avcodec_alloc_context3(NULL);
     if (!r->dec || !r->parser_dec || !r->pkt || !r->next_pkt || !r->frame)
-        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", r->shown);
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", r->in.shown);
     if (r->parser)
         r->parser->flags |= PARSER_FLAG_COMPLETE_FRAMES;
     rc = avcodec_parameters_to_context(r->parser_dec, r->video.st->codecpar);
@@ -665,29 +476,29 @@ static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *e
     if (rc >= 0)
         rc = avcodec_open2(r->dec, codec, NULL);
     if (rc < 0)
-        return l2d_libav_error(err, rc, "%s: decoder %s", r->shown, codec->name);
+        return l2d_libav_error(err, rc, "%s: decoder %s", r->in.shown, codec->name);
     return L2D_OK;
 }
 
 static bool is_live(const struct l2d_reader *r)
 {
-    const AVInputFormat *in = r->fmt->iformat;
+    const AVInputFormat *in = r->in.fmt->iformat;
     if (in->flags & AVFMT_NOFILE)
         return strncmp(in->name, "lavfi", 5) != 0 && !strstr(in->name, "image2");
-    bool network = strstr(r->name, "://") != NULL;
-    return network && r->fmt->duration <= 0;
+    bool network = strstr(r->in.name, "://") != NULL;
+    return network && r->in.fmt->duration <= 0;
 }
 
 static void fill_info(struct l2d_reader *r)
 {
     const AVStream *v = r->video.st, *a = r->audio.st;
-    AVRational rate = av_guess_frame_rate(r->fmt, r->video.st, NULL);
-    AVRational sar = av_guess_sample_aspect_ratio(r->fmt, r->video.st, NULL);
+    AVRational rate = av_guess_frame_rate(r->in.fmt, r->video.st, NULL);
+    AVRational sar = av_guess_sample_aspect_ratio(r->in.fmt, r->video.st, NULL);
     bool rate_known = rate.num > 0 && rate.den > 0;
     r->frame_rate = rate_known ? rate : (AVRational) { 25, 1 };
     const char *pixel_format = av_get_pix_fmt_name((enum AVPixelFormat) v->codecpar->format);
     r->info = (struct l2d_reader_info) {
-        .format = r->fmt->iformat->name, .codec = avcodec_get_name(v->codecpar->codec_id),
+        .format = r->in.fmt->iformat->name, .codec = avcodec_get_name(v->codecpar->codec_id),
         .pixel_format = pixel_format ? pixel_format : "unknown",
         .width = v->codecpar->width, .height = v->codecpar->height,
         .sar_num = sar.num, .sar_den = sar.den,
@@ -704,7 +515,7 @@ static void fill_info(struct l2d_reader *r)
             .sample_rate = a->codecpar->sample_rate, .channels = a->codecpar->ch_layout.nb_channels,
         };
     int64_t duration = v->duration > 0 ? av_rescale_q(v->duration, v->time_base, US)
-                                       : r->fmt->duration;
+                                       : r->in.fmt->duration;
     if (duration > 0) {
         duration -= r->start_us < duration ? r->start_us : duration;
         int64_t frames = av_rescale_q(duration, US, av_inv_q(r->frame_rate));
@@ -724,7 +535,7 @@ static void forget_position(struct l2d_reader *r)
     avcodec_flush_buffers(r->dec);
     av_frame_unref(r->frame);
     av_packet_unref(r->next_pkt);
-    queue_clear(&r->audio_queue);
+    l2d_packet_queue_clear(&r->audio_queue);
     r->frame_ready = r->have_last = r->input_ended = r->decoder_ended = false;
     r->video.next_dts_us = r->audio.next_dts_us = AV_NOPTS_VALUE;
     r->offset_us = 0;
@@ -737,14 +548,14 @@ static void forget_position(struct l2d_reader *r)
 static int seek_start(struct l2d_reader *r, int64_t base_us, struct l2d_error *err)
 {
     int64_t target = base_us + r->start_us;
-    int64_t first = r->fmt->start_time != AV_NOPTS_VALUE ? r->fmt->start_time : 0;
-    if (target <= first || !r->fmt->pb || !(r->fmt->pb->seekable & AVIO_SEEKABLE_NORMAL))
+    int64_t first = r->in.fmt->start_time != AV_NOPTS_VALUE ? r->in.fmt->start_time : 0;
+    if (target <= first || !r->in.fmt->pb || !(r->in.fmt->pb->seekable & AVIO_SEEKABLE_NORMAL))
         return L2D_OK;                  // decode and drop
     for (int64_t back = 0;; back = back ? back * 4 : 2000000) {
         int64_t to = target - back > first ? target - back : first;
-        if (avformat_seek_file(r->fmt, -1, INT64_MIN, to, to, 0) < 0) {
+        if (avformat_seek_file(r->in.fmt, -1, INT64_MIN, to, to, 0) < 0) {
             l2d_log_print(&r->log, L2D_LOG_DEBUG, "%s: no seeking; decoding from the start",
-                          r->shown);
+                          r->in.shown);
             return L2D_OK;
         }
         forget_position(r);
@@ -761,7 +572,7 @@ static int seek_start(struct l2d_reader *r, int64_t base_us, struct l2d_error *e
 static int open_reader(struct l2d_reader *r, const struct l2d_reader_params *p,
                        struct l2d_error *err)
 {
-    int rc = open_container(r, p, err);
+    int rc = l2d_input_init(&r->in, p, err);
     if (rc == L2D_OK)
         rc = find_streams(r, p->no_audio, err);
     if (rc == L2D_OK)
@@ -769,10 +580,10 @@ static int open_reader(struct l2d_reader *r, const struct l2d_reader_params *p,
     if (rc != L2D_OK)
         return rc;
     fill_info(r);
-    const AVInputFormat *in = r->fmt->iformat;
+    const AVInputFormat *in = r->in.fmt->iformat;
     r->zero_start = in->flags & AVFMT_TS_DISCONT || in->flags & AVFMT_NOFILE || r->info.live;
     r->video.next_dts_us = r->audio.next_dts_us = AV_NOPTS_VALUE;
-    int64_t base = r->zero_start ? r->fmt->start_time : 0;
+    int64_t base = r->zero_start ? r->in.fmt->start_time : 0;
     if (base != AV_NOPTS_VALUE)
         set_shift(r, base);
     if (r->start_us > 0 && base != AV_NOPTS_VALUE)
@@ -788,13 +599,9 @@ int l2d_reader_create(struct l2d_reader **out, const struct l2d_reader_params *p
     if (!r)
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", params->name);
     r->log = l2d_log_named(params->log, "reader");
-    atomic_init(&r->stopped, false);
-    r->outer_stop = params->stop;
     r->start_us = params->start_us;
     r->max_frames = params->max_frames;
-    r->shown = r->name = av_strdup(params->name);
-    int rc = r->name ? open_reader(r, params, err)
-                     : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", params->name);
+    int rc = open_reader(r, params, err);
     if (rc != L2D_OK) {
         l2d_reader_destroy(&r);
         return rc;
@@ -809,8 +616,7 @@ void l2d_reader_destroy(struct l2d_reader **reader)
     *reader = NULL;
     if (!r)
         return;
-    queue_clear(&r->audio_queue);
-    free(r->audio_queue.slot);
+    l2d_packet_queue_finish(&r->audio_queue);
     l2d_importer_destroy(&r->importer);
     av_frame_free(&r->frame);
     av_packet_free(&r->pkt);
@@ -819,11 +625,7 @@ void l2d_reader_destroy(struct l2d_reader **reader)
         av_parser_close(r->parser);
     avcodec_free_context(&r->parser_dec);
     avcodec_free_context(&r->dec);
-    avformat_close_input(&r->fmt);
-    if (r->stdin_io)
-        av_freep(&r->stdin_io->buffer);
-    avio_context_free(&r->stdin_io);
-    av_free(r->name);
+    l2d_input_finish(&r->in);
     free(r);
 }
 

@@ -20,6 +20,7 @@
 #include "video_io/audio_track.h"
 #include "video_io/encoder.h"
 #include "video_io/libav.h"
+#include "video_io/packet_queue.h"
 
 #define MAX_HELD_AUDIO 16384    // packets; a badly interleaved input gets its sound written early
 
@@ -42,7 +43,7 @@ struct writer {
     bool own_zero;                  // see place_run_in
     int64_t last_dts[2];            // by stream index, in the stream's time base
 
-    struct { AVPacket **slot; size_t capacity, head, len; } held;   // ring of sound
+    struct l2d_packet_queue held;   // sound that is ahead of the frames
     int64_t video_end_us;           // where the last frame ends
     bool have_video;
 
@@ -129,44 +130,16 @@ static int mux_audio(void *user, AVPacket *pkt, AVRational time_base, struct l2d
 
 // --- sound waits for the frames of its time
 
-static bool hold(struct writer *w, const AVPacket *pkt)
-{
-    if (w->held.len == w->held.capacity) {
-        size_t n = w->held.capacity ? 2 * w->held.capacity : 64;
-        AVPacket **slot = calloc(n, sizeof(*slot));
-        if (!slot)
-            return false;
-        for (size_t i = 0; i < w->held.len; i++)
-            slot[i] = w->held.slot[(w->held.head + i) % w->held.capacity];
-        free(w->held.slot);
-        w->held.slot = slot;
-        w->held.capacity = n;
-        w->held.head = 0;
-    }
-    AVPacket *copy = av_packet_clone(pkt);
-    if (copy)
-        w->held.slot[(w->held.head + w->held.len++) % w->held.capacity] = copy;
-    return copy != NULL;
-}
-
-static AVPacket *drop_held(struct writer *w)
-{
-    AVPacket *pkt = w->held.slot[w->held.head];
-    w->held.head = (w->held.head + 1) % w->held.capacity;
-    w->held.len--;
-    return pkt;
-}
-
 static int release_audio(struct writer *w, bool all, struct l2d_error *err)
 {
     int rc = L2D_OK;
-    while (rc == L2D_OK && w->held.len > 0) {
-        AVPacket *pkt = w->held.slot[w->held.head];
+    const AVPacket *next;
+    while (rc == L2D_OK && (next = l2d_packet_queue_peek(&w->held)) != NULL) {
         bool due = w->have_video &&
-                   av_compare_ts(pkt->pts, pkt->time_base, w->video_end_us, US) < 0;
+                   av_compare_ts(next->pts, next->time_base, w->video_end_us, US) < 0;
         if (!all && !due && w->held.len < MAX_HELD_AUDIO)
             break;
-        pkt = drop_held(w);
+        AVPacket *pkt = l2d_packet_queue_pop(&w->held);
         rc = l2d_audio_track_push(w->audio, pkt, mux_audio, w, err);
         av_packet_free(&pkt);
     }
@@ -178,7 +151,7 @@ static int write_audio(struct l2d_sink *sink, const struct AVPacket *packet, str
     struct writer *w = (struct writer *) sink;
     if (!w->audio)
         return L2D_OK;
-    if (!hold(w, packet))
+    if (!l2d_packet_queue_push(&w->held, packet))
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", w->name);
     return release_audio(w, false, err);
 }
@@ -483,11 +456,7 @@ static void destroy(struct l2d_sink *sink)
 {
     struct writer *w = (struct writer *) sink;
     l2d_frame_unref(&w->held_frame);
-    while (w->held.len > 0) {
-        AVPacket *pkt = drop_held(w);
-        av_packet_free(&pkt);
-    }
-    free(w->held.slot);
+    l2d_packet_queue_finish(&w->held);
     if (w->fmt && !(w->fmt->oformat->flags & AVFMT_NOFILE))
         avio_closep(&w->fmt->pb);
     if (w->fmt)

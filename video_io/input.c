@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening of inputs, and refusals in words that help. See input.h.
+#include "video_io/input.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <libavutil/avstring.h>
+
+#include "video_io/libav.h"
+
+#define STDIN_BUFFER (1 << 16)
+
+bool l2d_input_is_stopped(const struct l2d_input *input)
+{
+    return atomic_load(&input->stopped) || (input->outer_stop && atomic_load(input->outer_stop));
+}
+
+static int interrupted(void *input)
+{
+    return l2d_input_is_stopped(input);
+}
+
+int l2d_input_closed(const struct l2d_input *input, struct l2d_error *err)
+{
+    return l2d_error_set(err, L2D_ECLOSED, "%s: stopped", input->shown);
+}
+
+bool l2d_input_is_pipe(const struct l2d_input *input)
+{
+    return input->stdin_io && !input->stdin_io->seekable;
+}
+
+// The pipe protocol would block in read(2) past a stop, and cannot seek where stdin is a file.
+static int stdin_read(void *input, uint8_t *buf, int size)
+{
+    for (;;) {
+        if (l2d_input_is_stopped(input))
+            return AVERROR_EXIT;
+        struct pollfd fd = { .fd = STDIN_FILENO, .events = POLLIN };
+        int ready = poll(&fd, 1, 100);
+        if (ready < 0 && errno != EINTR)
+            return AVERROR(errno);
+        if (ready <= 0)
+            continue;
+        ssize_t n = read(STDIN_FILENO, buf, (size_t) size);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        return n < 0 ? AVERROR(errno) : n == 0 ? AVERROR_EOF : (int) n;
+    }
+}
+
+static int64_t stdin_seek(void *input, int64_t offset, int whence)
+{
+    (void) input;
+    struct stat s;
+    if (whence & AVSEEK_SIZE)
+        return fstat(STDIN_FILENO, &s) == 0 ? s.st_size : AVERROR(errno);
+    int64_t at = lseek(STDIN_FILENO, offset, whence & ~AVSEEK_FORCE);
+    return at < 0 ? AVERROR(errno) : at;
+}
+
+static int open_stdin(struct l2d_input *in, struct l2d_error *err)
+{
+    struct stat s;
+    if (isatty(STDIN_FILENO))
+        return l2d_error_set(err, L2D_EINVAL, "standard input is a terminal; pipe a video into it");
+    bool seekable = fstat(STDIN_FILENO, &s) == 0 && S_ISREG(s.st_mode);
+    uint8_t *buf = av_malloc(STDIN_BUFFER);
+    in->stdin_io = buf ? avio_alloc_context(buf, STDIN_BUFFER, 0, in, stdin_read, NULL,
+                                           seekable ? stdin_seek : NULL) : NULL;
+    if (!in->stdin_io) {
+        av_free(buf);
+        return l2d_error_set(err, L2D_ENOMEM, "standard input: out of memory");
+    }
+    in->fmt->pb = in->stdin_io;
+    return L2D_OK;
+}
+
+// What stat can tell better than libavformat.
+static int check_file(const struct l2d_input *in, struct l2d_error *err)
+{
+    struct stat s;
+    if (stat(in->name, &s) != 0)
+        return L2D_OK;                  // a URL, a pattern, or missing
+    if (S_ISDIR(s.st_mode))
+        return l2d_error_set(err, L2D_EINVAL, "%s: is a directory; name a video file", in->shown);
+    if (S_ISREG(s.st_mode) && s.st_size == 0)
+        return l2d_error_set(err, L2D_EFORMAT, "%s: the file is empty", in->shown);
+    return L2D_OK;
+}
+
+static int open_failed(const struct l2d_input *in, int averror, struct l2d_error *err)
+{
+    if (l2d_input_is_stopped(in))
+        return l2d_input_closed(in, err);
+    if (averror == AVERROR_INVALIDDATA && l2d_input_is_pipe(in))
+        return l2d_error_set(err, L2D_EFORMAT, "%s: not a video that can be read from a pipe; MP4 "
+                             "needs its index at the front (ffmpeg -movflags +faststart)",
+                             in->shown);
+    if (averror == AVERROR_INVALIDDATA)
+        return l2d_error_set(err, L2D_EFORMAT, "%s: not a video file, or its beginning or index is "
+                             "missing", in->shown);
+    if (averror == AVERROR_PROTOCOL_NOT_FOUND)
+        return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: no such file, and no protocol that this "
+                             "build of FFmpeg knows", in->shown);
+    return l2d_libav_error(err, averror, "%s", in->shown);
+}
+
+// libavformat takes "a:b.mp4" for a URL of the protocol "a".
+static char *url_of(const char *name, bool is_device)
+{
+    size_t colon = strcspn(name, ":/");
+    if (!is_device && name[colon] == ':' && access(name, F_OK) == 0)
+        return av_asprintf("file:%s", name);
+    return av_strdup(name);
+}
+
+static int open_container(struct l2d_input *in, const struct l2d_reader_params *p,
+                          struct l2d_error *err)
+{
+    const AVInputFormat *format = NULL;
+    if (p->format && !(format = av_find_input_format(p->format)))
+        return l2d_error_set(err, L2D_EINVAL, "no input format '%s'; 'ffmpeg -demuxers' and "
+                             "'ffmpeg -devices' list them", p->format);
+    bool is_device = format && format->flags & AVFMT_NOFILE;
+    bool is_stdin = !is_device && !strcmp(p->name, "-");
+    in->shown = is_stdin ? "standard input" : in->name;
+    if (!is_device && !is_stdin) {
+        int rc = check_file(in, err);
+        if (rc != L2D_OK)
+            return rc;
+    }
+    in->fmt = avformat_alloc_context();
+    AVDictionary *options = NULL;
+    char *url = url_of(p->name, is_device);
+    int rc = in->fmt && url ? L2D_OK
+                            : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", in->shown);
+    if (rc == L2D_OK && is_stdin)
+        rc = open_stdin(in, err);
+    if (rc == L2D_OK && p->options && av_dict_parse_string(&options, p->options, "=", ":", 0) < 0)
+        rc = l2d_error_set(err, L2D_EINVAL, "input options '%s': expected key=value:key=value",
+                           p->options);
+    if (rc == L2D_OK) {
+        in->fmt->interrupt_callback = (AVIOInterruptCB) { interrupted, in };
+        // frees in->fmt if it fails
+        int av = avformat_open_input(&in->fmt, is_stdin ? "" : url, format, &options);
+        const AVDictionaryEntry *left = av_dict_get(options, "", NULL, AV_DICT_IGNORE_SUFFIX);
+        if (av < 0)
+            rc = open_failed(in, av, err);
+        else if (left)
+            rc = l2d_error_set(err, L2D_EINVAL, "%s: format %s has no option '%s'", in->shown,
+                               in->fmt->iformat->name, left->key);
+        else if (!format && !strcmp(in->fmt->iformat->name, "tty"))
+            rc = l2d_error_set(err, L2D_EFORMAT, "%s: a text file, not a video", in->shown);
+    }
+    av_dict_free(&options);
+    av_free(url);
+    return rc;
+}
+
+int l2d_input_init(struct l2d_input *input, const struct l2d_reader_params *params,
+                   struct l2d_error *err)
+{
+    atomic_init(&input->stopped, false);
+    input->outer_stop = params->stop;
+    input->shown = input->name = av_strdup(params->name);
+    if (!input->name)
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", params->name);
+    return open_container(input, params, err);
+}
+
+void l2d_input_finish(struct l2d_input *input)
+{
+    avformat_close_input(&input->fmt);
+    if (input->stdin_io)
+        av_freep(&input->stdin_io->buffer);
+    avio_context_free(&input->stdin_io);
+    av_freep(&input->name);
+}

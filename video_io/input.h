@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening of a container by name: file, URL, device or standard input, interruptible. Internal to
+// video_io; streams and frames are reader.c's.
+#ifndef L2D_VIDEO_IO_INPUT_H
+#define L2D_VIDEO_IO_INPUT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <libavformat/avformat.h>
+
+#include "video_io/reader.h"
+
+struct l2d_input {
+    char *name;
+    const char *shown;              // name for messages: "standard input" for "-"
+    AVFormatContext *fmt;
+    AVIOContext *stdin_io;          // of standard input; NULL otherwise
+    atomic_bool stopped;
+    const atomic_bool *outer_stop;  // may be NULL
+};
+
+/**
+ * Open what params names. input does not move while it is open: libav keeps its address.
+ * returns  L2D_OK or a code with one line for the user. Either way call finish.
+ */
+int l2d_input_init(struct l2d_input *input, const struct l2d_reader_params *params,
+                   struct l2d_error *err);
+
+/** Accepts a zeroed or half-open input. */
+void l2d_input_finish(struct l2d_input *input);
+
+/** Whether a stop was asked for. Any thread. */
+bool l2d_input_is_stopped(const struct l2d_input *input);
+
+/** Sets err; returns L2D_ECLOSED. */
+int l2d_input_closed(const struct l2d_input *input, struct l2d_error *err);
+
+/** Standard input that cannot seek, where MP4 needs its index at the front. */
+bool l2d_input_is_pipe(const struct l2d_input *input);
+
+#endif
