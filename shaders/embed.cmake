@@ -4,9 +4,10 @@
 #   out: L2D_SHADER_TABLE, the C file that lists them, for runtime/gpu
 find_program(GLSLANG_VALIDATOR glslangValidator REQUIRED)
 
-set(shader_dir ${CMAKE_CURRENT_BINARY_DIR})
+set(shader_dir ${CMAKE_BINARY_DIR}/shaders)
+file(MAKE_DIRECTORY ${shader_dir})
 file(GLOB shader_headers CONFIGURE_DEPENDS
-     ${CMAKE_CURRENT_SOURCE_DIR}/lib/*.glsl ${CMAKE_CURRENT_SOURCE_DIR}/params/*.h)
+     ${CMAKE_CURRENT_LIST_DIR}/lib/*.glsl ${CMAKE_CURRENT_LIST_DIR}/params/*.h)
 set(shader_includes "")
 set(shader_rows "")
 set(shader_outputs "")
@@ -24,9 +25,9 @@ foreach(shader IN LISTS L2D_SHADERS)
         add_custom_command(
             OUTPUT ${output}
             COMMAND ${GLSLANG_VALIDATOR} --quiet --target-env vulkan1.3 -DL2D_F16=${f16}
-                    -I${CMAKE_CURRENT_SOURCE_DIR} --vn ${symbol} -o ${output}
-                    ${CMAKE_CURRENT_SOURCE_DIR}/${shader}.comp
-            DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${shader}.comp ${shader_headers}
+                    -I${CMAKE_CURRENT_LIST_DIR} --vn ${symbol} -o ${output}
+                    ${CMAKE_CURRENT_LIST_DIR}/${shader}.comp
+            DEPENDS ${CMAKE_CURRENT_LIST_DIR}/${shader}.comp ${shader_headers}
             COMMENT "Compiling shader ${symbol}"
             VERBATIM)
         list(APPEND shader_outputs ${output})
@@ -45,6 +46,5 @@ const uint32_t l2d_num_shaders = sizeof(l2d_shader_table) / sizeof(l2d_shader_ta
 ")
 add_custom_target(l2d_shaders DEPENDS ${shader_outputs})
 set_source_files_properties(${shader_dir}/shader_table.c PROPERTIES
-    GENERATED TRUE OBJECT_DEPENDS "${shader_outputs}" INCLUDE_DIRECTORIES ${shader_dir}
-    TARGET_DIRECTORY l2d_gpu)
+    GENERATED TRUE OBJECT_DEPENDS "${shader_outputs}" INCLUDE_DIRECTORIES "${shader_dir};${CMAKE_CURRENT_LIST_DIR}/../runtime")
 set(L2D_SHADER_TABLE ${shader_dir}/shader_table.c)

@@ -37,24 +37,26 @@ float load(uint pixel, uint channel)
 
 void main()
 {
-    uint group = gl_WorkGroupID.x, row = gl_WorkGroupID.y;
-    uint width = (p.c0 + p.c1) / p.groups, count = width * p.pixels;
-    uint first_pixel = row * p.pixels, first_channel = group * width;
+    uint group = gl_WorkGroupID.x, row = gl_WorkGroupID.y, lane = gl_LocalInvocationID.x;
+    uint width = (p.c0 + p.c1) / p.groups, first = group * width, end = first + width;
+    float count = float(width * p.pixels);
 
     float sum = 0.0;
-    for (uint i = gl_LocalInvocationID.x; i < count; i += gl_WorkGroupSize.x)
-        sum += load(first_pixel + i / width, first_channel + i % width);
-    float mean = total(sum) / float(count);
+    for (uint pixel = lane; pixel < p.pixels; pixel += gl_WorkGroupSize.x)
+        for (uint c = first; c < end; c++)
+            sum += load(row * p.pixels + pixel, c);
+    float mean = total(sum) / count;
 
     // The second pass also gathers what the mean's own rounding left over.
     float squares = 0.0, rest = 0.0;
-    for (uint i = gl_LocalInvocationID.x; i < count; i += gl_WorkGroupSize.x) {
-        float d = load(first_pixel + i / width, first_channel + i % width) - mean;
-        squares += d * d;
-        rest += d;
-    }
-    rest = total(rest) / float(count);
-    float variance = max(0.0, total(squares) / float(count) - rest * rest);
-    if (gl_LocalInvocationID.x == 0u)
+    for (uint pixel = lane; pixel < p.pixels; pixel += gl_WorkGroupSize.x)
+        for (uint c = first; c < end; c++) {
+            float d = load(row * p.pixels + pixel, c) - mean;
+            squares += d * d;
+            rest += d;
+        }
+    rest = total(rest) / count;
+    float variance = max(0.0, total(squares) / count - rest * rest);
+    if (lane == 0u)
         stats[row * p.groups + group] = vec2(mean + rest, 1.0 / sqrt(variance + p.eps));
 }

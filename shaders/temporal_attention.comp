@@ -3,9 +3,13 @@
 // positional terms are added to keys and values as they are read, since a frame's index changes as
 // the window slides. Keys and values of this call come from qkv, never from the cache, which is
 // written here at the same time. Closed slots are skipped: they may hold anything.
+// On CPU drivers (SHARED = 8) the invocations of a subgroup are pixels of one head and row: each loads
+// the positional terms of two positions and shuffles show them to the others (see conv_t0.comp).
 // Source: Live2Diff (Xing et al., 2024), AnimateDiff's motion module.
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
 #include "lib/precision.glsl"
 #include "lib/flat.glsl"
 #include "lib/math.glsl"
@@ -14,6 +18,7 @@
 
 layout(constant_id = 1) const uint QUADS = 1;   // d / 4
 layout(constant_id = 2) const uint WARMUP = 0;
+layout(constant_id = 3) const uint SHARED = 0;  // 0, or 8: lanes that share positional terms
 layout(binding = 0, std430) readonly buffer QKV { IN4 qkv[]; };
 layout(binding = 1, std430) readonly buffer Pos { IN4 pos[]; };
 layout(binding = 2, std430) buffer Cache { IN4 cache[]; };
@@ -21,22 +26,59 @@ layout(binding = 3, std430) readonly buffer Rows { l2d_row_params rows[]; };
 layout(binding = 4, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_temporal_attention_params p; };
 
+// Of positions lane and 8 + lane. Arrays of QUADS elements, since compilers unroll such loops.
+vec4 k_low[QUADS], k_high[QUADS], v_low[QUADS], v_high[QUADS];
+
+vec4 pos_k(uint index, uint c, uint first, uint i)
+{
+    if (SHARED != 0u)
+        return subgroupShuffle(index < 8u ? k_low[i] : k_high[i], index & 7u);
+    return LOAD4(pos[(index * 3u + 1u) * c + first + i]);
+}
+
+vec4 pos_v(uint index, uint c, uint first, uint i)
+{
+    if (SHARED != 0u)
+        return subgroupShuffle(index < 8u ? v_low[i] : v_high[i], index & 7u);
+    return LOAD4(pos[(index * 3u + 2u) * c + first + i]);
+}
+
 void main()
 {
-    uint item = flat_invocation();
-    uint head = item % p.heads, pixel = item / p.heads % p.pixels;
-    uint row = item / p.heads / p.pixels;
+    uint head, pixel, row;
+    if (SHARED != 0u) {
+        uint item = flat_group(), blocks = (p.pixels + SHARED - 1u) / SHARED;
+        head = item % p.heads;
+        pixel = item / p.heads % blocks * SHARED + gl_LocalInvocationID.x;
+        row = item / p.heads / blocks;
+    } else {
+        uint item = flat_invocation();
+        head = item % p.heads;
+        pixel = item / p.heads % p.pixels;
+        row = item / p.heads / p.pixels;
+    }
     if (row >= p.num_rows)
         return;
+    bool real = pixel < p.pixels;
+    pixel = min(pixel, p.pixels - 1u);
     l2d_row_params r = rows[row];
     uint c = p.heads * QUADS, first = head * QUADS;
     uint own = (row * p.pixels + pixel) * 3u * c + first;
     uint out_at = (row * p.pixels + pixel) * c + first;
     if (r.is_active == 0u) {
-        for (uint i = 0u; i < QUADS; i++)
-            y[out_at + i] = STORE4(vec4(0.0));
+        if (real)
+            for (uint i = 0u; i < QUADS; i++)
+                y[out_at + i] = STORE4(vec4(0.0));
         return;
     }
+    if (SHARED != 0u)
+        for (uint i = 0u; i < QUADS; i++) {
+            uint low = gl_LocalInvocationID.x * 3u * c + first + i, high = low + 24u * c;
+            k_low[i] = LOAD4(pos[low + c]);
+            v_low[i] = LOAD4(pos[low + 2u * c]);
+            k_high[i] = LOAD4(pos[high + c]);
+            v_high[i] = LOAD4(pos[high + 2u * c]);
+        }
 
     uint cache_at = (r.step * p.pixels + pixel) * L2D_WINDOW * 2u * c + first;
     uint own_pos = WARMUP != 0u ? row : r.own_pos;
@@ -44,9 +86,12 @@ void main()
     for (uint i = 0u; i < QUADS; i++) {
         q[i] = (LOAD4(qkv[own + i]) + LOAD4(pos[own_pos * 3u * c + first + i])) * p.scale;
         acc[i] = vec4(0.0);
-        cache[cache_at + r.kv_slot * 2u * c + i] = qkv[own + c + i];
-        cache[cache_at + r.kv_slot * 2u * c + c + i] = qkv[own + 2u * c + i];
     }
+    if (real)
+        for (uint i = 0u; i < QUADS; i++) {
+            cache[cache_at + r.kv_slot * 2u * c + i] = qkv[own + c + i];
+            cache[cache_at + r.kv_slot * 2u * c + c + i] = qkv[own + 2u * c + i];
+        }
 
     float top = -3.0e38, sum = 0.0;
     uint num_keys = WARMUP != 0u ? uint(L2D_SINKS) : min(r.num_open, uint(L2D_WINDOW));
@@ -56,7 +101,6 @@ void main()
                                : ((WARMUP != 0u ? slot : row) * p.pixels + pixel) * 3u * c + first + c;
         uint index = WARMUP != 0u || r.own_pos < L2D_WINDOW - 1u || slot < L2D_SINKS ? slot
                      : L2D_WINDOW - 1u - (r.kv_slot - slot & 7u);
-        uint pos_at = index * 3u * c + c + first;
         vec4 dots = vec4(0.0);
         for (uint i = 0u; i < QUADS; i++) {
             vec4 k;
@@ -64,7 +108,7 @@ void main()
                 k = LOAD4(cache[k_at + i]);
             else
                 k = LOAD4(qkv[k_at + i]);
-            dots += q[i] * (k + LOAD4(pos[pos_at + i]));
+            dots += q[i] * (k + pos_k(index, c, first, i));
         }
         float score = (dots.x + dots.y) + (dots.z + dots.w);
         float new_top = max(top, score), shrink = exp1(top - new_top), w = exp1(score - new_top);
@@ -75,10 +119,11 @@ void main()
                 v = LOAD4(cache[k_at + c + i]);
             else
                 v = LOAD4(qkv[k_at + c + i]);
-            acc[i] = acc[i] * shrink + w * (v + LOAD4(pos[pos_at + c + i]));
+            acc[i] = acc[i] * shrink + w * (v + pos_v(index, c, first, i));
         }
         top = new_top;
     }
-    for (uint i = 0u; i < QUADS; i++)
-        y[out_at + i] = STORE4(acc[i] / sum);
+    if (real)
+        for (uint i = 0u; i < QUADS; i++)
+            y[out_at + i] = STORE4(acc[i] / sum);
 }
