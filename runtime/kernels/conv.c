@@ -107,15 +107,15 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
     uint32_t pixels = (uint32_t) (y.h * y.w * d->x.rows), quads = (uint32_t) conv->cout / 4;
     uint32_t tile_quads = tier0 ? (quads <= 4 ? 4 : 8) : 16;
     uint32_t lanes = subgroup_lanes(graph), tile = tier0 ? lanes * L2D_CONV_T0_PIXELS : 64;
-    uint32_t flags = (l2d_tensor_exists(&conv->bias) ? L2D_CONV_BIAS : 0) |
-                     (l2d_tensor_exists(&d->step_bias) ? L2D_CONV_STEP_BIAS : 0) |
-                     (l2d_tensor_exists(&d->residual) ? L2D_CONV_RESIDUAL : 0) |
-                     (d->residual_ring ? L2D_CONV_RESIDUAL_RING : 0) |
+    uint32_t has = (l2d_tensor_exists(&conv->bias) ? L2D_CONV_BIAS : 0) |
+                   (l2d_tensor_exists(&d->step_bias) ? L2D_CONV_STEP_BIAS : 0) |
+                   (l2d_tensor_exists(&d->residual) ? L2D_CONV_RESIDUAL : 0) |
+                   (two ? L2D_CONV_X2 : 0);
+    uint32_t flags = (d->residual_ring ? L2D_CONV_RESIDUAL_RING : 0) |
                      (d->act_after_residual ? L2D_CONV_ACT_LAST : 0) |
-                     (d->out_ring ? L2D_CONV_OUT_RING : 0) | (two ? L2D_CONV_X2 : 0);
+                     (d->out_ring ? L2D_CONV_OUT_RING : 0);
     const uint32_t spec[] = {
-        tier0 ? lanes : 128, (uint32_t) conv->ksize, d->stride2 ? 2 : 1, d->upsample, (uint32_t) d->act,
-        flags, tile_quads,
+        tier0 ? lanes : 128, (uint32_t) conv->ksize, (uint32_t) d->act, has, tile_quads,
     };
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
         .shader = tier0 ? "conv_t0" : "conv_t1",
@@ -124,6 +124,7 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
             .num_rows = (u32) d->x.rows, .w = (u32) d->x.w, .h = (u32) d->x.h,
             .ow = (u32) y.w, .oh = (u32) y.h,
             .q0 = (u32) d->x.c / 4, .q1 = two ? (u32) d->x2.c / 4 : 0, .out_quads = quads,
+            .stride = d->stride2 ? 2 : 1, .upsample = d->upsample, .flags = flags,
         },
         .params_size = sizeof(struct l2d_conv_params),
         .bind = (struct l2d_binding[]) {

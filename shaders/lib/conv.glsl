@@ -13,10 +13,8 @@
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint KSIZE = 1;
-layout(constant_id = 2) const uint STRIDE = 1;
-layout(constant_id = 3) const uint UPSAMPLE = 0;
-layout(constant_id = 4) const uint ACT = 0;
-layout(constant_id = 5) const uint FLAGS = 0;
+layout(constant_id = 2) const uint ACT = 0;
+layout(constant_id = 3) const uint FLAGS = 0;
 layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
 layout(binding = 1, std430) readonly buffer X2 { IN4 x2[]; };
 layout(binding = 2, std430) readonly buffer Weight { IN4 weight[]; };    // [panel][tap][cin][8]
@@ -32,10 +30,10 @@ const uint TAPS = KSIZE * KSIZE;
 // Input pixel of a tap of an output pixel; false outside, where pixel is some valid one.
 bool input_pixel(uint row, uvec2 at, uvec2 tap, out uint pixel)
 {
-    ivec2 size = ivec2(p.w, p.h) << UPSAMPLE;
-    ivec2 from = ivec2(at * STRIDE + tap) - int(KSIZE / 2u);
+    ivec2 size = ivec2(p.w, p.h) << p.upsample;
+    ivec2 from = ivec2(at * p.stride + tap) - int(KSIZE / 2u);
     bvec2 ok = lessThan(uvec2(from), uvec2(size));
-    ivec2 safe = clamp(from, ivec2(0), size - 1) >> UPSAMPLE;
+    ivec2 safe = clamp(from, ivec2(0), size - 1) >> p.upsample;
     pixel = (row * p.h + uint(safe.y)) * p.w + uint(safe.x);
     return all(ok);
 }
@@ -61,11 +59,12 @@ void finish(uint row, uint pixel, uint quad, uint quads, vec4 v)
     if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u)
         v += step_bias[rows[row].step * quads + quad];
     if ((FLAGS & L2D_CONV_RESIDUAL) != 0u) {
-        uint r = (FLAGS & L2D_CONV_RESIDUAL_RING) != 0u ? rows[row].ring : row;
+        uint r = (p.flags & L2D_CONV_RESIDUAL_RING) != 0u ? rows[row].ring : row;
         added = LOAD4(residual[(r * pixels + pixel) * quads + quad]);
     }
-    v = (FLAGS & L2D_CONV_ACT_LAST) != 0u ? activate(v + added) : activate(v) + added;
-    uint r = (FLAGS & L2D_CONV_OUT_RING) != 0u ? rows[row].ring : row;
+    bool last = (p.flags & L2D_CONV_ACT_LAST) != 0u;
+    v = activate(last ? v + added : v) + (last ? vec4(0.0) : added);
+    uint r = (p.flags & L2D_CONV_OUT_RING) != 0u ? rows[row].ring : row;
     y[(r * pixels + pixel) * quads + quad] = STORE4(v);
 }
 

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolutions: what the tiers share. Specialization constants: 0 workgroup size, 1 ksize, 2 stride,
-// 3 upsample, 4 activation (enum l2d_act), 5 flags, 6 (T0) quads of output channels in a tile.
+// Convolutions: what the tiers share. Specialization constants: 0 workgroup size, 1 ksize,
+// 2 activation (enum l2d_act), 3 flags, 4 (T0) quads of output channels in a tile. Each variant takes
+// a CPU driver 0.3 s to compile, so what costs little to decide at run time is in the parameters.
 #ifndef L2D_SHADERS_CONV_H
 #define L2D_SHADERS_CONV_H
 
 #include "shared.h"
 
+// The specialized flags: which operands there are.
 #define L2D_CONV_BIAS           1u
 #define L2D_CONV_STEP_BIAS      2u
 #define L2D_CONV_RESIDUAL       4u
-#define L2D_CONV_RESIDUAL_RING  8u
-#define L2D_CONV_ACT_LAST       16u     // after the residual
-#define L2D_CONV_OUT_RING       32u
-#define L2D_CONV_X2             64u
+#define L2D_CONV_X2             8u
+// Those of the parameters.
+#define L2D_CONV_RESIDUAL_RING  1u
+#define L2D_CONV_ACT_LAST       2u      // after the residual
+#define L2D_CONV_OUT_RING       4u
 
 #define L2D_CONV_PANEL 32               // output channels whose weights lie together
 #define L2D_CONV_T0_PIXELS 4            // output pixels per lane of conv_t0; 8 compiles twice as long
@@ -23,6 +26,9 @@ struct l2d_conv_params {
     u32 ow, oh;                 // of the output
     u32 q0, q1;                 // quads of x and of x2
     u32 out_quads;              // quads of weight columns: twice the output's with GEGLU
+    u32 stride;                 // 1 or 2
+    u32 upsample;               // 1: nearest x2 before the convolution
+    u32 flags;                  // the second group above
 };
 L2D_PUSH_CHECK(l2d_conv_params);
 
