@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention for CPU drivers; the sum is that of attention.comp. A subgroup takes as many keys at a
-// time as it has lanes: each lane loads one key and value, which shuffles show to the others, since a
-// load costs as much for one address as for many (see conv_t0.comp). A lane keeps QUERIES queries.
+// time as it has lanes: each lane loads one key and value, which shuffles show to the others, since
+// a load costs as much for one address as for many (see conv_t0.comp). A lane keeps QUERIES
+// queries.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require

@@ -21,7 +21,8 @@ void main()
     for (uint i = 0u; i < 4u; i++) {
         uint c = quad * 4u + i;
         if (c < 3u * area) {
-            uint x0 = px * p.patch_size + c % area % p.patch_size, y0 = py * p.patch_size + c % area / p.patch_size;
+            uint x0 = px * p.patch_size + c % area % p.patch_size;
+            uint y0 = py * p.patch_size + c % area / p.patch_size;
             v[i] = 0.5 * image[(y0 * p.w * p.patch_size + x0) * 4u + c / area] + 0.5;
         }
     }

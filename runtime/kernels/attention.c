@@ -11,8 +11,9 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
                                 int32_t heads, bool causal)
 {
     enum l2d_dtype type = l2d_graph_precision(graph);
+    int32_t kv_rows = kv.rows == 1 ? 1 : q.rows;
     if (!l2d_check_shape(graph, "attention", "q", &q, type, -1, -1, -1, -1) ||
-        !l2d_check_shape(graph, "attention", "kv", &kv, type, kv.rows == 1 ? 1 : q.rows, -1, -1, -1))
+        !l2d_check_shape(graph, "attention", "kv", &kv, type, kv_rows, -1, -1, -1))
         return L2D_NO_TENSOR;
     int32_t d = heads > 0 ? c / heads : 0;
     if (d < 4 || d > 160 || d % 4 || d * heads != c || (q_first | k_first | v_first) % 4 ||

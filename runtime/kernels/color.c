@@ -50,8 +50,8 @@ static void to_rgb(f32 m[12], const struct l2d_pixel_format *format)
             double v = yuv ? colour[row][c] : grey ? c == 0 : c == (uint32_t) row;
             if (c >= format->num_components)
                 v = 0;
-            struct range r = range_of(c < format->num_components ? format->component[c].depth_bits : 8,
-                                      yuv && c > 0, format->full_range);
+            uint32_t depth = c < format->num_components ? format->component[c].depth_bits : 8;
+            struct range r = range_of(depth, yuv && c > 0, format->full_range);
             m[row * 4 + (int) c] = (f32) (v / r.gain);
             constant -= v * r.offset / r.gain;
         }
@@ -150,7 +150,8 @@ void l2d_color_out(struct l2d_graph *graph, struct l2d_tensor canvas, struct l2d
 {
     if (!l2d_check_shape(graph, "color_out", "canvas", &canvas, L2D_F32, 1, -1, -1, 4) ||
         !l2d_check_bytes(graph, "color_out", "bytes", &bytes, 4) ||
-        !l2d_check_bytes(graph, "color_out", "params", &params, sizeof(struct l2d_color_out_params)))
+        !l2d_check_bytes(graph, "color_out", "params", &params,
+                         sizeof(struct l2d_color_out_params)))
         return;
     uint32_t size = flat_size(graph);
     struct l2d_dispatch d = {

@@ -60,7 +60,8 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
     bool uses_rows = ring || l2d_tensor_exists(&d->step_bias);
     if (!l2d_check_shape(graph, "conv", "x", x, type, -1, -1, -1, two ? -1 : conv->cin))
         return false;
-    if (two && !l2d_check_shape(graph, "conv", "x2", x2, type, x->rows, x->h, x->w, conv->cin - x->c))
+    if (two &&
+        !l2d_check_shape(graph, "conv", "x2", x2, type, x->rows, x->h, x->w, conv->cin - x->c))
         return false;
     if (x->c % 4 || conv->cin % 4 || conv->cout % (conv->geglu ? 8 : 4) ||
         (conv->ksize != 1 && conv->ksize != 3) || conv->geglu != (d->act == L2D_ACT_GEGLU)) {
@@ -89,11 +90,11 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
                          d->residual_ring ? L2D_RING : x->rows, h, w, c))
         return false;
     *y = d->out;
-    if (!l2d_tensor_exists(&d->out)) {
-        *y = l2d_graph_alloc(graph, type, x->rows, h, w, c);
-        return !l2d_graph_failed(graph);
-    }
-    return l2d_check_shape(graph, "conv", "out", y, type, d->out_ring ? L2D_RING : x->rows, h, w, c);
+    if (l2d_tensor_exists(&d->out))
+        return l2d_check_shape(graph, "conv", "out", y, type,
+                               d->out_ring ? L2D_RING : x->rows, h, w, c);
+    *y = l2d_graph_alloc(graph, type, x->rows, h, w, c);
+    return !l2d_graph_failed(graph);
 }
 
 struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc *d)

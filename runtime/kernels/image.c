@@ -28,8 +28,8 @@ struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tenso
         l2d_graph_fail(graph, L2D_EINVAL, "image_pack: %dx%d pixels in patches of %d", w, h, patch);
         return L2D_NO_TENSOR;
     }
-    struct l2d_tensor x = l2d_graph_alloc(graph, l2d_graph_precision(graph), n, h / patch, w / patch,
-                                          c);
+    struct l2d_tensor x = l2d_graph_alloc(graph, l2d_graph_precision(graph), n, h / patch,
+                                          w / patch, c);
     struct l2d_image_params params = {
         .w = (u32) (w / patch), .h = (u32) (h / patch), .patch_size = (u32) patch,
         .channels = (u32) c,

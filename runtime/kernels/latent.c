@@ -39,9 +39,11 @@ void l2d_latent_noise(struct l2d_graph *graph, struct l2d_tensor z, float scale,
         !l2d_check_shape(graph, "latent_noise", "z", &z, l2d_graph_precision(graph), 1, ring.h,
                          ring.w, ring.c))
         return;
-    dispatch(graph, "latent_noise", ring, (struct l2d_latent_params) { .num_rows = 1, .scale = scale },
-             (struct l2d_binding[]) { { z, L2D_READ }, { ring, L2D_READ_WRITE }, { rows, L2D_READ } },
-             3);
+    dispatch(graph, "latent_noise", ring,
+             (struct l2d_latent_params) { .num_rows = 1, .scale = scale },
+             (struct l2d_binding[]) {
+                 { z, L2D_READ }, { ring, L2D_READ_WRITE }, { rows, L2D_READ },
+             }, 3);
 }
 
 struct l2d_tensor l2d_latent_load(struct l2d_graph *graph, struct l2d_tensor ring,
@@ -52,9 +54,11 @@ struct l2d_tensor l2d_latent_load(struct l2d_graph *graph, struct l2d_tensor rin
     struct l2d_tensor x = l2d_graph_alloc(graph, l2d_graph_precision(graph), num_rows, ring.h,
                                           ring.w, ring.c);
     if (!l2d_graph_failed(graph))
-        dispatch(graph, "latent_load", ring, (struct l2d_latent_params) { .num_rows = (u32) num_rows },
-                 (struct l2d_binding[]) { { ring, L2D_READ }, { rows, L2D_READ }, { x, L2D_WRITE } },
-                 3);
+        dispatch(graph, "latent_load", ring,
+                 (struct l2d_latent_params) { .num_rows = (u32) num_rows },
+                 (struct l2d_binding[]) {
+                     { ring, L2D_READ }, { rows, L2D_READ }, { x, L2D_WRITE },
+                 }, 3);
     return x;
 }
 
@@ -86,7 +90,8 @@ struct l2d_tensor l2d_latent_decode(struct l2d_graph *graph, struct l2d_tensor r
     if (!l2d_graph_failed(graph))
         dispatch(graph, "latent_decode", ring,
                  (struct l2d_latent_params) { .num_rows = 1, .scale = scale },
-                 (struct l2d_binding[]) { { ring, L2D_READ }, { rows, L2D_READ }, { x, L2D_WRITE } },
-                 3);
+                 (struct l2d_binding[]) {
+                     { ring, L2D_READ }, { rows, L2D_READ }, { x, L2D_WRITE },
+                 }, 3);
     return x;
 }

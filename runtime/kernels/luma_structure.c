@@ -45,7 +45,9 @@ struct l2d_tensor l2d_luma_structure(struct l2d_graph *graph, struct l2d_tensor 
     d.bind = (struct l2d_binding[]) { { blocks, L2D_READ }, { blurred, L2D_WRITE } };
     l2d_graph_dispatch(graph, &d);
     d.shader = "luma_combine";
-    d.bind = (struct l2d_binding[]) { { canvas, L2D_READ }, { blurred, L2D_READ }, { map, L2D_WRITE } };
+    d.bind = (struct l2d_binding[]) {
+        { canvas, L2D_READ }, { blurred, L2D_READ }, { map, L2D_WRITE },
+    };
     d.num_bind = 3;
     flat_groups(d.groups, l2d_tensor_count(&map) / 4, size);
     l2d_graph_dispatch(graph, &d);

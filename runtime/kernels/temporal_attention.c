@@ -30,11 +30,11 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
     if (l2d_graph_failed(graph))
         return y;
     bool share = is_tier0(graph) && subgroup_lanes(graph) == 8 && d <= 40;  // else it spills
-    uint32_t size = flat_size(graph), items = (uint32_t) (qkv.rows * heads) *
-                    (share ? div_up((uint64_t) pixels, 8) * 8 : (uint32_t) pixels);
+    uint32_t size = flat_size(graph);
+    uint64_t padded = share ? 8 * div_up((uint64_t) pixels, 8) : (uint32_t) pixels;
     struct l2d_dispatch dispatch = {
-        .shader = "temporal_attention",
-        .spec = (uint32_t[]) { size, (uint32_t) d / 4, warmup, share ? 8 : 0 }, .num_spec = 4,
+        .shader = share ? "temporal_attention_t0" : "temporal_attention",
+        .spec = (uint32_t[]) { size, (uint32_t) d / 4, warmup }, .num_spec = 3,
         .params = &(struct l2d_temporal_attention_params) {
             .pixels = (u32) pixels, .heads = (u32) heads, .num_rows = (u32) qkv.rows,
             .scale = (f32) (1 / sqrt(d)),
@@ -47,7 +47,7 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
         .num_bind = 5,
         .flops = 4.0 * qkv.rows * pixels * L2D_WINDOW * c,
     };
-    flat_groups(dispatch.groups, items, size);
+    flat_groups(dispatch.groups, padded * (uint64_t) (qkv.rows * heads), size);
     l2d_graph_dispatch(graph, &dispatch);
     return y;
 }

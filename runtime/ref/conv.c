@@ -54,7 +54,8 @@ void l2d_ref_conv(float *out, const struct l2d_ref_conv *p)
         for (int y = 0; y < oh; y++)
             for (int x = 0; x < ow; x++)
                 for (int n = 0; n < c; n++, i++) {
-                    double v = at(p, row, y, x, n), added = p->residual ? (double) p->residual[i] : 0;
+                    double v = at(p, row, y, x, n);
+                    double added = p->residual ? (double) p->residual[i] : 0;
                     if (p->row_bias)
                         v += (double) p->row_bias[row * c + n];
                     if (p->act == L2D_REF_GEGLU)

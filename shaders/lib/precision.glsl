@@ -2,8 +2,8 @@
 // The type of activations. Every shader is compiled for both; values travel in f32, and only memory
 // holds T. All channel counts are multiples of 4, so memory is read and written four at a time:
 // IN4 is how a buffer that is read is declared, OUT4 one that is written. Halves are read as the
-// words that hold them (on CPU drivers the number of loads is what costs) and written by conversion,
-// which rounds to nearest everywhere, unlike packHalf2x16.
+// words that hold them (on CPU drivers the number of loads is what costs) and written by
+// conversion, which rounds to nearest there, unlike packHalf2x16.
 #ifndef L2D_LIB_PRECISION
 #define L2D_LIB_PRECISION
 

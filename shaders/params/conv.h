@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolutions: what the tiers share. Specialization constants: 0 workgroup size, 1 ksize,
-// 2 activation (enum l2d_act), 3 flags, 4 (T0) quads of output channels in a tile. Each variant takes
-// a CPU driver 0.3 s to compile, so what costs little to decide at run time is in the parameters.
+// 2 activation (enum l2d_act), 3 flags, 4 (T0) quads of output channels in a tile. Each variant
+// takes a CPU driver 0.3 s to compile, so what costs little to decide at run time is in the
+// parameters.
 #ifndef L2D_SHADERS_CONV_H
 #define L2D_SHADERS_CONV_H
 
@@ -18,7 +19,7 @@
 #define L2D_CONV_OUT_RING       4u
 
 #define L2D_CONV_PANEL 32               // output channels whose weights lie together
-#define L2D_CONV_T0_PIXELS 4            // output pixels per lane of conv_t0; 8 compiles twice as long
+#define L2D_CONV_T0_PIXELS 4            // output pixels per lane; 8 compile twice as long
 
 // Quads are groups of 4 channels.
 struct l2d_conv_params {

@@ -29,7 +29,8 @@ void gt_open(struct gpu_test *t, enum l2d_tier tier)
     must(l2d_gpu_create(&t->gpu, &(struct l2d_gpu_params) {
         .cache_dir = "", .validation = true, .force_tier = tier == L2D_TIER_0 ? 1 : 2,
     }, &err), &err);
-    must(l2d_buf_create(&t->arena, t->gpu, ARENA_BYTES, L2D_MEMORY_DEVICE, "test.arena", &err), &err);
+    must(l2d_buf_create(&t->arena, t->gpu, ARENA_BYTES, L2D_MEMORY_DEVICE, "test.arena", &err),
+         &err);
     must(l2d_buf_create(&t->activations, t->gpu, ARENA_BYTES, L2D_MEMORY_DEVICE, "test.act", &err),
          &err);
     t->host = malloc(ARENA_BYTES);
@@ -165,7 +166,8 @@ unsigned char *gt_read_bytes(struct gpu_test *t, struct l2d_tensor tensor)
     (void) t;
     unsigned char *bytes = malloc(l2d_tensor_bytes(&tensor));
     cr_assert(bytes != NULL);
-    must(l2d_buf_read(tensor.buf, tensor.offset_bytes, bytes, l2d_tensor_bytes(&tensor), &err), &err);
+    must(l2d_buf_read(tensor.buf, tensor.offset_bytes, bytes, l2d_tensor_bytes(&tensor), &err),
+         &err);
     return bytes;
 }
 
@@ -229,7 +231,8 @@ void gt_check(const float *want, const float *got, size_t count, struct gt_tol t
     size_t at = 0;
     for (size_t i = 0; i < count; i++) {
         double d = fabs((double) got[i] - (double) want[i]);
-        double over = isnan(d) ? INFINITY : d / (tol.abs + tol.rel * fabs((double) want[i]) + 1e-300);
+        double may = tol.abs + tol.rel * fabs((double) want[i]) + 1e-300;
+        double over = isnan(d) ? INFINITY : d / may;
         diff2 += d * d;
         want2 += (double) want[i] * (double) want[i];
         if (over > worst) {
@@ -241,8 +244,8 @@ void gt_check(const float *want, const float *got, size_t count, struct gt_tol t
     bool f16 = strstr(what, "f16") != NULL;
     if (l2 > gt_worst_l2[f16])
         gt_worst_l2[f16] = l2;
-    cr_assert(worst <= 1, "%s: element %zu of %zu is %.9g, expected %.9g (%.2f times what may differ)",
-              what, at, count, (double) got[at], (double) want[at], worst);
+    cr_assert(worst <= 1, "%s: element %zu of %zu is %.9g, expected %.9g (%.2f times what may "
+              "differ)", what, at, count, (double) got[at], (double) want[at], worst);
     cr_assert(l2 <= tol.l2, "%s: relative L2 error %.3g, allowed %.3g; worst element %zu is %.9g, "
               "expected %.9g", what, l2, tol.l2, at, (double) got[at], (double) want[at]);
 }

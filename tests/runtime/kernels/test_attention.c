@@ -32,7 +32,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
         .v_first = k->self ? 2 * k->c : k->c, .kv_shared = k->shared, .causal = k->causal,
     };
     size_t nq = (size_t) (k->rows * queries * ref.q_channels);
-    size_t nkv = (size_t) (kv_rows * k->keys * ref.kv_channels), n = (size_t) (k->rows * queries * k->c);
+    size_t nkv = (size_t) (kv_rows * k->keys * ref.kv_channels);
+    size_t n = (size_t) (k->rows * queries * k->c);
     float *q = gt_floats(nq), *kv = gt_floats(nkv), *want = gt_floats(n);
     gt_fill(q, nq, fill, 1.5, 10, type, index);
     gt_fill(kv, nkv, fill, 1.5, 10, type, index + 100);
@@ -42,8 +43,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
 
     gt_begin(t, type);
     struct l2d_tensor tq = gt_tensor(t, type, k->rows, k->h, k->w, ref.q_channels, q, false);
-    struct l2d_tensor tkv = k->self ? tq : gt_tensor(t, type, kv_rows, 1, k->keys, ref.kv_channels, kv,
-                                                     false);
+    struct l2d_tensor tkv = k->self ? tq : gt_tensor(t, type, kv_rows, 1, k->keys,
+                                                     ref.kv_channels, kv, false);
     gt_keep(t, l2d_attention(t->graph, tq, 0, tkv, ref.k_first, ref.v_first, k->c, k->heads,
                              k->causal));
     gt_run(t);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Colour in and out: the parameters from pixel formats, the shaders against plain C, and colour bars
-// through both.
+// Colour in and out: the parameters from pixel formats, the shaders against plain C, and colour
+// bars through both.
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -23,8 +23,9 @@ static struct l2d_frame *new_frame(int w, int h, const struct l2d_pixel_format *
 static void put(struct l2d_frame *f, int c, int x, int y, unsigned code)
 {
     const struct l2d_component *k = &f->format.component[c];
-    uint8_t *at = f->data + f->plane_offset_bytes[k->plane] + (size_t) y * f->plane_stride_bytes[k->plane]
-                + (size_t) x * k->step_bytes + k->offset_bytes;
+    uint8_t *at = f->data + f->plane_offset_bytes[k->plane] +
+                  (size_t) y * f->plane_stride_bytes[k->plane] + (size_t) x * k->step_bytes +
+                  k->offset_bytes;
     code <<= k->shift_bits;
     at[0] |= (uint8_t) code;
     if (k->depth_bits + k->shift_bits > 8)
@@ -119,12 +120,13 @@ Test(color, matrices)
         l2d_color_out_setup(&out, f, 16, 16, &(struct l2d_color_out_fit) { 0, 0, 0, 0, 16, 16 });
         apply(rgb, &in, known[i].code, 255);
         for (int c = 0; c < 3; c++) {
-            cr_assert(fabs(rgb[c] - known[i].rgb[c]) < 0.006, "colour %zu: %d is %g, expected %g", i,
-                      c, rgb[c], known[i].rgb[c]);
+            cr_assert(fabs(rgb[c] - known[i].rgb[c]) < 0.006,
+                      "colour %zu: %d is %g, expected %g", i, c, rgb[c], known[i].rgb[c]);
             double code = (double) out.from_rgb[4 * c + 3];
             for (int k = 0; k < 3; k++)
                 code += (double) out.from_rgb[4 * c + k] * rgb[k];
-            cr_assert(fabs(code - known[i].code[c]) < 1e-3, "colour %zu: code %d is %g", i, c, code);
+            cr_assert(fabs(code - known[i].code[c]) < 1e-3, "colour %zu: code %d is %g", i, c,
+                      code);
         }
         l2d_frame_unref(&f);
     }
@@ -210,7 +212,8 @@ static void run_in(struct gpu_test *t, unsigned index, int fill)
     gt_run(t);
     float *got = gt_read(t, canvas);
     // Positions in f32: 1e-6 of the picture's width, times the step from one sample to the next.
-    gt_check(want, got, n, (struct gt_tol) { 1e-4, 1e-4, 0 }, "color_in case %u fill %d", index, fill);
+    gt_check(want, got, n, (struct gt_tol) { 1e-4, 1e-4, 0 }, "color_in case %u fill %d", index,
+             fill);
     gt_end(t);
     for (int c = 0; c < 3; c++)
         free(code[c]);
@@ -268,13 +271,14 @@ static void run_out(struct gpu_test *t, unsigned index)
                                 (size_t) (i / w) * f->plane_stride_bytes[p->plane] +
                                 (size_t) (i % w) * p->step_bytes + p->offset_bytes];
             double v = want[i] < 0 ? 0 : want[i] > 255 ? 255 : want[i];
-            cr_assert(fabs(byte - v) < 0.501, "color_out case %u component %d at %d,%d: %u, expected "
-                      "%g", index, c, i % w, i / w, byte, v);
+            cr_assert(fabs(byte - v) < 0.501, "color_out case %u component %d at %d,%d: %u, "
+                      "expected %g", index, c, i % w, i / w, byte, v);
         }
     }
-    for (int i = 0; !k->i420 && i < k->w * k->h; i++)
-        cr_assert(got[(size_t) (i / k->w) * f->plane_stride_bytes[0] + (size_t) (i % k->w) * 4 + 3] ==
-                  255);
+    for (int i = 0; !k->i420 && i < k->w * k->h; i++) {
+        const unsigned char *line = got + (size_t) (i / k->w) * f->plane_stride_bytes[0];
+        cr_assert(line[i % k->w * 4 + 3] == 255);
+    }
     gt_end(t);
     free(canvas);
     free(want);
@@ -341,8 +345,10 @@ static void run_all(enum l2d_tier tier)
     for (unsigned i = 0; i < COUNT(out_cases); i++)
         run_out(&t, i);
     struct l2d_pixel_format formats[] = {
-        l2d_pixel_format_i420(L2D_MATRIX_BT601, false), l2d_pixel_format_i420(L2D_MATRIX_BT709, false),
-        l2d_pixel_format_i420(L2D_MATRIX_BT601, true), l2d_pixel_format_rgba8(),
+        l2d_pixel_format_i420(L2D_MATRIX_BT601, false),
+        l2d_pixel_format_i420(L2D_MATRIX_BT709, false),
+        l2d_pixel_format_i420(L2D_MATRIX_BT601, true),
+        l2d_pixel_format_rgba8(),
     };
     for (size_t i = 0; i < COUNT(formats); i++)
         run_bars(&t, &formats[i]);

@@ -52,8 +52,8 @@ static struct l2d_conv upload(struct gpu_test *t, const struct conv_case *c, con
     uint64_t bytes = l2d_conv_packed_bytes(conv.cin, conv.cout, conv.ksize, t->precision);
     void *packed = malloc(bytes);
     cr_assert(packed != NULL);
-    l2d_conv_pack(packed, t->precision, conv.cin, conv.cout, conv.ksize, conv.geglu, weight, conv.cin,
-                  conv.cout, 0);
+    l2d_conv_pack(packed, t->precision, conv.cin, conv.cout, conv.ksize, conv.geglu, weight,
+                  conv.cin, conv.cout, 0);
     conv.weight = gt_bytes(t, packed, bytes, false);
     if (c->flags & BIAS)
         conv.bias = gt_tensor(t, L2D_F32, 1, 1, 1, c->cout, bias, false);

@@ -52,7 +52,8 @@ static void run_group(struct gpu_test *t, unsigned index, enum gt_fill fill, enu
 
     gt_begin(t, type);
     struct l2d_norm norm = {
-        gt_tensor(t, L2D_F32, 1, 1, 1, c, weight, false), gt_tensor(t, L2D_F32, 1, 1, 1, c, bias, false),
+        gt_tensor(t, L2D_F32, 1, 1, 1, c, weight, false),
+        gt_tensor(t, L2D_F32, 1, 1, 1, c, bias, false),
     };
     struct l2d_tensor tx = gt_tensor(t, type, g->rows, g->h, g->w, g->c0, x, false);
     struct l2d_tensor tx2 = g->c1 ? gt_tensor(t, type, g->rows, g->h, g->w, g->c1, x2, false)
@@ -87,8 +88,8 @@ static void run_layer(struct gpu_test *t, unsigned index, enum gt_fill fill, enu
     gt_keep(t, l2d_layer_norm(t->graph, &norm, tx, 1e-5f));
     gt_run(t);
     float *got = gt_read_kept(t, n);
-    gt_check(want, got, n, tolerance(type, fill), "layer_norm case %u fill %d, %s", index, (int) fill,
-             type == L2D_F16 ? "f16" : "f32");
+    gt_check(want, got, n, tolerance(type, fill), "layer_norm case %u fill %d, %s", index,
+             (int) fill, type == L2D_F16 ? "f16" : "f32");
     gt_end(t);
     void *all[] = { x, want, weight, bias, got };
     for (size_t i = 0; i < COUNT(all); i++)

@@ -23,7 +23,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
 {
     int h = shapes[index].h, w = shapes[index].w, patch = shapes[index].patch;
     int channels = (3 * patch * patch + 3) & ~3;
-    size_t pixels = (size_t) (h * w), packed = pixels / (size_t) (patch * patch) * (size_t) channels;
+    size_t pixels = (size_t) (h * w);
+    size_t packed = pixels / (size_t) (patch * patch) * (size_t) channels;
     const char *name = type == L2D_F16 ? "f16" : "f32";
     float *image[2] = { gt_floats(4 * pixels), gt_floats(4 * pixels) };
     float *x = gt_floats(packed), *want = gt_floats(2 * packed + 4 * pixels);
@@ -42,7 +43,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     float *got = gt_read_kept(t, 2 * packed);
     for (int i = 0; i < 2; i++)
         l2d_ref_image_pack(want + (size_t) i * packed, image[i], h, w, patch, channels);
-    gt_check(want, got, 2 * packed, rounded, "image_pack case %u fill %d, %s", index, (int) fill, name);
+    gt_check(want, got, 2 * packed, rounded, "image_pack case %u fill %d, %s", index, (int) fill,
+             name);
     free(got);
     gt_end(t);
 
@@ -52,13 +54,15 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     gt_run(t);
     got = gt_read_kept(t, 4 * pixels);
     l2d_ref_image_unpack(want, x, h, w, patch, channels);
-    gt_check(want, got, 4 * pixels, exact, "image_unpack case %u fill %d, %s", index, (int) fill, name);
+    gt_check(want, got, 4 * pixels, exact, "image_unpack case %u fill %d, %s", index, (int) fill,
+             name);
     free(got);
     gt_end(t);
 
     if (type == L2D_F32) {
         gt_begin(t, type);
-        gt_keep(t, l2d_luma_structure(t->graph, gt_tensor(t, L2D_F32, 1, h, w, 4, image[0], false)));
+        gt_keep(t, l2d_luma_structure(t->graph,
+                                      gt_tensor(t, L2D_F32, 1, h, w, 4, image[0], false)));
         gt_run(t);
         got = gt_read_kept(t, 4 * pixels);
         l2d_ref_luma_structure(want, image[0], h, w);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Temporal attention, warm-up and stream, against plain C. Closed slots and rows that are not active
-// hold NaN, which must stay where it is.
+// Temporal attention, warm-up and stream, against plain C. Closed slots and rows that are not
+// active hold NaN, which must stay where it is.
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -77,8 +77,8 @@ static void run_case(struct gpu_test *t, unsigned index, int variant, enum gt_fi
     if (fill == GT_HUGE)                        // scores of several hundred, see test_attention.c
         tol = type == L2D_F32 ? (struct gt_tol) { 1e-4, 5e-2, 1e-3 }
                               : (struct gt_tol) { 1e-3, 5e-2, 2e-3 };
-    gt_check(want, got, n, tol, "temporal case %u variant %d fill %d, %s", index, variant, (int) fill,
-             type == L2D_F16 ? "f16" : "f32");
+    gt_check(want, got, n, tol, "temporal case %u variant %d fill %d, %s", index, variant,
+             (int) fill, type == L2D_F16 ? "f16" : "f32");
     for (size_t i = 0; i < nc; i++)             // copied, not computed
         cr_assert((isnan(cache[i]) && isnan(got_cache[i])) || cache[i] == got_cache[i],
                   "temporal case %u: cache element %zu is %g, expected %g", index, i,

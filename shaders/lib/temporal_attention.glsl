@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention over the frames that a pixel remembers. An invocation is one pixel, head and row. The
+// positional terms are added to keys and values as they are read, since a frame's index changes as
+// the window slides. Keys and values of this call come from qkv, never from the cache, which is
+// written here at the same time. Closed slots are skipped: they may hold anything.
+// SHARED is 0; or 8, and then the 8 invocations of a workgroup are one subgroup and pixels of one
+// head and row: each loads the positional terms of two positions, and shuffles show them to the
+// others, which is how CPU drivers like it (see conv_t0.comp).
+// Source: Live2Diff (Xing et al., 2024), AnimateDiff's motion module.
+#include "lib/precision.glsl"
+#include "lib/flat.glsl"
+#include "lib/math.glsl"
+#include "params/attention.h"
+#include "params/row.h"
+
+layout(constant_id = 1) const uint QUADS = 1;   // d / 4
+layout(constant_id = 2) const uint WARMUP = 0;
+layout(binding = 0, std430) readonly buffer QKV { IN4 qkv[]; };
+layout(binding = 1, std430) readonly buffer Pos { IN4 pos[]; };
+layout(binding = 2, std430) buffer Cache { IN4 cache[]; };
+layout(binding = 3, std430) readonly buffer Rows { l2d_row_params rows[]; };
+layout(binding = 4, std430) writeonly buffer Y { OUT4 y[]; };
+layout(push_constant, std430) uniform Push { l2d_temporal_attention_params p; };
+
+#if SHARED
+// Of positions lane and 8 + lane. Arrays of QUADS elements, since compilers unroll such loops.
+vec4 k_low[QUADS], k_high[QUADS], v_low[QUADS], v_high[QUADS];
+
+void load_positions(uint c, uint first)
+{
+    for (uint i = 0u; i < QUADS; i++) {
+        uint low = gl_LocalInvocationID.x * 3u * c + first + i, high = low + 24u * c;
+        k_low[i] = LOAD4(pos[low + c]);
+        v_low[i] = LOAD4(pos[low + 2u * c]);
+        k_high[i] = LOAD4(pos[high + c]);
+        v_high[i] = LOAD4(pos[high + 2u * c]);
+    }
+}
+
+vec4 pos_k(uint index, uint c, uint first, uint i)
+{
+    return subgroupShuffle(index < 8u ? k_low[i] : k_high[i], index & 7u);
+}
+
+vec4 pos_v(uint index, uint c, uint first, uint i)
+{
+    return subgroupShuffle(index < 8u ? v_low[i] : v_high[i], index & 7u);
+}
+#else
+void load_positions(uint c, uint first)
+{
+}
+
+vec4 pos_k(uint index, uint c, uint first, uint i)
+{
+    return LOAD4(pos[(index * 3u + 1u) * c + first + i]);
+}
+
+vec4 pos_v(uint index, uint c, uint first, uint i)
+{
+    return LOAD4(pos[(index * 3u + 2u) * c + first + i]);
+}
+#endif
+
+void main()
+{
+#if SHARED
+    uint item = flat_group(), blocks = (p.pixels + SHARED - 1u) / SHARED;
+    uint pixel = item / p.heads % blocks * SHARED + gl_LocalInvocationID.x;
+    uint row = item / p.heads / blocks;
+#else
+    uint item = flat_invocation();
+    uint pixel = item / p.heads % p.pixels, row = item / p.heads / p.pixels;
+#endif
+    uint head = item % p.heads;
+    if (row >= p.num_rows)
+        return;
+    bool real = pixel < p.pixels;
+    pixel = min(pixel, p.pixels - 1u);
+    l2d_row_params r = rows[row];
+    uint c = p.heads * QUADS, first = head * QUADS;
+    uint own = (row * p.pixels + pixel) * 3u * c + first;
+    uint out_at = (row * p.pixels + pixel) * c + first;
+    if (r.is_active == 0u) {
+        if (real)
+            for (uint i = 0u; i < QUADS; i++)
+                y[out_at + i] = STORE4(vec4(0.0));
+        return;
+    }
+    load_positions(c, first);
+
+    uint cache_at = (r.step * p.pixels + pixel) * L2D_WINDOW * 2u * c + first;
+    uint own_pos = WARMUP != 0u ? row : r.own_pos;
+    vec4 q[QUADS], acc[QUADS];
+    for (uint i = 0u; i < QUADS; i++) {
+        q[i] = (LOAD4(qkv[own + i]) + LOAD4(pos[own_pos * 3u * c + first + i])) * p.scale;
+        acc[i] = vec4(0.0);
+    }
+    if (real)
+        for (uint i = 0u; i < QUADS; i++) {
+            cache[cache_at + r.kv_slot * 2u * c + i] = qkv[own + c + i];
+            cache[cache_at + r.kv_slot * 2u * c + c + i] = qkv[own + 2u * c + i];
+        }
+
+    float top = -3.0e38, sum = 0.0;
+    uint num_keys = WARMUP != 0u ? uint(L2D_SINKS) : min(r.num_open, uint(L2D_WINDOW));
+    for (uint slot = 0u; slot < num_keys; slot++) {
+        bool from_cache = WARMUP == 0u && slot != r.kv_slot;
+        uint from_row = WARMUP != 0u ? slot : row;
+        uint k_at = from_cache ? cache_at + slot * 2u * c
+                               : (from_row * p.pixels + pixel) * 3u * c + c + first;
+        uint index = WARMUP != 0u || r.own_pos < L2D_WINDOW - 1u || slot < L2D_SINKS ? slot
+                     : L2D_WINDOW - 1u - (r.kv_slot - slot & 7u);
+        vec4 dots = vec4(0.0);
+        for (uint i = 0u; i < QUADS; i++) {
+            vec4 k;
+            if (from_cache)
+                k = LOAD4(cache[k_at + i]);
+            else
+                k = LOAD4(qkv[k_at + i]);
+            dots += q[i] * (k + pos_k(index, c, first, i));
+        }
+        float score = (dots.x + dots.y) + (dots.z + dots.w);
+        float new_top = max(top, score), shrink = exp1(top - new_top), w = exp1(score - new_top);
+        sum = sum * shrink + w;
+        for (uint i = 0u; i < QUADS; i++) {
+            vec4 v;
+            if (from_cache)
+                v = LOAD4(cache[k_at + c + i]);
+            else
+                v = LOAD4(qkv[k_at + c + i]);
+            acc[i] = acc[i] * shrink + w * (v + pos_v(index, c, first, i));
+        }
+        top = new_top;
+    }
+    if (real)
+        for (uint i = 0u; i < QUADS; i++)
+            y[out_at + i] = STORE4(acc[i] / sum);
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+// Temporal attention for CPU drivers with subgroups of 8.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#define SHARED 8u
+#include "lib/temporal_attention.glsl"
