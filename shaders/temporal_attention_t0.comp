@@ -4,5 +4,5 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#define SHARED 8u
+#define SHARED 8
 #include "lib/temporal_attention.glsl"

@@ -65,8 +65,8 @@ vec4 pos_v(uint index, uint c, uint first, uint i)
 void main()
 {
 #if SHARED
-    uint item = flat_group(), blocks = (p.pixels + SHARED - 1u) / SHARED;
-    uint pixel = item / p.heads % blocks * SHARED + gl_LocalInvocationID.x;
+    uint item = flat_group(), blocks = (p.pixels + 7u) / 8u;
+    uint pixel = item / p.heads % blocks * 8u + gl_LocalInvocationID.x;
     uint row = item / p.heads / blocks;
 #else
     uint item = flat_invocation();
