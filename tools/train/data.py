@@ -76,17 +76,6 @@ class Stills:
         out = stack[which, top:top + size, left:left + size]
         return out[:, :, ::-1] if rng.random() < .5 else out
 
-    def pairs(self, rng, count, size):
-        """Source and target crops with the target's style number (-1: the source itself)."""
-        sources, targets, styles = [], [], []
-        for _ in range(count):
-            style = int(rng.integers(len(STYLES))) if rng.random() > .08 else -1
-            source, target = self.crop(rng, size, [0, style + 1])
-            sources.append(source)
-            targets.append(target)
-            styles.append(style)
-        return np.stack(sources), np.stack(targets), styles
-
     def centre(self, index, size):
         """The central crop of one photo with all its styled versions: [1 + styles,S,S,3]."""
         stack = self.stacks[index]

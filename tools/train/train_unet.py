@@ -25,6 +25,9 @@ from model.window import ClipWindow
 from train_autoencoder import detail_loss
 
 
+TRAINED_STEPS = [25, 37]        # of 50; the first alone is the shipped default
+
+
 def start_as_identity(unet, gain):
     """Lets a fresh denoiser say "the noise is gain * input", a far better start than zero.
 
@@ -50,6 +53,27 @@ def start_as_identity(unet, gain):
                 unet.conv_out.weight[i, channel, 1, 1] = sign * gain
 
 
+def start_mapping_as_identity(net):
+    """Lets the fresh structure net pass its input on: deep and narrow, it would lose most of it.
+
+    The first 16 channels run through every layer unchanged, lifted by 3 into the range where silu is
+    nearly linear; the others start as random features.
+    """
+    lift, count = 3.0, net.conv_in.in_channels
+    with torch.no_grad():
+        for i, conv in enumerate([net.conv_in, *net.blocks]):
+            torch.nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
+            conv.weight[:count] = 0
+            conv.bias.zero_()
+            conv.bias[:count] = lift - (float(F.silu(torch.tensor(lift))) if i else 0)
+            for c in range(count):
+                conv.weight[c, c, 1, 1] = 1
+        free = 2 * count        # channels of the denoiser's first layer that its own input leaves
+        for c in range(count):
+            net.conv_out.weight[free + c, c, 1, 1] = 1
+            net.conv_out.bias[free + c] = -float(F.silu(torch.tensor(lift)))
+
+
 class Painter:
     """The networks and the sampler's steps, shared by both stages."""
 
@@ -60,7 +84,7 @@ class Painter:
         self.vae.load_state_dict(common.load_ema(os.path.join(args.data, "autoencoder.pt"), "vae"))
         self.vae.to(args.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.unet, self.text = UNet(config["unet"]), ClipText(config["text"])
-        self.schedule = Scheduler(config["scheduler"])
+        self.schedule = Scheduler({**config["scheduler"], "t_index_list": TRAINED_STEPS})
         self.tokenizer = bpe.tokenizer(config["text"])
 
     def prompts(self, rng, styles):
@@ -95,14 +119,53 @@ class Painter:
         return F.l1_loss(y, images) + .5 * detail_loss(y, images)
 
 
+class LatentStills:
+    """Crops of whole-photo latents; a photo is encoded when first used, and its mirror image too.
+
+    Once complete, the latents are kept in a file; delete it after training another autoencoder.
+    """
+
+    def __init__(self, painter, stills, path):
+        self.painter, self.stills, self.cache, self.path = painter, stills, {}, path
+        if os.path.exists(path):
+            self.cache = torch.load(path, map_location=painter.device)
+
+    def photo(self, index, flip):
+        """Latents of source, styled versions and structure map: [2 + styles, C, h, w], fp16."""
+        if (index, flip) not in self.cache:
+            x = data.to_float(self.pixels(index, flip), self.painter.device)
+            z = torch.cat([self.painter.encode(row[None]) for row in torch.cat([x, luma(x[:1])])])
+            self.cache[index, flip] = z.half()
+            if len(self.cache) == 2 * len(self.stills.stacks):
+                torch.save(self.cache, self.path)
+        return self.cache[index, flip]
+
+    def pixels(self, index, flip):
+        stack = self.stills.stacks[index]
+        stack = stack[:, :stack.shape[1] // 8 * 8, :stack.shape[2] // 8 * 8]
+        return stack[:, :, ::-1] if flip else stack
+
+    def batch(self, rng, count, size):
+        """Latents of source, structure, target; the targets' pixels; their styles (-1: as source)."""
+        rows, pictures, styles, side = [], [], [], size // 8
+        for _ in range(count):
+            index, flip = int(rng.integers(len(self.stills.stacks))), int(rng.integers(2))
+            style = int(rng.integers(len(data.STYLES))) if rng.random() > .08 else -1
+            z = self.photo(index, flip)
+            top, left = (int(rng.integers(n - side + 1)) for n in z.shape[2:])
+            rows.append(z[[0, -1, style + 1], :, top:top + side, left:left + side])
+            pictures.append(self.pixels(index, flip)[style + 1, 8 * top:8 * top + size,
+                                                     8 * left:8 * left + size])
+            styles.append(style)
+        z, structure, target = torch.stack(rows, 1).float()
+        return z, structure, target, data.to_float(np.stack(pictures), z.device), styles
+
+
 def image_step(painter, stage, stills, rng, args):
     big = stage.progress > .3 and rng.random() < .2     # other sizes than the usual crop
-    size, count = (args.crop * 3 // 2, args.batch // 2) if big else (args.crop, args.batch)
-    sources, targets, styles = stills.pairs(rng, count, size)
-    source, target = data.to_float(sources, args.device), data.to_float(targets, args.device)
-    latents = painter.encode(torch.cat([source, luma(source), target]))
-    z, structure, z_target = latents.chunk(3)
-    last = int(rng.random() < .4)
+    size, count = (args.crop + 64, args.batch // 3) if big else (args.crop, args.batch)
+    z, structure, z_target, target, styles = stills.batch(rng, count, size)
+    last = int(rng.random() < .25)
     with stage.autocast():
         x0 = painter.run(z, structure, lambda k: torch.randn_like(z),
                          painter.prompts(rng, styles), last)
@@ -111,7 +174,7 @@ def image_step(painter, stage, stills, rng, args):
         if stage.progress > .15:
             some = slice(0, max(1, count // 3))
             logs["picture"] = painter.picture_loss(x0[some], target[some])
-            loss = flat + .7 * logs["picture"]
+            loss = flat + logs["picture"]
     return stage.update(loss, **{f"latent{last}": flat}, **logs)
 
 
@@ -131,7 +194,7 @@ def clip_step(painter, stage, stills, rng, args):
         return (share**.5 * own[:, :1] + (1 - share)**.5 * own).flatten(0, 1) if share < 1 \
             else own[:, :1].expand_as(own).flatten(0, 1)
 
-    last = int(rng.random() < .4)
+    last = int(rng.random() < .25)
     with stage.autocast():
         x0 = painter.run(z, structure, noise, painter.prompts(rng, [m[2] for m in made]), last,
                          ClipWindow(numbers, device=args.device))
@@ -141,12 +204,12 @@ def clip_step(painter, stage, stills, rng, args):
         flicker = change[:, adjacent].abs().mean()
         some = torch.from_numpy(rng.choice(len(z), 4, replace=False)).to(args.device)
         picture = painter.picture_loss(x0[some], target[some])
-    return stage.update(flat + flicker + .7 * picture,
+    return stage.update(flat + flicker + picture,
                         **{f"latent{last}": flat, "flicker": flicker, "picture": picture})
 
 
 def main():
-    p = common.arguments(__doc__, minutes=33, batch=12, lr=8e-4)
+    p = common.arguments(__doc__, minutes=40, batch=12, lr=1e-3)
     p.add_argument("--stage", choices=["image", "clip"], required=True)
     args = p.parse_args()
     torch.manual_seed(args.seed)
@@ -155,6 +218,7 @@ def main():
     groups = None
     if args.stage == "image":
         start_as_identity(painter.unet, painter.schedule.b[0])
+        start_mapping_as_identity(painter.unet.flow_conv_in)
     else:
         for name, module in modules.items():
             module.load_state_dict(common.load_ema(os.path.join(args.data, "image.pt"), name))
@@ -164,7 +228,9 @@ def main():
         groups = [{"params": rest, "scale": .5}, {"params": motion, "scale": 1.0}]
     stage = common.Stage(args.stage, modules, args, groups)
     stills = data.Stills(args.data, limit=args.limit)
-    step = image_step if args.stage == "image" else clip_step
+    step = clip_step
+    if args.stage == "image":
+        step, stills = image_step, LatentStills(painter, stills, os.path.join(args.data, "latents.pt"))
     running = stage.progress < 1
     while running:
         torch.manual_seed(stage.seed())
