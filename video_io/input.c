@@ -97,11 +97,12 @@ static int open_failed(const struct l2d_input *in, int averror, struct l2d_error
 {
     if (l2d_input_is_stopped(in))
         return l2d_input_closed(in, err);
-    if (averror == AVERROR_INVALIDDATA && l2d_input_is_pipe(in))
+    bool damaged = averror == AVERROR_INVALIDDATA || averror == AVERROR_EOF;
+    if (damaged && l2d_input_is_pipe(in))
         return l2d_error_set(err, L2D_EFORMAT, "%s: not a video that can be read from a pipe; MP4 "
                              "needs its index at the front (ffmpeg -movflags +faststart)",
                              in->shown);
-    if (averror == AVERROR_INVALIDDATA)
+    if (damaged)
         return l2d_error_set(err, L2D_EFORMAT, "%s: not a video file, or its beginning or index is "
                              "missing", in->shown);
     if (averror == AVERROR_PROTOCOL_NOT_FOUND)

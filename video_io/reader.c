@@ -569,6 +569,26 @@ static int seek_start(struct l2d_reader *r, int64_t base_us, struct l2d_error *e
     }
 }
 
+// Where the header does not tell the size, the first frame does.
+static int learn_size(struct l2d_reader *r, struct l2d_error *err)
+{
+    if (r->info.width > 0 && r->info.height > 0)
+        return L2D_OK;
+    while (!r->frame_ready && !r->decoder_ended) {
+        int rc = step(r, err);
+        if (rc != L2D_OK)
+            return rc;
+    }
+    if (!r->frame_ready)
+        return l2d_error_set(err, L2D_EFORMAT, "%s: no frame of its video can be decoded",
+                             r->in.shown);
+    r->info.width = r->frame->width;
+    r->info.height = r->frame->height;
+    const char *pixel_format = av_get_pix_fmt_name(r->frame->format);
+    r->info.pixel_format = pixel_format ? pixel_format : "unknown";
+    return L2D_OK;
+}
+
 static int open_reader(struct l2d_reader *r, const struct l2d_reader_params *p,
                        struct l2d_error *err)
 {
@@ -588,7 +608,7 @@ static int open_reader(struct l2d_reader *r, const struct l2d_reader_params *p,
         set_shift(r, base);
     if (r->start_us > 0 && base != AV_NOPTS_VALUE)
         rc = seek_start(r, base, err);
-    return rc;
+    return rc == L2D_OK ? learn_size(r, err) : rc;
 }
 
 int l2d_reader_create(struct l2d_reader **out, const struct l2d_reader_params *params,
