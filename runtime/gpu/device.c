@@ -175,8 +175,7 @@ static void read_caps(VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
         .timestamp_ns = timestamp_bits ? limits->timestampPeriod : 0,
     };
     snprintf(caps->name, sizeof(caps->name), "%s", props.properties.deviceName);
-    snprintf(caps->driver, sizeof(caps->driver), "%.*s %.*s", VK_MAX_DRIVER_NAME_SIZE - 1,
-             p12.driverName, (int) sizeof(caps->driver) / 2, p12.driverInfo);
+    snprintf(caps->driver, sizeof(caps->driver), "%s %s", p12.driverName, p12.driverInfo);
     switch (props.properties.deviceType) {
     case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: caps->type = L2D_GPU_INTEGRATED; break;
     case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:   caps->type = L2D_GPU_DISCRETE;   break;

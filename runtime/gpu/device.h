@@ -20,7 +20,7 @@ enum l2d_tier { L2D_TIER_0, L2D_TIER_1 };
 
 struct l2d_gpu_caps {
     char     name[256];
-    char     driver[320];           // name, version
+    char     driver[520];           // name, version
     enum l2d_gpu_type type;
     enum l2d_tier tier;
     uint32_t api_version;

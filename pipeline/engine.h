@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// One stream's model on one GPU: frames in, translated frames out, in order and one for one.
+// Loads a model folder, plans memory, records the graphs and replays them; knows about warm-up,
+// steps in flight and draining. It has no thread of its own: stream.h puts it on one.
+#ifndef L2D_PIPELINE_ENGINE_H
+#define L2D_PIPELINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/frame.h"
+#include "base/log.h"
+#include "gpu/graph.h"
+#include "pipeline/config.h"
+
+struct l2d_gpu;
+struct l2d_engine;
+
+enum l2d_fit { L2D_FIT_COVER, L2D_FIT_CONTAIN, L2D_FIT_STRETCH };
+enum l2d_batching { L2D_BATCH, L2D_SEQUENTIAL };
+enum l2d_noise_choice { L2D_NOISE_BY_MODEL, L2D_NOISE_ALL_SHARED, L2D_NOISE_ALL_FRESH };
+enum l2d_precision { L2D_PRECISION_AUTO, L2D_PRECISION_FP16, L2D_PRECISION_FP32 };
+
+// Stages of a frame, for times.
+enum l2d_stage { L2D_STAGE_UPLOAD, L2D_STAGE_ENCODE, L2D_STAGE_UNET, L2D_STAGE_DECODE,
+                 L2D_STAGE_DOWNLOAD, L2D_NUM_STAGES };
+const char *l2d_stage_str(enum l2d_stage stage);
+
+// One named activation of one frame. step is the denoising step, or -1 for what is per frame.
+// data is f32 NHWC [h][w][c] and lives until the callback returns.
+typedef void l2d_probe_fn(void *user, uint32_t frame, int step, const char *name, const float *data,
+                          int32_t h, int32_t w, int32_t c);
+
+struct l2d_engine_params {          // zero means default
+    const char *model;              // folder; NULL: no model, pictures pass through
+    const char *prompt;             // NULL: the model's
+    const char *steps;              // "25,37/50"; NULL: the model's
+    int32_t width, height;          // of the output, even; 0: by model and input
+    int32_t input_width, input_height;  // upright, in square pixels; only to choose a size
+    enum l2d_fit fit;
+    enum l2d_batching batching;
+    enum l2d_noise_choice noise;
+    enum l2d_precision precision;   // AUTO: fp16 where the device stores it
+    uint64_t seed;
+    bool rgba;                      // output RGBA8 instead of I420
+    enum l2d_matrix matrix;         // of I420 output; RGB (0): BT.601 below 720 lines, else BT.709
+    bool full_range;                // of I420 output
+
+    // Every output frame, in order, from within push and finish. The callee owns it.
+    void (*emit)(void *user, struct l2d_frame *frame);
+    l2d_probe_fn *probe;            // NULL: none. Slow: every activation is kept and read back
+    void *user;
+    struct l2d_log log;
+};
+
+struct l2d_engine_info {
+    char model_name[65];
+    int32_t width, height;          // of the output
+    int32_t canvas_width, canvas_height;    // of the network: a multiple of its alignment
+    enum l2d_matrix matrix;         // of I420 output
+    int32_t num_steps;
+    int32_t timestep[L2D_MAX_STEPS];
+    enum l2d_precision precision;
+    uint64_t weight_bytes, kv_cache_bytes, activation_bytes;
+    uint32_t prompt_tokens, prompt_dropped;     // of the current prompt; dropped ones did not fit
+    double gflop_encode, gflop_unet, gflop_decode;      // per frame
+};
+
+struct l2d_engine_stats {
+    uint64_t frames_in, frames_out;
+    uint64_t timed;                 // submissions whose stage times were summed
+    double stage_ms[L2D_NUM_STAGES];        // sums
+};
+
+/**
+ * Load and set up everything. Memory is compared with what the device has before it is taken.
+ * returns  L2D_OK or a code; the message says what, where and what to do.
+ * Thread-safety: an engine and its gpu are used by one thread at a time.
+ */
+int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
+                      const struct l2d_engine_params *params, struct l2d_error *err);
+
+/** Accepts NULL. Waits for the GPU; frames in flight are thrown away. */
+void l2d_engine_destroy(struct l2d_engine **engine);
+
+const struct l2d_engine_info *l2d_engine_info(const struct l2d_engine *engine);
+struct l2d_engine_stats l2d_engine_stats(const struct l2d_engine *engine);
+
+/**
+ * Translate one more frame; the frame stays the caller's. Emits what has become ready. The size and
+ * format of frames may change; time and duration are passed on to the output frame.
+ */
+int l2d_engine_push(struct l2d_engine *engine, const struct l2d_frame *frame,
+                    struct l2d_error *err);
+
+/** No more frames: emit all that are still inside. Every pushed frame has then come out. */
+int l2d_engine_finish(struct l2d_engine *engine, struct l2d_error *err);
+
+/** Change the prompt from the next pushed frame on. After an error the old one stays. */
+int l2d_engine_set_prompt(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
+
+/**
+ * Read KV cache number index (execution order) as f32 [steps][h*w][16][2][c]; out has room for
+ * *count values, or is NULL to ask for their number. For tests.
+ */
+int l2d_engine_read_cache(struct l2d_engine *engine, uint32_t index, float *out, uint64_t *count,
+                          struct l2d_error *err);
+
+/** Profile one streamed frame by kernel; see gpu/graph.h. At most cap rows each, three graphs. */
+int l2d_engine_profile(struct l2d_engine *engine, struct l2d_profile_row *rows, uint32_t cap,
+                       uint32_t *count, struct l2d_error *err);
+
+#endif

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ld words and the upload. See weights.h.
+#include "pipeline/models/weights.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "gpu/device.h"
+#include "tensor/safetensors.h"
+
+#define MAX_FILES 4
+#define MAX_PARTS 3
+#define MAX_BLOCKS 64
+#define BLOCK_BYTES (UINT64_C(512) << 20)   // GPU memory is taken in pieces of at most this
+#define NAME_BYTES 256
+
+typedef const struct l2d_safetensors_entry *entry_ref;
+
+struct item {
+    struct l2d_conv *conv;          // one of these two is the destination
+    struct l2d_norm *norm;
+    entry_ref weight[MAX_PARTS], bias[MAX_PARTS];
+    int32_t num_parts;
+    int32_t src_cin, src_cout;      // of one part, as in the file
+    float scale;
+};
+
+struct file {
+    struct l2d_safetensors *st;
+    char path[512];
+    char prefix[64];
+    bool *used;                     // by entry index
+};
+
+struct l2d_weights {
+    struct l2d_gpu *gpu;
+    enum l2d_dtype precision;
+    struct l2d_error error;         // the first
+
+    struct file file[MAX_FILES];
+    uint32_t num_files;
+    struct item *item;
+    uint32_t num_items, cap_items;
+
+    struct l2d_buf *block[MAX_BLOCKS];
+    uint32_t num_blocks;
+};
+
+static int32_t pad4(int32_t n)
+{
+    return (n + 3) & ~3;
+}
+
+int l2d_weights_create(struct l2d_weights **out, struct l2d_gpu *gpu, enum l2d_dtype precision,
+                       struct l2d_error *err)
+{
+    struct l2d_weights *w = calloc(1, sizeof(*w));
+    if (!w)
+        return l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
+    w->gpu = gpu;
+    w->precision = precision;
+    *out = w;
+    return L2D_OK;
+}
+
+static void close_files(struct l2d_weights *w)
+{
+    for (uint32_t i = 0; i < w->num_files; i++) {
+        l2d_safetensors_close(&w->file[i].st);
+        free(w->file[i].used);
+    }
+    w->num_files = 0;
+}
+
+void l2d_weights_destroy(struct l2d_weights **pw)
+{
+    struct l2d_weights *w = *pw;
+    *pw = NULL;
+    if (!w)
+        return;
+    for (uint32_t i = 0; i < w->num_blocks; i++)
+        l2d_buf_destroy(&w->block[i]);
+    close_files(w);
+    free(w->item);
+    free(w);
+}
+
+static void fail(struct l2d_weights *w, int code, const char *fmt, ...) L2D_PRINTF(3, 4);
+static void fail(struct l2d_weights *w, int code, const char *fmt, ...)
+{
+    if (w->error.code != L2D_OK)
+        return;
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    l2d_error_set(&w->error, code, "%s: %s",
+                  w->num_files ? w->file[w->num_files - 1].path : "weights", text);
+}
+
+int l2d_weights_open_file(struct l2d_weights *w, const char *path, const char *prefix,
+                          struct l2d_error *err)
+{
+    assert(w->num_files < MAX_FILES);
+    struct file *f = &w->file[w->num_files];
+    *f = (struct file) { 0 };
+    snprintf(f->path, sizeof(f->path), "%s", path);
+    snprintf(f->prefix, sizeof(f->prefix), "%s", prefix);
+    int rc = l2d_safetensors_open(&f->st, path, err);
+    if (rc != L2D_OK)
+        return rc;
+    f->used = calloc(l2d_safetensors_count(f->st) + 1, sizeof(*f->used));
+    if (!f->used) {
+        l2d_safetensors_close(&f->st);
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
+    }
+    w->num_files++;
+    return L2D_OK;
+}
+
+// Some names that PyTorch saves along and nobody needs.
+static bool is_ignored(const char *name)
+{
+    size_t len = strlen(name);
+    return len >= 12 && !strcmp(name + len - 12, "position_ids");
+}
+
+int l2d_weights_close_file(struct l2d_weights *w, struct l2d_error *err)
+{
+    struct file *f = &w->file[w->num_files - 1];
+    size_t unexpected = 0, first = 0;
+    for (size_t i = 0; i < l2d_safetensors_count(f->st); i++)
+        if (!f->used[i] && !is_ignored(l2d_safetensors_get(f->st, i)->name) && !unexpected++)
+            first = i;
+    if (unexpected)
+        fail(w, L2D_EFORMAT, "%zu tensor%s that model.json has no place for, the first is %s",
+             unexpected, unexpected > 1 ? "s" : "", l2d_safetensors_get(f->st, first)->name);
+    if (w->error.code != L2D_OK)
+        return l2d_error_set(err, w->error.code, "%s", w->error.msg);
+    return L2D_OK;
+}
+
+static void format_shape(char *out, size_t size, int ndim, const uint64_t *dims)
+{
+    size_t n = (size_t) snprintf(out, size, "[");
+    for (int i = 0; i < ndim && n < size; i++)
+        n += (size_t) snprintf(out + n, size - n, "%s%" PRIu64, i ? "," : "", dims[i]);
+    if (n < size)
+        snprintf(out + n, size - n, "]");
+}
+
+static bool is_float(enum l2d_safetensors_dtype dtype)
+{
+    return dtype == L2D_SAFETENSORS_F32 || dtype == L2D_SAFETENSORS_F16 ||
+           dtype == L2D_SAFETENSORS_BF16;
+}
+
+// The tensor of that name and shape; trailing dimensions of 1 in the file are let pass. NULL after
+// an error, or where it is absent and optional.
+static entry_ref find(struct l2d_weights *w, const char *name, int ndim, const int64_t *dims,
+                      bool optional)
+{
+    if (w->error.code != L2D_OK)
+        return NULL;
+    const struct file *f = &w->file[w->num_files - 1];
+    char full[NAME_BYTES + 64];
+    snprintf(full, sizeof(full), "%s%s", f->prefix, name);
+    entry_ref e = l2d_safetensors_find(f->st, full);
+    if (!e) {
+        if (!optional)
+            fail(w, L2D_EFORMAT, "tensor %s is missing", full);
+        return NULL;
+    }
+    bool same = e->ndim >= ndim;
+    for (int i = 0; i < e->ndim && same; i++)
+        same = e->dims[i] == (i < ndim ? (uint64_t) dims[i] : 1);
+    if (!same) {
+        char got[128], want[128];
+        uint64_t expected[L2D_SAFETENSORS_MAX_DIMS];
+        for (int i = 0; i < ndim; i++)
+            expected[i] = (uint64_t) dims[i];
+        format_shape(got, sizeof(got), e->ndim, e->dims);
+        format_shape(want, sizeof(want), ndim, expected);
+        fail(w, L2D_EFORMAT, "%s is %s, expected %s by model.json", full, got, want);
+        return NULL;
+    }
+    if (!is_float(e->dtype)) {
+        fail(w, L2D_EFORMAT, "%s is of type %s; F32, F16 and BF16 can be used", full,
+             l2d_safetensors_dtype_str(e->dtype));
+        return NULL;
+    }
+    for (size_t i = 0; i < l2d_safetensors_count(f->st); i++)
+        if (l2d_safetensors_get(f->st, i) == e)
+            f->used[i] = true;
+    return e;
+}
+
+static struct item *append(struct l2d_weights *w)
+{
+    if (w->num_items == w->cap_items) {
+        uint32_t cap = w->cap_items ? 2 * w->cap_items : 256;
+        struct item *bigger = realloc(w->item, cap * sizeof(*bigger));
+        if (!bigger) {
+            fail(w, L2D_ENOMEM, "out of memory");
+            return NULL;
+        }
+        w->item = bigger;
+        w->cap_items = cap;
+    }
+    struct item *item = &w->item[w->num_items++];
+    *item = (struct item) { .scale = 1 };
+    return item;
+}
+
+static void declare(struct l2d_weights *w, struct l2d_conv *conv, int32_t ksize, int32_t cin,
+                    int32_t cout_each, unsigned flags, const char *base,
+                    const char *const *suffixes, int num)
+{
+    assert(num <= MAX_PARTS);
+    struct item *item = w->error.code == L2D_OK ? append(w) : NULL;
+    if (!item)
+        return;
+    item->conv = conv;
+    item->num_parts = num;
+    item->src_cin = cin;
+    item->src_cout = cout_each;
+    for (int i = 0; i < num; i++) {
+        char name[NAME_BYTES];
+        const int64_t dims[4] = { cout_each, cin, ksize, ksize };
+        snprintf(name, sizeof(name), "%s%s%s.weight", base, *suffixes[i] ? "." : "", suffixes[i]);
+        item->weight[i] = find(w, name, ksize == 1 ? 2 : 4, dims, false);
+        snprintf(name, sizeof(name), "%s%s%s.bias", base, *suffixes[i] ? "." : "", suffixes[i]);
+        if (flags & L2D_LD_BIAS)
+            item->bias[i] = find(w, name, 1, dims, false);
+    }
+    *conv = (struct l2d_conv) {
+        .weight = L2D_NO_TENSOR, .bias = L2D_NO_TENSOR, .cin = pad4(cin),
+        .cout = pad4(num * cout_each), .ksize = ksize, .geglu = flags & L2D_LD_GEGLU,
+    };
+}
+
+void l2d_ld_conv(struct l2d_weights *w, struct l2d_conv *conv, int32_t ksize, int32_t cin,
+                 int32_t cout, unsigned flags, const char *fmt, ...)
+{
+    char base[NAME_BYTES];
+    const char *no_suffix = "";
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(base, sizeof(base), fmt, ap);
+    va_end(ap);
+    declare(w, conv, ksize, cin, cout, flags, base, &no_suffix, 1);
+}
+
+void l2d_ld_linears(struct l2d_weights *w, struct l2d_conv *conv, int32_t cin, int32_t cout_each,
+                    unsigned flags, const char *const *suffixes, int num, const char *fmt, ...)
+{
+    char base[NAME_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(base, sizeof(base), fmt, ap);
+    va_end(ap);
+    declare(w, conv, 1, cin, cout_each, flags, base, suffixes, num);
+}
+
+void l2d_ld_norm(struct l2d_weights *w, struct l2d_norm *norm, int32_t c, const char *fmt, ...)
+{
+    char base[NAME_BYTES], name[NAME_BYTES + 8];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(base, sizeof(base), fmt, ap);
+    va_end(ap);
+    struct item *item = w->error.code == L2D_OK ? append(w) : NULL;
+    if (!item)
+        return;
+    const int64_t dims[1] = { c };
+    item->norm = norm;
+    item->num_parts = 1;
+    item->src_cout = c;
+    snprintf(name, sizeof(name), "%s.weight", base);
+    item->weight[0] = find(w, name, 1, dims, false);
+    snprintf(name, sizeof(name), "%s.bias", base);
+    item->bias[0] = find(w, name, 1, dims, false);
+    *norm = (struct l2d_norm) { L2D_NO_TENSOR, L2D_NO_TENSOR };
+}
+
+void l2d_ld_scale(struct l2d_weights *w, const struct l2d_conv *conv, float scale)
+{
+    for (uint32_t i = 0; i < w->num_items; i++)
+        if (w->item[i].conv == conv)
+            w->item[i].scale = scale;
+}
+
+static uint64_t count_of(entry_ref e)
+{
+    return e->size_bytes / l2d_safetensors_dtype_bytes(e->dtype);
+}
+
+// Convert to f32 and scale. false if a value is not finite.
+static bool to_f32(float *out, entry_ref e, float scale)
+{
+    uint64_t n = count_of(e);
+    const unsigned char *src = e->data;
+    float bad = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        uint16_t h;
+        if (e->dtype == L2D_SAFETENSORS_F32) {
+            memcpy(&out[i], src + 4 * i, 4);
+        } else {
+            memcpy(&h, src + 2 * i, 2);
+            out[i] = e->dtype == L2D_SAFETENSORS_F16 ? l2d_half_to_f32(h) : l2d_half_bf16_to_f32(h);
+        }
+        out[i] *= scale;
+        bad += out[i] * 0;              // NaN if out[i] is NaN or infinite
+    }
+    return bad == 0;
+}
+
+float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool optional,
+                   const char *fmt, ...)
+{
+    char name[NAME_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof(name), fmt, ap);
+    va_end(ap);
+    entry_ref e = find(w, name, ndim, dims, optional);
+    float *out = e ? malloc((count_of(e) + 1) * sizeof(*out)) : NULL;
+    if (e && !out)
+        fail(w, L2D_ENOMEM, "out of memory");
+    if (out && !to_f32(out, e, 1)) {
+        fail(w, L2D_EFORMAT, "%s has values that are not numbers", e->name);
+        free(out);
+        out = NULL;
+    }
+    return out;
+}
+
+// ---- upload
+
+static uint64_t align256(uint64_t n)
+{
+    return (n + 255) & ~UINT64_C(255);
+}
+
+static uint64_t weight_bytes(const struct l2d_weights *w, const struct item *item)
+{
+    if (item->norm)
+        return align256((uint64_t) item->src_cout * 4);
+    return align256(l2d_conv_packed_bytes(item->conv->cin, item->conv->cout, item->conv->ksize,
+                                          w->precision));
+}
+
+static uint64_t bias_bytes(const struct item *item)
+{
+    if (!item->bias[0])
+        return 0;
+    return align256((uint64_t) (item->norm ? item->src_cout : item->conv->cout) * 4);
+}
+
+uint64_t l2d_weights_bytes(const struct l2d_weights *w)
+{
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < w->num_items; i++)
+        total += weight_bytes(w, &w->item[i]) + bias_bytes(&w->item[i]);
+    return total;
+}
+
+// Fill dst (weight_bytes + bias_bytes, zeroed) with what the GPU is to see of an item.
+static int pack(const struct l2d_weights *w, const struct item *item, unsigned char *dst,
+                float *scratch, struct l2d_error *err)
+{
+    float *bias = (float *) (void *) (dst + weight_bytes(w, item));
+    for (int32_t p = 0; p < item->num_parts; p++) {
+        float *target = item->norm ? (float *) (void *) dst : scratch;
+        if (!to_f32(target, item->weight[p], item->scale) ||
+            (item->bias[p] && !to_f32(bias + p * item->src_cout, item->bias[p], item->scale)))
+            return l2d_error_set(err, L2D_EFORMAT, "%s has values that are not numbers",
+                                 item->weight[p]->name);
+        if (item->conv)
+            l2d_conv_pack(dst, w->precision, item->conv->cin, item->conv->cout, item->conv->ksize,
+                          item->conv->geglu, scratch, item->src_cin, item->src_cout,
+                          p * item->src_cout);
+    }
+    return L2D_OK;
+}
+
+static void place(const struct l2d_weights *w, struct item *item, struct l2d_buf *buf, uint64_t at)
+{
+    uint64_t bias_at = at + weight_bytes(w, item);
+    if (item->norm) {
+        item->norm->weight = l2d_tensor_view(buf, at, L2D_F32, 1, 1, 1, item->src_cout);
+        item->norm->bias = l2d_tensor_view(buf, bias_at, L2D_F32, 1, 1, 1, item->src_cout);
+        return;
+    }
+    struct l2d_conv *c = item->conv;
+    uint64_t bytes = l2d_conv_packed_bytes(c->cin, c->cout, c->ksize, w->precision);
+    c->weight = l2d_tensor_view(buf, at, w->precision, 1, 1, 1,
+                                (int32_t) (bytes / l2d_dtype_bytes(w->precision)));
+    if (item->bias[0])
+        c->bias = l2d_tensor_view(buf, bias_at, L2D_F32, 1, 1, 1, c->cout);
+}
+
+int l2d_weights_upload(struct l2d_weights *w, struct l2d_error *err)
+{
+    uint64_t largest = 0, most_values = 0;
+    for (uint32_t i = 0; i < w->num_items; i++) {
+        const struct item *item = &w->item[i];
+        uint64_t bytes = weight_bytes(w, item) + bias_bytes(item);
+        largest = bytes > largest ? bytes : largest;
+        for (int32_t p = 0; p < item->num_parts; p++)
+            most_values = count_of(item->weight[p]) > most_values ? count_of(item->weight[p])
+                                                                  : most_values;
+    }
+    unsigned char *packed = malloc(largest + 1);
+    float *scratch = malloc((most_values + 1) * sizeof(*scratch));
+    int rc = packed && scratch ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
+
+    uint64_t left = l2d_weights_bytes(w), at = 0;
+    for (uint32_t i = 0; i < w->num_items && rc == L2D_OK; i++) {
+        struct item *item = &w->item[i];
+        uint64_t bytes = weight_bytes(w, item) + bias_bytes(item);
+        if (!w->num_blocks || at + bytes > w->block[w->num_blocks - 1]->size_bytes) {
+            uint64_t size = left < BLOCK_BYTES ? left : BLOCK_BYTES > bytes ? BLOCK_BYTES : bytes;
+            assert(w->num_blocks < MAX_BLOCKS);
+            rc = l2d_buf_create(&w->block[w->num_blocks], w->gpu, size, L2D_MEMORY_DEVICE, "weights",
+                                err);
+            if (rc != L2D_OK)
+                break;
+            w->num_blocks++;
+            at = 0;
+        }
+        struct l2d_buf *buf = w->block[w->num_blocks - 1];
+        memset(packed, 0, bytes);
+        rc = pack(w, item, packed, scratch, err);
+        if (rc == L2D_OK)
+            rc = l2d_buf_write(buf, at, packed, bytes, err);
+        place(w, item, buf, at);
+        at += bytes;
+        left -= bytes;
+    }
+    free(scratch);
+    free(packed);
+    close_files(w);
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "weights");
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// From tensor names to weights on the GPU. A model declares what it needs with the ld words, which
+// check names and shapes and remember where the result goes; one upload then converts, packs and
+// copies everything. So the memory needed is known before any of it is taken.
+// Errors stick: after the first, the words do nothing, and l2d_weights_close_file reports it.
+#ifndef L2D_PIPELINE_MODELS_WEIGHTS_H
+#define L2D_PIPELINE_MODELS_WEIGHTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kernels/kernels.h"
+
+struct l2d_gpu;
+struct l2d_weights;
+
+/** precision is the type of matrix weights on the GPU; norms and biases are f32. */
+int l2d_weights_create(struct l2d_weights **out, struct l2d_gpu *gpu, enum l2d_dtype precision,
+                       struct l2d_error *err);
+
+/** Frees the GPU's copies too. Accepts NULL. */
+void l2d_weights_destroy(struct l2d_weights **weights);
+
+/**
+ * Read from this file until l2d_weights_close_file. The file stays mapped until the upload.
+ * prefix   put before every name that the words ask for, such as "text_model."; may be ""
+ */
+int l2d_weights_open_file(struct l2d_weights *weights, const char *path, const char *prefix,
+                          struct l2d_error *err);
+
+/**
+ * The model is declared: report the first error, or tensors of the file that nothing asked for.
+ */
+int l2d_weights_close_file(struct l2d_weights *weights, struct l2d_error *err);
+
+// ---- the words; names are printf formats without the final ".weight" or ".bias"
+
+enum l2d_ld_flags { L2D_LD_BIAS = 1, L2D_LD_GEGLU = 2 };
+
+/** weight [cout,cin,ksize,ksize]; or, where ksize is 1, also [cout,cin]. */
+void l2d_ld_conv(struct l2d_weights *ld, struct l2d_conv *conv, int32_t ksize, int32_t cin,
+                 int32_t cout, unsigned flags, const char *fmt, ...) L2D_PRINTF(7, 8);
+
+/** Several Linears [c_i,cin] of the same input side by side: suffixes are "to_q", "to_k", ... */
+void l2d_ld_linears(struct l2d_weights *ld, struct l2d_conv *conv, int32_t cin, int32_t cout_each,
+                    unsigned flags, const char *const *suffixes, int num, const char *fmt, ...)
+    L2D_PRINTF(8, 9);
+
+void l2d_ld_norm(struct l2d_weights *ld, struct l2d_norm *norm, int32_t c, const char *fmt, ...)
+    L2D_PRINTF(4, 5);
+
+/** Multiply the weights and bias of a conv already declared, as they are uploaded. */
+void l2d_ld_scale(struct l2d_weights *ld, const struct l2d_conv *conv, float scale);
+
+/**
+ * Read a whole tensor to the host now, as f32.
+ * dims     expected shape, ndim of them
+ * returns  malloc'ed values, the caller's to free; NULL after an error, or if it is absent and
+ *          optional
+ */
+float *l2d_ld_host(struct l2d_weights *ld, int ndim, const int64_t *dims, bool optional,
+                   const char *fmt, ...) L2D_PRINTF(5, 6);
+
+// ---- then
+
+/** Bytes of GPU memory that the upload will take. */
+uint64_t l2d_weights_bytes(const struct l2d_weights *weights);
+
+/** Convert, pack, copy; fills every l2d_conv and l2d_norm declared. NaN or infinite is an error. */
+int l2d_weights_upload(struct l2d_weights *weights, struct l2d_error *err);
+
+#endif

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// The library's front door: a stream of pictures through a model, on a thread of its own. Push
+// frames at one end, pop translated ones at the other; as many come out as were accepted.
+//
+//     struct l2d_stream *stream;
+//     l2d_stream_create(&stream, &(struct l2d_stream_params) { .engine = { .model = dir } }, &err);
+//     push frames ... l2d_stream_end(stream) ... pop until *frame is NULL
+//     l2d_stream_destroy(&stream);
+#ifndef L2D_PIPELINE_STREAM_H
+#define L2D_PIPELINE_STREAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/frame.h"
+#include "gpu/device.h"
+#include "pipeline/engine.h"
+
+struct l2d_stream;              // opaque. Thread-safety: all but create and destroy, from any thread
+
+struct l2d_stream_params {      // zero means default
+    struct l2d_engine_params engine;    // emit and user are the stream's own; probe gets user
+    struct l2d_gpu_params gpu;
+    uint32_t queue_frames;      // capacity of the input and the output queue; 0: 4
+    bool live;                  // a full input queue lets go of its oldest frame and counts it
+    const char *dump_dir;       // NULL: none; see dump.h
+};
+
+struct l2d_stream_stats {
+    uint64_t frames_in;         // accepted by push
+    uint64_t frames_out;        // given to pop
+    uint64_t frames_dropped;    // by a full queue of a live stream
+    struct l2d_engine_stats engine;
+};
+
+/**
+ * Open the device, load the model, start the thread.
+ * returns  L2D_OK, or a code and a line that says what, where and what to do.
+ */
+int l2d_stream_create(struct l2d_stream **out, const struct l2d_stream_params *params,
+                      struct l2d_error *err);
+
+/** Stop without draining and free. Nobody may be inside push or pop any more. Accepts NULL. */
+void l2d_stream_destroy(struct l2d_stream **stream);
+
+const struct l2d_engine_info *l2d_stream_info(const struct l2d_stream *stream);
+const struct l2d_gpu_caps *l2d_stream_gpu(const struct l2d_stream *stream);
+struct l2d_stream_stats l2d_stream_stats(struct l2d_stream *stream);
+
+/**
+ * Hand over a frame. Waits while the queue is full, unless the stream is live.
+ * Ownership: on L2D_OK the stream owns the frame and *frame is NULL; else it is still yours.
+ * returns  L2D_OK; L2D_ECLOSED after end or stop; or the error that ended the stream.
+ */
+int l2d_stream_push(struct l2d_stream *stream, struct l2d_frame **frame, struct l2d_error *err);
+
+/**
+ * Take the next translated frame, waiting for it; pts, duration and time base are those of its
+ * source. *frame is NULL at the end of the stream. returns L2D_OK, or the error that ended it.
+ */
+int l2d_stream_pop(struct l2d_stream *stream, struct l2d_frame **frame, struct l2d_error *err);
+
+/** No more frames will be pushed; what is inside comes out, then the end. May be repeated. */
+void l2d_stream_end(struct l2d_stream *stream);
+
+/** Wake everybody and stop now: push and pop return L2D_ECLOSED and the end. May be repeated. */
+void l2d_stream_stop(struct l2d_stream *stream);
+
+/** Change the prompt, as soon as the frame being worked on is done; the text is copied. */
+int l2d_stream_set_prompt(struct l2d_stream *stream, const char *prompt, struct l2d_error *err);
+
+#endif
