@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// live2diff inspect: what a model folder holds, what it needs, and whether it is sound. The folder
+// is really loaded onto the device, so what passes here will run.
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "model_options.h"
+#include "model_path.h"
+#include "pipeline/config.h"
+#include "pipeline/engine.h"
+#include "tensor/safetensors.h"
+
+struct inspect_options {
+    struct model_options model;
+    int tensors;
+};
+
+#define AT(field) offsetof(struct inspect_options, field)
+static const struct option_row rows[] = {
+    MODEL_ROWS(struct inspect_options),
+    { 't', "tensors", OPTION_FLAG, NULL, NULL, "list every tensor", AT(tensors), NULL },
+};
+
+static void print_list(const char *what, const int32_t *value, int32_t count)
+{
+    printf("%s", what);
+    for (int32_t i = 0; i < count; i++)
+        printf("%s%d", i ? "," : " ", value[i]);
+}
+
+static void print_config(const struct l2d_model_config *c)
+{
+    const struct l2d_unet_config *u = &c->unet;
+    printf("%s (licence %s), %dx%d, sides in multiples of %d\n", c->name, c->license, c->width,
+           c->height, l2d_model_config_align(c));
+    printf("  prompt     \"%s\"\n", c->prompt);
+    print_list("  unet       channels", u->block_out_channels, u->num_levels);
+    printf(", %d layers per block, %d heads, %d latent channels%s\n", u->layers_per_block,
+           u->num_attention_heads, u->in_channels, u->cond_mapping ? ", structure mapping" : "");
+    printf("  motion     levels");
+    for (int32_t i = 0; i < u->num_levels; i++)
+        printf(" %s", u->motion[i] ? "yes" : "no");
+    printf(", mid block %s, %d heads\n", u->motion_mid ? "yes" : "no",
+           u->motion_kwargs.num_attention_heads);
+    print_list("  vae        encoder", c->vae.enc_channels, c->vae.num_levels);
+    print_list("; decoder", c->vae.dec_channels, c->vae.num_levels);
+    printf("; patch %d\n", c->vae.patch);
+    printf("  text       %d layers of %d, %d words, %d positions\n", c->text.num_hidden_layers,
+           c->text.hidden_size, c->text.vocab_size, c->text.max_position_embeddings);
+    print_list("  schedule   steps", c->scheduler.t_index, c->scheduler.num_steps);
+    printf("/%d, %s noise\n", c->scheduler.num_inference_steps,
+           c->scheduler.noise == L2D_NOISE_SHARED ? "shared" : "fresh");
+}
+
+static void print_tensor(const struct l2d_safetensors_entry *e)
+{
+    printf("    %-4s [", l2d_safetensors_dtype_str(e->dtype));
+    for (int i = 0; i < e->ndim; i++)
+        printf("%s%llu", i ? "," : "", (unsigned long long) e->dims[i]);
+    printf("] %s\n", e->name);
+}
+
+static int print_weights(const char *folder, const char *file, bool tensors, struct l2d_error *err)
+{
+    char path[4096 + 64];
+    snprintf(path, sizeof(path), "%s/%s", folder, file);
+    struct l2d_safetensors *st = NULL;
+    int rc = l2d_safetensors_open(&st, path, err);
+    if (rc != L2D_OK)
+        return rc;
+    uint64_t params = 0, bytes = 0;
+    for (size_t i = 0; i < l2d_safetensors_count(st); i++) {
+        const struct l2d_safetensors_entry *e = l2d_safetensors_get(st, i);
+        params += e->size_bytes / l2d_safetensors_dtype_bytes(e->dtype);
+        bytes += e->size_bytes;
+    }
+    printf("  %-26s %5zu tensors, %8.3f million parameters, %8.2f MB\n", file,
+           l2d_safetensors_count(st), (double) params / 1e6, (double) bytes / 1e6);
+    for (size_t i = 0; tensors && i < l2d_safetensors_count(st); i++)
+        print_tensor(l2d_safetensors_get(st, i));
+    l2d_safetensors_close(&st);
+    return L2D_OK;
+}
+
+static void ignore_frame(void *user, struct l2d_frame *frame)
+{
+    (void) user;
+    l2d_frame_unref(&frame);
+}
+
+static int load(const struct inspect_options *o, const char *folder, struct l2d_error *err)
+{
+    struct l2d_gpu *gpu = NULL;
+    struct l2d_engine *engine = NULL;
+    int rc = l2d_gpu_create(&gpu, &(struct l2d_gpu_params) {
+        .device = o->model.device, .validation = o->model.validation > 0 }, err);
+    if (rc == L2D_OK) {
+        struct l2d_engine_params params = model_engine_params(&o->model, folder);
+        params.emit = ignore_frame;
+        rc = l2d_engine_create(&engine, gpu, &params, err);
+    }
+    if (rc == L2D_OK) {
+        const struct l2d_engine_info *i = l2d_engine_info(engine);
+        double total = (double) (i->weight_bytes + i->kv_cache_bytes + i->activation_bytes);
+        printf("  on %s, %s, %dx%d, %d steps: weights %.1f MB + KV cache %.1f MB + activations "
+               "%.1f MB = %.1f MB;\n  %.2f GFLOP per frame\n", l2d_gpu_caps(gpu)->name,
+               i->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", i->width, i->height,
+               i->num_steps, (double) i->weight_bytes / 1e6, (double) i->kv_cache_bytes / 1e6,
+               (double) i->activation_bytes / 1e6, total / 1e6,
+               i->gflop_encode + i->gflop_unet + i->gflop_decode);
+    }
+    l2d_engine_destroy(&engine);
+    l2d_gpu_destroy(&gpu);
+    return rc;
+}
+
+static int inspect_all(const struct inspect_options *o, struct l2d_error *err)
+{
+    char folder[4096], path[4096 + 64];
+    static struct l2d_model_config config;
+    int rc = model_path(folder, sizeof(folder), o->model.model, err);
+    snprintf(path, sizeof(path), "%s/model.json", folder);
+    if (rc == L2D_OK)
+        rc = l2d_model_config_read(&config, path, err);
+    if (rc != L2D_OK)
+        return rc;
+    print_config(&config);
+    static const char *const files[] = { "unet.safetensors", "vae.safetensors",
+                                         "text_encoder.safetensors" };
+    for (size_t i = 0; rc == L2D_OK && i < sizeof(files) / sizeof(files[0]); i++)
+        rc = print_weights(folder, files[i], o->tensors > 0, err);
+    return rc == L2D_OK ? load(o, folder, err) : rc;
+}
+
+static int inspect_main(int argc, char **argv)
+{
+    struct inspect_options options = { 0 };
+    const char *folder = NULL;
+    int code = options_parse(&command_inspect, argc, argv, &options, &folder);
+    if (code >= 0)
+        return code;
+    if (folder && options.model.model)
+        return options_complain(&command_inspect, "two models: '%s' and '%s'", options.model.model,
+                                folder);
+    if (folder)
+        options.model.model = folder;
+    struct l2d_error err = { 0 };
+    int rc = inspect_all(&options, &err);
+    fflush(stdout);
+    if (rc != L2D_OK)
+        fprintf(stderr, "live2diff: %s\n", err.msg);
+    return rc == L2D_OK ? EXIT_OK : EXIT_FAILED;
+}
+
+const struct command command_inspect = {
+    .name = "inspect", .synopsis = "[MODEL] [options]",
+    .summary = "Check a model folder; show its networks, weights and need of memory.",
+    .rows = rows, .num_rows = sizeof(rows) / sizeof(rows[0]), .operand = "MODEL",
+    .main = inspect_main,
+};

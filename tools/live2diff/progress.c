@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// See progress.h.
+#include "progress.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "wallclock.h"
+
+#define BAR_EVERY_S 0.2
+#define LINE_EVERY_S 5.0
+#define BAR_CELLS 16
+
+void progress_init(struct progress *progress, bool enabled)
+{
+    *progress = (struct progress) { .enabled = enabled, .tty = isatty(STDERR_FILENO) == 1,
+                                    .last_s = wallclock_s() };
+    pthread_mutex_init(&progress->lock, NULL);
+}
+
+// "1:05", "2:00:09"; "--" if unknown.
+static void format_eta(char *out, size_t size, const struct progress_state *s)
+{
+    double rate = s->wall_s > 0 ? (double) s->frames / s->wall_s : 0;
+    if (s->total < 0 || rate <= 0) {
+        snprintf(out, size, "--");
+        return;
+    }
+    double left = (double) s->total - (double) s->frames;
+    long seconds = left > 0 ? (long) (left / rate + 0.5) : 0;
+    if (seconds >= 3600)
+        snprintf(out, size, "%ld:%02ld:%02ld", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    else
+        snprintf(out, size, "%ld:%02ld", seconds / 60, seconds % 60);
+}
+
+static void format_bar(char *out, const struct progress_state *s)
+{
+    double part = s->total > 0 ? (double) s->frames / (double) s->total : 0;
+    int full = part >= 1 ? BAR_CELLS : (int) (part * BAR_CELLS);
+    for (int i = 0; i < BAR_CELLS; i++)
+        out[i] = i < full ? '=' : i == full ? '>' : ' ';
+    out[BAR_CELLS] = '\0';
+}
+
+static void draw(struct progress *progress, const struct progress_state *s)
+{
+    char eta[32], total[32] = "", bar[BAR_CELLS + 1];
+    format_eta(eta, sizeof(eta), s);
+    format_bar(bar, s);
+    if (s->total >= 0)
+        snprintf(total, sizeof(total), "/%lld", (long long) s->total);
+    double wall = s->wall_s > 0 ? s->wall_s : 1e-9;
+    double fps = s->frames > 1 ? (double) (s->frames - 1) / wall : 0;
+    double speed = s->frames > 1 ? s->media_s / wall : 0;
+    bool bar_shown = progress->tty && s->total > 0;
+    fprintf(stderr, "%s%s%s%s%llu%s frames, %.1f fps, speed %.2fx, ETA %s, dropped %llu%s",
+            progress->tty ? "\r" : "live2diff: ", bar_shown ? "[" : "", bar_shown ? bar : "",
+            bar_shown ? "] " : "", (unsigned long long) s->frames, total, fps, speed, eta,
+            (unsigned long long) s->dropped, progress->tty ? "\033[K" : "\n");
+    fflush(stderr);
+    progress->drawn = progress->tty;
+}
+
+void progress_update(struct progress *progress, const struct progress_state *state)
+{
+    double now = wallclock_s();
+    pthread_mutex_lock(&progress->lock);
+    if (progress->enabled &&
+        now - progress->last_s >= (progress->tty ? BAR_EVERY_S : LINE_EVERY_S)) {
+        progress->last_s = now;
+        draw(progress, state);
+    }
+    pthread_mutex_unlock(&progress->lock);
+}
+
+void progress_end(struct progress *progress)
+{
+    pthread_mutex_lock(&progress->lock);
+    if (progress->drawn)
+        fputc('\n', stderr);
+    progress->drawn = false;
+    progress->enabled = false;
+    pthread_mutex_unlock(&progress->lock);
+}
+
+static void print_line(struct progress *progress, const char *line)
+{
+    pthread_mutex_lock(&progress->lock);
+    fprintf(stderr, "%slive2diff: %s\n", progress->drawn ? "\r\033[K" : "", line);
+    progress->drawn = false;
+    pthread_mutex_unlock(&progress->lock);
+}
+
+void progress_print(struct progress *progress, const char *fmt, ...)
+{
+    char line[1200];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    print_line(progress, line);
+}
+
+static void log_line(void *user, enum l2d_log_level level, const char *name, const char *line)
+{
+    bool said = level == L2D_LOG_WARN || level == L2D_LOG_ERROR;
+    progress_print(user, "%s%s%s: %s", said ? l2d_log_level_str(level) : "", said ? ": " : "",
+                   name ? name : "", line);
+}
+
+struct l2d_log progress_log(struct progress *progress, enum l2d_log_level level)
+{
+    return (struct l2d_log) { log_line, progress, level, "live2diff" };
+}

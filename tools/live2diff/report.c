@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// See report.h.
+#include "report.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define FIRST_BIN_MS 1e-3
+#define BIN_RATIO 1.01
+
+void histogram_add(struct histogram *histogram, double ms)
+{
+    double at = ms > FIRST_BIN_MS ? log(ms / FIRST_BIN_MS) / log(BIN_RATIO) : 0;
+    histogram->bin[at < HISTOGRAM_BINS - 1 ? (int) at : HISTOGRAM_BINS - 1]++;
+    histogram->count++;
+}
+
+double histogram_quantile(const struct histogram *histogram, double q)
+{
+    uint64_t rank = (uint64_t) (q * (double) histogram->count), seen = 0;
+    if (histogram->count == 0)
+        return 0;
+    if (rank >= histogram->count)
+        rank = histogram->count - 1;
+    int i = 0;
+    while ((seen += histogram->bin[i]) <= rank)
+        i++;
+    return FIRST_BIN_MS * pow(BIN_RATIO, i + 0.5);
+}
+
+double report_fps(const struct report *report)
+{
+    return report->frames_out > 1 && report->wall_s > 0
+               ? (double) (report->frames_out - 1) / report->wall_s : 0;
+}
+
+uint64_t report_peak_rss_bytes(void)
+{
+    struct rusage usage = { 0 };
+    getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t) usage.ru_maxrss * 1024;
+}
+
+static double stage_gflop(enum l2d_stage stage, const struct l2d_engine_info *info)
+{
+    switch (stage) {
+    case L2D_STAGE_ENCODE: return info->gflop_encode;
+    case L2D_STAGE_UNET:   return info->gflop_unet;
+    case L2D_STAGE_DECODE: return info->gflop_decode;
+    case L2D_STAGE_UPLOAD:
+    case L2D_STAGE_DOWNLOAD:
+    case L2D_NUM_STAGES:   break;
+    }
+    return 0;
+}
+
+void report_print_stages(FILE *file, const struct l2d_engine_stats *stats,
+                         const struct l2d_engine_info *info)
+{
+    if (stats->timed == 0)
+        return;
+    double total_ms = 0, total_gflop = 0;
+    fprintf(file, "  %-10s %10s %10s %10s\n", "GPU stage", "ms/frame", "GFLOP", "GFLOP/s");
+    for (int i = 0; i < L2D_NUM_STAGES; i++) {
+        double ms = stats->stage_ms[i] / (double) stats->timed;
+        double gflop = stage_gflop((enum l2d_stage) i, info);
+        total_ms += ms;
+        total_gflop += gflop;
+        fprintf(file, "  %-10s %10.2f", l2d_stage_str((enum l2d_stage) i), ms);
+        if (gflop > 0 && ms > 0)
+            fprintf(file, " %10.2f %10.1f", gflop, 1e3 * gflop / ms);
+        fputc('\n', file);
+    }
+    fprintf(file, "  %-10s %10.2f", "total", total_ms);
+    if (total_gflop > 0 && total_ms > 0)
+        fprintf(file, " %10.2f %10.1f", total_gflop, 1e3 * total_gflop / total_ms);
+    fputc('\n', file);
+}
+
+static void print_outputs(FILE *file, const struct report *r)
+{
+    for (unsigned i = 0; i < r->num_outputs; i++) {
+        const struct report_output *o = &r->output[i];
+        fprintf(file, "  %s: %s, %llu frames", o->name, o->state,
+                (unsigned long long) o->stats.frames);
+        if (o->stats.duplicated || o->stats.dropped)
+            fprintf(file, " (--fps: %llu repeated, %llu left out)",
+                    (unsigned long long) o->stats.duplicated,
+                    (unsigned long long) o->stats.dropped);
+        if (o->stats.audio_packets)
+            fprintf(file, ", %llu audio packets", (unsigned long long) o->stats.audio_packets);
+        if (o->stats.bytes)
+            fprintf(file, ", %.2f MB", (double) o->stats.bytes / 1e6);
+        fputc('\n', file);
+    }
+}
+
+static void print_damage(FILE *file, const struct l2d_reader_stats *r)
+{
+    if (!r->concealed && !r->decode_errors && !r->repaired_pts && !r->discontinuities &&
+        !r->truncated)
+        return;
+    fprintf(file, "  input damage: %llu frames concealed, %llu packets without a picture, "
+            "%llu timestamps repaired, %llu jumps of the clock closed%s\n",
+            (unsigned long long) r->concealed, (unsigned long long) r->decode_errors,
+            (unsigned long long) r->repaired_pts, (unsigned long long) r->discontinuities,
+            r->truncated ? ", ends too early" : "");
+}
+
+void report_print(FILE *file, const struct report *r)
+{
+    const char *model = r->info.model_name[0] ? r->info.model_name : "no model";
+    fprintf(file, "%s: %s at %dx%d on %s\n", r->interrupted ? "Stopped" : "Done", model,
+            r->info.width, r->info.height, r->caps.name);
+    fprintf(file, "  frames: %llu in = %llu out + %llu dropped (%llu too late, %llu stopped)\n",
+            (unsigned long long) r->frames_in, (unsigned long long) r->frames_out,
+            (unsigned long long) (r->dropped_late + r->dropped_stopped),
+            (unsigned long long) r->dropped_late, (unsigned long long) r->dropped_stopped);
+    fprintf(file, "  %.2f fps, speed %.2fx, %.1f s (and %.1f s to set up)\n", report_fps(r),
+            r->wall_s > 0 ? r->media_s / r->wall_s : 0, r->wall_s, r->setup_s);
+    fprintf(file, "  ms between frames out: p50 %.1f, p95 %.1f, p99 %.1f\n",
+            histogram_quantile(&r->interval, 0.50), histogram_quantile(&r->interval, 0.95),
+            histogram_quantile(&r->interval, 0.99));
+    fprintf(file, "  memory: %.0f MB peak\n", (double) report_peak_rss_bytes() / 1e6);
+    print_damage(file, &r->reader);
+    print_outputs(file, r);
+    report_print_stages(file, &r->engine, &r->info);
+}
+
+json_t *report_json_stages(const struct l2d_engine_stats *stats,
+                           const struct l2d_engine_info *info)
+{
+    json_t *stages = json_object();
+    for (int i = 0; stages && i < L2D_NUM_STAGES; i++) {
+        double ms = stats->timed ? stats->stage_ms[i] / (double) stats->timed : 0;
+        json_object_set_new(stages, l2d_stage_str((enum l2d_stage) i),
+                            json_pack("{sf sf}", "ms", ms, "gflop",
+                                      stage_gflop((enum l2d_stage) i, info)));
+    }
+    return stages;
+}
+
+json_t *report_json_model(const struct l2d_engine_info *info, const struct l2d_gpu_caps *caps)
+{
+    json_t *timesteps = json_array();
+    for (int i = 0; i < info->num_steps; i++)
+        json_array_append_new(timesteps, json_integer(info->timestep[i]));
+    return json_pack(
+        "{ss ss ss si si si si so ss sI sI sI}", "name", info->model_name, "device", caps->name,
+        "driver", caps->driver, "width", info->width, "height", info->height, "canvas_width",
+        info->canvas_width, "canvas_height", info->canvas_height, "timesteps", timesteps,
+        "precision", info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", "weight_bytes",
+        (json_int_t) info->weight_bytes, "kv_cache_bytes", (json_int_t) info->kv_cache_bytes,
+        "activation_bytes", (json_int_t) info->activation_bytes);
+}
+
+static json_t *json_outputs(const struct report *r)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; list && i < r->num_outputs; i++) {
+        const struct report_output *o = &r->output[i];
+        json_array_append_new(list, json_pack(
+            "{ss ss sI sI sI sI sI}", "name", o->name, "state", o->state, "frames",
+            (json_int_t) o->stats.frames, "duplicated", (json_int_t) o->stats.duplicated,
+            "dropped", (json_int_t) o->stats.dropped, "audio_packets",
+            (json_int_t) o->stats.audio_packets, "bytes", (json_int_t) o->stats.bytes));
+    }
+    return list;
+}
+
+json_t *report_json(const struct report *r)
+{
+    json_t *frames = json_pack(
+        "{sI sI s{sI sI}}", "in", (json_int_t) r->frames_in, "out", (json_int_t) r->frames_out,
+        "dropped", "late", (json_int_t) r->dropped_late, "stopped",
+        (json_int_t) r->dropped_stopped);
+    json_t *input = json_pack(
+        "{ss sI sI sI sI sb}", "name", r->input, "concealed", (json_int_t) r->reader.concealed,
+        "decode_errors", (json_int_t) r->reader.decode_errors, "repaired_pts",
+        (json_int_t) r->reader.repaired_pts, "discontinuities",
+        (json_int_t) r->reader.discontinuities, "truncated", r->reader.truncated);
+    json_t *interval = json_pack(
+        "{sf sf sf}", "p50", histogram_quantile(&r->interval, 0.50), "p95",
+        histogram_quantile(&r->interval, 0.95), "p99", histogram_quantile(&r->interval, 0.99));
+    return json_pack(
+        "{so so so so so so sf sf sf sf sI sb}", "input", input, "model",
+        report_json_model(&r->info, &r->caps), "frames", frames, "interval_ms", interval, "stages",
+        report_json_stages(&r->engine, &r->info), "outputs", json_outputs(r), "fps", report_fps(r),
+        "media_s", r->media_s, "wall_s", r->wall_s, "setup_s", r->setup_s, "peak_rss_bytes",
+        (json_int_t) report_peak_rss_bytes(), "interrupted", r->interrupted);
+}
+
+int report_write_json(const char *path, json_t *json, struct l2d_error *err)
+{
+    if (!json)
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory for the report", path);
+    FILE *file = strcmp(path, "-") ? fopen(path, "w") : stdout;
+    if (!file) {
+        json_decref(json);
+        return l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
+    }
+    int failed = json_dumpf(json, file, JSON_INDENT(2)) != 0;
+    failed |= fputc('\n', file) == EOF;
+    json_decref(json);
+    failed |= file == stdout ? fflush(file) != 0 : fclose(file) != 0;
+    return failed ? l2d_error_set(err, L2D_EIO, "%s: cannot write the report: %s", path,
+                                  strerror(errno))
+                  : L2D_OK;
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run or a benchmark says at its end, to people and as JSON.
+#ifndef L2D_PROGRAM_REPORT_H
+#define L2D_PROGRAM_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <jansson.h>
+
+#include "base/error.h"
+#include "gpu/device.h"
+#include "pipeline/engine.h"
+#include "video_io/reader.h"
+#include "video_io/sink.h"
+
+// Durations by logarithmic bins 1% wide, 1 us to 10 minutes: quantiles of any number of frames in
+// constant memory.
+#define HISTOGRAM_BINS 2040
+struct histogram {
+    uint64_t count;
+    uint32_t bin[HISTOGRAM_BINS];
+};
+void histogram_add(struct histogram *histogram, double ms);
+/** q 0..1. 0 if empty. */
+double histogram_quantile(const struct histogram *histogram, double q);
+
+struct report_output {
+    const char *name, *state;   // "finished", "closed", "stopped", or what went wrong
+    struct l2d_sink_stats stats;
+};
+
+struct report {
+    const char *input;
+    struct l2d_engine_info info;
+    struct l2d_gpu_caps caps;
+    uint64_t frames_in, frames_out;
+    uint64_t dropped_late;      // live input came faster than the model
+    uint64_t dropped_stopped;   // inside when the run was stopped or failed
+    struct l2d_reader_stats reader;
+    struct histogram interval;  // between frames leaving the model
+    struct l2d_engine_stats engine;
+    double setup_s, media_s;
+    double wall_s;              // first to last frame out
+    const struct report_output *output;
+    unsigned num_outputs;
+    bool interrupted;
+};
+
+double report_fps(const struct report *report);
+uint64_t report_peak_rss_bytes(void);
+
+void report_print(FILE *file, const struct report *report);
+
+/** ms, GFLOP and GFLOP/s per stage, one line each; nothing if no time was taken. */
+void report_print_stages(FILE *file, const struct l2d_engine_stats *stats,
+                         const struct l2d_engine_info *info);
+
+/** NULL: out of memory. */
+json_t *report_json(const struct report *report);
+json_t *report_json_model(const struct l2d_engine_info *info, const struct l2d_gpu_caps *caps);
+json_t *report_json_stages(const struct l2d_engine_stats *stats,
+                           const struct l2d_engine_info *info);
+
+/** Write and release json. path "-" is standard output. */
+int report_write_json(const char *path, json_t *json, struct l2d_error *err);
+
+#endif
