@@ -16,17 +16,17 @@ import subprocess
 import cv2
 import numpy as np
 
-# package -> where its copyright file says what the pictures' licence is
+# package -> what its copyright file says about the pictures
 PACKAGES = {
-    "gcompris-qt-data": "CC-BY, CC-BY-SA, CC0, public domain, GPL (per file)",
-    "lomiri-wallpapers-16.04": "CC-BY, CC-BY-SA, CC0 (per file)",
-    "lomiri-wallpapers-20.04": "CC-BY, CC-BY-SA, CC0 (per file)",
-    "lxqt-themes": "CC-BY-SA, LGPL-2.1+",
-    "mate-backgrounds": "GPL-2+, CC-BY-SA-4.0",
-    "opencv-doc": "Apache-2.0, BSD-3-Clause",
-    "palapeli-data": "GPL-2+, CC-BY, CC0 (per file)",
-    "plasma-workspace-wallpapers": "LGPL-3+, CC-BY-SA-4.0 (per file)",
-    "python3-skimage": "BSD-3-Clause, CC0 (per file)",
+    "gcompris-qt-data": "CC-BY-2.0 to 4.0, CC-BY-SA-2.0 to 4.0, CC0-1.0, public domain, GPL-3+ (per file)",
+    "lomiri-wallpapers-16.04": "CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0 (per file)",
+    "lomiri-wallpapers-20.04": "CC-BY-SA-3.0",
+    "lxqt-themes": "LGPL-2.1+, LGPL-3, CC-BY-SA-3.0 (per file)",
+    "mate-backgrounds": "GPL-2+, CC-BY-SA-4.0 (per file)",
+    "opencv-doc": "Apache-2.0, BSD-3-Clause (the package as a whole)",
+    "palapeli-data": "GPL-2+ (the package as a whole)",
+    "plasma-workspace-wallpapers": "GPL-2+",
+    "python3-skimage": "BSD-3-Clause (the package as a whole)",
 }
 SKIP = ("Megamind", "lena", "messi", "chess", "left0", "right0", "aloe")  # not free, or no photos
 
