@@ -18,7 +18,7 @@ import numpy as np
 
 # package -> what its copyright file says about the pictures
 PACKAGES = {
-    "gcompris-qt-data": "CC-BY-2.0 to 4.0, CC-BY-SA-2.0 to 4.0, CC0-1.0, public domain, GPL-3+ (per file)",
+    "gcompris-qt-data": "CC-BY, CC-BY-SA, CC0-1.0, public domain, GPL-3+ (per file)",
     "lomiri-wallpapers-16.04": "CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0 (per file)",
     "lomiri-wallpapers-20.04": "CC-BY-SA-3.0",
     "lxqt-themes": "LGPL-2.1+, LGPL-3, CC-BY-SA-3.0 (per file)",
