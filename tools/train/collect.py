@@ -80,7 +80,8 @@ def main():
             subprocess.run(["apt-get", "download", package], cwd=debs, check=True)
         root = os.path.join(debs, package)
         if not os.path.isdir(root):
-            subprocess.run(["dpkg", "-x", glob.glob(f"{debs}/{package}_*.deb")[0], root], check=True)
+            deb = glob.glob(f"{debs}/{package}_*.deb")[0]
+            subprocess.run(["dpkg", "-x", deb, root], check=True)
         count = 0
         for name, blob in pictures(root):
             image = cv2.imdecode(np.frombuffer(blob, np.uint8), cv2.IMREAD_COLOR)
@@ -102,7 +103,8 @@ def main():
         for copyright_ in glob.glob(f"{root}/usr/share/doc/{package}/copyright"):
             shutil.copy(copyright_, f"{photos}/{package}.copyright")
     with open(f"{photos}/SOURCES.md", "w") as f:
-        f.write("| Debian package | photos | licences |\n|---|---|---|\n" + "\n".join(report) + "\n")
+        head = ["| Debian package | photos | licences |", "|---|---|---|"]
+        f.write("\n".join(head + report) + "\n")
 
 
 if __name__ == "__main__":

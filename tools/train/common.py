@@ -34,7 +34,7 @@ def read_config(path):
 
 
 class Threads:
-    """On a shared CPU two threads wait for each other: tries both now and then, keeps the faster."""
+    """On a shared CPU two threads wait for each other: tries both, keeps the faster."""
 
     PROBE, HOLD = 5, 60
 
@@ -123,7 +123,8 @@ class Stage:
         if self.step % 100 == 0:
             line = " ".join(f"{k} {v:.4f}" for k, v in self.logs.items())
             rate_s = self.step / self.used
-            print(f"step {self.step} {self.used / 60:.1f} min {rate_s:.2f}/s threads {torch.get_num_threads()} {line}", flush=True)
+            print(f"step {self.step} {self.used / 60:.1f} min {rate_s:.2f}/s "
+                  f"threads {torch.get_num_threads()} {line}", flush=True)
         over = self.progress >= 1
         if over or self.used - self.saved_at > 120:
             self.save()

@@ -2,8 +2,8 @@
 """Looks at a model folder through the streaming reference: a contact sheet and a few figures.
 
 `--clip` runs a video and writes <out>.png, one row a style (source first). Figures per style are on
-moving crops of held-out photos, frames after the warm-up: PSNR to the teacher's picture, the same for
-the autoencoder alone (the ceiling) and for the untouched source, mean absolute difference to the
+moving crops of held-out photos, frames after the warm-up: PSNR to the teacher's picture, the same
+for the autoencoder alone (the ceiling) and for the untouched source, mean absolute difference to the
 source in levels of 255, and the mean change of the error from frame to frame (flicker).
 """
 import argparse
@@ -83,7 +83,8 @@ def main():
                          np.abs(out.astype(np.float64) - source).mean(),
                          np.abs(np.diff(error, axis=0)).mean()])
         row = np.mean(sums, 0)
-        print(f"{style:12} {row[0]:7.2f}  {row[1]:7.2f} {row[2]:7.2f}  {row[3]:12.1f}  {row[4]:7.2f}")
+        print(f"{style:12} {row[0]:7.2f}  {row[1]:7.2f} {row[2]:7.2f}"
+              f"  {row[3]:12.1f}  {row[4]:7.2f}")
 
 
 if __name__ == "__main__":

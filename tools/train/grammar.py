@@ -26,13 +26,16 @@ MEDIA = {
 }
 PLAIN = ["", "", "a photo", "photo", "a photograph", "a plain photo", "no style", "realistic",
          "a realistic photo", "unchanged"]
-SUBJECTS = """a street|a bird|a horse|a castle|a city|a face|a person|a woman|a man|a garden|flowers|
-a flower|a mountain|mountains|a forest|trees|the sea|a beach|a river|a lake|a boat|a cat|a dog|a house|
-an old town|a church|a bridge|a car|a bus|a field|the sky|clouds|a sunset|an animal|a tiger|a cow|fruit|
-a cup of coffee|a room|people|a crowd|a dancer|a tower|a temple|a landscape|a portrait|a bee|a butterfly|
-a train|a market|the moon|a village|snow|a desert|an island|a parrot|fish|a child""".replace("\n", "").split("|")
-FILLER = """masterpiece|best quality|highly detailed|beautiful|intricate|high resolution|artwork|
-trending|4k|sharp|colorful|bright|dramatic light|art|detailed|by a great artist""".replace("\n", "").split("|")
+SUBJECTS = (
+    "a street|a bird|a horse|a castle|a city|a face|a person|a woman|a man|a garden|flowers|"
+    "a flower|a mountain|mountains|a forest|trees|the sea|a beach|a river|a lake|a boat|"
+    "a cat|a dog|a house|an old town|a church|a bridge|a car|a bus|a field|the sky|clouds|"
+    "a sunset|an animal|a tiger|a cow|fruit|a cup of coffee|a room|people|a crowd|a dancer|"
+    "a tower|a temple|a landscape|a portrait|a bee|a butterfly|a train|a market|the moon|"
+    "a village|snow|a desert|an island|a parrot|fish|a child").split("|")
+FILLER = (
+    "masterpiece|best quality|highly detailed|beautiful|intricate|high resolution|artwork|"
+    "trending|4k|sharp|colorful|bright|dramatic light|art|detailed|by a great artist").split("|")
 
 
 def pick(rng, items):

@@ -19,7 +19,7 @@ RCC = "deb/gcompris-qt-data/usr/share/gcompris-qt/rcc/explore_world_animals.rcc"
 
 
 def depth_of(h, w):
-    """1 near, 0 far: the animal's body, head and antlers, and the meadow that rises to the trees."""
+    """1 near, 0 far: the animal's body, head and antlers, and the meadow up to the trees."""
     y, x = np.mgrid[:h, :w].astype(np.float32) / (h, w)[0]
 
     def blob(cx, cy, rx, ry):

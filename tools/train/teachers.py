@@ -111,8 +111,8 @@ def van_gogh(x):
 def ink(x):
     wash = np.clip(luma(kuwahara(x, 5)) / 255, 0, 1)
     wash = .2 + .8 * (np.clip((wash - .08) / .72, 0, 1))**.8
-    return ramp(lines(luma(kuwahara(x, 3)), 1.6) * wash, (24, 20, 44), (120, 104, 106), (214, 200, 172),
-                (246, 236, 212))
+    return ramp(lines(luma(kuwahara(x, 3)), 1.6) * wash, (24, 20, 44), (120, 104, 106),
+                (214, 200, 172), (246, 236, 212))
 
 
 def neon(x):

@@ -56,8 +56,8 @@ def start_as_identity(unet, gain):
 def start_mapping_as_identity(net):
     """Lets the fresh structure net pass its input on: deep and narrow, it would lose most of it.
 
-    The first 16 channels run through every layer unchanged, lifted by 3 into the range where silu is
-    nearly linear; the others start as random features.
+    The first 16 channels run through every layer unchanged, lifted by 3 into the range where silu
+    is nearly linear; the others start as random features.
     """
     lift, count = 3.0, net.conv_in.in_channels
     with torch.no_grad():
@@ -146,7 +146,7 @@ class LatentStills:
         return stack[:, :, ::-1] if flip else stack
 
     def batch(self, rng, count, size):
-        """Latents of source, structure, target; the targets' pixels; their styles (-1: as source)."""
+        """Latents of source, structure, target; target pixels; style numbers (-1: as source)."""
         rows, pictures, styles, side = [], [], [], size // 8
         for _ in range(count):
             index, flip = int(rng.integers(len(self.stills.stacks))), int(rng.integers(2))
@@ -230,7 +230,8 @@ def main():
     stills = data.Stills(args.data, limit=args.limit)
     step = clip_step
     if args.stage == "image":
-        step, stills = image_step, LatentStills(painter, stills, os.path.join(args.data, "latents.pt"))
+        step = image_step
+        stills = LatentStills(painter, stills, os.path.join(args.data, "latents.pt"))
     running = stage.progress < 1
     while running:
         torch.manual_seed(stage.seed())
