@@ -13,11 +13,11 @@
 #include "base/log.h"
 #include "gpu/graph.h"
 #include "pipeline/config.h"
+#include "pipeline/geometry.h"
 
 struct l2d_gpu;
 struct l2d_engine;
 
-enum l2d_fit { L2D_FIT_COVER, L2D_FIT_CONTAIN, L2D_FIT_STRETCH };
 enum l2d_batching { L2D_BATCH, L2D_SEQUENTIAL };
 enum l2d_noise_choice { L2D_NOISE_BY_MODEL, L2D_NOISE_ALL_SHARED, L2D_NOISE_ALL_FRESH };
 enum l2d_precision { L2D_PRECISION_AUTO, L2D_PRECISION_FP16, L2D_PRECISION_FP32 };
@@ -27,7 +27,8 @@ enum l2d_stage { L2D_STAGE_UPLOAD, L2D_STAGE_ENCODE, L2D_STAGE_UNET, L2D_STAGE_D
                  L2D_STAGE_DOWNLOAD, L2D_NUM_STAGES };
 const char *l2d_stage_str(enum l2d_stage stage);
 
-// One named activation of one frame. step is the denoising step, or -1 for what is per frame.
+// One named activation of one frame. step is the denoising step, or -1 for what is per frame; the
+// text's have frame UINT32_MAX.
 // data is f32 NHWC [h][w][c] and lives until the callback returns.
 typedef void l2d_probe_fn(void *user, uint32_t frame, int step, const char *name, const float *data,
                           int32_t h, int32_t w, int32_t c);

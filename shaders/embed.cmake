@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every shader is compiled twice, with activations in float and in float16_t, and embedded.
 #   in:  L2D_SHADERS, names of shaders/NAME.comp
-#   out: L2D_SHADER_TABLE, the C file that lists them, for runtime/gpu
+#   out: L2D_SHADER_TABLE, the C file that lists them, and target l2d_shaders, for runtime/gpu
 find_program(GLSLANG_VALIDATOR glslangValidator REQUIRED)
 
 set(shader_dir ${CMAKE_BINARY_DIR}/shaders)
@@ -45,6 +45,4 @@ const struct l2d_shader l2d_shader_table[] = {
 const uint32_t l2d_num_shaders = sizeof(l2d_shader_table) / sizeof(l2d_shader_table[0]);
 ")
 add_custom_target(l2d_shaders DEPENDS ${shader_outputs})
-set_source_files_properties(${shader_dir}/shader_table.c PROPERTIES
-    GENERATED TRUE OBJECT_DEPENDS "${shader_outputs}" INCLUDE_DIRECTORIES "${shader_dir};${CMAKE_CURRENT_LIST_DIR}/../runtime")
 set(L2D_SHADER_TABLE ${shader_dir}/shader_table.c)

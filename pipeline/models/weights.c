@@ -232,11 +232,12 @@ static void declare(struct l2d_weights *w, struct l2d_conv *conv, int32_t ksize,
     item->src_cin = cin;
     item->src_cout = cout_each;
     for (int i = 0; i < num; i++) {
-        char name[NAME_BYTES];
+        char name[NAME_BYTES + 64];
         const int64_t dims[4] = { cout_each, cin, ksize, ksize };
-        snprintf(name, sizeof(name), "%s%s%s.weight", base, *suffixes[i] ? "." : "", suffixes[i]);
+        const char *dot = *suffixes[i] ? "." : "";
+        snprintf(name, sizeof(name), "%s%s%.32s.weight", base, dot, suffixes[i]);
         item->weight[i] = find(w, name, ksize == 1 ? 2 : 4, dims, false);
-        snprintf(name, sizeof(name), "%s%s%s.bias", base, *suffixes[i] ? "." : "", suffixes[i]);
+        snprintf(name, sizeof(name), "%s%s%.32s.bias", base, dot, suffixes[i]);
         if (flags & L2D_LD_BIAS)
             item->bias[i] = find(w, name, 1, dims, false);
     }

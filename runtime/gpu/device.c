@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gpu/vk.h"
 
@@ -188,6 +189,10 @@ static void read_caps(VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
         if ((memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) &&
             memory.memoryHeaps[i].size > caps->memory_bytes)
             caps->memory_bytes = memory.memoryHeaps[i].size;
+    // A CPU driver may report less than it gives: it takes from the machine's memory.
+    uint64_t host_bytes = (uint64_t) sysconf(_SC_PHYS_PAGES) * (uint64_t) sysconf(_SC_PAGESIZE);
+    if (caps->type == L2D_GPU_CPU && host_bytes > caps->memory_bytes)
+        caps->memory_bytes = host_bytes;
 }
 
 // NULL if we can run on it, else what it lacks.

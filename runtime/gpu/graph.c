@@ -264,6 +264,11 @@ void l2d_graph_enable_probes(struct l2d_graph *g)
     g->probes_on = true;
 }
 
+bool l2d_graph_probing(const struct l2d_graph *g)
+{
+    return g->probes_on;
+}
+
 void l2d_graph_probe(struct l2d_graph *g, struct l2d_tensor tensor, const char *fmt, ...)
 {
     if (!g->probes_on || l2d_graph_failed(g) ||
@@ -525,6 +530,14 @@ int l2d_graph_finish(struct l2d_graph *g, struct l2d_buf *activations, struct l2
     return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "graph %s", g->name);
 fail:
     return l2d_error_wrap(err, rc, "graph %s", g->name);
+}
+
+double l2d_graph_flops(const struct l2d_graph *g)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < g->num_ops; i++)
+        sum += g->op[i].flops;
+    return sum;
 }
 
 int l2d_graph_run(struct l2d_graph *g, struct l2d_error *err)

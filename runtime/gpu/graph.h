@@ -126,6 +126,7 @@ void l2d_graph_copy(struct l2d_graph *graph, struct l2d_tensor dst, struct l2d_t
  * graph so that it can be read back; otherwise this does nothing.
  */
 void l2d_graph_enable_probes(struct l2d_graph *graph);
+bool l2d_graph_probing(const struct l2d_graph *graph);
 void l2d_graph_probe(struct l2d_graph *graph, struct l2d_tensor tensor, const char *fmt, ...)
     L2D_PRINTF(3, 4);
 
@@ -152,6 +153,9 @@ int l2d_graph_plan(struct l2d_graph *graph, uint64_t *size_bytes, struct l2d_err
  * are no transients.
  */
 int l2d_graph_finish(struct l2d_graph *graph, struct l2d_buf *activations, struct l2d_error *err);
+
+/** Floating-point operations of one run, as far as the kernels count them. */
+double l2d_graph_flops(const struct l2d_graph *graph);
 
 /** Submit once and wait. For setup, tests and profiles. */
 int l2d_graph_run(struct l2d_graph *graph, struct l2d_error *err);

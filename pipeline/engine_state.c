@@ -1,0 +1,662 @@
+// SPDX-License-Identifier: Apache-2.0
+// Making and freeing of the engine: memory first counted, then taken; graphs built, planned into one
+// activation buffer, and recorded. See engine_state.h.
+#include "pipeline/engine_state.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+
+#define MIB (1024.0 * 1024.0)
+
+// ---- buffers
+
+static int make(struct l2d_engine *e, struct l2d_buf **buf, uint64_t size_bytes,
+                enum l2d_memory memory, const char *name, struct l2d_error *err)
+{
+    int rc = l2d_buf_create(buf, e->gpu, size_bytes, memory, name, err);
+    // What no frame has written yet must be finite: idle rows read it.
+    if (rc == L2D_OK && memory == L2D_MEMORY_DEVICE)
+        rc = l2d_buf_fill(*buf, 0, (*buf)->size_bytes, 0, err);
+    return rc;
+}
+
+static struct l2d_tensor bytes_view(struct l2d_buf *buf, uint64_t offset, uint64_t size)
+{
+    return l2d_tensor_view(buf, offset, L2D_U32, 1, 1, 1, (int32_t) ((size + 3) / 4));
+}
+
+#define BLOCK_VIEW(e, field) \
+    bytes_view((e)->params, offsetof(struct l2d_frame_block, field), \
+               sizeof(((struct l2d_frame_block *) 0)->field))
+
+static uint64_t align256(uint64_t n)
+{
+    return (n + 255) & ~UINT64_C(255);
+}
+
+// The latent's sides at a level of the UNet.
+static int32_t level_h(const struct l2d_engine *e, int32_t level)
+{
+    return e->geometry.canvas_height / L2D_LATENT_SCALE >> level;
+}
+
+static int32_t level_w(const struct l2d_engine *e, int32_t level)
+{
+    return e->geometry.canvas_width / L2D_LATENT_SCALE >> level;
+}
+
+static struct l2d_tensor cache_shape(const struct l2d_engine *e, int32_t index)
+{
+    const struct l2d_unet *u = &e->model->unet;
+    int32_t level = u->cache_level[index];
+    return l2d_tensor_view(NULL, 0, e->precision, e->schedule.num_steps,
+                           level_h(e, level) * level_w(e, level), L2D_WINDOW,
+                           2 * u->cache_channels[index]);
+}
+
+static int make_caches(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    for (int32_t i = 0; i < e->model->unet.num_attentions && rc == L2D_OK; i++) {
+        struct l2d_tensor t = cache_shape(e, i);
+        char name[32];
+        snprintf(name, sizeof(name), "kv cache %d", i);
+        rc = make(e, &e->cache[i], l2d_tensor_bytes(&t), L2D_MEMORY_DEVICE, name, err);
+        t.buf = e->cache[i];
+        e->state.cache[i] = t;
+    }
+    return rc;
+}
+
+static int make_step_bias(struct l2d_engine *e, struct l2d_error *err)
+{
+    const struct l2d_unet *u = &e->model->unet;
+    int32_t cout[L2D_UNET_MAX_RESNETS], steps = e->schedule.num_steps;
+    int32_t sum = l2d_unet_time_channels(u, cout);
+    uint64_t size = 0;
+    for (int32_t i = 0; i < u->num_resnets; i++)
+        size += align256((uint64_t) steps * (uint64_t) cout[i] * 4);
+    int rc = make(e, &e->step_bias, size, L2D_MEMORY_DEVICE, "step bias", err);
+    float *bias = malloc((size_t) sum * (size_t) steps * sizeof(*bias));
+    if (rc == L2D_OK && !bias)
+        rc = l2d_error_set(err, L2D_ENOMEM, "step bias: out of memory");
+    for (int32_t k = 0; k < steps && rc == L2D_OK; k++)
+        rc = l2d_unet_time_bias(u, e->schedule.timestep[k], bias + k * sum, err);
+    uint64_t at = 0;
+    int32_t column = 0;
+    for (int32_t i = 0; i < u->num_resnets && rc == L2D_OK; i++) {
+        e->state.step_bias[i] = l2d_tensor_view(e->step_bias, at, L2D_F32, steps, 1, 1, cout[i]);
+        for (int32_t k = 0; k < steps && rc == L2D_OK; k++)
+            rc = l2d_buf_write(e->step_bias, at + (uint64_t) (k * cout[i]) * 4,
+                               bias + k * sum + column, (uint64_t) cout[i] * 4, err);
+        at += align256((uint64_t) steps * (uint64_t) cout[i] * 4);
+        column += cout[i];
+    }
+    free(bias);
+    return rc;
+}
+
+// Write f32 values in the engine's precision.
+static int write_values(struct l2d_engine *e, struct l2d_buf *buf, uint64_t at, const float *value,
+                        size_t count, struct l2d_error *err)
+{
+    if (e->precision == L2D_F32)
+        return l2d_buf_write(buf, at, value, count * 4, err);
+    uint16_t *half = malloc(count * 2);
+    if (!half)
+        return l2d_error_set(err, L2D_ENOMEM, "out of memory");
+    for (size_t i = 0; i < count; i++)
+        half[i] = l2d_half_from_f32(value[i]);
+    int rc = l2d_buf_write(buf, at, half, count * 2, err);
+    free(half);
+    return rc;
+}
+
+static int make_text(struct l2d_engine *e, struct l2d_error *err)
+{
+    const struct l2d_unet *u = &e->model->unet;
+    const struct l2d_text_config *c = &e->model->config.text;
+    int32_t channels[L2D_UNET_MAX_TRANSFORMERS], tokens = c->max_position_embeddings;
+    uint64_t element = l2d_dtype_bytes(e->precision), size = 0;
+    l2d_unet_transformer_channels(u, channels);
+    for (int32_t i = 0; i < u->num_transformers; i++)
+        size += align256((uint64_t) tokens * 2 * (uint64_t) channels[i] * element);
+    int rc = make(e, &e->text_kv, size, L2D_MEMORY_DEVICE, "text kv", err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->text_in, (uint64_t) tokens * (uint64_t) c->hidden_size * element,
+                  L2D_MEMORY_DEVICE, "text in", err);
+    uint64_t at = 0;
+    for (int32_t i = 0; i < u->num_transformers && rc == L2D_OK; i++) {
+        e->state.text_kv[i] = l2d_tensor_view(e->text_kv, at, e->precision, 1, 1, tokens,
+                                              2 * channels[i]);
+        at += align256(l2d_tensor_bytes(&e->state.text_kv[i]));
+    }
+    return rc;
+}
+
+// ---- graphs
+
+static int new_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
+                     struct l2d_error *err)
+{
+    int rc = l2d_graph_create(graph, e->gpu, e->precision, name, err);
+    if (rc == L2D_OK && e->probe)
+        l2d_graph_enable_probes(*graph);
+    return rc;
+}
+
+// A graph without transients, done at once.
+static int finish_small(struct l2d_graph *graph, struct l2d_error *err)
+{
+    uint64_t size;
+    int rc = l2d_graph_plan(graph, &size, err);
+    return rc == L2D_OK ? l2d_graph_finish(graph, NULL, err) : rc;
+}
+
+static int copy_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
+                      struct l2d_tensor dst, struct l2d_tensor src, struct l2d_error *err)
+{
+    int rc = new_graph(e, graph, name, err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_graph_copy(*graph, dst, src);
+    return finish_small(*graph, err);
+}
+
+static struct l2d_tensor canvas_view(const struct l2d_engine *e)
+{
+    return l2d_tensor_view(e->canvas, 0, L2D_F32, 1, e->geometry.canvas_height,
+                           e->geometry.canvas_width, 4);
+}
+
+static int build_encode(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = new_graph(e, &e->encode, "encode", err);
+    if (rc != L2D_OK)
+        return rc;
+    struct l2d_graph *g = e->encode;
+    struct l2d_tensor rows = BLOCK_VIEW(e, encode);
+    struct l2d_tensor images[2] = { canvas_view(e) };
+    images[1] = l2d_luma_structure(g, images[0]);
+    l2d_graph_probe(g, images[1], "structure");
+    struct l2d_tensor z = l2d_taesd_encode(g, &e->model->vae, images, 2);
+    l2d_graph_probe(g, l2d_tensor_rows(z, 0, 1), "latent.image");
+    l2d_graph_probe(g, l2d_tensor_rows(z, 1, 1), "latent.structure");
+    struct l2d_tensor ring = l2d_tensor_view(e->latents, 0, L2D_F32, L2D_RING, z.h, z.w, z.c);
+    l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, ring, rows);
+    if (e->model->config.unet.cond_mapping)
+        l2d_unet_record_cond(g, &e->model->unet, &e->state, rows, l2d_tensor_rows(z, 1, 1));
+    return L2D_OK;
+}
+
+static struct l2d_tensor latent_ring(const struct l2d_engine *e)
+{
+    return l2d_tensor_view(e->latents, 0, L2D_F32, L2D_RING, level_h(e, 0), level_w(e, 0),
+                           e->model->config.vae.latent_channels);
+}
+
+static int build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
+                      int32_t num_rows, bool warmup, struct l2d_error *err)
+{
+    int rc = new_graph(e, graph, name, err);
+    if (rc != L2D_OK)
+        return rc;
+    struct l2d_graph *g = *graph;
+    struct l2d_tensor ring = latent_ring(e), x0 = L2D_NO_TENSOR;
+    struct l2d_tensor x = l2d_latent_load(g, ring, e->state.rows, num_rows);
+    l2d_graph_probe(g, x, "x");
+    struct l2d_tensor eps = l2d_unet_forward(g, &e->model->unet, &e->state, x, warmup);
+    if (e->probe)
+        x0 = l2d_graph_alloc(g, L2D_F32, num_rows, ring.h, ring.w, ring.c);
+    l2d_lcm_step(g, eps, ring, e->state.rows, x0);
+    if (e->probe)
+        l2d_graph_probe(g, x0, "x0");
+    return L2D_OK;
+}
+
+static int build_decode(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = new_graph(e, &e->decode, "decode", err);
+    if (rc != L2D_OK)
+        return rc;
+    struct l2d_graph *g = e->decode;
+    struct l2d_tensor image = canvas_view(e);
+    if (!e->passthrough) {
+        image = l2d_taesd_decode(g, &e->model->vae, latent_ring(e), BLOCK_VIEW(e, decode));
+        l2d_graph_probe(g, image, "image");
+    }
+    l2d_color_out(g, image, BLOCK_VIEW(e, color_out),
+                  bytes_view(e->out_pixels, 0, e->output->size_bytes));
+    return L2D_OK;
+}
+
+static int build_text(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = new_graph(e, &e->text, "text", err);
+    if (rc != L2D_OK)
+        return rc;
+    const struct l2d_text_config *c = &e->model->config.text;
+    struct l2d_tensor in = l2d_tensor_view(e->text_in, 0, e->precision, 1, 1,
+                                           c->max_position_embeddings, c->hidden_size);
+    struct l2d_tensor context = l2d_clip_text_forward(e->text, &e->model->text, in);
+    l2d_unet_record_text(e->text, &e->model->unet, &e->state, context);
+    return L2D_OK;
+}
+
+// The positional terms of every temporal attention, W pe: computed once.
+static int compute_positions(struct l2d_engine *e, struct l2d_error *err)
+{
+    const struct l2d_unet *u = &e->model->unet;
+    if (!u->num_attentions)
+        return L2D_OK;
+    uint64_t element = l2d_dtype_bytes(e->precision), in_size = 0, out_size = 0;
+    for (int32_t i = 0; i < u->num_attentions; i++) {
+        in_size += align256(L2D_WINDOW * (uint64_t) u->cache_channels[i] * element);
+        out_size += align256(L2D_WINDOW * 3 * (uint64_t) u->cache_channels[i] * element);
+    }
+    struct l2d_buf *in = NULL;
+    struct l2d_graph *g = NULL;
+    struct l2d_tensor pe[L2D_UNET_MAX_ATTENTIONS];
+    int rc = make(e, &in, in_size, L2D_MEMORY_DEVICE, "positions in", err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->positions, out_size, L2D_MEMORY_DEVICE, "positions", err);
+    uint64_t in_at = 0, out_at = 0;
+    for (int32_t i = 0; i < u->num_attentions && rc == L2D_OK; i++) {
+        int32_t c = u->cache_channels[i];
+        const float *table = l2d_unet_positions(u, i);
+        pe[i] = l2d_tensor_view(in, in_at, e->precision, 1, 1, L2D_WINDOW, c);
+        e->state.pos[i] = l2d_tensor_view(e->positions, out_at, e->precision, 1, 1, L2D_WINDOW,
+                                          3 * c);
+        rc = table ? write_values(e, in, in_at, table, (size_t) L2D_WINDOW * (size_t) c, err)
+                   : l2d_error_set(err, L2D_ENOMEM, "positions: out of memory");
+        in_at += align256(l2d_tensor_bytes(&pe[i]));
+        out_at += align256(l2d_tensor_bytes(&e->state.pos[i]));
+    }
+    if (rc == L2D_OK)
+        rc = l2d_graph_create(&g, e->gpu, e->precision, "positions", err);
+    if (rc == L2D_OK) {
+        l2d_unet_record_positions(g, u, &e->state, pe);
+        rc = finish_small(g, err);
+    }
+    if (rc == L2D_OK)
+        rc = l2d_graph_run(g, err);
+    l2d_graph_destroy(&g);
+    l2d_buf_destroy(&in);
+    return rc;
+}
+
+int l2d_engine_resize_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
+        if (e->slot[i].busy)
+            rc = l2d_gpu_wait(e->gpu, e->slot[i].ticket, err);
+    if (rc != L2D_OK)
+        return rc;
+    e->input_bytes = 0;
+    l2d_graph_destroy(&e->color_in);
+    l2d_buf_destroy(&e->pixels);
+    rc = make(e, &e->pixels, size_bytes, L2D_MEMORY_DEVICE, "input pixels", err);
+    struct l2d_tensor pixels = rc == L2D_OK ? bytes_view(e->pixels, 0, size_bytes) : L2D_NO_TENSOR;
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
+        struct l2d_engine_slot *s = &e->slot[i];
+        l2d_graph_destroy(&s->upload_pixels);
+        l2d_buf_destroy(&s->pixels);
+        rc = make(e, &s->pixels, size_bytes, L2D_MEMORY_UPLOAD, "staged pixels", err);
+        if (rc == L2D_OK)
+            rc = copy_graph(e, &s->upload_pixels, "upload pixels", pixels,
+                            bytes_view(s->pixels, 0, size_bytes), err);
+    }
+    if (rc == L2D_OK)
+        rc = new_graph(e, &e->color_in, "color_in", err);
+    if (rc == L2D_OK) {
+        l2d_color_in(e->color_in, pixels, BLOCK_VIEW(e, color_in), canvas_view(e));
+        rc = finish_small(e->color_in, err);
+    }
+    if (rc == L2D_OK)
+        e->input_bytes = size_bytes;
+    return rc;
+}
+
+static int make_slots(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
+        struct l2d_engine_slot *s = &e->slot[i];
+        uint64_t block = sizeof(struct l2d_frame_block), out = e->output->size_bytes;
+        rc = make(e, &s->params, block, L2D_MEMORY_UPLOAD, "staged params", err);
+        if (rc == L2D_OK)
+            rc = make(e, &s->readback, out, L2D_MEMORY_READBACK, "readback", err);
+        if (rc == L2D_OK)
+            memset(s->params->mapped, 0, block);
+        if (rc == L2D_OK)
+            rc = copy_graph(e, &s->upload_params, "upload params", bytes_view(e->params, 0, block),
+                            bytes_view(s->params, 0, block), err);
+        if (rc == L2D_OK)
+            rc = copy_graph(e, &s->download, "download", bytes_view(s->readback, 0, out),
+                            bytes_view(e->out_pixels, 0, out), err);
+    }
+    return rc;
+}
+
+// Plan what has transients, take one activation buffer for all of them, and record.
+static int plan_and_finish(struct l2d_engine *e, struct l2d_error *err)
+{
+    struct l2d_graph *graph[] = { e->encode, e->warm, e->stream, e->decode, e->text };
+    uint64_t most = 256;
+    int rc = L2D_OK;
+    for (size_t i = 0; i < COUNT_OF(graph) && rc == L2D_OK; i++) {
+        uint64_t size = 0;
+        if (graph[i])
+            rc = l2d_graph_plan(graph[i], &size, err);
+        most = size > most ? size : most;
+    }
+    e->info.activation_bytes = most;
+    uint64_t need = e->info.weight_bytes + e->info.kv_cache_bytes + most;
+    uint64_t have = l2d_gpu_caps(e->gpu)->memory_bytes;
+    if (rc == L2D_OK && need > have)
+        return l2d_error_set(err, L2D_EGPUMEM, "%dx%d needs %.0f MiB of GPU memory (weights %.0f, KV "
+                             "cache %.0f, activations %.0f), %s has %.0f MiB; a smaller --size or "
+                             "fewer --steps need less", e->geometry.width, e->geometry.height,
+                             (double) need / MIB, (double) e->info.weight_bytes / MIB,
+                             (double) e->info.kv_cache_bytes / MIB, (double) most / MIB,
+                             l2d_gpu_caps(e->gpu)->name, (double) have / MIB);
+    if (rc == L2D_OK)
+        rc = make(e, &e->activations, most, L2D_MEMORY_DEVICE, "activations", err);
+    for (size_t i = 0; i < COUNT_OF(graph) && rc == L2D_OK; i++)
+        if (graph[i])
+            rc = l2d_graph_finish(graph[i], e->activations, err);
+    return rc;
+}
+
+// ---- create
+
+static int set_steps(struct l2d_engine *e, const char *steps, struct l2d_error *err)
+{
+    const struct l2d_scheduler_config *c = &e->model->config.scheduler;
+    int t_index[L2D_MAX_STEPS], num = c->num_steps, of = c->num_inference_steps;
+    for (int i = 0; i < num; i++)
+        t_index[i] = c->t_index[i];
+    int rc = steps ? l2d_schedule_parse(steps, t_index, &num, &of, err) : L2D_OK;
+    if (rc == L2D_OK)
+        rc = l2d_schedule_init(&e->schedule, c, t_index, num, of, err);
+    if (rc != L2D_OK)
+        return l2d_error_wrap(err, rc, "--steps %s", steps ? steps : "of the model");
+    e->info.num_steps = e->schedule.num_steps;
+    for (int i = 0; i < e->schedule.num_steps; i++)
+        e->info.timestep[i] = e->schedule.timestep[i];
+    return L2D_OK;
+}
+
+static int set_size(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
+{
+    int32_t w = p->width, h = p->height, align = 2;
+    double shown_w = p->input_width, shown_h = p->input_height;
+    if (e->passthrough && !w) {
+        w = (p->input_width + 1) & ~1;
+        h = (p->input_height + 1) & ~1;
+    }
+    if (!e->passthrough) {
+        const struct l2d_model_config *c = &e->model->config;
+        align = l2d_model_config_align(c);
+        if (!w && shown_w > 0 && shown_h > 0)
+            l2d_geometry_choose_size(shown_w, shown_h, (double) c->width * c->height, align, &w, &h);
+        else if (!w) {
+            w = c->width;
+            h = c->height;
+        }
+    }
+    if (w < 2 || h < 2 || w % 2 || h % 2 || w > L2D_FRAME_MAX_DIM || h > L2D_FRAME_MAX_DIM)
+        return l2d_error_set(err, L2D_EINVAL, "output size %dx%d: both sides must be even numbers "
+                             "from 2 to %d", w, h, L2D_FRAME_MAX_DIM);
+    e->geometry = l2d_geometry_make(w, h, align);
+    if (e->geometry.canvas_width > L2D_FRAME_MAX_DIM || e->geometry.canvas_height > L2D_FRAME_MAX_DIM)
+        return l2d_error_set(err, L2D_EINVAL, "output size %dx%d is too large", w, h);
+
+    enum l2d_matrix matrix = p->matrix != L2D_MATRIX_RGB ? p->matrix
+                           : h < 720 ? L2D_MATRIX_BT601 : L2D_MATRIX_BT709;
+    struct l2d_pixel_format format = p->rgba ? l2d_pixel_format_rgba8()
+                                             : l2d_pixel_format_i420(matrix, p->full_range);
+    e->info.width = w;
+    e->info.height = h;
+    e->info.canvas_width = e->geometry.canvas_width;
+    e->info.canvas_height = e->geometry.canvas_height;
+    e->info.matrix = matrix;
+    return l2d_frame_create(&e->output, w, h, &format, err);
+}
+
+// What is known before a byte of it is taken. Activations are known once the graphs are planned.
+static int check_memory(struct l2d_engine *e, struct l2d_error *err)
+{
+    for (int32_t i = 0; i < e->model->unet.num_attentions; i++) {
+        struct l2d_tensor t = cache_shape(e, i);
+        e->info.kv_cache_bytes += l2d_tensor_bytes(&t);
+    }
+    e->info.weight_bytes = l2d_weights_bytes(e->model->weights);
+    uint64_t need = e->info.weight_bytes + e->info.kv_cache_bytes;
+    uint64_t have = l2d_gpu_caps(e->gpu)->memory_bytes;
+    if (need <= have)
+        return L2D_OK;
+    return l2d_error_set(err, L2D_EGPUMEM, "%dx%d needs more than %.0f MiB of GPU memory (weights "
+                         "%.0f, KV cache %.0f), %s has %.0f MiB; a smaller --size or fewer --steps "
+                         "need less", e->geometry.width, e->geometry.height, (double) need / MIB,
+                         (double) e->info.weight_bytes / MIB, (double) e->info.kv_cache_bytes / MIB,
+                         l2d_gpu_caps(e->gpu)->name, (double) have / MIB);
+}
+
+static int make_model_state(struct l2d_engine *e, struct l2d_error *err)
+{
+    const struct l2d_model_config *c = &e->model->config;
+    int32_t h = level_h(e, 0), w = level_w(e, 0), c0 = c->unet.block_out_channels[0];
+    uint64_t pixels = (uint64_t) h * (uint64_t) w;
+    int rc = check_memory(e, err);
+    if (rc == L2D_OK)
+        rc = l2d_weights_upload(e->model->weights, err);
+    if (rc == L2D_OK)
+        rc = make_caches(e, err);
+    if (rc == L2D_OK)
+        rc = make_step_bias(e, err);
+    if (rc == L2D_OK)
+        rc = make_text(e, err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->latents, L2D_RING * pixels * (uint64_t) c->vae.latent_channels * 4,
+                  L2D_MEMORY_DEVICE, "latents", err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->cond, L2D_RING * pixels * (uint64_t) c0 * l2d_dtype_bytes(e->precision),
+                  L2D_MEMORY_DEVICE, "condition maps", err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->rows, sizeof(struct l2d_row_params) * L2D_MAX_ROWS, L2D_MEMORY_DEVICE,
+                  "rows", err);
+    if (rc != L2D_OK)
+        return rc;
+    e->state.rows = bytes_view(e->rows, 0, sizeof(struct l2d_row_params) * L2D_MAX_ROWS);
+    e->state.cond = l2d_tensor_view(e->cond, 0, e->precision, L2D_RING, h, w, c0);
+    return compute_positions(e, err);
+}
+
+static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = build_encode(e, err);
+    if (rc == L2D_OK)
+        rc = build_unet(e, &e->warm, "warmup", L2D_SINKS, true, err);
+    if (rc == L2D_OK)
+        rc = build_unet(e, &e->stream, "unet", e->sequential ? 1 : e->schedule.num_steps, false,
+                        err);
+    if (rc == L2D_OK)
+        rc = build_text(e, err);
+    for (int32_t k = 0; k < e->schedule.num_steps && rc == L2D_OK; k++)
+        rc = copy_graph(e, &e->select[k], "select", e->state.rows, BLOCK_VIEW(e, set[k]), err);
+    return rc;
+}
+
+static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
+                      struct l2d_error *err)
+{
+    int rc = l2d_model_create(&e->model, p->model, e->gpu, e->precision, err);
+    if (rc != L2D_OK)
+        return rc;
+    const struct l2d_model_config *c = &e->model->config;
+    snprintf(e->info.model_name, sizeof(e->info.model_name), "%s", c->name);
+    e->shared_noise = p->noise == L2D_NOISE_BY_MODEL ? c->scheduler.noise == L2D_NOISE_SHARED
+                                                     : p->noise == L2D_NOISE_ALL_SHARED;
+    return set_steps(e, p->steps, err);
+}
+
+static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
+{
+    bool half = l2d_gpu_caps(e->gpu)->has_fp16;
+    e->precision = p->precision == L2D_PRECISION_FP32 ||
+                   (p->precision == L2D_PRECISION_AUTO && !half) ? L2D_F32 : L2D_F16;
+    if (e->precision == L2D_F16 && !half)
+        return l2d_error_set(err, L2D_EUNSUPPORTED, "%s cannot store 16-bit values; use "
+                             "--precision fp32", l2d_gpu_caps(e->gpu)->name);
+    e->info.precision = e->precision == L2D_F16 ? L2D_PRECISION_FP16 : L2D_PRECISION_FP32;
+    int rc = e->passthrough ? L2D_OK : open_model(e, p, err);
+    if (rc == L2D_OK)
+        rc = set_size(e, p, err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->params, sizeof(struct l2d_frame_block), L2D_MEMORY_DEVICE, "params", err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->canvas, (uint64_t) e->geometry.canvas_width *
+                  (uint64_t) e->geometry.canvas_height * 16, L2D_MEMORY_DEVICE, "canvas", err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->out_pixels, e->output->size_bytes, L2D_MEMORY_DEVICE, "output pixels", err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = make_model_state(e, err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = build_model_graphs(e, err);
+    if (rc == L2D_OK)
+        rc = build_decode(e, err);
+    if (rc == L2D_OK)
+        rc = plan_and_finish(e, err);
+    if (rc == L2D_OK)
+        rc = make_slots(e, err);
+    if (rc != L2D_OK || e->passthrough)
+        return rc;
+    e->info.gflop_encode = l2d_graph_flops(e->encode) * 1e-9;
+    e->info.gflop_unet = l2d_graph_flops(e->stream) * 1e-9 *
+                         (e->sequential ? e->schedule.num_steps : 1);
+    e->info.gflop_decode = l2d_graph_flops(e->decode) * 1e-9;
+    return l2d_engine_set_prompt(e, p->prompt ? p->prompt : e->model->config.prompt, err);
+}
+
+int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
+                      const struct l2d_engine_params *params, struct l2d_error *err)
+{
+    struct l2d_engine *e = calloc(1, sizeof(*e));
+    if (!e)
+        return l2d_error_set(err, L2D_ENOMEM, "engine: out of memory");
+    e->gpu = gpu;
+    e->log = l2d_log_named(&params->log, "engine");
+    e->passthrough = !params->model;
+    e->sequential = params->batching == L2D_SEQUENTIAL;
+    e->fit = params->fit;
+    e->seed = params->seed;
+    e->emit = params->emit;
+    e->probe = params->probe;
+    e->user = params->user;
+    int rc = create(e, params, err);
+    if (rc != L2D_OK) {
+        l2d_engine_destroy(&e);
+        return rc;
+    }
+    *out = e;
+    return L2D_OK;
+}
+
+void l2d_engine_destroy(struct l2d_engine **pe)
+{
+    struct l2d_engine *e = *pe;
+    *pe = NULL;
+    if (!e)
+        return;
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++)
+        if (e->slot[i].busy)
+            l2d_gpu_wait(e->gpu, e->slot[i].ticket, NULL);
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++) {
+        struct l2d_engine_slot *s = &e->slot[i];
+        l2d_graph_destroy(&s->upload_pixels);
+        l2d_graph_destroy(&s->upload_params);
+        l2d_graph_destroy(&s->download);
+        l2d_buf_destroy(&s->pixels);
+        l2d_buf_destroy(&s->params);
+        l2d_buf_destroy(&s->readback);
+    }
+    struct l2d_graph **graph[] = { &e->color_in, &e->encode, &e->warm, &e->stream, &e->decode,
+                                   &e->text };
+    for (size_t i = 0; i < COUNT_OF(graph); i++)
+        l2d_graph_destroy(graph[i]);
+    for (size_t i = 0; i < COUNT_OF(e->select); i++)
+        l2d_graph_destroy(&e->select[i]);
+    struct l2d_buf **buf[] = { &e->step_bias, &e->text_kv, &e->positions, &e->text_in, &e->latents,
+                               &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
+                               &e->out_pixels, &e->activations };
+    for (size_t i = 0; i < COUNT_OF(buf); i++)
+        l2d_buf_destroy(buf[i]);
+    for (size_t i = 0; i < COUNT_OF(e->cache); i++)
+        l2d_buf_destroy(&e->cache[i]);
+    l2d_model_destroy(&e->model);
+    l2d_frame_unref(&e->output);
+    free(e);
+}
+
+// ---- prompt
+
+// The prompt in its template's place of "{}".
+static char *fill_template(const char *template, const char *prompt)
+{
+    const char *at = strstr(template, "{}");
+    size_t before = at ? (size_t) (at - template) : 0;
+    char *text = malloc(strlen(template) + strlen(prompt) + 1);
+    if (!text)
+        return NULL;
+    memcpy(text, template, before);
+    strcpy(text + before, prompt);
+    if (at)
+        strcat(text, at + 2);
+    return text;
+}
+
+int l2d_engine_set_prompt(struct l2d_engine *e, const char *prompt, struct l2d_error *err)
+{
+    if (e->passthrough)
+        return L2D_OK;
+    const struct l2d_text_config *c = &e->model->config.text;
+    size_t tokens = (size_t) c->max_position_embeddings, width = (size_t) c->hidden_size;
+    char *text = fill_template(e->model->config.prompt_template, prompt);
+    int32_t *ids = malloc(tokens * sizeof(*ids));
+    float *embedded = malloc(tokens * width * sizeof(*embedded));
+    int used = 0, dropped = 0;
+    int rc = text && ids && embedded ? L2D_OK
+                                     : l2d_error_set(err, L2D_ENOMEM, "prompt: out of memory");
+    if (rc == L2D_OK)
+        rc = l2d_tokenizer_encode(e->model->tokenizer, text, (int) tokens, ids, &used, &dropped,
+                                  err);
+    if (rc == L2D_OK && dropped > 0)
+        l2d_log_print(&e->log, L2D_LOG_WARN, "the prompt is too long: its last %d tokens of %d are "
+                      "not used", dropped, used - 2 + dropped);
+    // Frames that were submitted before this read the old keys and values: wait for them.
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
+        if (e->slot[i].busy)
+            rc = l2d_gpu_wait(e->gpu, e->slot[i].ticket, err);
+    if (rc == L2D_OK) {
+        l2d_clip_text_embed(&e->model->text, ids, embedded);
+        rc = write_values(e, e->text_in, 0, embedded, tokens * width, err);
+    }
+    if (rc == L2D_OK)
+        rc = l2d_graph_run(e->text, err);
+    if (rc == L2D_OK) {
+        e->info.prompt_tokens = (uint32_t) used;
+        e->info.prompt_dropped = (uint32_t) dropped;
+        if (e->probe)
+            rc = l2d_engine_emit_probes(e, e->text, err);
+    }
+    free(embedded);
+    free(ids);
+    free(text);
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "prompt");
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Private to the engine: its buffers and graphs, and the block of per-frame values that travels to
+// the GPU with every submission.
+#ifndef L2D_PIPELINE_ENGINE_STATE_H
+#define L2D_PIPELINE_ENGINE_STATE_H
+
+#include "gpu/buffer.h"
+#include "gpu/device.h"
+#include "gpu/graph.h"
+#include "gpu/submit.h"
+#include "kernels/color.h"
+#include "kernels/kernels.h"
+#include "pipeline/engine.h"
+#include "pipeline/models/model.h"
+#include "pipeline/scheduler.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+#define L2D_ENGINE_SLOTS 2          // frames in flight between host and GPU
+#define L2D_TIMES 32                // frames whose time and place are remembered: more than in flight
+
+// Per-frame values. One block is uploaded with each submission; views of it are 256-byte aligned.
+struct l2d_frame_block {
+    _Alignas(256) struct l2d_color_in_params color_in;
+    _Alignas(256) struct l2d_color_out_params color_out;
+    _Alignas(256) struct l2d_row_params encode;         // of the frame that comes in
+    _Alignas(256) struct l2d_row_params decode;         // of the frame that goes out
+    _Alignas(256) struct l2d_row_params set[L2D_MAX_STEPS][L2D_MAX_ROWS];   // of each UNet call
+};
+
+struct l2d_frame_time {
+    int64_t pts, duration;
+    int32_t time_base_num, time_base_den;
+};
+
+struct l2d_engine_slot {
+    struct l2d_buf *pixels, *params, *readback;
+    struct l2d_graph *upload_pixels, *upload_params, *download;
+    bool busy, has_output;
+    uint32_t frame;                 // the one that comes out
+    uint64_t ticket;
+};
+
+struct l2d_engine {
+    struct l2d_gpu *gpu;
+    struct l2d_log log;
+    struct l2d_engine_info info;
+    struct l2d_engine_stats stats;
+    struct l2d_error failed;        // the first error of push; sticks
+
+    // --- what was asked for
+    bool passthrough, sequential, shared_noise;
+    enum l2d_fit fit;
+    uint64_t seed;
+    void (*emit)(void *user, struct l2d_frame *frame);
+    l2d_probe_fn *probe;
+    void *user;
+
+    // --- numbers
+    struct l2d_geometry geometry;
+    struct l2d_schedule schedule;
+    struct l2d_frame *output;       // a frame like those that come out: size, format, strides
+    enum l2d_dtype precision;
+
+    // --- the model and what the stream adds to it
+    struct l2d_model *model;
+    struct l2d_unet_state state;
+    struct l2d_buf *step_bias, *text_kv, *positions, *text_in;
+    struct l2d_buf *cache[L2D_UNET_MAX_ATTENTIONS];
+    struct l2d_buf *latents, *cond;             // rings
+    struct l2d_buf *pixels, *params, *rows, *canvas, *out_pixels, *activations;
+    uint64_t input_bytes;           // of the stored picture; the size of pixels
+
+    // --- graphs
+    struct l2d_graph *color_in, *encode, *warm, *stream, *decode, *text;
+    struct l2d_graph *select[L2D_MAX_STEPS];    // block->set[k] -> rows
+    struct l2d_engine_slot slot[L2D_ENGINE_SLOTS];
+
+    // --- the stream
+    uint32_t frames;                // pushed so far; the number of the next
+    uint32_t next_slot;
+    bool warm_done, finished;
+    struct l2d_frame_time time[L2D_TIMES];
+    struct l2d_color_out_fit place[L2D_TIMES];
+};
+
+/** Buffers and graphs that depend on the stored size of input pictures; waits for the GPU. */
+int l2d_engine_resize_input(struct l2d_engine *engine, uint64_t size_bytes, struct l2d_error *err);
+
+/** Hand on the probes of a graph that has no frame, which is the text's: frame UINT32_MAX, step -1. */
+int l2d_engine_emit_probes(struct l2d_engine *engine, struct l2d_graph *graph,
+                           struct l2d_error *err);
+
+#endif

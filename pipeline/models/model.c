@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading of a model folder. See model.h.
+#include "pipeline/models/model.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define PATH_BYTES 4096
+
+static int load(struct l2d_model *m, const char *dir, struct l2d_error *err)
+{
+    char path[PATH_BYTES], merges[PATH_BYTES];
+    const struct l2d_model_config *c = &m->config;
+    snprintf(path, sizeof(path), "%s/model.json", dir);
+    int rc = l2d_model_config_read(&m->config, path, err);
+    if (rc != L2D_OK)
+        return rc;
+    if (c->unet.motion_mid)
+        return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: unet.motion_module_mid_block: a motion "
+                             "module in the mid block is not supported", path);
+
+    snprintf(path, sizeof(path), "%s/vocab.json", dir);
+    snprintf(merges, sizeof(merges), "%s/merges.txt", dir);
+    rc = l2d_tokenizer_create(&m->tokenizer, path, merges, err);
+    if (rc != L2D_OK)
+        return rc;
+    if (l2d_tokenizer_num_ids(m->tokenizer) > c->text.vocab_size)
+        return l2d_error_set(err, L2D_EFORMAT, "%s: has ids up to %d, but text.vocab_size of "
+                             "model.json is %d", path, l2d_tokenizer_num_ids(m->tokenizer) - 1,
+                             c->text.vocab_size);
+
+    snprintf(path, sizeof(path), "%s/unet.safetensors", dir);
+    rc = l2d_weights_open_file(m->weights, path, "", err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_unet_load(&m->unet, m->weights, &c->unet);
+    rc = l2d_weights_close_file(m->weights, err);
+    if (rc != L2D_OK)
+        return rc;
+
+    snprintf(path, sizeof(path), "%s/vae.safetensors", dir);
+    rc = l2d_weights_open_file(m->weights, path, "", err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_taesd_load(&m->vae, m->weights, &c->vae);
+    rc = l2d_weights_close_file(m->weights, err);
+    if (rc != L2D_OK)
+        return rc;
+
+    snprintf(path, sizeof(path), "%s/text_encoder.safetensors", dir);
+    rc = l2d_weights_open_file(m->weights, path, "text_model.", err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_clip_text_load(&m->text, m->weights, &c->text);
+    return l2d_weights_close_file(m->weights, err);
+}
+
+int l2d_model_create(struct l2d_model **out, const char *dir, struct l2d_gpu *gpu,
+                     enum l2d_dtype precision, struct l2d_error *err)
+{
+    struct stat st;
+    if (stat(dir, &st) != 0)
+        return l2d_error_set(err, L2D_EIO, "model %s: %s", dir, strerror(errno));
+    if (!S_ISDIR(st.st_mode) || strlen(dir) > PATH_BYTES - 64)
+        return l2d_error_set(err, L2D_EIO, "model %s: not a folder; a model is a folder with "
+                             "model.json and its weights", dir);
+    struct l2d_model *m = calloc(1, sizeof(*m));
+    if (!m)
+        return l2d_error_set(err, L2D_ENOMEM, "model: out of memory");
+    int rc = l2d_weights_create(&m->weights, gpu, precision, err);
+    if (rc == L2D_OK)
+        rc = load(m, dir, err);
+    if (rc != L2D_OK) {
+        l2d_model_destroy(&m);
+        return l2d_error_wrap(err, rc, "loading the model");
+    }
+    *out = m;
+    return L2D_OK;
+}
+
+void l2d_model_destroy(struct l2d_model **pm)
+{
+    struct l2d_model *m = *pm;
+    *pm = NULL;
+    if (!m)
+        return;
+    l2d_unet_finish(&m->unet);
+    l2d_clip_text_finish(&m->text);
+    l2d_tokenizer_destroy(&m->tokenizer);
+    l2d_weights_destroy(&m->weights);
+    free(m);
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model folder, loaded: model.json, three weight files, a tokenizer. Read-only once it is loaded.
+#ifndef L2D_PIPELINE_MODELS_MODEL_H
+#define L2D_PIPELINE_MODELS_MODEL_H
+
+#include "pipeline/config.h"
+#include "pipeline/models/clip_text.h"
+#include "pipeline/models/taesd.h"
+#include "pipeline/models/tokenizer.h"
+#include "pipeline/models/unet.h"
+#include "pipeline/models/weights.h"
+
+struct l2d_model {
+    struct l2d_model_config config;
+    struct l2d_weights *weights;
+    struct l2d_tokenizer *tokenizer;
+    struct l2d_unet unet;
+    struct l2d_taesd vae;
+    struct l2d_clip_text text;
+};
+
+/**
+ * Read and check everything in the folder, without taking GPU memory yet: that is
+ * l2d_weights_upload(model->weights).
+ * returns  L2D_OK or a code; the message names file and tensor or key.
+ */
+int l2d_model_create(struct l2d_model **out, const char *dir, struct l2d_gpu *gpu,
+                     enum l2d_dtype precision, struct l2d_error *err);
+
+/** Accepts NULL. */
+void l2d_model_destroy(struct l2d_model **model);
+
+#endif
