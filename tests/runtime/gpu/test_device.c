@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Device choice by index and name, and the pipeline cache's file.
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gpu/device.h"
+#include "gpu/graph.h"
+
+static struct l2d_error err;
+
+Test(device, choice_by_index_and_name)
+{
+    struct l2d_gpu_caps list[16];
+    uint32_t count;
+    cr_assert_eq(l2d_gpu_list(list, 16, &count, &err), L2D_OK, "%s", err.msg);
+    cr_assert_geq(count, 1);
+
+    struct l2d_gpu *gpu = NULL;
+    struct l2d_gpu_params params = { .device = "0", .cache_dir = "" };
+    cr_assert_eq(l2d_gpu_create(&gpu, &params, &err), L2D_OK, "%s", err.msg);
+    cr_expect_str_eq(l2d_gpu_caps(gpu)->name, list[0].name);
+    l2d_gpu_destroy(&gpu);
+
+    char part[8];
+    snprintf(part, sizeof(part), "%.5s", list[0].name);
+    params.device = part;
+    cr_assert_eq(l2d_gpu_create(&gpu, &params, &err), L2D_OK, "%s", err.msg);
+    l2d_gpu_destroy(&gpu);
+
+    params.device = "99";
+    cr_expect_eq(l2d_gpu_create(&gpu, &params, &err), L2D_EGPU);
+    cr_expect_neq(strstr(err.msg, "live2diff devices"), NULL, "%s", err.msg);
+    params.device = "no such card";
+    cr_expect_eq(l2d_gpu_create(&gpu, &params, &err), L2D_EGPU);
+    cr_expect_null(gpu);
+}
+
+// Makes a pipeline, so that there is something to cache. returns the path of the cache file.
+static void run_with_cache(const char *dir, char *path, size_t size)
+{
+    struct l2d_gpu *gpu;
+    struct l2d_gpu_params params = { .cache_dir = dir };
+    cr_assert_eq(l2d_gpu_create(&gpu, &params, &err), L2D_OK, "%s", err.msg);
+    struct l2d_graph *graph;
+    struct l2d_buf *buf;
+    uint64_t planned;
+    cr_assert_eq(l2d_graph_create(&graph, gpu, L2D_F32, "cache", &err), L2D_OK);
+    cr_assert_eq(l2d_buf_create(&buf, gpu, 4096, L2D_MEMORY_DEVICE, "x", &err), L2D_OK);
+    struct l2d_tensor x = l2d_tensor_view(buf, 0, L2D_F32, 1, 1, 1, 64);
+    struct l2d_binding bind[2] = {
+        { x, L2D_READ }, { l2d_tensor_view(buf, 1024, L2D_F32, 1, 1, 1, 64), L2D_WRITE },
+    };
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "luma_blur", .bind = bind, .num_bind = 2, .params_size = 28,
+        .params = (uint32_t[7]) { 0 }, .groups = { 1, 1, 1 },
+    });
+    cr_assert_eq(l2d_graph_plan(graph, &planned, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_graph_finish(graph, NULL, &err), L2D_OK, "%s", err.msg);
+    l2d_graph_destroy(&graph);
+    l2d_buf_destroy(&buf);
+    l2d_gpu_destroy(&gpu);
+
+    path[0] = '\0';
+    DIR *d = opendir(dir);
+    for (struct dirent *entry; d && (entry = readdir(d));)
+        if (!strncmp(entry->d_name, "pipelines-", 10))
+            snprintf(path, size, "%s/%s", dir, entry->d_name);
+    if (d)
+        closedir(d);
+}
+
+// A driver may have nothing to store (lavapipe keeps its own cache): then a made-up file must do.
+Test(device, damaged_cache_files_do_no_harm)
+{
+    char dir[] = "/tmp/l2d-cache-XXXXXX", path[512], found[512];
+    cr_assert_not_null(mkdtemp(dir));
+    run_with_cache(dir, found, sizeof(found));
+    bool stored = found[0] != '\0';
+    if (!stored)
+        snprintf(found, sizeof(found), "%s/pipelines-none.bin", dir);
+    static const char *const damage[] = { "", "l2dpipe1", "garbage that is longer than a header...." };
+    for (size_t i = 0; i < 3; i++) {
+        FILE *f = fopen(found, "wb");
+        cr_assert_not_null(f);
+        fputs(damage[i], f);
+        fclose(f);
+        run_with_cache(dir, path, sizeof(path));
+        if (stored)
+            cr_expect_str_eq(path, found);
+    }
+    remove(found);
+    cr_expect_eq(rmdir(dir), 0);
+}
