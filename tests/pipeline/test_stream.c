@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stream's queues, ends and counts, with pictures that pass through (no model).
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "base/thread.h"
+#include "pipeline/stream.h"
+
+#define SIDE 16
+#define FRAMES 40
+
+static struct l2d_error err;
+
+static struct l2d_stream *open_stream(bool live)
+{
+    struct l2d_stream *stream = NULL;
+    struct l2d_stream_params params = {
+        .engine = { .input_width = SIDE, .input_height = SIDE, .rgba = true },
+        .gpu = { .cache_dir = "" }, .queue_frames = 2, .live = live,
+    };
+    cr_assert_eq(l2d_stream_create(&stream, &params, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_stream_info(stream)->width, SIDE);
+    return stream;
+}
+
+static struct l2d_frame *new_frame(int index)
+{
+    struct l2d_frame *frame;
+    struct l2d_pixel_format format = l2d_pixel_format_rgba8();
+    cr_assert_eq(l2d_frame_create(&frame, SIDE, SIDE, &format, &err), L2D_OK, "%s", err.msg);
+    memset(frame->data, index, frame->size_bytes);
+    frame->pts = 1000 + 7 * index;
+    frame->duration = 7;
+    frame->time_base_num = 1;
+    frame->time_base_den = 90000;
+    return frame;
+}
+
+static void push_all(void *arg)
+{
+    struct l2d_stream *stream = arg;
+    struct l2d_error e;
+    for (int i = 0; i < FRAMES; i++) {
+        struct l2d_frame *frame = new_frame(i);
+        cr_expect_eq(l2d_stream_push(stream, &frame, &e), L2D_OK);
+        cr_expect_null(frame);
+    }
+    l2d_stream_end(stream);
+}
+
+Test(stream, every_frame_comes_out_in_order_with_its_time)
+{
+    struct l2d_stream *stream = open_stream(false);
+    struct l2d_thread thread = { 0 };
+    cr_assert_eq(l2d_thread_start(&thread, "push", push_all, stream, &err), L2D_OK);
+    for (int i = 0; i < FRAMES; i++) {
+        struct l2d_frame *frame;
+        cr_assert_eq(l2d_stream_pop(stream, &frame, &err), L2D_OK, "%s", err.msg);
+        cr_assert_not_null(frame, "frame %d", i);
+        cr_expect_eq(frame->pts, 1000 + 7 * i);
+        cr_expect_eq(frame->duration, 7);
+        cr_expect_eq(frame->time_base_den, 90000);
+        for (int c = 0; c < 3; c++)
+            cr_expect_eq(frame->data[4 * SIDE + c], i);
+        l2d_frame_unref(&frame);
+    }
+    struct l2d_frame *end;
+    cr_expect_eq(l2d_stream_pop(stream, &end, &err), L2D_OK);
+    cr_expect_null(end);
+    struct l2d_frame *late = new_frame(0);
+    cr_expect_eq(l2d_stream_push(stream, &late, &err), L2D_ECLOSED);
+    cr_expect_not_null(late);
+    l2d_frame_unref(&late);
+    l2d_thread_join(&thread);
+    struct l2d_stream_stats stats = l2d_stream_stats(stream);
+    cr_expect_eq(stats.frames_in, FRAMES);
+    cr_expect_eq(stats.frames_out, FRAMES);
+    cr_expect_eq(stats.frames_dropped, 0);
+    l2d_stream_destroy(&stream);
+}
+
+// Nobody pops: a live stream never holds its source back, and counts what it lets go.
+Test(stream, live_drops_the_oldest_and_counts)
+{
+    struct l2d_stream *stream = open_stream(true);
+    push_all(stream);
+    uint64_t out = 0;
+    int64_t last = 0;
+    for (;;) {
+        struct l2d_frame *frame;
+        cr_assert_eq(l2d_stream_pop(stream, &frame, &err), L2D_OK, "%s", err.msg);
+        if (!frame)
+            break;
+        cr_expect_gt(frame->pts, last);
+        last = frame->pts;
+        out++;
+        l2d_frame_unref(&frame);
+    }
+    struct l2d_stream_stats stats = l2d_stream_stats(stream);
+    cr_expect_eq(stats.frames_in, FRAMES);
+    cr_expect_eq(stats.frames_out, out);
+    cr_expect_eq(stats.frames_in, stats.frames_out + stats.frames_dropped);
+    cr_expect_eq(last, 1000 + 7 * (FRAMES - 1));    // the newest is never the one to go
+    l2d_stream_destroy(&stream);
+}
+
+Test(stream, stop_wakes_a_waiting_push, .timeout = 60)
+{
+    struct l2d_stream *stream = open_stream(false);
+    for (int i = 0; i < 3; i++) {
+        struct l2d_frame *frame = new_frame(i);
+        cr_assert_eq(l2d_stream_push(stream, &frame, &err), L2D_OK);
+    }
+    l2d_stream_stop(stream);
+    struct l2d_frame *frame = new_frame(9), *none;
+    cr_expect_eq(l2d_stream_push(stream, &frame, &err), L2D_ECLOSED);
+    l2d_frame_unref(&frame);
+    cr_expect_eq(l2d_stream_pop(stream, &none, &err), L2D_OK);
+    cr_expect_null(none);
+    l2d_stream_destroy(&stream);
+}
+
+Test(stream, bad_parameters_say_what_is_wrong)
+{
+    struct l2d_stream *stream = NULL;
+    struct l2d_stream_params params = { .engine = { .model = "/no/such/model" } };
+    cr_expect_eq(l2d_stream_create(&stream, &params, &err), L2D_EIO);
+    cr_expect_not_null(strstr(err.msg, "/no/such/model"), "%s", err.msg);
+    params.engine = (struct l2d_engine_params) { .width = 63, .height = 64 };
+    cr_expect_eq(l2d_stream_create(&stream, &params, &err), L2D_EINVAL);
+    cr_expect_not_null(strstr(err.msg, "63x64"), "%s", err.msg);
+    cr_expect_null(stream);
+}
