@@ -157,17 +157,16 @@ static void print_wrapped(const char *text, int indent)
     int column = indent;
     for (const char *word = text; *word;) {
         int n = (int) strcspn(word, " ");
-        if (column + n > 96) {
+        if (column + 1 + n > 96) {
             printf("\n%*s", indent, "");
             column = indent;
+        } else if (word != text) {
+            putchar(' ');
+            column++;
         }
         printf("%.*s", n, word);
-        column += n + 1;
-        word += n;
-        if (*word == ' ') {
-            putchar(' ');
-            word++;
-        }
+        column += n;
+        word += n + (word[n] == ' ');
     }
     putchar('\n');
 }

@@ -1,0 +1,96 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# How runs end: by a signal, a full disk, a reader that leaves, damage in the input; and that memory
+# does not grow on the way. No model, so that it is quick.
+. "$(dirname "$0")/lib.sh"
+same="--passthrough --size 64x64"
+endless="-f lavfi -i testsrc2=size=64x64:rate=25"
+
+# Signals. realtime makes the input last.
+for signal in INT TERM; do
+    # shellcheck disable=SC2086
+    "$program" run $endless,realtime -o $signal.mp4 $same 2>said &
+    pid=$!
+    sleep 2
+    kill -$signal $pid
+    wait $pid
+    is "SIG$signal: exit status" $? 130
+    frames=$(count_frames $signal.mp4)
+    [ "${frames:-0}" -gt 5 ] || fail "SIG$signal: $frames frames in a finished file"
+    [ ! -e $signal.mp4.part ] || fail "SIG$signal: a .part file is left"
+    grep -q "$frames in = $frames out + 0 dropped" said || fail "SIG$signal: $(cat said)"
+done
+# shellcheck disable=SC2086
+"$program" run $endless,realtime -o twice.mp4 $same 2>said &
+pid=$!
+sleep 1
+kill -STOP $pid                 # so that both arrive before the first has an effect
+kill -INT $pid
+kill -CONT $pid
+sleep 0.01
+kill -TERM $pid 2>/dev/null
+wait $pid
+status=$?
+[ $status -eq 130 ] || [ $status -eq 1 ] || fail "two signals: exit $status"
+[ ! -e twice.mp4.part ] || fail "two signals: a .part file is left"
+
+# Outputs that fail.
+clip in.mp4 50
+refuses 1 "nowhere" run -i in.mp4 -o nowhere/out.mp4 $same
+refuses 1 "out\.xyz" run -i in.mp4 -o out.xyz $same
+: >exists.mp4
+refuses 1 "exists\.mp4.*exist" run -i in.mp4 -o exists.mp4 $same
+is "an existing file is left alone" "$(wc -c <exists.mp4)" 0
+refuses 1 "in\.mp4" run -i in.mp4 -o in.mp4 -y $same
+is "the input is left alone" "$(count_frames in.mp4)" 50
+refuses 1 "/dev/full.*[Nn]o space" run -i in.mp4 -f matroska -o /dev/full -y $same
+refuses 1 "dsp|display|window|screen" run -i in.mp4 -o display $same
+# shellcheck disable=SC2086
+"$program" run -i in.mp4 -f matroska -o /dev/full -o good.mp4 -y $same 2>said
+is "one of two outputs fails: exit status" $? 1
+is "one of two outputs fails: the other is whole" "$(count_frames good.mp4)" 50
+# shellcheck disable=SC2086
+SDL_VIDEODRIVER=dummy "$program" run -i in.mp4 -o display -o seen.mp4 $same 2>said ||
+    fail "window: $(tail -n 1 said)"
+is "with a window" "$(count_frames seen.mp4)" 50
+# shellcheck disable=SC2086
+"$program" run $endless -o - $same 2>said | head -c 100000 >head.y4m
+is "a reader that leaves is an end" "$(wc -c <head.y4m)" 100000
+
+# Damage: truncated, overwritten, one frame.
+ffmpeg -v error -i in.mp4 -c copy in.mkv
+size=$(wc -c <in.mkv)
+head -c $((size * 2 / 3)) in.mkv >short.mkv
+l2d run -i short.mkv -o short.mp4 $same
+frames=$(count_frames short.mp4)
+[ "$frames" -gt 10 ] && [ "$frames" -lt 50 ] || fail "truncated input: $frames frames"
+cp in.mkv damaged.mkv
+head -c 300 /dev/urandom | dd of=damaged.mkv bs=1 seek=$((size / 2)) conv=notrunc 2>dd.log
+l2d run -i damaged.mkv -o damaged.mp4 $same
+frames=$(count_frames damaged.mp4)
+[ "$frames" -gt 20 ] || fail "damaged input: $frames frames"
+clip one.mp4 1
+l2d run -i one.mp4 -o one-out.mp4 $same
+is "one frame" "$(count_frames one-out.mp4)" 1
+ffmpeg -v error -f lavfi -i color=size=2x2:rate=25 -frames:v 2 -c:v ffv1 -pix_fmt yuv444p tiny.mkv
+l2d run -i tiny.mkv -o tiny.mp4 --passthrough
+is "2x2 pixels" "$(count_frames tiny.mp4)" 2
+ffmpeg -v error -f lavfi -i testsrc2=size=63x35:rate=25 -frames:v 2 -c:v ffv1 -pix_fmt yuv444p odd.mkv
+l2d run -i odd.mkv -o odd.mp4 --passthrough
+is "odd sizes" "$(count_frames odd.mp4)" 2
+ffmpeg -v error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 3 -c:v ffv1 -pix_fmt yuv420p10 \
+    ten.mkv
+l2d run -i ten.mkv -o ten.mp4 $same
+is "10 bits" "$(count_frames ten.mp4)" 3
+
+# Memory: resident size after 2000 frames is that after 300.
+resident() {
+    "$program" run -f lavfi -i "testsrc2=size=64x64:rate=25" -o null $same --frames "$1" \
+        --json report.json 2>said || fail "$(tail -n 1 said)"
+    grep -o '"peak_rss_bytes": [0-9]*' report.json | tr -dc '0-9\n'
+}
+few=$(resident 300)
+many=$(resident 3000)
+at_most "peak memory of 3000 frames, MB more than of 300" "$(((many - few) / 1000000))" 6
+
+done_testing

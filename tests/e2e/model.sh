@@ -1,0 +1,81 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The shipped model end to end, small: as many frames out as in, the same ones every time, and the
+# same ones from both schedules.
+. "$(dirname "$0")/lib.sh"
+
+# From nothing but the start of the warm-up to the first streamed frames, one step and three.
+clip twenty.mp4 20
+for frames in 1 2 7 8 9 11; do
+    for steps in 25/50 15,25,37/50; do
+        l2d run -i twenty.mp4 -o out.mkv -y $small --frames $frames --steps $steps
+        is "$frames frames, steps $steps" "$(count_frames out.mkv)" $frames
+    done
+done
+frame_times out.mkv >got
+frame_times twenty.mp4 | head -n 11 >want
+at_most "times, s" "$(max_distance want got)" 0.0011
+
+# Bitwise the same again; another seed is another picture.
+l2d run -i twenty.mp4 -o a.mkv $small --steps 25,37/50
+l2d run -i twenty.mp4 -o b.mkv $small --steps 25,37/50
+is "a second run is the same" "$(frame_hash b.mkv)" "$(frame_hash a.mkv)"
+l2d run -i twenty.mp4 -o c.mkv $small --steps 25,37/50 --seed 2
+[ "$(frame_hash c.mkv)" != "$(frame_hash a.mkv)" ] || fail "the seed changes nothing"
+l2d run -i twenty.mp4 -o d.mkv $small --steps 25,37/50 -p "a pencil drawing"
+[ "$(frame_hash d.mkv)" != "$(frame_hash a.mkv)" ] || fail "the prompt changes nothing"
+
+for steps in 25,37/50 10,20,30,40/50; do
+    for schedule in batch sequential; do
+        l2d run -i twenty.mp4 -c ffv1 -o $schedule.mkv -y $small --steps $steps \
+            --precision fp32 --schedule $schedule
+        raw_video $schedule.mkv >$schedule.yuv
+    done
+    at_most "steps $steps: batch and sequential, fp32, difference" \
+        "$(max_difference batch.yuv sequential.yuv)" 1
+done
+
+l2d run -i twenty.mp4 -o dump.mkv $small --frames 9 --dump activations
+is "--dump writes a file per frame" "$(ls activations | wc -l)" 9
+
+# Any even size; a shape that changes on the way.
+for size in 2x2 34x50 96x64; do
+    l2d run -i twenty.mp4 -o any.mp4 -y --size $size --frames 9
+    is "--size $size" "$(ffprobe -v error -show_entries stream=width,height -of csv=p=0 any.mp4)" \
+        "$(echo $size | tr x ,)"
+done
+ffmpeg -v error -f lavfi -i testsrc2=size=96x64:rate=25 -frames:v 9 -c:v mpeg2video -f mpegts a.ts
+ffmpeg -v error -f lavfi -i testsrc2=size=64x96:rate=25 -frames:v 9 -c:v mpeg2video -f mpegts b.ts
+cat a.ts b.ts >changing.ts
+l2d run -i changing.ts -o changing.mp4 $small
+at_least=$(count_frames changing.mp4)
+[ "$at_least" -ge 16 ] || fail "changing size: $at_least frames"
+
+refuses 1 "[Pp]rompt.*UTF-8|UTF-8.*prompt" run -i twenty.mp4 -o null $small \
+    -p "$(printf 'bad \377 prompt')"
+l2d run -i twenty.mp4 -o null $small --frames 1 -p ""
+l2d run -i twenty.mp4 -o null $small --frames 1 -p "$(seq 1 200 | tr '\n' ' ')"
+grep -q 'warning.*prompt' said || fail "a long prompt: no warning: $(cat said)"
+refuses 1 "steps" run -i twenty.mp4 -o null $small --steps 37,25/50
+refuses 1 "steps" run -i twenty.mp4 -o null $small --steps 1,2,3,4,5,6,7,8,9/50
+
+# Weights that do not fit the config, or are not numbers; the first names its tensor.
+cp -r "$source_dir/samples/models/paint-s" broken
+mv broken/vae.safetensors broken/unet.safetensors
+cp "$source_dir/samples/models/paint-s/vae.safetensors" broken
+refuses 1 "unet\.safetensors.*tensor|unet\.safetensors.*conv_in" run -m broken -i twenty.mp4 \
+    -o broken.mp4 $small
+[ ! -e broken.mp4 ] || fail "broken.mp4 was left behind"
+cp "$source_dir/samples/models/paint-s/unet.safetensors" broken
+size=$(wc -c <broken/unet.safetensors)
+printf '\377\177\377\177' | dd of=broken/unet.safetensors bs=1 seek=$((size - 64)) conv=notrunc \
+    2>dd.log
+refuses 1 "NaN|finite" run -m broken -i twenty.mp4 -o broken.mp4 $small
+[ ! -e broken.mp4 ] || fail "broken.mp4 was left behind"
+refuses 1 "memory" run -i twenty.mp4 -o null --size 16384x16384
+refuses 1 "[Dd]evice|99" run -i twenty.mp4 -o null --device 99
+VK_DRIVER_FILES=/nonexistent VK_ICD_FILENAMES=/nonexistent
+export VK_DRIVER_FILES VK_ICD_FILENAMES
+refuses 1 "mesa-vulkan-drivers" run -i twenty.mp4 -o null $small
+
+done_testing

@@ -1,0 +1,94 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Wrong options and bad inputs that are noticed before a GPU is asked for: one clear line, the right
+# exit status, nothing left behind.
+. "$(dirname "$0")/lib.sh"
+
+for command in run bench inspect devices; do
+    if "$program" $command --help | grep -q "Usage: live2diff $command"; then
+        pass "$command --help"
+    else
+        fail "$command --help"
+    fi
+done
+"$program" --version | grep -qE '^live2diff [0-9]+\.[0-9]+' || fail "--version"
+
+clip a.mp4 3
+refuses 2 "unknown command 'frobnicate'" frobnicate
+refuses 2 "no input" run -o null
+refuses 2 "no output" run -i a.mp4
+refuses 2 "unknown.*'--frobnicate'" run --frobnicate
+refuses 2 "unknown option '-Z'" run -Z
+refuses 2 "unexpected argument 'b.mp4'" run -i a.mp4 -o null b.mp4
+refuses 2 "needs a value: WxH" run -i a.mp4 -o null --size
+refuses 2 "takes no value" run -i a.mp4 -o null --quiet=3
+refuses 2 "--size '64'.*such as 512x288" run -i a.mp4 -o null --size 64
+refuses 2 "--size '63x64'" run -i a.mp4 -o null --size 63x64
+refuses 2 "--size '99999x64'" run -i a.mp4 -o null --size 99999x64
+refuses 2 "--fit 'squash'.*cover\|contain\|stretch" run -i a.mp4 -o null --fit squash
+refuses 2 "--schedule 'x'.*batch\|sequential" run -i a.mp4 -o null --schedule x
+refuses 2 "--noise 'x'.*shared" run -i a.mp4 -o null --noise x
+refuses 2 "--precision 'fp8'.*fp16" run -i a.mp4 -o null --precision fp8
+refuses 2 "--steps '25'.*25,37/50" run -i a.mp4 -o null --steps 25
+refuses 2 "--frames '-1'" run -i a.mp4 -o null --frames -1
+refuses 2 "--frames '5x'" run -i a.mp4 -o null --frames 5x
+refuses 2 "--start 'noon'" run -i a.mp4 -o null --start noon
+refuses 2 "--fps '0'" run -i a.mp4 -o null --fps 0
+refuses 2 "--seed '99999999999999999999'" run -i a.mp4 -o null --seed 99999999999999999999
+refuses 2 "--audio 'loud'.*copy" run -i a.mp4 -o null --audio loud
+refuses 2 "there is an input already" run -i a.mp4 -i a.mp4 -o null
+refuses 2 "belong before" run -i a.mp4 -o null -f matroska
+refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough -p x
+refuses 2 "standard output" run -i a.mp4 -o - --json - --passthrough
+refuses 2 "--frames" bench --frames 0
+
+refuses 1 "missing\.mp4.*No such file" run -i missing.mp4 -o null --passthrough
+: >empty.mp4
+refuses 1 "empty\.mp4" run -i empty.mp4 -o null --passthrough
+head -c 4096 /dev/urandom >noise.mp4
+refuses 1 "noise\.mp4" run -i noise.mp4 -o null --passthrough
+head -c 200 a.mp4 >stump.mp4
+refuses 1 "stump\.mp4" run -i stump.mp4 -o null --passthrough
+ffmpeg -v error -f lavfi -i sine=duration=1 sound.wav
+refuses 1 "sound\.wav.*no video" run -i sound.wav -o null --passthrough
+refuses 1 "a folder|[Ii]s a directory" run -i . -o null --passthrough
+refuses 1 "a\.mp4.*start" run -i a.mp4 -o null --passthrough --start 100
+refuses 1 "nosuchformat" run -f nosuchformat -i a.mp4 -o null --passthrough
+
+refuses 1 "nowhere.model\.json" inspect nowhere
+refuses 1 "nowhere/model\.json" inspect -m nowhere
+refuses 2 "two models" inspect -m a b
+
+# Models that are not what they should be: what can be seen without a device.
+copy_model() {
+    rm -rf broken
+    cp -r "$source_dir/samples/models/paint-s" broken
+}
+copy_model
+rm broken/model.json
+refuses 1 "broken/model\.json" inspect broken
+copy_model
+sed -i 's/"unet"/"unnet"/' broken/model.json
+refuses 1 "model\.json.*unn?et" inspect broken
+copy_model
+echo '{ "format": ' >broken/model.json
+refuses 1 "model\.json" inspect broken
+copy_model
+sed -i 's/"block_out_channels": \[64, 96, 96\]/"block_out_channels": [64, 96]/' broken/model.json
+refuses 1 "model\.json.*unet" inspect broken
+copy_model
+rm broken/unet.safetensors
+refuses 1 "unet\.safetensors" inspect broken
+copy_model
+: >broken/unet.safetensors
+refuses 1 "unet\.safetensors" inspect broken
+copy_model
+truncate -s -100 broken/vae.safetensors
+refuses 1 "vae\.safetensors" inspect broken
+copy_model
+printf '\377\377\377\377\377\377\377\177' | dd of=broken/unet.safetensors conv=notrunc 2>dd.log
+refuses 1 "unet\.safetensors.*header" inspect broken
+printf '\001\341\365\005\000\000\000\000' | dd of=broken/unet.safetensors conv=notrunc 2>dd.log
+refuses 1 "unet\.safetensors.*header" inspect broken
+
+done_testing

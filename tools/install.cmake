@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+# What `cmake --install` puts where: the program, one library made of all layers, its headers, a
+# pkg-config file, the model and the clip.
+add_library(l2d STATIC)
+set(l2d_layers l2d_base l2d_tensor l2d_gpu l2d_kernels l2d_pipeline l2d_video_io)
+foreach(layer ${l2d_layers})
+    target_sources(l2d PRIVATE $<TARGET_OBJECTS:${layer}>)
+endforeach()
+set_target_properties(l2d PROPERTIES LINKER_LANGUAGE C)
+
+install(TARGETS live2diff RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS l2d ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+
+set(l2d_include ${CMAKE_INSTALL_INCLUDEDIR}/live2diff)
+install(FILES runtime/base/error.h runtime/base/frame.h runtime/base/log.h runtime/base/queue.h
+              runtime/base/thread.h
+        DESTINATION ${l2d_include}/base)
+install(FILES runtime/gpu/device.h runtime/gpu/graph.h runtime/gpu/buffer.h
+        DESTINATION ${l2d_include}/gpu)
+install(FILES runtime/kernels/color.h DESTINATION ${l2d_include}/kernels)
+install(FILES shaders/params/color.h shaders/params/shared.h
+        DESTINATION ${l2d_include}/shaders/params)
+install(FILES pipeline/stream.h pipeline/engine.h pipeline/config.h pipeline/geometry.h
+              pipeline/dump.h
+        DESTINATION ${l2d_include}/pipeline)
+install(FILES video_io/reader.h video_io/sink.h video_io/libav.h
+        DESTINATION ${l2d_include}/video_io)
+
+file(RELATIVE_PATH l2d_pc_to_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+configure_file(tools/live2diff.pc.in live2diff.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/live2diff.pc
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+install(DIRECTORY samples/models samples/clips DESTINATION ${CMAKE_INSTALL_DATADIR}/live2diff)
+install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
