@@ -3,6 +3,7 @@
 #include "video_io/display.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <SDL.h>
 
@@ -151,6 +152,11 @@ static int open_window(struct display *d, const struct l2d_sink_params *p, struc
         return l2d_error_set(err, L2D_EIO, "no window can be opened (%s): is there a screen, and "
                              "is $DISPLAY or $WAYLAND_DISPLAY set?", SDL_GetError());
     d->sdl_open = true;
+    const char *driver = SDL_GetCurrentVideoDriver();   // these show nothing to anybody
+    if (driver && !SDL_getenv("SDL_VIDEODRIVER") &&
+        (!strcmp(driver, "offscreen") || !strcmp(driver, "dummy")))
+        return l2d_error_set(err, L2D_EIO, "no window can be opened: is there a screen, and is "
+                             "$DISPLAY or $WAYLAND_DISPLAY set?");
     SDL_SetYUVConversionMode(p->full_range ? SDL_YUV_CONVERSION_JPEG
                              : p->matrix == L2D_MATRIX_BT601 ? SDL_YUV_CONVERSION_BT601
                              : SDL_YUV_CONVERSION_BT709);
