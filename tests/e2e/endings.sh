@@ -43,8 +43,12 @@ refuses 1 "exists\.mp4.*exist" run -i in.mp4 -o exists.mp4 $same
 is "an existing file is left alone" "$(wc -c <exists.mp4)" 0
 refuses 1 "in\.mp4" run -i in.mp4 -o in.mp4 -y $same
 is "the input is left alone" "$(count_frames in.mp4)" 50
-refuses 1 "/dev/full.*[Nn]o space" run -i in.mp4 -f matroska -o /dev/full -y $same
-refuses 1 "dsp|display|window|screen" run -i in.mp4 -o display $same
+refuses 1 "/dev/full.*disk is full" run -i in.mp4 -f matroska -o /dev/full -y $same
+unset DISPLAY WAYLAND_DISPLAY
+SDL_VIDEODRIVER=nonsense
+export SDL_VIDEODRIVER
+refuses 1 "window" run -i in.mp4 -o display $same
+unset SDL_VIDEODRIVER
 # shellcheck disable=SC2086
 "$program" run -i in.mp4 -f matroska -o /dev/full -o good.mp4 -y $same 2>said
 is "one of two outputs fails: exit status" $? 1

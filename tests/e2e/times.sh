@@ -12,8 +12,9 @@ for out in out.mp4 out.mkv out.mov; do
     frame_times in.mp4 >want
     frame_times $out >got
     at_most "$out: times of frames, s" "$(max_distance want got)" 0.0011
-    audio_times in.mp4 >want
-    audio_times $out >got
+    # Matroska has no time before 0, where the encoder's run-in lies.
+    audio_times in.mp4 | awk '$1 >= 0' >want
+    audio_times $out | awk '$1 >= 0' >got
     at_most "$out: times of sound, s" "$(max_distance want got)" 0.0011
 done
 ffmpeg -v error -i in.mp4 -map 0:a -c copy -f md5 - >want
@@ -74,22 +75,21 @@ for matrix in bt601:smpte170m:64 bt709:bt709:1080; do
     rest=${matrix#*:}
     height=${rest#*:}
     width=128
-    bars="format=yuv420p,setparams=range=tv:colorspace=${rest%%:*}"
+    bars="scale=in_color_matrix=bt601:out_color_matrix=$name,format=yuv420p,setparams=range=tv"
     ffmpeg -v error -f lavfi -i "pal75bars=size=${width}x$height" -frames:v 1 -vf "$bars" \
         -c:v ffv1 -colorspace "${rest%%:*}" -color_range tv "bars-$name.mkv"
     l2d run -i "bars-$name.mkv" -c ffv1 -o "bars-$name-out.mkv" --passthrough \
         --size "${width}x$height"
     middles="scale=8:2:flags=neighbor"
-    ffmpeg -v error -i "bars-$name.mkv" -vf "format=yuv444p,$middles" -f rawvideo want
-    ffmpeg -v error -i "bars-$name-out.mkv" -vf "format=yuv444p,$middles" -f rawvideo got
+    ffmpeg -v error -y -i "bars-$name.mkv" -vf "format=yuv444p,$middles" -f rawvideo want
+    ffmpeg -v error -y -i "bars-$name-out.mkv" -vf "format=yuv444p,$middles" -f rawvideo got
     at_most "colour bars, $name: difference" "$(max_difference want got)" 2
-    rm -f want got
     is "tag of $name" "$(ffprobe -v error -show_entries stream=color_space -of csv=p=0 \
                          "bars-$name-out.mkv" | head -n 1)" "${rest%%:*}"
 done
 
 # Upright, and square pixels.
-ffmpeg -v error -i in.mp4 -frames:v 3 -vf scale=96:64 -c:v libx264 -pix_fmt yuv420p -an wide.mp4
+ffmpeg -v error -i in.mp4 -frames:v 3 -vf scale=96:64,setsar=1 -c:v libx264 -pix_fmt yuv420p -an wide.mp4
 ffmpeg -v error -i wide.mp4 -c copy -metadata:s:v rotate=90 turned.mp4
 l2d run -i turned.mp4 -o upright.mp4 --passthrough
 is "rotation is applied" "$(ffprobe -v error -show_entries stream=width,height -of csv=p=0 \

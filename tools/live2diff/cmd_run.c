@@ -344,6 +344,11 @@ static bool is_past_running(int state)
     return state > OUTPUT_RUNNING;
 }
 
+static bool is_failed(int state)
+{
+    return state == OUTPUT_FAILED;
+}
+
 static void draw(struct run *run)
 {
     const struct l2d_reader_info *in = l2d_reader_info(run->reader);
@@ -472,7 +477,7 @@ static int run_all(struct run *run, struct l2d_error *err)
     for (unsigned i = 0; i < run->num_outputs; i++)     // their stats are settled now
         l2d_thread_join(&run->output[i].thread);
     progress_end(&run->progress);
-    if (rc == L2D_OK || atomic_load(&stop_input))
+    if ((rc == L2D_OK && !all_ended(run, is_failed)) || atomic_load(&stop_input))
         report_run(run, setup_s, rc == L2D_OK ? err : NULL);
     return rc != L2D_OK ? rc : (int) err->code;
 }
