@@ -4,11 +4,14 @@
 #include "gpu/submit.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "gpu/vk.h"
 
-#define WAIT_NS (120ull * 1000 * 1000 * 1000)      // a submission that takes longer counts as hung
+// A submission that takes longer counts as hung. A CPU may really need long for a large model.
+#define GPU_WAIT_S 120u
+#define CPU_WAIT_S 3600u
 
 int l2d_vk_begin(struct l2d_gpu *gpu, VkCommandBuffer *cmd, struct l2d_error *err)
 {
@@ -50,13 +53,13 @@ fail:
 
 int l2d_gpu_wait(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err)
 {
+    uint64_t seconds = gpu->caps.type == L2D_GPU_CPU ? CPU_WAIT_S : GPU_WAIT_S;
     VkResult result = vkWaitSemaphores(gpu->device, &(VkSemaphoreWaitInfo) {
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
         .semaphoreCount = 1, .pSemaphores = &gpu->timeline, .pValues = &ticket,
-    }, WAIT_NS);
+    }, seconds * 1000000000);
     if (result == VK_TIMEOUT)
-        return l2d_error_set(err, L2D_EGPU, "the GPU did not finish within %llu s",
-                             WAIT_NS / 1000000000);
+        return l2d_error_set(err, L2D_EGPU, "the GPU did not finish within %" PRIu64 " s", seconds);
     return result == VK_SUCCESS ? L2D_OK : l2d_vk_fail(err, result, "vkWaitSemaphores");
 }
 
