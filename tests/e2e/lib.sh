@@ -76,7 +76,8 @@ count_frames() {
 }
 
 frame_times() {
-    ffprobe -v error -select_streams v:0 -show_entries frame=pts_time -of csv=p=0 "$1" | tr -d ,
+    ffprobe -v error -select_streams v:0 -show_entries frame=pts_time -of csv=p=0 "$1" |
+        tr -d , | grep .
 }
 
 audio_times() {

@@ -36,7 +36,17 @@ for steps in 25,37/50 10,20,30,40/50; do
 done
 
 l2d run -i twenty.mp4 -o dump.mkv $small --frames 9 --dump activations
-is "--dump writes a file per frame" "$(ls activations | wc -l)" 9
+is "--dump writes a file per frame" "$(find activations -name "frame_*" | wc -l)" 9
+
+# The other commands.
+l2d devices >devices.txt
+grep -qE '^0 .*T[01]' devices.txt || fail "devices: $(cat devices.txt)"
+l2d inspect --size 64x64 >inspect.txt
+grep -q 'GFLOP per frame' inspect.txt || fail "inspect: $(cat inspect.txt)"
+l2d bench --size 64x64 --frames 2 --profile >bench.txt
+grep -qE 'conv_t[01]' bench.txt || fail "bench --profile: $(cat bench.txt)"
+l2d bench --size 64x64 --frames 2 --json - >bench.json
+grep -q '"fps": ' bench.json || fail "bench --json: $(cat bench.json)"
 
 # Any even size; a shape that changes on the way.
 for size in 2x2 34x50 96x64; do
@@ -70,7 +80,7 @@ cp "$source_dir/samples/models/paint-s/unet.safetensors" broken
 size=$(wc -c <broken/unet.safetensors)
 printf '\377\177\377\177' | dd of=broken/unet.safetensors bs=1 seek=$((size - 64)) conv=notrunc \
     2>dd.log
-refuses 1 "NaN|finite" run -m broken -i twenty.mp4 -o broken.mp4 $small
+refuses 1 "not numbers|not finite" run -m broken -i twenty.mp4 -o broken.mp4 $small
 [ ! -e broken.mp4 ] || fail "broken.mp4 was left behind"
 refuses 1 "memory" run -i twenty.mp4 -o null --size 16384x16384
 refuses 1 "[Dd]evice|99" run -i twenty.mp4 -o null --device 99
