@@ -134,9 +134,16 @@ static int push(struct bench *bench, uint64_t index, struct l2d_error *err)
     return l2d_engine_push(bench->engine, bench->source[index % bench->num_source], err);
 }
 
-static void print_profile(const struct l2d_profile_row *row, uint32_t count)
+static int slowest_first(const void *a, const void *b)
+{
+    const struct l2d_profile_row *x = a, *y = b;
+    return (x->ms < y->ms) - (x->ms > y->ms);
+}
+
+static void print_profile(struct l2d_profile_row *row, uint32_t count)
 {
     double total_ms = 0;
+    qsort(row, count, sizeof(*row), slowest_first);     // three graphs have become one list
     for (uint32_t i = 0; i < count; i++)
         total_ms += row[i].ms;
     printf("\n  %9s %6s %6s %9s  %-22s %s\n", "ms", "%", "calls", "GFLOP/s", "kernel", "first");
