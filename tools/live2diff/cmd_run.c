@@ -349,7 +349,7 @@ static bool is_failed(int state)
     return state == OUTPUT_FAILED;
 }
 
-static void draw(struct run *run)
+static struct progress_state progress_now(struct run *run)
 {
     const struct l2d_reader_info *in = l2d_reader_info(run->reader);
     uint64_t late = l2d_stream_stats(run->stream).frames_dropped;
@@ -361,7 +361,7 @@ static void draw(struct run *run)
         .wall_s = run->last_s - run->first_s,
     };
     pthread_mutex_unlock(&run->lock);
-    progress_update(&run->progress, &state);
+    return state;
 }
 
 // Until every output has ended, one way or another.
@@ -392,7 +392,8 @@ static void wait_for_end(struct run *run)
                 else
                     output_finish(&run->output[i], cut);
         }
-        draw(run);
+        struct progress_state state = progress_now(run);
+        progress_update(&run->progress, &state);
         usleep(DRAW_EVERY_US);
     }
 }
@@ -476,7 +477,8 @@ static int run_all(struct run *run, struct l2d_error *err)
     rc = stream_video(run, err);
     for (unsigned i = 0; i < run->num_outputs; i++)     // their stats are settled now
         l2d_thread_join(&run->output[i].thread);
-    progress_end(&run->progress);
+    struct progress_state state = progress_now(run);
+    progress_end(&run->progress, &state);
     if ((rc == L2D_OK && !all_ended(run, is_failed)) || atomic_load(&stop_input))
         report_run(run, setup_s, rc == L2D_OK ? err : NULL);
     return rc != L2D_OK ? rc : (int) err->code;

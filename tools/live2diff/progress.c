@@ -20,16 +20,40 @@ void progress_init(struct progress *progress, bool enabled)
     pthread_mutex_init(&progress->lock, NULL);
 }
 
-// "1:05", "2:00:09"; "--" if unknown.
-static void format_eta(char *out, size_t size, const struct progress_state *s)
+// Over the last ten seconds, or since the first frame: warm-up lets several out at once, and what
+// else the machine does varies.
+struct speed { double fps, media; };
+
+static void remember(struct progress *progress, const struct progress_state *s, double now)
 {
-    double rate = s->wall_s > 0 ? (double) s->frames / s->wall_s : 0;
-    if (s->total < 0 || rate <= 0) {
+    struct progress_state *mark = progress->mark;
+    if (s->frames == 0 || (progress->num_marks > 0 && now - progress->mark_s < 1))
+        return;
+    if (progress->num_marks == PROGRESS_MARKS)
+        memmove(mark, mark + 1, --progress->num_marks * sizeof(*mark));
+    mark[progress->num_marks++] = *s;
+    progress->mark_s = now;
+}
+
+static struct speed recent_speed(const struct progress *progress, const struct progress_state *s)
+{
+    const struct progress_state *mark = progress->mark;
+    double wall = progress->num_marks ? s->wall_s - mark->wall_s : 0;
+    if (wall <= 0)
+        return (struct speed) { 0 };
+    return (struct speed) { (double) (s->frames - mark->frames) / wall,
+                            (s->media_s - mark->media_s) / wall };
+}
+
+// "1:05", "2:00:09"; "--" if unknown.
+static void format_eta(char *out, size_t size, const struct progress_state *s, double fps)
+{
+    double left = (double) s->total - (double) s->frames;
+    if (s->total < 0 || fps <= 0) {
         snprintf(out, size, "--");
         return;
     }
-    double left = (double) s->total - (double) s->frames;
-    long seconds = left > 0 ? (long) (left / rate + 0.5) : 0;
+    long seconds = left > 0 ? (long) (left / fps + 0.5) : 0;
     if (seconds >= 3600)
         snprintf(out, size, "%ld:%02ld:%02ld", seconds / 3600, seconds / 60 % 60, seconds % 60);
     else
@@ -48,17 +72,15 @@ static void format_bar(char *out, const struct progress_state *s)
 static void draw(struct progress *progress, const struct progress_state *s)
 {
     char eta[32], total[32] = "", bar[BAR_CELLS + 1];
-    format_eta(eta, sizeof(eta), s);
+    struct speed speed = recent_speed(progress, s);
+    format_eta(eta, sizeof(eta), s, speed.fps);
     format_bar(bar, s);
     if (s->total >= 0)
         snprintf(total, sizeof(total), "/%lld", (long long) s->total);
-    double wall = s->wall_s > 0 ? s->wall_s : 1e-9;
-    double fps = s->frames > 1 ? (double) (s->frames - 1) / wall : 0;
-    double speed = s->frames > 1 ? s->media_s / wall : 0;
     bool bar_shown = progress->tty && s->total > 0;
     fprintf(stderr, "%s%s%s%s%llu%s frames, %.1f fps, speed %.2fx, ETA %s, dropped %llu%s",
             progress->tty ? "\r" : "live2diff: ", bar_shown ? "[" : "", bar_shown ? bar : "",
-            bar_shown ? "] " : "", (unsigned long long) s->frames, total, fps, speed, eta,
+            bar_shown ? "] " : "", (unsigned long long) s->frames, total, speed.fps, speed.media, eta,
             (unsigned long long) s->dropped, progress->tty ? "\033[K" : "\n");
     fflush(stderr);
     progress->drawn = progress->tty;
@@ -68,6 +90,7 @@ void progress_update(struct progress *progress, const struct progress_state *sta
 {
     double now = wallclock_s();
     pthread_mutex_lock(&progress->lock);
+    remember(progress, state, now);
     if (progress->enabled &&
         now - progress->last_s >= (progress->tty ? BAR_EVERY_S : LINE_EVERY_S)) {
         progress->last_s = now;
@@ -76,11 +99,13 @@ void progress_update(struct progress *progress, const struct progress_state *sta
     pthread_mutex_unlock(&progress->lock);
 }
 
-void progress_end(struct progress *progress)
+void progress_end(struct progress *progress, const struct progress_state *state)
 {
     pthread_mutex_lock(&progress->lock);
-    if (progress->drawn)
+    if (progress->drawn) {
+        draw(progress, state);
         fputc('\n', stderr);
+    }
     progress->drawn = false;
     progress->enabled = false;
     pthread_mutex_unlock(&progress->lock);

@@ -10,13 +10,6 @@
 
 #include "base/log.h"
 
-struct progress {
-    pthread_mutex_t lock;
-    bool enabled, tty;
-    bool drawn;                 // a bar stands on the terminal's last line
-    double last_s;              // when something was drawn
-};
-
 struct progress_state {
     uint64_t frames;            // out
     int64_t total;              // expected; -1: unknown
@@ -24,13 +17,25 @@ struct progress_state {
     double media_s, wall_s;     // since the first frame came out
 };
 
+#define PROGRESS_MARKS 10
+
+struct progress {
+    pthread_mutex_t lock;
+    bool enabled, tty;
+    bool drawn;                 // a bar stands on the terminal's last line
+    double last_s;              // when something was drawn
+    struct progress_state mark[PROGRESS_MARKS];     // of the last seconds, one each: recent speed
+    double mark_s;
+    unsigned num_marks;
+};
+
 void progress_init(struct progress *progress, bool enabled);
 
 /** Draw if it is time to. */
 void progress_update(struct progress *progress, const struct progress_state *state);
 
-/** Leave the last bar standing and go to the next line. */
-void progress_end(struct progress *progress);
+/** Draw the last bar, if there is one, and leave it standing. */
+void progress_end(struct progress *progress, const struct progress_state *state);
 
 /** Print "live2diff: <line>", above the bar. Any thread. */
 void progress_print(struct progress *progress, const char *fmt, ...) L2D_PRINTF(2, 3);
