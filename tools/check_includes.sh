@@ -15,8 +15,8 @@ allow() {
         pattern="$pattern|$other/"
     done
     pattern="$pattern)"
-    found=$(grep -rHoE --include='*.[ch]' '^#include "[^"]+/[^"]*"' "$folder" | sed 's/#include //' |
-            tr -d '"' | awk -F: -v ok="$pattern" '$2 !~ ok { print $1 " includes " $2 }')
+    found=$(grep -rHoE --include='*.[ch]' '^#include "[^"]+/[^"]*"' "$folder" |
+            sed 's/#include //' | tr -d '"' | awk -F: -v ok="$pattern" '$2 !~ ok { print $1 " includes " $2 }')
     if [ -n "$found" ]; then
         echo "$found" >&2
         bad=1

@@ -79,7 +79,8 @@ is "one frame" "$(count_frames one-out.mp4)" 1
 ffmpeg -v error -f lavfi -i color=size=2x2:rate=25 -frames:v 2 -c:v ffv1 -pix_fmt yuv444p tiny.mkv
 l2d run -i tiny.mkv -o tiny.mp4 --passthrough
 is "2x2 pixels" "$(count_frames tiny.mp4)" 2
-ffmpeg -v error -f lavfi -i testsrc2=size=63x35:rate=25 -frames:v 2 -c:v ffv1 -pix_fmt yuv444p odd.mkv
+ffmpeg -v error -f lavfi -i testsrc2=size=63x35:rate=25 -frames:v 2 -c:v ffv1 -pix_fmt yuv444p \
+    odd.mkv
 l2d run -i odd.mkv -o odd.mp4 --passthrough
 is "odd sizes" "$(count_frames odd.mp4)" 2
 ffmpeg -v error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 3 -c:v ffv1 -pix_fmt yuv420p10 \

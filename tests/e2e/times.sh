@@ -26,7 +26,8 @@ is "--audio none" "$(audio_times silent.mp4)" ""
 # shellcheck disable=SC2086
 l2d run -i in.mp4 -o webm.webm $same
 is "sound for a container that cannot hold it is encoded" \
-    "$(ffprobe -v error -select_streams a -show_entries stream=codec_name -of csv=p=0 webm.webm)" opus
+    "$(ffprobe -v error -select_streams a -show_entries stream=codec_name -of csv=p=0 \
+       webm.webm)" opus
 
 # A rate that varies: 40 ms, with gaps that no constant rate has.
 ffmpeg -v error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 30 \
@@ -89,7 +90,8 @@ for matrix in bt601:smpte170m:64 bt709:bt709:1080; do
 done
 
 # Upright, and square pixels.
-ffmpeg -v error -i in.mp4 -frames:v 3 -vf scale=96:64,setsar=1 -c:v libx264 -pix_fmt yuv420p -an wide.mp4
+ffmpeg -v error -i in.mp4 -frames:v 3 -vf scale=96:64,setsar=1 -c:v libx264 -pix_fmt yuv420p -an \
+    wide.mp4
 ffmpeg -v error -i wide.mp4 -c copy -metadata:s:v rotate=90 turned.mp4
 l2d run -i turned.mp4 -o upright.mp4 --passthrough
 is "rotation is applied" "$(ffprobe -v error -show_entries stream=width,height -of csv=p=0 \

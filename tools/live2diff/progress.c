@@ -80,8 +80,8 @@ static void draw(struct progress *progress, const struct progress_state *s)
     bool bar_shown = progress->tty && s->total > 0;
     fprintf(stderr, "%s%s%s%s%llu%s frames, %.1f fps, speed %.2fx, ETA %s, dropped %llu%s",
             progress->tty ? "\r" : "live2diff: ", bar_shown ? "[" : "", bar_shown ? bar : "",
-            bar_shown ? "] " : "", (unsigned long long) s->frames, total, speed.fps, speed.media, eta,
-            (unsigned long long) s->dropped, progress->tty ? "\033[K" : "\n");
+            bar_shown ? "] " : "", (unsigned long long) s->frames, total, speed.fps, speed.media,
+            eta, (unsigned long long) s->dropped, progress->tty ? "\033[K" : "\n");
     fflush(stderr);
     progress->drawn = progress->tty;
 }
