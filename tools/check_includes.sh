@@ -16,7 +16,8 @@ allow() {
     done
     pattern="$pattern)"
     found=$(grep -rHoE --include='*.[ch]' '^#include "[^"]+/[^"]*"' "$folder" |
-            sed 's/#include //' | tr -d '"' | awk -F: -v ok="$pattern" '$2 !~ ok { print $1 " includes " $2 }')
+            sed 's/#include //' | tr -d '"' |
+            awk -F: -v ok="$pattern" '$2 !~ ok { print $1 " includes " $2 }')
     if [ -n "$found" ]; then
         echo "$found" >&2
         bad=1
