@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flow of frames through the graphs. See engine.h; engine_state.c makes what is used here.
 //
-// A frame is encoded once and then denoised D times. Frames 0..7 wait for each other and are denoised
-// together (warm-up); from frame 8 on, one call takes the D steps of D consecutive frames (batch) or
-// D calls take the D steps of one frame (sequential). Both compute the same: rows never interact.
+// A frame is encoded once and then denoised D times. Frames 0..7 wait for each other and are
+// denoised together (warm-up); from frame 8 on, one call takes the D steps of D consecutive frames
+// (batch) or D calls take the D steps of one frame (sequential). Both compute the same: rows never
+// interact.
 #include "pipeline/engine.h"
 
 #include <assert.h>
@@ -133,23 +134,35 @@ static int begin(struct l2d_engine *e, struct submission *s, struct l2d_error *e
     return rc;
 }
 
+// A picture has a fourth channel, which is nobody's business: [n][4] -> [n][3] in place.
+static int32_t drop_fourth(const struct l2d_probe *p, float *value)
+{
+    if (strcmp(p->name, "structure") != 0 && strcmp(p->name, "image") != 0)
+        return p->tensor.c;
+    for (uint64_t i = 0; i < l2d_tensor_count(&p->tensor) / 4; i++)
+        memmove(value + 3 * i, value + 4 * i, 3 * sizeof(*value));
+    return 3;
+}
+
 // Read back and hand on what a graph's probes hold.
 static int emit_probes(struct l2d_engine *e, const struct call *call, struct l2d_error *err)
 {
     for (uint32_t i = 0; i < l2d_graph_num_probes(call->graph); i++) {
         const struct l2d_probe *p = l2d_graph_probe_at(call->graph, i);
         const struct l2d_tensor *t = &p->tensor;
-        uint64_t count = l2d_tensor_count(t), row = count / (uint64_t) t->rows;
+        uint64_t count = l2d_tensor_count(t);
         float *value = malloc(count * sizeof(*value));
         void *raw = t->dtype == L2D_F16 ? malloc(count * 2) : value;
         int rc = value && raw ? l2d_buf_read(t->buf, t->offset_bytes, raw, l2d_tensor_bytes(t), err)
                               : l2d_error_set(err, L2D_ENOMEM, "probe %s: out of memory", p->name);
         for (uint64_t k = 0; rc == L2D_OK && t->dtype == L2D_F16 && k < count; k++)
             value[k] = l2d_half_to_f32(((uint16_t *) raw)[k]);
+        int32_t c = rc == L2D_OK ? drop_fourth(p, value) : 0;
+        uint64_t row = (uint64_t) t->h * (uint64_t) t->w * (uint64_t) c;
         for (uint32_t r = 0; rc == L2D_OK && r < call->num_rows && r < (uint32_t) t->rows; r++)
             if (call->step[r] >= -1)
                 e->probe(e->user, call->frame[r], call->step[r], p->name, value + r * row, t->h,
-                         t->w, t->c);
+                         t->w, c);
         if (raw != value)
             free(raw);
         free(value);

@@ -53,7 +53,9 @@ void l2d_taesd_load(struct l2d_taesd *vae, struct l2d_weights *ld,
     }
     add_conv(enc, ld, "encoder", L2D_TAESD_CONV, config->enc_channels[last],
              config->latent_channels, &index);
-    l2d_ld_scale(ld, &enc->layer[enc->num_layers - 1].conv[0], config->scaling_factor);
+    struct l2d_taesd_layer *to_latent = &enc->layer[enc->num_layers - 1];
+    l2d_ld_scale(ld, &to_latent->conv[0], config->scaling_factor);
+    to_latent->unlike = config->scaling_factor != 1;
 
     struct l2d_taesd_net *dec = &vae->decoder;
     index = 0;
@@ -69,6 +71,7 @@ void l2d_taesd_load(struct l2d_taesd *vae, struct l2d_weights *ld,
         add_blocks(dec, ld, "decoder", config->dec_blocks[i], config->dec_channels[i], &index);
     }
     add_conv(dec, ld, "decoder", L2D_TAESD_CONV, config->dec_channels[0], pixel_channels, &index);
+    dec->layer[dec->num_layers - 1].unlike = pixel_channels % 4 != 0;
 }
 
 // relu(x + conv(relu(conv(relu(conv(x))))))
@@ -107,8 +110,9 @@ static struct l2d_tensor run(struct l2d_graph *graph, const struct l2d_taesd_net
     for (int32_t i = 0; i < net->num_layers; i++) {
         const struct l2d_taesd_layer *layer = &net->layer[i];
         x = forward(graph, layer, x);
-        l2d_graph_probe(graph, l2d_tensor_rows(x, 0, 1), "vae.%s.layers.%d", name,
-                        layer->index + layer->relu);
+        if (!layer->unlike)
+            l2d_graph_probe(graph, l2d_tensor_rows(x, 0, 1), "vae.%s.layers.%d", name,
+                            layer->index + layer->relu);
     }
     l2d_graph_pop(graph);
     return x;

@@ -15,6 +15,7 @@ struct l2d_taesd_layer {
     enum l2d_taesd_kind kind;
     int32_t index;                  // N of "encoder.layers.N"
     bool relu;                      // a CONV followed by a ReLU, which has a number of its own
+    bool unlike;                    // scaled or padded, so not what its name says: no probe
     struct l2d_conv conv[3];        // one, or the three of a block
 };
 
