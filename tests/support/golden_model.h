@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// The models of tests/data as complete folders, their cases and their input pictures. Weights are
+// computed from weights.json, see tests/data/README.md. Failures are Criterion assertions.
+#ifndef L2D_TESTS_GOLDEN_MODEL_H
+#define L2D_TESTS_GOLDEN_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/frame.h"
+
+#define GOLDEN_MAX_CASES 4
+
+struct golden_case {
+    char name[16];
+    int32_t width, height;
+    char prompt[64];
+    char steps[64];                     // as --steps takes them
+    uint64_t seed;
+    bool shared_noise;
+    uint32_t num_frames;
+};
+
+struct golden_model {
+    char name[16];
+    char dir[64];                       // temporary
+    struct golden_case cases[GOLDEN_MAX_CASES];
+    unsigned num_cases;
+};
+
+/** Make the folder of "tiny3" or "narrow4". */
+void golden_model_make(struct golden_model *model, const char *name);
+
+/** Remove the folder. */
+void golden_model_remove(struct golden_model *model);
+
+const struct golden_case *golden_model_case(const struct golden_model *model, const char *name);
+
+/** Input frame f as RGBA8; pts is f, in 1/25 s. */
+struct l2d_frame *golden_frame(uint32_t f, int32_t width, int32_t height);
+
+#endif
