@@ -22,7 +22,7 @@ cp "$root/samples/still.c" "$root/samples/file_to_file.c" .
 for sample in still file_to_file; do
     # shellcheck disable=SC2046
     cc -std=c11 -Wall -Wextra -Werror $sample.c -o $sample \
-        $(pkg-config --cflags --libs --static live2diff)
+        $(pkg-config --cflags --libs live2diff)
 done
 ffmpeg -v error -f lavfi -i testsrc2=size=64x64 -frames:v 1 in.ppm
 ./still "$prefix/share/live2diff/models/paint-s" in.ppm out.ppm
