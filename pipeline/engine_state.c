@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Making and freeing of the engine: memory first counted, then taken; graphs built, planned into one
-// activation buffer, and recorded. See engine_state.h.
+// Making and freeing of the engine: memory first counted, then taken; graphs built, planned into
+// one activation buffer, and recorded. See engine_state.h.
 #include "pipeline/engine_state.h"
 
 #include <math.h>
@@ -359,9 +359,9 @@ static int plan_and_finish(struct l2d_engine *e, struct l2d_error *err)
     uint64_t need = e->info.weight_bytes + e->info.kv_cache_bytes + most;
     uint64_t have = l2d_gpu_caps(e->gpu)->memory_bytes;
     if (rc == L2D_OK && need > have)
-        return l2d_error_set(err, L2D_EGPUMEM, "%dx%d needs %.0f MiB of GPU memory (weights %.0f, KV "
-                             "cache %.0f, activations %.0f), %s has %.0f MiB; a smaller --size or "
-                             "fewer --steps need less", e->geometry.width, e->geometry.height,
+        return l2d_error_set(err, L2D_EGPUMEM, "%dx%d needs %.0f MiB of GPU memory (weights %.0f, "
+                             "KV cache %.0f, activations %.0f), %s has %.0f MiB; a smaller --size "
+                             "or fewer --steps need less", e->geometry.width, e->geometry.height,
                              (double) need / MIB, (double) e->info.weight_bytes / MIB,
                              (double) e->info.kv_cache_bytes / MIB, (double) most / MIB,
                              l2d_gpu_caps(e->gpu)->name, (double) have / MIB);
@@ -404,7 +404,8 @@ static int set_size(struct l2d_engine *e, const struct l2d_engine_params *p, str
         const struct l2d_model_config *c = &e->model->config;
         align = l2d_model_config_align(c);
         if (!w && shown_w > 0 && shown_h > 0)
-            l2d_geometry_choose_size(shown_w, shown_h, (double) c->width * c->height, align, &w, &h);
+            l2d_geometry_choose_size(shown_w, shown_h, (double) c->width * c->height, align, &w,
+                                     &h);
         else if (!w) {
             w = c->width;
             h = c->height;
@@ -414,7 +415,8 @@ static int set_size(struct l2d_engine *e, const struct l2d_engine_params *p, str
         return l2d_error_set(err, L2D_EINVAL, "output size %dx%d: both sides must be even numbers "
                              "from 2 to %d", w, h, L2D_FRAME_MAX_DIM);
     e->geometry = l2d_geometry_make(w, h, align);
-    if (e->geometry.canvas_width > L2D_FRAME_MAX_DIM || e->geometry.canvas_height > L2D_FRAME_MAX_DIM)
+    if (e->geometry.canvas_width > L2D_FRAME_MAX_DIM ||
+        e->geometry.canvas_height > L2D_FRAME_MAX_DIM)
         return l2d_error_set(err, L2D_EINVAL, "output size %dx%d is too large", w, h);
 
     enum l2d_matrix matrix = p->matrix != L2D_MATRIX_RGB ? p->matrix
@@ -453,9 +455,7 @@ static int make_model_state(struct l2d_engine *e, struct l2d_error *err)
     const struct l2d_model_config *c = &e->model->config;
     int32_t h = level_h(e, 0), w = level_w(e, 0), c0 = c->unet.block_out_channels[0];
     uint64_t pixels = (uint64_t) h * (uint64_t) w;
-    int rc = check_memory(e, err);
-    if (rc == L2D_OK)
-        rc = l2d_weights_upload(e->model->weights, err);
+    int rc = l2d_weights_upload(e->model->weights, err);
     if (rc == L2D_OK)
         rc = make_caches(e, err);
     if (rc == L2D_OK)
@@ -518,13 +518,16 @@ static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struc
     int rc = e->passthrough ? L2D_OK : open_model(e, p, err);
     if (rc == L2D_OK)
         rc = set_size(e, p, err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = check_memory(e, err);
     if (rc == L2D_OK)
         rc = make(e, &e->params, sizeof(struct l2d_frame_block), L2D_MEMORY_DEVICE, "params", err);
     if (rc == L2D_OK)
         rc = make(e, &e->canvas, (uint64_t) e->geometry.canvas_width *
                   (uint64_t) e->geometry.canvas_height * 16, L2D_MEMORY_DEVICE, "canvas", err);
     if (rc == L2D_OK)
-        rc = make(e, &e->out_pixels, e->output->size_bytes, L2D_MEMORY_DEVICE, "output pixels", err);
+        rc = make(e, &e->out_pixels, e->output->size_bytes, L2D_MEMORY_DEVICE, "output pixels",
+                  err);
     if (rc == L2D_OK && !e->passthrough)
         rc = make_model_state(e, err);
     if (rc == L2D_OK && !e->passthrough)

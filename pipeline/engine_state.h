@@ -16,7 +16,7 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define L2D_ENGINE_SLOTS 2          // frames in flight between host and GPU
-#define L2D_TIMES 32                // frames whose time and place are remembered: more than in flight
+#define L2D_TIMES 32                // frames whose time and place are kept: more than in flight
 
 // Per-frame values. One block is uploaded with each submission; views of it are 256-byte aligned.
 struct l2d_frame_block {
@@ -86,7 +86,7 @@ struct l2d_engine {
 /** Buffers and graphs that depend on the stored size of input pictures; waits for the GPU. */
 int l2d_engine_resize_input(struct l2d_engine *engine, uint64_t size_bytes, struct l2d_error *err);
 
-/** Hand on the probes of a graph that has no frame, which is the text's: frame UINT32_MAX, step -1. */
+/** Hand on the probes of the text's graph, which has no frame: frame UINT32_MAX, step -1. */
 int l2d_engine_emit_probes(struct l2d_engine *engine, struct l2d_graph *graph,
                            struct l2d_error *err);
 

@@ -17,7 +17,7 @@
 #include "gpu/device.h"
 #include "pipeline/engine.h"
 
-struct l2d_stream;              // opaque. Thread-safety: all but create and destroy, from any thread
+struct l2d_stream;              // opaque. Any thread may call all but create and destroy
 
 struct l2d_stream_params {      // zero means default
     struct l2d_engine_params engine;    // emit and user are the stream's own; probe gets user

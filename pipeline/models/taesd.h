@@ -30,7 +30,7 @@ struct l2d_taesd {
     float scaling_factor;
 };
 
-/** Declare the weights. Latents come out of the encoder scaled: its last layer includes the factor. */
+/** Declare the weights. The encoder's last layer includes the scaling factor of latents. */
 void l2d_taesd_load(struct l2d_taesd *vae, struct l2d_weights *ld,
                     const struct l2d_vae_config *config);
 

@@ -150,7 +150,8 @@ static void load_cond(struct l2d_unet *u, struct l2d_weights *ld)
     struct l2d_conv *conv = u->cond;
     l2d_ld_conv(ld, conv++, 3, c->in_channels, width[0], L2D_LD_BIAS, "flow_conv_in.conv_in");
     for (int32_t i = 0; i < last; i++) {
-        l2d_ld_conv(ld, conv++, 3, width[i], width[i], L2D_LD_BIAS, "flow_conv_in.blocks.%d", 2 * i);
+        l2d_ld_conv(ld, conv++, 3, width[i], width[i], L2D_LD_BIAS, "flow_conv_in.blocks.%d",
+                    2 * i);
         l2d_ld_conv(ld, conv++, 3, width[i], width[i + 1], L2D_LD_BIAS, "flow_conv_in.blocks.%d",
                     2 * i + 1);
     }
@@ -610,8 +611,8 @@ T l2d_unet_forward(struct l2d_graph *g, const struct l2d_unet *u, const struct l
     h = mid_block(g, u, s, h);
     for (int32_t l = 0; l < u->config.num_levels; l++)
         h = up_block(g, u, s, &u->up[l], h, &skips, warmup);
-    h = l2d_group_norm(g, &u->conv_norm_out, h, L2D_NO_TENSOR, u->config.norm_num_groups, RESNET_EPS,
-                       true);
+    h = l2d_group_norm(g, &u->conv_norm_out, h, L2D_NO_TENSOR, u->config.norm_num_groups,
+                       RESNET_EPS, true);
     h = l2d_conv2d(g, &L2D_CONV_DESC(&u->conv_out, h));
     l2d_graph_probe(g, h, "unet.conv_out");
     return h;

@@ -380,10 +380,13 @@ static int pack(const struct l2d_weights *w, const struct item *item, unsigned c
     float *bias = (float *) (void *) (dst + weight_bytes(w, item));
     for (int32_t p = 0; p < item->num_parts; p++) {
         float *target = item->norm ? (float *) (void *) dst : scratch;
-        if (!to_f32(target, item->weight[p], item->scale) ||
-            (item->bias[p] && !to_f32(bias + p * item->src_cout, item->bias[p], item->scale)))
-            return l2d_error_set(err, L2D_EFORMAT, "%s has values that are not numbers",
-                                 item->weight[p]->name);
+        entry_ref bad = NULL;
+        if (!to_f32(target, item->weight[p], item->scale))
+            bad = item->weight[p];
+        else if (item->bias[p] && !to_f32(bias + p * item->src_cout, item->bias[p], item->scale))
+            bad = item->bias[p];
+        if (bad)
+            return l2d_error_set(err, L2D_EFORMAT, "%s has values that are not numbers", bad->name);
         if (item->conv)
             l2d_conv_pack(dst, w->precision, item->conv->cin, item->conv->cout, item->conv->ksize,
                           item->conv->geglu, scratch, item->src_cin, item->src_cout,
@@ -430,8 +433,8 @@ int l2d_weights_upload(struct l2d_weights *w, struct l2d_error *err)
         if (!w->num_blocks || at + bytes > w->block[w->num_blocks - 1]->size_bytes) {
             uint64_t size = left < BLOCK_BYTES ? left : BLOCK_BYTES > bytes ? BLOCK_BYTES : bytes;
             assert(w->num_blocks < MAX_BLOCKS);
-            rc = l2d_buf_create(&w->block[w->num_blocks], w->gpu, size, L2D_MEMORY_DEVICE, "weights",
-                                err);
+            rc = l2d_buf_create(&w->block[w->num_blocks], w->gpu, size, L2D_MEMORY_DEVICE,
+                                "weights", err);
             if (rc != L2D_OK)
                 break;
             w->num_blocks++;

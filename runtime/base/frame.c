@@ -64,14 +64,15 @@ int l2d_frame_create(struct l2d_frame **out, int32_t width, int32_t height,
                      const struct l2d_pixel_format *format, struct l2d_error *err)
 {
     if (width < 1 || height < 1 || width > L2D_FRAME_MAX_DIM || height > L2D_FRAME_MAX_DIM)
-        return l2d_error_set(err, L2D_EINVAL, "frame of %dx%d pixels; sides of 1 to %d are possible",
+        return l2d_error_set(err, L2D_EINVAL, "frame of %dx%d pixels; sides of 1 to %d can be had",
                              width, height, L2D_FRAME_MAX_DIM);
     if (format->num_components != 1 && format->num_components != 3)
-        return l2d_error_set(err, L2D_EINVAL, "pixel format with %u components; 1 or 3 are possible",
+        return l2d_error_set(err, L2D_EINVAL, "pixel format with %u components; 1 or 3 can be had",
                              format->num_components);
     struct l2d_frame *f = calloc(1, sizeof(*f));
     if (!f)
-        return l2d_error_set(err, L2D_ENOMEM, "frame of %dx%d pixels: out of memory", width, height);
+        return l2d_error_set(err, L2D_ENOMEM, "frame of %dx%d pixels: out of memory", width,
+                             height);
     f->width = width;
     f->height = height;
     f->format = *format;
@@ -98,7 +99,8 @@ int l2d_frame_create(struct l2d_frame **out, int32_t width, int32_t height,
     f->data = malloc(f->size_bytes);
     if (!f->data) {
         l2d_frame_unref(&f);
-        return l2d_error_set(err, L2D_ENOMEM, "frame of %dx%d pixels: out of memory", width, height);
+        return l2d_error_set(err, L2D_ENOMEM, "frame of %dx%d pixels: out of memory", width,
+                             height);
     }
     *out = f;
     return L2D_OK;

@@ -110,7 +110,8 @@ static int create_instance(VkInstance *out, bool validation, bool *debug_utils,
     const char *ext = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
     *debug_utils = has_instance_extension(NULL, ext) ||
                    (validation && has_instance_extension(layer, ext));
-    VkValidationFeatureEnableEXT enable = VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT;
+    VkValidationFeatureEnableEXT enable =
+        VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT;
     VkValidationFeaturesEXT features = {
         .sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT,
         .enabledValidationFeatureCount = 1, .pEnabledValidationFeatures = &enable,
@@ -126,8 +127,8 @@ static int create_instance(VkInstance *out, bool validation, bool *debug_utils,
         .enabledExtensionCount = *debug_utils, .ppEnabledExtensionNames = &ext,
     }, NULL, out);
     if (result != VK_SUCCESS)
-        return l2d_error_set(err, L2D_EGPU, "no Vulkan driver found (%s); install your GPU's driver, "
-                             "or the package mesa-vulkan-drivers to run on the CPU",
+        return l2d_error_set(err, L2D_EGPU, "no Vulkan driver found (%s); install your GPU's "
+                             "driver, or the package mesa-vulkan-drivers to run on the CPU",
                              l2d_vk_str(result));
     return L2D_OK;
 }
@@ -302,8 +303,8 @@ static int choose(struct l2d_gpu *gpu, const char *wanted, struct l2d_error *err
         return L2D_OK;
     }
     if (lacks)
-        return l2d_error_set(err, L2D_EGPU, "no usable Vulkan device: %s is missing; a newer driver "
-                             "may bring it", lacks);
+        return l2d_error_set(err, L2D_EGPU, "no usable Vulkan device: %s is missing; a newer "
+                             "driver may bring it", lacks);
     return l2d_error_set(err, L2D_EGPU, "no Vulkan device %s'%s'; `live2diff devices` lists them",
                          by_index ? "with index " : "is named like ", wanted);
 }

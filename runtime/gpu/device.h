@@ -12,7 +12,8 @@
 
 struct l2d_gpu;
 
-enum l2d_gpu_type { L2D_GPU_OTHER, L2D_GPU_INTEGRATED, L2D_GPU_DISCRETE, L2D_GPU_VIRTUAL, L2D_GPU_CPU };
+enum l2d_gpu_type { L2D_GPU_OTHER, L2D_GPU_INTEGRATED, L2D_GPU_DISCRETE, L2D_GPU_VIRTUAL,
+                    L2D_GPU_CPU };
 
 // Which family of matrix kernels a device gets. T0: register tiles and no shared memory, for CPU
 // drivers. T1: shared-memory tiles, for any GPU. Both need only Vulkan 1.3.

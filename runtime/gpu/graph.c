@@ -364,9 +364,9 @@ static int make_set(struct l2d_graph *g, struct op *op, struct l2d_error *err)
         uint64_t range = (l2d_tensor_bytes(t) + 3) & ~(uint64_t) 3;
         assert(t->offset_bytes + l2d_tensor_bytes(t) <= t->buf->size_bytes);
         if (range > g->gpu->caps.max_range_bytes)
-            return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: %s: an operand of %.0f MiB is more than "
-                                 "this device binds (%.0f MiB); use a smaller --size", op->label,
-                                 op->shader, (double) range / (1 << 20),
+            return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: %s: an operand of %.0f MiB is more "
+                                 "than this device binds (%.0f MiB); use a smaller --size",
+                                 op->label, op->shader, (double) range / (1 << 20),
                                  (double) g->gpu->caps.max_range_bytes / (1 << 20));
         info[i] = (VkDescriptorBufferInfo) { t->buf->vk->buffer, t->offset_bytes, range };
         write[i] = (VkWriteDescriptorSet) {
@@ -474,8 +474,8 @@ static void record_op(VkCommandBuffer cmd, const struct op *op)
         return;
     }
     vkCmdBindPipeline(cmd, VK_PIPELINE_BIND_POINT_COMPUTE, op->program->pipeline);
-    vkCmdBindDescriptorSets(cmd, VK_PIPELINE_BIND_POINT_COMPUTE, op->program->layout, 0, 1, &op->set,
-                            0, NULL);
+    vkCmdBindDescriptorSets(cmd, VK_PIPELINE_BIND_POINT_COMPUTE, op->program->layout, 0, 1,
+                            &op->set, 0, NULL);
     if (op->params_size)
         vkCmdPushConstants(cmd, op->program->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0,
                            op->params_size, op->params);

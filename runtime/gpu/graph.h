@@ -83,7 +83,7 @@ struct l2d_binding {
 // One dispatch. Bindings are numbered 0.. in order, all storage buffers in set 0. Specialization
 // constants are 32 bits with ids 0..num_spec-1. Everything is copied.
 struct l2d_dispatch {
-    const char *shader;         // name of shaders/NAME.comp; the graph's precision picks the variant
+    const char *shader;         // of shaders/NAME.comp; the graph's precision picks the variant
     const uint32_t *spec;
     uint32_t num_spec;
     const void *params;         // push constants, at most 128 bytes

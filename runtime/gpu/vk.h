@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to runtime/gpu: the Vulkan objects behind the opaque handles, and the one macro that jumps.
+// Private to runtime/gpu: the Vulkan objects behind the opaque handles; the one macro that jumps.
 #ifndef L2D_GPU_VK_H
 #define L2D_GPU_VK_H
 

@@ -148,7 +148,7 @@ struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tenso
 /** Codec output T [1,H/patch,W/patch,>=3*patch^2] -> f32 [1,H,W,4] = clamp(2x - 1, -1, 1). */
 struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x, int32_t patch);
 
-// ---- latents: always f32 in the ring, [L2D_RING,h,w,c] -------------------------------------------
+// ---- latents: always f32 in the ring, [L2D_RING,h,w,c] ------------------------------------------
 
 /** ring[rows[0].ring] = a * scale * z + b * noise(frame, step 0); z is [1,h,w,c] T. */
 void l2d_latent_noise(struct l2d_graph *graph, struct l2d_tensor z, float scale,

@@ -23,7 +23,7 @@ struct l2d_color_in_params {
     f32 origin_x, origin_y;     // upright source position of the canvas's left and top edge
     f32 chroma_x, chroma_y;     // position of chroma sample 0's centre in stored luma pixels, where
                                 // luma sample 0's centre is 0.5
-    f32 to_rgb[12];             // 3 rows of (c0, c1, c2, 1) -> RGB in [0,1]; c = code / (2^depth - 1)
+    f32 to_rgb[12];             // 3 rows of (c0, c1, c2, 1) -> RGB in [0,1]; c = code/(2^depth - 1)
 };
 
 // Canvas -> output picture, cropped: RGBA8, or I420 with chroma at the left (MPEG-2) site.

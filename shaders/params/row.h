@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one row of the denoiser's batch is in this call: which frame at which step, where its latent
-// lies, which cache slots it may see. The engine writes an array of these for each UNet call; shaders
-// index it with the row number. Source: the window's closed form, the LCM update.
+// lies, which cache slots it may see. The engine writes an array of these for each UNet call;
+// shaders index it with the row number. Source: the window's closed form, the LCM update.
 #ifndef L2D_SHADERS_ROW_H
 #define L2D_SHADERS_ROW_H
 

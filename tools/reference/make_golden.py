@@ -38,7 +38,8 @@ EVERY_FRAME = ("x", "x0", "image", "structure", "latent.image", "latent.structur
 CORPUS = "a photo of a cat, a painting of the street in warm colors, an ink drawing of a bird, cold colors, 1girl's"
 MERGES = 40
 TEXTS = ["", "a cat", "a painting of a street, warm colors", "It's   the DOG'S 2024 café!!", "don't we'll I'M",
-         "naïve 🙂", "ink<|endoftext|>bird", "日本語 of the_cat (1girl)), 42", "x" * 60, "A\tPhoto\nof É\u0301 ½ Ⅷ ǅ"]
+         "naïve 🙂", "ink<|endoftext|>bird", "日本語 of the_cat (1girl)), 42", "x" * 60,
+         "A\tPhoto\nof É\u0301 ½ Ⅷ ǅ"]
 
 MOTION = {"num_attention_heads": 8, "num_transformer_block": 1, "attention_block_types": ["Temporal_Self"] * 2,
           "temporal_position_encoding": True, "temporal_position_encoding_max_len": 24,

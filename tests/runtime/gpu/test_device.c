@@ -82,7 +82,7 @@ Test(device, damaged_cache_files_do_no_harm)
     bool stored = found[0] != '\0';
     if (!stored)
         snprintf(found, sizeof(found), "%s/pipelines-none.bin", dir);
-    static const char *const damage[] = { "", "l2dpipe1", "garbage that is longer than a header...." };
+    static const char *const damage[] = { "", "l2dpipe1", "garbage, longer than a header........" };
     for (size_t i = 0; i < 3; i++) {
         FILE *f = fopen(found, "wb");
         cr_assert_not_null(f);
