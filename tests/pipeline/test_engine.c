@@ -1,0 +1,704 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine as those see it who push frames: as many out as in, in order and with their time; the
+// same in both schedules and in every run; prompts, sizes and formats that change on the way; models
+// that are not what they should be; and failures of every allocation. What the networks compute is
+// test_golden.c's affair.
+#include "pipeline/engine.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gpu/device.h"
+#include "support/faults.h"
+#include "support/golden_model.h"
+#include "tensor/safetensors.h"
+
+#define COUNT(a) (sizeof(a) / sizeof(*(a)))
+#define MAX_FRAMES 24
+#define W 96
+#define H 64
+
+static struct golden_model model;
+static struct l2d_gpu *gpu;
+static struct l2d_error err;
+static unsigned num_gpu_messages;
+
+static void on_log(void *user, enum l2d_log_level level, const char *name, const char *line)
+{
+    (void) user;
+    (void) name;
+    (void) level;
+    if (level > L2D_LOG_ERROR)
+        return;
+    num_gpu_messages++;
+    fprintf(stderr, "%s\n", line);
+}
+
+static void open_all(void)
+{
+    golden_model_make(&model, "tiny3");
+    cr_assert_eq(l2d_gpu_create(&gpu, &(struct l2d_gpu_params) {
+        .cache_dir = "", .validation = true, .log = { .sink = on_log, .level = L2D_LOG_ERROR },
+    }, &err), L2D_OK, "%s", err.msg);
+}
+
+// Objects that somebody has forgotten to destroy are messages of the validation layer.
+static void close_all(void)
+{
+    l2d_gpu_destroy(&gpu);
+    golden_model_remove(&model);
+    cr_assert_eq(num_gpu_messages, 0, "%u validation messages", num_gpu_messages);
+}
+
+TestSuite(engine, .init = open_all, .fini = close_all);
+
+// ---- what comes out
+
+struct output {
+    struct l2d_frame *frame[MAX_FRAMES];
+    unsigned count;
+};
+
+static void collect(void *user, struct l2d_frame *frame)
+{
+    struct output *out = user;
+    cr_assert(out->count < MAX_FRAMES);
+    out->frame[out->count++] = frame;
+}
+
+static void drop(struct output *out)
+{
+    for (unsigned i = 0; i < out->count; i++)
+        l2d_frame_unref(&out->frame[i]);
+    out->count = 0;
+}
+
+static struct l2d_engine_params params(struct output *out)
+{
+    return (struct l2d_engine_params) {
+        .model = model.dir, .width = W, .height = H, .fit = L2D_FIT_STRETCH, .seed = 5,
+        .precision = L2D_PRECISION_FP32, .rgba = true, .emit = collect, .user = out,
+    };
+}
+
+static struct l2d_engine *create(const struct l2d_engine_params *p)
+{
+    struct l2d_engine *engine = NULL;
+    cr_assert_eq(l2d_engine_create(&engine, gpu, p, &err), L2D_OK, "%s", err.msg);
+    return engine;
+}
+
+static void push(struct l2d_engine *engine, struct l2d_frame *frame)
+{
+    cr_assert_eq(l2d_engine_push(engine, frame, &err), L2D_OK, "%s", err.msg);
+    l2d_frame_unref(&frame);
+}
+
+static struct l2d_frame *input(unsigned f)
+{
+    struct l2d_frame *frame = golden_frame(f, W, H);
+    frame->pts = 1000 + 40 * (int64_t) f;
+    frame->duration = 40 + f;
+    frame->time_base_num = 2;
+    frame->time_base_den = 2000;
+    return frame;
+}
+
+static void push_inputs(struct l2d_engine *engine, unsigned from, unsigned to)
+{
+    for (unsigned f = from; f < to; f++)
+        push(engine, input(f));
+}
+
+static void finish(struct l2d_engine **engine)
+{
+    cr_assert_eq(l2d_engine_finish(*engine, &err), L2D_OK, "%s", err.msg);
+    l2d_engine_destroy(engine);
+    cr_assert_null(*engine);
+}
+
+static void run(const struct l2d_engine_params *p, unsigned num_frames)
+{
+    struct l2d_engine *engine = create(p);
+    push_inputs(engine, 0, num_frames);
+    finish(&engine);
+}
+
+static int max_difference(const struct l2d_frame *a, const struct l2d_frame *b)
+{
+    int worst = 0;
+    cr_assert_eq(a->size_bytes, b->size_bytes);
+    for (uint64_t i = 0; i < a->size_bytes; i++)
+        worst = abs(a->data[i] - b->data[i]) > worst ? abs(a->data[i] - b->data[i]) : worst;
+    return worst;
+}
+
+static void check_same(const struct output *a, const struct output *b, unsigned from, unsigned to,
+                       const char *what)
+{
+    cr_assert(a->count >= to && b->count >= to, "%s", what);
+    for (unsigned f = from; f < to; f++)
+        cr_assert_eq(max_difference(a->frame[f], b->frame[f]), 0, "%s: frame %u", what, f);
+}
+
+static void check_differ(const struct output *a, const struct output *b, unsigned from, unsigned to,
+                         const char *what)
+{
+    for (unsigned f = from; f < to; f++)
+        cr_assert(max_difference(a->frame[f], b->frame[f]) > 0, "%s: frame %u", what, f);
+}
+
+// ---- frames in, frames out
+
+static void check_frames(const struct output *out, unsigned num_frames, const char *what)
+{
+    cr_assert_eq(out->count, num_frames, "%s: %u of %u frames", what, out->count, num_frames);
+    for (unsigned f = 0; f < num_frames; f++) {
+        const struct l2d_frame *frame = out->frame[f];
+        cr_assert_eq(frame->pts, 1000 + 40 * (int64_t) f, "%s: frame %u", what, f);
+        cr_assert_eq(frame->duration, 40 + f);
+        cr_assert(frame->time_base_num == 2 && frame->time_base_den == 2000);
+        cr_assert(frame->width == W && frame->height == H);
+    }
+}
+
+// A frame does not know how many will follow, once the warm-up is full: all runs agree.
+Test(engine, as_many_out_as_in)
+{
+    static const unsigned counts[] = { 12, 9, 8, 7, 2, 1, 0 };
+    static const char *const steps[] = { "25,37/50", "25,30,37/50" };
+    for (size_t s = 0; s < COUNT(steps); s++) {
+        struct output longest = { .count = 0 };
+        for (size_t i = 0; i < COUNT(counts); i++) {
+            struct output out[2] = { { .count = 0 } };
+            for (int b = 0; b < 2; b++) {
+                char what[64];
+                struct l2d_engine_params p = params(&out[b]);
+                p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
+                p.steps = steps[s];
+                snprintf(what, sizeof(what), "%u frames, %s, %s", counts[i], steps[s],
+                         b ? "sequential" : "batch");
+                struct l2d_engine *engine = create(&p);
+                push_inputs(engine, 0, counts[i]);
+                cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
+                check_frames(&out[b], counts[i], what);
+                cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
+                struct l2d_engine_stats stats = l2d_engine_stats(engine);
+                cr_assert(stats.frames_in == counts[i] && stats.frames_out == counts[i]);
+                l2d_engine_destroy(&engine);
+                cr_assert_eq(out[b].count, counts[i], "%s: finishing twice emits nothing", what);
+            }
+            check_same(&out[0], &out[1], 0, counts[i], "batch against sequential");
+            if (i == 0)
+                longest = out[0];
+            else if (counts[i] >= 8)
+                check_same(&out[0], &longest, 0, counts[i], "a shorter clip");
+            if (i > 0)
+                drop(&out[0]);
+            drop(&out[1]);
+        }
+        drop(&longest);
+    }
+}
+
+Test(engine, sequential_waits_for_nobody)
+{
+    struct output out = { .count = 0 };
+    struct l2d_engine_params p = params(&out);
+    p.steps = "25,37/50";
+    for (int b = 0; b < 2; b++) {
+        p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
+        struct l2d_engine *engine = create(&p);
+        for (unsigned f = 0; f < 14; f++) {
+            push_inputs(engine, f, f + 1);
+            // One frame is in the host's hands, one in the GPU's; a batch has one more per step.
+            unsigned inside = 2 + (b ? 0 : 1);
+            cr_assert(f < 8 || out.count + inside > f, "%s: %u frames out after %u in",
+                      b ? "sequential" : "batch", out.count, f + 1);
+            cr_assert(out.count <= f + 1);
+        }
+        finish(&engine);
+        cr_assert_eq(out.count, 14);
+        drop(&out);
+    }
+}
+
+Test(engine, every_run_is_the_same)
+{
+    struct output out[3] = { { .count = 0 } };
+    for (int i = 0; i < 3; i++) {
+        struct l2d_engine_params p = params(&out[i]);
+        p.precision = L2D_PRECISION_FP16;
+        p.seed = i < 2 ? 5 : UINT64_C(5) << 32;
+        run(&p, 11);
+    }
+    check_same(&out[0], &out[1], 0, 11, "run again");
+    check_differ(&out[0], &out[2], 0, 11, "another seed");
+    for (int i = 0; i < 3; i++)
+        drop(&out[i]);
+}
+
+// ---- prompts
+
+Test(engine, prompt_changes_on_the_way)
+{
+    enum { FRAMES = 14, CHANGE = 10 };
+    for (int b = 0; b < 2; b++) {
+        struct output plain = { .count = 0 }, same = { .count = 0 }, other = { .count = 0 };
+        struct output *const outs[] = { &plain, &same, &other };
+        static const char *const prompts[] = { NULL, "a bird", "ink drawing of a street" };
+        unsigned in_flight = b ? 0 : 1;
+        for (int i = 0; i < 3; i++) {
+            struct l2d_engine_params p = params(outs[i]);
+            p.prompt = "a bird";
+            p.steps = "25,37/50";
+            p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
+            struct l2d_engine *engine = create(&p);
+            uint32_t tokens = l2d_engine_info(engine)->prompt_tokens;
+            push_inputs(engine, 0, CHANGE);
+            if (prompts[i])
+                cr_assert_eq(l2d_engine_set_prompt(engine, prompts[i], &err), L2D_OK, "%s", err.msg);
+            cr_assert((l2d_engine_info(engine)->prompt_tokens > tokens) == (i == 2));
+            push_inputs(engine, CHANGE, FRAMES);
+            finish(&engine);
+        }
+        check_same(&plain, &same, 0, FRAMES, "the same prompt again");
+        check_same(&plain, &other, 0, CHANGE - in_flight, "before another prompt");
+        check_differ(&plain, &other, CHANGE, FRAMES, "after another prompt");
+        for (int i = 0; i < 3; i++)
+            drop(outs[i]);
+    }
+}
+
+Test(engine, prompt_of_creation_or_set_before)
+{
+    struct output out[2] = { { .count = 0 } };
+    for (int i = 0; i < 2; i++) {
+        struct l2d_engine_params p = params(&out[i]);
+        p.prompt = i ? "a cat" : "warm colors";
+        struct l2d_engine *engine = create(&p);
+        cr_assert_eq(l2d_engine_set_prompt(engine, "a cat", &err), L2D_OK, "%s", err.msg);
+        push_inputs(engine, 0, 9);
+        finish(&engine);
+    }
+    check_same(&out[0], &out[1], 0, 9, "prompt");
+    drop(&out[0]);
+    drop(&out[1]);
+}
+
+Test(engine, long_and_odd_prompts)
+{
+    char longest[4000];
+    memset(longest, 'x', sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = '\0';
+    const char *const prompts[] = { "", " ", "{}", "%s%n", "\xf0\x9f\x99\x82 caf\xc3\xa9", longest };
+    struct output out = { .count = 0 };
+    struct l2d_engine_params p = params(&out);
+    struct l2d_engine *engine = create(&p);
+    for (size_t i = 0; i < COUNT(prompts); i++) {
+        cr_assert_eq(l2d_engine_set_prompt(engine, prompts[i], &err), L2D_OK, "%s", err.msg);
+        cr_assert((l2d_engine_info(engine)->prompt_dropped > 0) == (prompts[i] == longest));
+    }
+    // What is not UTF-8 is refused or replaced, but survived; the old prompt or the new one is used.
+    l2d_engine_set_prompt(engine, "\xff\xc3", &err);
+    push_inputs(engine, 0, 2);
+    finish(&engine);
+    cr_assert_eq(out.count, 2);
+    drop(&out);
+}
+
+// ---- pictures
+
+// The same pixels in another order of bytes.
+static struct l2d_frame *as_bgra(struct l2d_frame *rgba)
+{
+    for (uint64_t i = 0; i < rgba->size_bytes; i += 4) {
+        uint8_t r = rgba->data[i];
+        rgba->data[i] = rgba->data[i + 2];
+        rgba->data[i + 2] = r;
+    }
+    rgba->format.component[0].offset_bytes = 2;
+    rgba->format.component[2].offset_bytes = 0;
+    return rgba;
+}
+
+static struct l2d_frame *grey_i420(unsigned f, int32_t width, int32_t height)
+{
+    struct l2d_frame *frame = NULL;
+    struct l2d_pixel_format format = l2d_pixel_format_i420(L2D_MATRIX_BT601, false);
+    cr_assert_eq(l2d_frame_create(&frame, width, height, &format, &err), L2D_OK, "%s", err.msg);
+    memset(frame->data, (int) (60 + 5 * f), frame->size_bytes);
+    frame->pts = f;
+    frame->time_base_num = frame->time_base_den = 1;
+    return frame;
+}
+
+Test(engine, formats_change_on_the_way)
+{
+    struct output plain = { .count = 0 }, mixed = { .count = 0 };
+    struct l2d_engine_params p = params(&plain);
+    run(&p, 13);
+    p = params(&mixed);
+    struct l2d_engine *engine = create(&p);
+    for (unsigned f = 0; f < 13; f++)
+        push(engine, f % 3 == 1 ? as_bgra(input(f)) : input(f));
+    finish(&engine);
+    check_same(&plain, &mixed, 0, 13, "RGBA and BGRA");
+    drop(&plain);
+    drop(&mixed);
+}
+
+Test(engine, sizes_change_on_the_way)
+{
+    static const struct { int32_t w, h; int rotation; } sizes[] = {
+        { W, H, 0 }, { 1, 1, 0 }, { 641, 359, 0 }, { 37, 500, 90 }, { 2, 300, 270 }, { W, H, 180 },
+    };
+    for (int fit = L2D_FIT_COVER; fit <= L2D_FIT_STRETCH; fit++) {
+        struct output plain = { .count = 0 }, mixed = { .count = 0 };
+        struct l2d_engine_params p = params(&plain);
+        p.fit = (enum l2d_fit) fit;
+        run(&p, 10);
+        p.user = &mixed;
+        struct l2d_engine *engine = create(&p);
+        push_inputs(engine, 0, 9);
+        for (unsigned f = 9; f < MAX_FRAMES - 1; f++) {
+            size_t i = f % COUNT(sizes);
+            struct l2d_frame *frame = grey_i420(f, sizes[i].w, sizes[i].h);
+            frame->rotation = sizes[i].rotation;
+            push(engine, frame);
+        }
+        push_inputs(engine, MAX_FRAMES - 1, MAX_FRAMES);
+        finish(&engine);
+        cr_assert_eq(mixed.count, MAX_FRAMES);
+        check_same(&plain, &mixed, 0, 9, "before another size");
+        for (unsigned f = 0; f < MAX_FRAMES; f++)
+            cr_assert(mixed.frame[f]->width == W && mixed.frame[f]->height == H);
+        drop(&plain);
+        drop(&mixed);
+    }
+}
+
+Test(engine, sizes_of_output)
+{
+    static const struct { int32_t ask_w, ask_h, in_w, in_h, w, h, canvas_w, canvas_h; } cases[] = {
+        { 0, 0, 0, 0, W, H, W, H },                     // the model's
+        { 90, 50, 0, 0, 90, 50, 96, 64 },
+        { 2, 2, 0, 0, 2, 2, 32, 32 },
+        { 32, 128, 640, 480, 32, 128, 32, 128 },
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        for (int rgba = 0; rgba < 2; rgba++) {
+            struct output out = { .count = 0 };
+            struct l2d_engine_params p = params(&out);
+            p.width = cases[i].ask_w;
+            p.height = cases[i].ask_h;
+            p.input_width = cases[i].in_w;
+            p.input_height = cases[i].in_h;
+            p.rgba = rgba;
+            struct l2d_engine *engine = create(&p);
+            const struct l2d_engine_info *info = l2d_engine_info(engine);
+            cr_assert(info->width == cases[i].w && info->height == cases[i].h, "case %zu: %dx%d", i,
+                      info->width, info->height);
+            cr_assert(info->canvas_width == cases[i].canvas_w &&
+                      info->canvas_height == cases[i].canvas_h, "case %zu", i);
+            push_inputs(engine, 0, 1);
+            finish(&engine);
+            cr_assert_eq(out.count, 1);
+            cr_assert(out.frame[0]->width == cases[i].w && out.frame[0]->height == cases[i].h);
+            cr_assert_eq(out.frame[0]->num_planes, rgba ? 1 : 3);
+            drop(&out);
+        }
+    }
+}
+
+// ---- values
+
+struct watch {
+    struct output out;                  // emit and probe share their user
+    unsigned images;
+    char bad[128];
+};
+
+static void check_finite(void *user, uint32_t frame, int step, const char *name, const float *data,
+                         int32_t h, int32_t w, int32_t c)
+{
+    struct watch *watch = user;
+    watch->images += strcmp(name, "image") == 0;
+    for (int64_t i = 0; i < (int64_t) h * w * c && !watch->bad[0]; i++)
+        if (!isfinite(data[i]))
+            snprintf(watch->bad, sizeof(watch->bad), "frame %u, step %d, %s[%d] is %g", frame, step,
+                     name, (int) i, (double) data[i]);
+}
+
+static void watch_frame(void *user, struct l2d_frame *frame)
+{
+    struct watch *watch = user;
+    collect(&watch->out, frame);
+}
+
+Test(engine, constant_pictures_are_finite)
+{
+    static const enum l2d_precision precisions[] = { L2D_PRECISION_FP32, L2D_PRECISION_FP16 };
+    static const int values[] = { 0, 128, 255 };
+    for (size_t i = 0; i < COUNT(precisions); i++) {
+        for (size_t v = 0; v < COUNT(values); v++) {
+            struct watch watch = { .images = 0 };
+            struct l2d_engine_params p = params(NULL);
+            p.precision = precisions[i];
+            p.probe = check_finite;
+            p.emit = watch_frame;
+            p.user = &watch;
+            struct l2d_engine *engine = create(&p);
+            for (unsigned f = 0; f < 10; f++) {
+                struct l2d_frame *frame = input(f);
+                memset(frame->data, values[v], frame->size_bytes);
+                push(engine, frame);
+            }
+            finish(&engine);
+            cr_assert(watch.images == 10 && watch.out.count == 10);
+            cr_assert(!watch.bad[0], "value %d: %s", values[v], watch.bad);
+            drop(&watch.out);
+        }
+    }
+}
+
+// ---- models that are not what they should be
+
+enum damage {
+    NO_FILE, EMPTY_FILE, HALF_FILE, NO_TENSOR, ONE_MORE, SWAPPED, INTEGERS, ONE_NAN, ONE_INF,
+};
+
+static void write_part(const char *from, const char *to, long divide)
+{
+    FILE *in = fopen(from, "rb"), *out = fopen(to, "wb");
+    cr_assert(in && out);
+    cr_assert_eq(fseek(in, 0, SEEK_END), 0);
+    long size = ftell(in) / divide;
+    rewind(in);
+    char *data = malloc((size_t) size + 1);
+    cr_assert_eq(fread(data, 1, (size_t) size, in), size);
+    cr_assert_eq(fwrite(data, 1, (size_t) size, out), size);
+    free(data);
+    fclose(in);
+    cr_assert_eq(fclose(out), 0);
+}
+
+// A file of weights like from, but for one tensor.
+static void write_damaged(const char *from, const char *to, enum damage damage, const char *name)
+{
+    struct l2d_safetensors *st = NULL;
+    cr_assert_eq(l2d_safetensors_open(&st, from, &err), L2D_OK, "%s", err.msg);
+    size_t count = l2d_safetensors_count(st), n = 0;
+    struct l2d_safetensors_entry *entry = calloc(count + 1, sizeof(*entry));
+    uint16_t *value = NULL;
+    cr_assert_not_null(entry);
+    for (size_t i = 0; i < count; i++) {
+        entry[n] = *l2d_safetensors_get(st, i);
+        struct l2d_safetensors_entry *e = &entry[n];
+        bool it = strcmp(e->name, name) == 0;
+        if (it && damage == NO_TENSOR)
+            continue;
+        if (it && damage == INTEGERS)
+            e->dtype = L2D_SAFETENSORS_I16;
+        if (it && damage == SWAPPED) {
+            uint64_t first = e->dims[0];
+            e->dims[0] = e->dims[1];
+            e->dims[1] = first;
+        }
+        if (it && (damage == ONE_NAN || damage == ONE_INF)) {
+            value = malloc(e->size_bytes);
+            cr_assert_not_null(value);
+            memcpy(value, e->data, e->size_bytes);
+            value[e->size_bytes / 2 - 1] = damage == ONE_NAN ? 0x7e01 : 0xfc00;
+            e->data = value;
+        }
+        n++;
+    }
+    if (damage == ONE_MORE) {
+        entry[n] = entry[0];
+        entry[n++].name = name;
+    }
+    cr_assert_eq(l2d_safetensors_write(to, entry, n, &err), L2D_OK, "%s", err.msg);
+    free(value);
+    free(entry);
+    l2d_safetensors_close(&st);
+}
+
+static void check_refused(const struct l2d_engine_params *p, int code, const char *a, const char *b)
+{
+    struct l2d_engine *engine = NULL;
+    struct l2d_error e = { 0 };
+    int rc = l2d_engine_create(&engine, gpu, p, &e);
+    cr_assert(rc == code && (int) e.code == code, "%s, %s: code %d, %s", a, b, rc, e.msg);
+    cr_assert(strstr(e.msg, a) && strstr(e.msg, b), "%s, %s: %s", a, b, e.msg);
+    cr_assert_null(engine);
+}
+
+Test(engine, damaged_models_are_refused_by_name)
+{
+    static const struct {
+        enum damage damage;
+        const char *file, *tensor;
+        int code;
+        const char *want;               // beside the file or tensor
+    } cases[] = {
+        { NO_FILE, "model.json", "", L2D_EIO, "No such file" },
+        { NO_FILE, "unet.safetensors", "", L2D_EIO, "No such file" },
+        { NO_FILE, "vae.safetensors", "", L2D_EIO, "No such file" },
+        { NO_FILE, "text_encoder.safetensors", "", L2D_EIO, "No such file" },
+        { NO_FILE, "vocab.json", "", L2D_EIO, "No such file" },
+        { NO_FILE, "merges.txt", "", L2D_EIO, "No such file" },
+        { EMPTY_FILE, "model.json", "", L2D_EFORMAT, "" },
+        { EMPTY_FILE, "unet.safetensors", "", L2D_EFORMAT, "" },
+        { EMPTY_FILE, "vocab.json", "", L2D_EFORMAT, "" },
+        { HALF_FILE, "model.json", "", L2D_EFORMAT, "" },
+        { HALF_FILE, "vae.safetensors", "", L2D_EFORMAT, "" },
+        { NO_TENSOR, "unet.safetensors", "conv_in.bias", L2D_EFORMAT, "missing" },
+        { NO_TENSOR, "unet.safetensors", "time_embedding.linear_1.weight", L2D_EFORMAT, "missing" },
+        { NO_TENSOR, "vae.safetensors", "decoder.layers.0.weight", L2D_EFORMAT, "missing" },
+        { NO_TENSOR, "text_encoder.safetensors", "text_model.final_layer_norm.weight", L2D_EFORMAT,
+          "missing" },
+        { ONE_MORE, "unet.safetensors", "conv_in.more", L2D_EFORMAT, "no place" },
+        { ONE_MORE, "vae.safetensors", "encoder.layers.99.weight", L2D_EFORMAT, "no place" },
+        { ONE_MORE, "text_encoder.safetensors", "visual_projection.weight", L2D_EFORMAT, "no place" },
+        { SWAPPED, "unet.safetensors", "conv_in.weight", L2D_EFORMAT,
+          "[16,32,3,3], expected [32,16,3,3]" },
+        { SWAPPED, "text_encoder.safetensors", "text_model.embeddings.token_embedding.weight",
+          L2D_EFORMAT, "[48,554], expected [554,48]" },
+        { INTEGERS, "unet.safetensors", "conv_out.weight", L2D_EFORMAT, "I16" },
+        { ONE_NAN, "unet.safetensors", "conv_in.weight", L2D_EFORMAT, "not numbers" },
+        { ONE_INF, "unet.safetensors", "conv_in.bias", L2D_EFORMAT, "not numbers" },
+        { ONE_NAN, "unet.safetensors", "conv_norm_out.weight", L2D_EFORMAT, "not numbers" },
+        { ONE_NAN, "unet.safetensors", "time_embedding.linear_2.bias", L2D_EFORMAT, "not numbers" },
+        { ONE_INF, "vae.safetensors", "decoder.layers.0.bias", L2D_EFORMAT, "not numbers" },
+        { ONE_NAN, "text_encoder.safetensors", "text_model.embeddings.token_embedding.weight",
+          L2D_EFORMAT, "not numbers" },
+    };
+    struct output out = { .count = 0 };
+    struct l2d_engine_params p = params(&out);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char path[128], kept[160];
+        snprintf(path, sizeof(path), "%s/%s", model.dir, cases[i].file);
+        snprintf(kept, sizeof(kept), "%s.kept", path);
+        cr_assert_eq(rename(path, kept), 0);
+        if (cases[i].damage == EMPTY_FILE)
+            write_part(kept, path, 1L << 40);
+        else if (cases[i].damage == HALF_FILE)
+            write_part(kept, path, 2);
+        else if (cases[i].damage != NO_FILE)
+            write_damaged(kept, path, cases[i].damage, cases[i].tensor);
+        check_refused(&p, cases[i].code, *cases[i].tensor ? cases[i].tensor : cases[i].file,
+                      cases[i].want);
+        cr_assert_eq(rename(kept, path), 0);
+    }
+    run(&p, 1);                         // and undamaged it works
+    cr_assert_eq(out.count, 1);
+    drop(&out);
+}
+
+Test(engine, bad_parameters_are_refused)
+{
+    struct output out = { .count = 0 };
+    struct l2d_engine_params p = params(&out);
+    p.model = "/nonexistent/folder";
+    check_refused(&p, L2D_EIO, "/nonexistent/folder", "No such file");
+    p.model = "/dev/null";
+    check_refused(&p, L2D_EIO, "/dev/null", "not a folder");
+    p = params(&out);
+    p.steps = "37,25/50";
+    check_refused(&p, L2D_EINVAL, "37,25/50", "25 does not follow 37");
+    p = params(&out);
+    p.width = 95;
+    check_refused(&p, L2D_EINVAL, "95x64", "even");
+    p.width = 20000;
+    check_refused(&p, L2D_EINVAL, "20000x64", "");
+    p.width = -2;
+    check_refused(&p, L2D_EINVAL, "-2x64", "");
+    p = params(&out);
+    p.width = p.height = 16384;
+    p.steps = "10,15,20,25,30,35,40,45/50";
+    check_refused(&p, L2D_EGPUMEM, "16384x16384", "smaller --size");
+}
+
+// ---- failures on the way
+
+static const struct { enum fault fault; const char *name; int code; } faults[] = {
+    { FAULT_ALLOC, "host memory", L2D_ENOMEM }, { FAULT_BUFFER, "buffers", L2D_EGPUMEM },
+    { FAULT_GRAPH, "graphs", L2D_EGPU }, { FAULT_SUBMIT, "submissions", L2D_EGPU },
+};
+
+// Number i of 0..count-1 to try: all of few, else the first, the last and some between.
+static uint64_t next_to_try(uint64_t i, uint64_t count)
+{
+    return i < 12 || count < 60 || i + 12 >= count ? i + 1 : i + count / 40 + 1;
+}
+
+enum stage { CREATE, PUSH, PROMPT, FINISH };
+
+// A stream's life after creation. returns the stage that fails, or FINISH.
+static enum stage feed(struct l2d_engine *engine, int *rc, struct l2d_error *e)
+{
+    for (unsigned f = 0; f < 11; f++) {
+        faults_pause();                 // the last is larger and needs other buffers
+        struct l2d_frame *frame = f == 10 ? grey_i420(f, 2 * W, 2 * H) : input(f);
+        faults_continue();
+        *rc = l2d_engine_push(engine, frame, e);
+        l2d_frame_unref(&frame);
+        if (*rc != L2D_OK)
+            return PUSH;
+    }
+    *rc = l2d_engine_set_prompt(engine, "a cat", e);
+    if (*rc != L2D_OK)
+        return PROMPT;
+    *rc = l2d_engine_finish(engine, e);
+    return FINISH;
+}
+
+// Creation to destruction with the nth call of a kind failing; 0: none. returns how many there were.
+static uint64_t run_with_fault(enum fault fault, uint64_t nth, int code, const char *name)
+{
+    struct output out = { .count = 0 };
+    struct l2d_engine *engine = NULL;
+    struct l2d_error e = { 0 }, later = { 0 };
+    struct l2d_engine_params p = params(&out);
+    enum stage stage = CREATE;
+    faults_begin(fault, nth);
+    int rc = l2d_engine_create(&engine, gpu, &p, &e);
+    cr_assert_eq(rc == L2D_OK, engine != NULL, "%s %d", name, (int) nth);
+    if (rc == L2D_OK)
+        stage = feed(engine, &rc, &e);
+    uint64_t count = faults_count();
+    if (stage == PUSH)                  // the engine stays failed
+        cr_assert_eq(l2d_engine_finish(engine, &later), code, "%s %d", name, (int) nth);
+    if (stage == PROMPT)                // the old prompt stays
+        cr_assert_eq(l2d_engine_finish(engine, &later), L2D_OK, "%s %d: %s", name, (int) nth,
+                     later.msg);
+    cr_assert((stage != PROMPT && rc != L2D_OK) || out.count == 11, "%u frames", out.count);
+    l2d_engine_destroy(&engine);
+    drop(&out);
+    uint64_t leaked = faults_end();
+    cr_assert(rc == code && (int) e.code == code, "%s, number %d, stage %d: code %d, %s", name,
+              (int) nth, (int) stage, rc, e.msg);
+    cr_assert_eq(leaked, 0, "%s, number %d, stage %d: %d allocations are left", name, (int) nth,
+                 (int) stage, (int) leaked);
+    return count;
+}
+
+Test(engine, survives_failures_everywhere)
+{
+    struct output out = { .count = 0 };
+    struct l2d_engine_params p = params(&out);
+    run(&p, 1);                         // programs stay with the device
+    drop(&out);
+    for (size_t i = 0; i < COUNT(faults); i++) {
+        uint64_t count = run_with_fault(faults[i].fault, 0, L2D_OK, faults[i].name);
+        cr_assert(count > 0, "no %s", faults[i].name);
+        for (uint64_t nth = 1; nth <= count; nth = next_to_try(nth, count))
+            run_with_fault(faults[i].fault, nth, faults[i].code, faults[i].name);
+        fprintf(stderr, "%s: %d\n", faults[i].name, (int) count);
+    }
+}
