@@ -51,7 +51,8 @@ static void close_all(void)
 {
     l2d_gpu_destroy(&gpu);
     golden_model_remove(&model);
-    cr_assert_eq(num_gpu_messages, 0, "%u validation messages", num_gpu_messages);
+    if (num_gpu_messages)               // the test has passed already: an assertion is not counted
+        abort();
 }
 
 TestSuite(engine, .init = open_all, .fini = close_all);
