@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine as those see it who push frames: as many out as in, in order and with their time; the
-// same in both schedules and in every run; prompts, sizes and formats that change on the way; models
+// same in both schedules and in every run; prompts, sizes, formats that change on the way; models
 // that are not what they should be; and failures of every allocation. What the networks compute is
 // test_golden.c's affair.
 #include "pipeline/engine.h"
@@ -262,7 +262,8 @@ Test(engine, prompt_changes_on_the_way)
             uint32_t tokens = l2d_engine_info(engine)->prompt_tokens;
             push_inputs(engine, 0, CHANGE);
             if (prompts[i])
-                cr_assert_eq(l2d_engine_set_prompt(engine, prompts[i], &err), L2D_OK, "%s", err.msg);
+                cr_assert_eq(l2d_engine_set_prompt(engine, prompts[i], &err), L2D_OK, "%s",
+                             err.msg);
             cr_assert((l2d_engine_info(engine)->prompt_tokens > tokens) == (i == 2));
             push_inputs(engine, CHANGE, FRAMES);
             finish(&engine);
@@ -296,7 +297,8 @@ Test(engine, long_and_odd_prompts)
     char longest[4000];
     memset(longest, 'x', sizeof(longest) - 1);
     longest[sizeof(longest) - 1] = '\0';
-    const char *const prompts[] = { "", " ", "{}", "%s%n", "\xf0\x9f\x99\x82 caf\xc3\xa9", longest };
+    const char *const prompts[] = { "", " ", "{}", "%s%n", "\xf0\x9f\x99\x82 caf\xc3\xa9",
+                                    longest };
     struct output out = { .count = 0 };
     struct l2d_engine_params p = params(&out);
     struct l2d_engine *engine = create(&p);
@@ -304,7 +306,7 @@ Test(engine, long_and_odd_prompts)
         cr_assert_eq(l2d_engine_set_prompt(engine, prompts[i], &err), L2D_OK, "%s", err.msg);
         cr_assert((l2d_engine_info(engine)->prompt_dropped > 0) == (prompts[i] == longest));
     }
-    // What is not UTF-8 is refused or replaced, but survived; the old prompt or the new one is used.
+    // What is not UTF-8 is refused or replaced, but survived; the old prompt or the new is used.
     l2d_engine_set_prompt(engine, "\xff\xc3", &err);
     push_inputs(engine, 0, 2);
     finish(&engine);
@@ -565,7 +567,8 @@ Test(engine, damaged_models_are_refused_by_name)
           "missing" },
         { ONE_MORE, "unet.safetensors", "conv_in.more", L2D_EFORMAT, "no place" },
         { ONE_MORE, "vae.safetensors", "encoder.layers.99.weight", L2D_EFORMAT, "no place" },
-        { ONE_MORE, "text_encoder.safetensors", "visual_projection.weight", L2D_EFORMAT, "no place" },
+        { ONE_MORE, "text_encoder.safetensors", "visual_projection.weight", L2D_EFORMAT,
+          "no place" },
         { SWAPPED, "unet.safetensors", "conv_in.weight", L2D_EFORMAT,
           "[16,32,3,3], expected [32,16,3,3]" },
         { SWAPPED, "text_encoder.safetensors", "text_model.embeddings.token_embedding.weight",
@@ -659,7 +662,7 @@ static enum stage feed(struct l2d_engine *engine, int *rc, struct l2d_error *e)
     return FINISH;
 }
 
-// Creation to destruction with the nth call of a kind failing; 0: none. returns how many there were.
+// Creation to destruction with the nth call of a kind failing; 0: none. returns how many were made.
 static uint64_t run_with_fault(enum fault fault, uint64_t nth, int code, const char *name)
 {
     struct output out = { .count = 0 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the nth call of a kind fail, and counts what our code allocates and does not free. Linked in
-// with --wrap, so that only calls from our own objects are seen, not those of libraries and drivers.
+// Makes the nth call of a kind fail, and counts what our code allocates and does not free. Linked
+// in with --wrap: only calls from our own objects are seen, not those of libraries and drivers.
 // One thread.
 #ifndef L2D_TESTS_FAULTS_H
 #define L2D_TESTS_FAULTS_H
