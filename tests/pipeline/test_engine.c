@@ -483,8 +483,8 @@ static void write_part(const char *from, const char *to, long divide)
     long size = ftell(in) / divide;
     rewind(in);
     char *data = malloc((size_t) size + 1);
-    cr_assert_eq(fread(data, 1, (size_t) size, in), size);
-    cr_assert_eq(fwrite(data, 1, (size_t) size, out), size);
+    cr_assert_eq(fread(data, 1, (size_t) size, in), (size_t) size);
+    cr_assert_eq(fwrite(data, 1, (size_t) size, out), (size_t) size);
     free(data);
     fclose(in);
     cr_assert_eq(fclose(out), 0);
