@@ -98,7 +98,10 @@ int l2d_engine_push(struct l2d_engine *engine, const struct l2d_frame *frame,
 /** No more frames: emit all that are still inside. Every pushed frame has then come out. */
 int l2d_engine_finish(struct l2d_engine *engine, struct l2d_error *err);
 
-/** Change the prompt from the next pushed frame on. After an error the old one stays. */
+/**
+ * Change the prompt of every step taken from now on: the next pushed frame has it from its first
+ * step, frames in flight for what is left of theirs. After an error the old one stays.
+ */
 int l2d_engine_set_prompt(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
 
 /**

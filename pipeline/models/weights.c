@@ -19,6 +19,7 @@
 #define MAX_BLOCKS 64
 #define BLOCK_BYTES (UINT64_C(512) << 20)   // GPU memory is taken in pieces of at most this
 #define NAME_BYTES 256
+#define HALF_MAX 65504.0f
 
 typedef const struct l2d_safetensors_entry *entry_ref;
 
@@ -387,6 +388,11 @@ static int pack(const struct l2d_weights *w, const struct item *item, unsigned c
             bad = item->bias[p];
         if (bad)
             return l2d_error_set(err, L2D_EFORMAT, "%s has values that are not numbers", bad->name);
+        for (uint64_t i = 0; item->conv && w->precision == L2D_F16 && i < count_of(item->weight[p]);
+             i++)
+            if (fabsf(scratch[i]) > HALF_MAX)
+                return l2d_error_set(err, L2D_EFORMAT, "%s has values too large for fp16; use "
+                                     "--precision fp32", item->weight[p]->name);
         if (item->conv)
             l2d_conv_pack(dst, w->precision, item->conv->cin, item->conv->cout, item->conv->ksize,
                           item->conv->geglu, scratch, item->src_cin, item->src_cout,
