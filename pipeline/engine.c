@@ -15,6 +15,9 @@
 #include "pipeline/engine_state.h"
 #include "pipeline/window.h"
 
+_Static_assert(L2D_SINKS == L2D_WINDOW_SINKS && L2D_WINDOW == L2D_WINDOW_SIZE,
+               "the shaders and the window disagree");
+
 const char *l2d_stage_str(enum l2d_stage stage)
 {
     switch (stage) {
@@ -144,27 +147,36 @@ static int32_t drop_fourth(const struct l2d_probe *p, float *value)
     return 3;
 }
 
+// Read a tensor back as f32.
+static int read_values(const struct l2d_tensor *t, float *out, struct l2d_error *err)
+{
+    uint64_t count = l2d_tensor_count(t);
+    if (t->dtype == L2D_F32)
+        return l2d_buf_read(t->buf, t->offset_bytes, out, l2d_tensor_bytes(t), err);
+    uint16_t *half = malloc(count * sizeof(*half));
+    int rc = half ? l2d_buf_read(t->buf, t->offset_bytes, half, count * sizeof(*half), err)
+                  : l2d_error_set(err, L2D_ENOMEM, "readback: out of memory");
+    for (uint64_t i = 0; rc == L2D_OK && i < count; i++)
+        out[i] = l2d_half_to_f32(half[i]);
+    free(half);
+    return rc;
+}
+
 // Read back and hand on what a graph's probes hold.
 static int emit_probes(struct l2d_engine *e, const struct call *call, struct l2d_error *err)
 {
     for (uint32_t i = 0; i < l2d_graph_num_probes(call->graph); i++) {
         const struct l2d_probe *p = l2d_graph_probe_at(call->graph, i);
         const struct l2d_tensor *t = &p->tensor;
-        uint64_t count = l2d_tensor_count(t);
-        float *value = malloc(count * sizeof(*value));
-        void *raw = t->dtype == L2D_F16 ? malloc(count * 2) : value;
-        int rc = value && raw ? l2d_buf_read(t->buf, t->offset_bytes, raw, l2d_tensor_bytes(t), err)
-                              : l2d_error_set(err, L2D_ENOMEM, "probe %s: out of memory", p->name);
-        for (uint64_t k = 0; rc == L2D_OK && t->dtype == L2D_F16 && k < count; k++)
-            value[k] = l2d_half_to_f32(((uint16_t *) raw)[k]);
+        float *value = malloc(l2d_tensor_count(t) * sizeof(*value));
+        int rc = value ? read_values(t, value, err)
+                       : l2d_error_set(err, L2D_ENOMEM, "probe %s: out of memory", p->name);
         int32_t c = rc == L2D_OK ? drop_fourth(p, value) : 0;
         uint64_t row = (uint64_t) t->h * (uint64_t) t->w * (uint64_t) c;
         for (uint32_t r = 0; rc == L2D_OK && r < call->num_rows && r < (uint32_t) t->rows; r++)
             if (call->step[r] >= -1)
                 e->probe(e->user, call->frame[r], call->step[r], p->name, value + r * row, t->h,
                          t->w, c);
-        if (raw != value)
-            free(raw);
         free(value);
         if (rc != L2D_OK)
             return rc;
@@ -263,6 +275,20 @@ static void put_row(struct l2d_engine *e, struct submission *s, uint32_t set, st
     s->block->set[set][r] = active ? row_of(e, (uint32_t) frame, step) : idle_row();
 }
 
+// Begin a submission with a new frame: its pixels on the canvas.
+static int begin_frame(struct l2d_engine *e, struct submission *s, const struct l2d_frame *frame,
+                       struct l2d_error *err)
+{
+    int rc = begin(e, s, err);
+    if (rc == L2D_OK)
+        rc = put_frame(e, s, frame, err);
+    if (rc != L2D_OK)
+        return rc;
+    add_upload(s);
+    add_call(s, e->color_in, L2D_STAGE_UPLOAD);
+    return L2D_OK;
+}
+
 // ---- warm-up
 
 // All 8 warm-up frames have been encoded: denoise them together, D calls, then decode what is real.
@@ -295,13 +321,9 @@ static int warm_up(struct l2d_engine *e, struct l2d_error *err)
 static int push_warmup(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
 {
     struct submission s;
-    int rc = begin(e, &s, err);
-    if (rc == L2D_OK)
-        rc = put_frame(e, &s, frame, err);
+    int rc = begin_frame(e, &s, frame, err);
     if (rc != L2D_OK)
         return rc;
-    add_upload(&s);
-    add_call(&s, e->color_in, L2D_STAGE_UPLOAD);
     add_encode(e, &s, e->frames);
     rc = submit(e, &s, err);
     if (rc == L2D_OK && ++e->frames == L2D_SINKS)
@@ -356,14 +378,10 @@ static void add_sequence(struct l2d_engine *e, struct submission *s, uint32_t fr
 static int push_stream(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
 {
     struct submission s;
-    int rc = begin(e, &s, err);
-    if (rc == L2D_OK)
-        rc = put_frame(e, &s, frame, err);
+    int rc = begin_frame(e, &s, frame, err);
     if (rc != L2D_OK)
         return rc;
     uint32_t f = e->frames++;
-    add_upload(&s);
-    add_call(&s, e->color_in, L2D_STAGE_UPLOAD);
     if (e->passthrough) {
         add_output(e, &s, e->decode, f);
         return submit(e, &s, err);
@@ -438,15 +456,7 @@ int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint
     *count = l2d_tensor_count(t);
     if (!out)
         return L2D_OK;
-    if (t->dtype == L2D_F32)
-        return l2d_buf_read(t->buf, t->offset_bytes, out, l2d_tensor_bytes(t), err);
-    uint16_t *half = malloc(*count * 2);
-    int rc = half ? l2d_buf_read(t->buf, t->offset_bytes, half, *count * 2, err)
-                  : l2d_error_set(err, L2D_ENOMEM, "KV cache: out of memory");
-    for (uint64_t i = 0; rc == L2D_OK && i < *count; i++)
-        out[i] = l2d_half_to_f32(half[i]);
-    free(half);
-    return rc;
+    return read_values(t, out, err);
 }
 
 int l2d_engine_profile(struct l2d_engine *e, struct l2d_profile_row *rows, uint32_t cap,

@@ -33,11 +33,6 @@ static struct l2d_tensor bytes_view(struct l2d_buf *buf, uint64_t offset, uint64
     bytes_view((e)->params, offsetof(struct l2d_frame_block, field), \
                sizeof(((struct l2d_frame_block *) 0)->field))
 
-static uint64_t align256(uint64_t n)
-{
-    return (n + 255) & ~UINT64_C(255);
-}
-
 // The latent's sides at a level of the UNet.
 static int32_t level_h(const struct l2d_engine *e, int32_t level)
 {
@@ -79,7 +74,7 @@ static int make_step_bias(struct l2d_engine *e, struct l2d_error *err)
     int32_t sum = l2d_unet_time_channels(u, cout);
     uint64_t size = 0;
     for (int32_t i = 0; i < u->num_resnets; i++)
-        size += align256((uint64_t) steps * (uint64_t) cout[i] * 4);
+        size += l2d_buf_align((uint64_t) steps * (uint64_t) cout[i] * 4);
     int rc = make(e, &e->step_bias, size, L2D_MEMORY_DEVICE, "step bias", err);
     float *bias = malloc((size_t) sum * (size_t) steps * sizeof(*bias));
     if (rc == L2D_OK && !bias)
@@ -93,7 +88,7 @@ static int make_step_bias(struct l2d_engine *e, struct l2d_error *err)
         for (int32_t k = 0; k < steps && rc == L2D_OK; k++)
             rc = l2d_buf_write(e->step_bias, at + (uint64_t) (k * cout[i]) * 4,
                                bias + k * sum + column, (uint64_t) cout[i] * 4, err);
-        at += align256((uint64_t) steps * (uint64_t) cout[i] * 4);
+        at += l2d_buf_align((uint64_t) steps * (uint64_t) cout[i] * 4);
         column += cout[i];
     }
     free(bias);
@@ -124,7 +119,7 @@ static int make_text(struct l2d_engine *e, struct l2d_error *err)
     uint64_t element = l2d_dtype_bytes(e->precision), size = 0;
     l2d_unet_transformer_channels(u, channels);
     for (int32_t i = 0; i < u->num_transformers; i++)
-        size += align256((uint64_t) tokens * 2 * (uint64_t) channels[i] * element);
+        size += l2d_buf_align((uint64_t) tokens * 2 * (uint64_t) channels[i] * element);
     int rc = make(e, &e->text_kv, size, L2D_MEMORY_DEVICE, "text kv", err);
     if (rc == L2D_OK)
         rc = make(e, &e->text_in, (uint64_t) tokens * (uint64_t) c->hidden_size * element,
@@ -133,7 +128,7 @@ static int make_text(struct l2d_engine *e, struct l2d_error *err)
     for (int32_t i = 0; i < u->num_transformers && rc == L2D_OK; i++) {
         e->state.text_kv[i] = l2d_tensor_view(e->text_kv, at, e->precision, 1, 1, tokens,
                                               2 * channels[i]);
-        at += align256(l2d_tensor_bytes(&e->state.text_kv[i]));
+        at += l2d_buf_align(l2d_tensor_bytes(&e->state.text_kv[i]));
     }
     return rc;
 }
@@ -173,6 +168,12 @@ static struct l2d_tensor canvas_view(const struct l2d_engine *e)
                            e->geometry.canvas_width, 4);
 }
 
+static struct l2d_tensor latent_ring(const struct l2d_engine *e)
+{
+    return l2d_tensor_view(e->latents, 0, L2D_F32, L2D_RING, level_h(e, 0), level_w(e, 0),
+                           e->model->config.vae.latent_channels);
+}
+
 static int build_encode(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = new_graph(e, &e->encode, "encode", err);
@@ -186,17 +187,10 @@ static int build_encode(struct l2d_engine *e, struct l2d_error *err)
     struct l2d_tensor z = l2d_taesd_encode(g, &e->model->vae, images, 2);
     l2d_graph_probe(g, l2d_tensor_rows(z, 0, 1), "latent.image");
     l2d_graph_probe(g, l2d_tensor_rows(z, 1, 1), "latent.structure");
-    struct l2d_tensor ring = l2d_tensor_view(e->latents, 0, L2D_F32, L2D_RING, z.h, z.w, z.c);
-    l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, ring, rows);
+    l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, latent_ring(e), rows);
     if (e->model->config.unet.cond_mapping)
         l2d_unet_record_cond(g, &e->model->unet, &e->state, rows, l2d_tensor_rows(z, 1, 1));
     return L2D_OK;
-}
-
-static struct l2d_tensor latent_ring(const struct l2d_engine *e)
-{
-    return l2d_tensor_view(e->latents, 0, L2D_F32, L2D_RING, level_h(e, 0), level_w(e, 0),
-                           e->model->config.vae.latent_channels);
 }
 
 static int build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
@@ -255,8 +249,8 @@ static int compute_positions(struct l2d_engine *e, struct l2d_error *err)
         return L2D_OK;
     uint64_t element = l2d_dtype_bytes(e->precision), in_size = 0, out_size = 0;
     for (int32_t i = 0; i < u->num_attentions; i++) {
-        in_size += align256(L2D_WINDOW * (uint64_t) u->cache_channels[i] * element);
-        out_size += align256(L2D_WINDOW * 3 * (uint64_t) u->cache_channels[i] * element);
+        in_size += l2d_buf_align(L2D_WINDOW * (uint64_t) u->cache_channels[i] * element);
+        out_size += l2d_buf_align(L2D_WINDOW * 3 * (uint64_t) u->cache_channels[i] * element);
     }
     struct l2d_buf *in = NULL;
     struct l2d_graph *g = NULL;
@@ -273,8 +267,8 @@ static int compute_positions(struct l2d_engine *e, struct l2d_error *err)
                                           3 * c);
         rc = table ? write_values(e, in, in_at, table, (size_t) L2D_WINDOW * (size_t) c, err)
                    : l2d_error_set(err, L2D_ENOMEM, "positions: out of memory");
-        in_at += align256(l2d_tensor_bytes(&pe[i]));
-        out_at += align256(l2d_tensor_bytes(&e->state.pos[i]));
+        in_at += l2d_buf_align(l2d_tensor_bytes(&pe[i]));
+        out_at += l2d_buf_align(l2d_tensor_bytes(&e->state.pos[i]));
     }
     if (rc == L2D_OK)
         rc = l2d_graph_create(&g, e->gpu, e->precision, "positions", err);
@@ -343,6 +337,26 @@ static int make_slots(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
+// What is needed by what is known: activations are, once the graphs are planned.
+static int check_memory(const struct l2d_engine *e, struct l2d_error *err)
+{
+    const struct l2d_engine_info *i = &e->info;
+    uint64_t need = i->weight_bytes + i->kv_cache_bytes + i->activation_bytes;
+    uint64_t have = l2d_gpu_caps(e->gpu)->memory_bytes;
+    if (need <= have)
+        return L2D_OK;
+    char activations[48] = "";
+    if (i->activation_bytes)
+        snprintf(activations, sizeof(activations), ", activations %.0f",
+                 (double) i->activation_bytes / MIB);
+    return l2d_error_set(err, L2D_EGPUMEM, "%dx%d needs %s%.0f MiB of GPU memory (weights %.0f, "
+                         "KV cache %.0f%s), %s has %.0f MiB; a smaller --size or fewer --steps "
+                         "need less", e->geometry.width, e->geometry.height,
+                         i->activation_bytes ? "" : "more than ", (double) need / MIB,
+                         (double) i->weight_bytes / MIB, (double) i->kv_cache_bytes / MIB,
+                         activations, l2d_gpu_caps(e->gpu)->name, (double) have / MIB);
+}
+
 // Plan what has transients, take one activation buffer for all of them, and record.
 static int plan_and_finish(struct l2d_engine *e, struct l2d_error *err)
 {
@@ -356,15 +370,8 @@ static int plan_and_finish(struct l2d_engine *e, struct l2d_error *err)
         most = size > most ? size : most;
     }
     e->info.activation_bytes = most;
-    uint64_t need = e->info.weight_bytes + e->info.kv_cache_bytes + most;
-    uint64_t have = l2d_gpu_caps(e->gpu)->memory_bytes;
-    if (rc == L2D_OK && need > have)
-        return l2d_error_set(err, L2D_EGPUMEM, "%dx%d needs %.0f MiB of GPU memory (weights %.0f, "
-                             "KV cache %.0f, activations %.0f), %s has %.0f MiB; a smaller --size "
-                             "or fewer --steps need less", e->geometry.width, e->geometry.height,
-                             (double) need / MIB, (double) e->info.weight_bytes / MIB,
-                             (double) e->info.kv_cache_bytes / MIB, (double) most / MIB,
-                             l2d_gpu_caps(e->gpu)->name, (double) have / MIB);
+    if (rc == L2D_OK)
+        rc = check_memory(e, err);
     if (rc == L2D_OK)
         rc = make(e, &e->activations, most, L2D_MEMORY_DEVICE, "activations", err);
     for (size_t i = 0; i < COUNT_OF(graph) && rc == L2D_OK; i++)
@@ -431,23 +438,15 @@ static int set_size(struct l2d_engine *e, const struct l2d_engine_params *p, str
     return l2d_frame_create(&e->output, w, h, &format, err);
 }
 
-// What is known before a byte of it is taken. Activations are known once the graphs are planned.
-static int check_memory(struct l2d_engine *e, struct l2d_error *err)
+// Weights and caches, compared with what the device has before a byte of it is taken.
+static int count_memory(struct l2d_engine *e, struct l2d_error *err)
 {
     for (int32_t i = 0; i < e->model->unet.num_attentions; i++) {
         struct l2d_tensor t = cache_shape(e, i);
         e->info.kv_cache_bytes += l2d_tensor_bytes(&t);
     }
     e->info.weight_bytes = l2d_weights_bytes(e->model->weights);
-    uint64_t need = e->info.weight_bytes + e->info.kv_cache_bytes;
-    uint64_t have = l2d_gpu_caps(e->gpu)->memory_bytes;
-    if (need <= have)
-        return L2D_OK;
-    return l2d_error_set(err, L2D_EGPUMEM, "%dx%d needs more than %.0f MiB of GPU memory (weights "
-                         "%.0f, KV cache %.0f), %s has %.0f MiB; a smaller --size or fewer --steps "
-                         "need less", e->geometry.width, e->geometry.height, (double) need / MIB,
-                         (double) e->info.weight_bytes / MIB, (double) e->info.kv_cache_bytes / MIB,
-                         l2d_gpu_caps(e->gpu)->name, (double) have / MIB);
+    return check_memory(e, err);
 }
 
 static int make_model_state(struct l2d_engine *e, struct l2d_error *err)
@@ -519,9 +518,9 @@ static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struc
     if (rc == L2D_OK)
         rc = set_size(e, p, err);
     if (rc == L2D_OK && !e->passthrough)
-        rc = check_memory(e, err);
+        rc = count_memory(e, err);
     if (rc == L2D_OK && !e->passthrough)
-        rc = check_memory(e, err);
+        rc = count_memory(e, err);
     if (rc == L2D_OK)
         rc = make(e, &e->params, sizeof(struct l2d_frame_block), L2D_MEMORY_DEVICE, "params", err);
     if (rc == L2D_OK)

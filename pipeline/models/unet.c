@@ -11,7 +11,6 @@
 #define RESNET_EPS 1e-5f
 #define TRANSFORMER_EPS 1e-6f           // of the GroupNorm before a transformer
 #define LAYER_NORM_EPS 1e-5f
-#define NUM_POSITIONS 16
 
 typedef struct l2d_tensor T;
 
@@ -74,8 +73,8 @@ static float *load_positions(struct l2d_weights *ld, const struct l2d_motion_con
               ? l2d_ld_host(ld, 3, dims, true, "%s.pos_encoder.pe", name) : NULL;
     if (pe)
         return pe;
-    pe = calloc((size_t) NUM_POSITIONS * (size_t) c, sizeof(*pe));
-    for (int32_t p = 0; pe && config->position_encoding && p < NUM_POSITIONS; p++)
+    pe = calloc((size_t) L2D_WINDOW * (size_t) c, sizeof(*pe));
+    for (int32_t p = 0; pe && config->position_encoding && p < L2D_WINDOW; p++)
         for (int32_t i = 0; i < c; i += 2) {
             double arg = p * pow(10000, -(double) i / c);
             pe[p * c + i] = (float) sin(arg);

@@ -346,16 +346,11 @@ float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool op
 
 // ---- upload
 
-static uint64_t align256(uint64_t n)
-{
-    return (n + 255) & ~UINT64_C(255);
-}
-
 static uint64_t weight_bytes(const struct l2d_weights *w, const struct item *item)
 {
     if (item->norm)
-        return align256((uint64_t) item->src_cout * 4);
-    return align256(l2d_conv_packed_bytes(item->conv->cin, item->conv->cout, item->conv->ksize,
+        return l2d_buf_align((uint64_t) item->src_cout * 4);
+    return l2d_buf_align(l2d_conv_packed_bytes(item->conv->cin, item->conv->cout, item->conv->ksize,
                                           w->precision));
 }
 
@@ -363,7 +358,7 @@ static uint64_t bias_bytes(const struct item *item)
 {
     if (!item->bias[0])
         return 0;
-    return align256((uint64_t) (item->norm ? item->src_cout : item->conv->cout) * 4);
+    return l2d_buf_align((uint64_t) (item->norm ? item->src_cout : item->conv->cout) * 4);
 }
 
 uint64_t l2d_weights_bytes(const struct l2d_weights *w)

@@ -42,7 +42,7 @@ int l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_byte
         return l2d_error_set(err, L2D_ENOMEM, "buffer %s: out of memory", name);
     }
     buf->gpu = gpu;
-    buf->size_bytes = size_bytes = (size_bytes + 255) & ~(uint64_t) 255;
+    buf->size_bytes = size_bytes = l2d_buf_align(size_bytes);
     snprintf(buf->name, sizeof(buf->name), "%s", name);
 
     VkMemoryRequirements need;

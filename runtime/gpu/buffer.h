@@ -15,6 +15,12 @@ enum l2d_memory {
     L2D_MEMORY_READBACK,    // GPU copies to it, host reads (cached)
 };
 
+// Offsets of views that shaders bind, and sizes of buffers, are multiples of 256 bytes.
+static inline uint64_t l2d_buf_align(uint64_t bytes)
+{
+    return (bytes + 255) & ~UINT64_C(255);
+}
+
 // Read-only for users. mapped is NULL for device memory that the host cannot see.
 struct l2d_buf {
     struct l2d_gpu *gpu;

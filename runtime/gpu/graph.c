@@ -172,7 +172,7 @@ struct l2d_tensor l2d_graph_alloc(struct l2d_graph *g, enum l2d_dtype dtype, int
         return L2D_NO_TENSOR;
     }
     struct l2d_tensor t = { NULL, (int32_t) g->num_transients, 0, rows, h, w, c, dtype };
-    uint64_t size = (l2d_tensor_bytes(&t) + 255) & ~(uint64_t) 255;
+    uint64_t size = l2d_buf_align(l2d_tensor_bytes(&t));
     if (size > g->gpu->caps.max_range_bytes) {
         l2d_graph_fail(g, L2D_EUNSUPPORTED, "an activation of %.0f MiB is more than this device "
                        "binds (%.0f MiB); use a smaller --size", (double) size / (1 << 20),
@@ -413,36 +413,33 @@ static bool conflicts(const struct spans *s, const struct op *op)
     return false;
 }
 
-static void full_barrier(VkCommandBuffer cmd)
+static void barrier(VkCommandBuffer cmd, VkPipelineStageFlags2 src, VkPipelineStageFlags2 dst,
+                    VkAccessFlags2 dst_access)
 {
-    VkMemoryBarrier2 barrier = {
+    VkMemoryBarrier2 memory = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
-        .srcStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-        .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
-        .dstStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_2_HOST_BIT,
-        .dstAccessMask = VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT |
-                         VK_ACCESS_2_HOST_READ_BIT,
+        .srcStageMask = src, .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
+        .dstStageMask = dst, .dstAccessMask = dst_access,
     };
     vkCmdPipelineBarrier2(cmd, &(VkDependencyInfo) {
         .sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO,
-        .memoryBarrierCount = 1, .pMemoryBarriers = &barrier,
+        .memoryBarrierCount = 1, .pMemoryBarriers = &memory,
     });
+}
+
+// Between graphs, and towards the host.
+static void full_barrier(VkCommandBuffer cmd)
+{
+    barrier(cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+            VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_2_HOST_BIT,
+            VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT | VK_ACCESS_2_HOST_READ_BIT);
 }
 
 static void op_barrier(VkCommandBuffer cmd)
 {
     VkPipelineStageFlags2 stages = VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT |
                                    VK_PIPELINE_STAGE_2_COPY_BIT;
-    VkMemoryBarrier2 barrier = {
-        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
-        .srcStageMask = stages, .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
-        .dstStageMask = stages,
-        .dstAccessMask = VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT,
-    };
-    vkCmdPipelineBarrier2(cmd, &(VkDependencyInfo) {
-        .sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO,
-        .memoryBarrierCount = 1, .pMemoryBarriers = &barrier,
-    });
+    barrier(cmd, stages, stages, VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT);
 }
 
 // Barriers where needed before the op, and what it touches remembered. false: out of memory
