@@ -43,20 +43,29 @@ def ramp(t, *colors):
     return table[low] * (1 - part) + table[low + 1] * part
 
 
-def kuwahara(x, radius, sectors=8, sharpness=8.):
-    """Averages the calmest sector around each pixel: patches of paint with crisp borders."""
+def sectors(radius, count=8):
+    """The soft sectors of a disc: (kernel, cut to what matters; where its centre lies in it)."""
     yy, xx = np.mgrid[-radius:radius + 1, -radius:radius + 1].astype(np.float32)
     distance, angle = np.hypot(xx, yy), np.arctan2(yy, xx)
     disc = np.exp(-distance**2 / (2 * (radius / 2)**2)) * (distance <= radius)
+    for i in range(count):
+        off = np.angle(np.exp(1j * (angle - 2 * np.pi * i / count)))
+        kernel = (disc * np.exp(-(off / (np.pi / count * 1.2))**2)).astype(np.float32)
+        rows, columns = np.nonzero(kernel > 2e-4)
+        top, left = min(rows.min(), radius), min(columns.min(), radius)
+        kernel = kernel[top:max(rows.max(), radius) + 1, left:max(columns.max(), radius) + 1]
+        yield kernel / kernel.sum(), (int(radius - left), int(radius - top))
+
+
+def kuwahara(x, radius):
+    """Averages the calmest sector around each pixel: patches of paint with crisp borders."""
     total, weights = np.zeros_like(x), np.zeros(x.shape[:2] + (1,), np.float32)
-    for i in range(sectors):
-        off = np.angle(np.exp(1j * (angle - 2 * np.pi * i / sectors)))
-        kernel = (disc * np.exp(-(off / (np.pi / sectors * 1.2))**2)).astype(np.float32)
-        kernel /= kernel.sum()
-        both = cv2.filter2D(np.dstack([x, luma(x)**2]), -1, kernel)
+    x = np.dstack([x, luma(x)**2])
+    for kernel, anchor in sectors(radius):
+        both = cv2.filter2D(x, -1, kernel, anchor=anchor)
         mean = both[..., :3]
-        var = np.abs(both[..., 3:] - luma(mean)[..., None]**2)
-        w = 1 / (1 + (np.sqrt(var) / 5)**sharpness)
+        var = both[..., 3:] - luma(mean)[..., None]**2
+        w = 1 / (1 + np.square(np.square(var / 25)))
         total += mean * w
         weights += w
     return total / np.maximum(weights, 1e-12)
