@@ -1,59 +1,134 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The prompts that the model learns: a medium, a subject, and words around them.
+"""The prompts that the model learns: a medium, a palette, a subject, and words around them.
 
-The medium selects the look; everything else is filler that teaches the text encoder to look past
-it. A prompt that names no medium means "leave the picture as it is".
+The medium selects the look and the palette its colours; everything else is filler that teaches the
+text encoder to look past it. A prompt that names neither means "leave the picture as it is".
+UNSEEN holds phrases for evaluation only: prompt() never produces them.
 """
 
 MEDIA = {
-    "van gogh": ["a van gogh painting", "van gogh", "in the style of van gogh", "van gogh style",
-                 "an oil painting by vincent van gogh", "thick swirling brush strokes",
-                 "a starry night painting", "an impressionist oil painting",
-                 "a post-impressionist painting", "swirling oil paint", "an oil painting"],
-    "ink": ["an ink drawing", "ink", "ink wash", "a sumi-e ink painting", "pen and ink",
-            "a black ink sketch", "an ink drawing on old paper", "chinese ink painting",
-            "black and white ink lines", "a woodcut", "an ink illustration", "a pencil sketch"],
-    "neon": ["neon", "neon lights", "a neon sign", "glowing neon lines", "cyberpunk",
-             "neon style", "a synthwave picture", "glowing lines at night", "cyberpunk neon city",
-             "electric neon glow", "neon outlines in the dark"],
-    "cartoon": ["a cartoon", "cartoon", "comic book style", "a comic", "a cel shaded cartoon",
-                "an animated film", "anime", "cartoon style", "bold outlines and flat colors",
-                "a comic strip drawing", "pop art", "anime style"],
-    "watercolor": ["a watercolor", "watercolor", "a watercolor painting", "watercolour",
-                   "soft watercolor on paper", "an aquarelle", "watercolor style",
-                   "a pale watercolor wash", "a watercolour sketch", "aquarelle",
-                   "a light watercolor illustration"],
+    "van gogh": ("van gogh|vincent van gogh|van gogh painting|van gogh style|starry night|"
+                 "starry night painting|swirling brush strokes|swirling oil paint|"
+                 "post-impressionist painting|impressionist painting|impressionism|"
+                 "expressionist brush strokes|sunflowers by van gogh").split("|"),
+    "oil painting": ("oil painting|oil on canvas|old master painting|rembrandt|"
+                     "rembrandt painting|baroque painting|renaissance oil painting|"
+                     "classical oil painting|thick oil paint|oil portrait|dutch master|"
+                     "caravaggio|museum painting").split("|"),
+    "watercolor": ("watercolor|watercolour|watercolor painting|aquarelle|soft watercolor|"
+                   "watercolor on paper|wet watercolor wash|watercolour sketch|water colors|"
+                   "watercolor illustration|loose watercolor").split("|"),
+    "ink": ("ink drawing|ink|ink wash|sumi-e|sumi-e ink painting|pen and ink|black ink|"
+            "ink on old paper|chinese ink painting|brush and ink|ink illustration|ink sketch|"
+            "india ink|calligraphy brush").split("|"),
+    "pencil": ("pencil drawing|pencil|pencil sketch|graphite drawing|graphite|charcoal drawing|"
+               "black and white sketch|sketch|hand drawn sketch|drawing with a pencil|"
+               "graphite sketch on white paper|shaded pencil").split("|"),
+    "cartoon": ("cartoon|comic|comic book|cel shaded|anime|animated film|cartoon style|"
+                "comic strip|pop art|bold outlines and flat colors|manga in color|toon|"
+                "saturday morning cartoon|cel animation").split("|"),
+    "woodblock": ("woodblock print|ukiyo-e|japanese woodblock|hokusai|hokusai print|"
+                  "japanese print|ukiyo-e print|linocut|woodcut print|hiroshige|"
+                  "the great wave|block print|woodcut").split("|"),
+    "neon": ("neon|neon lights|neon sign|glowing neon|cyberpunk|synthwave|glowing lines|"
+             "neon outlines|electric glow|neon glow in the dark|retrowave|tron|"
+             "cyberpunk neon city|blacklight").split("|"),
+    "pastel": ("pastel drawing|soft pastel|pastel|chalk|chalk drawing|pastel chalk|degas|"
+               "degas pastel|pastels on paper|chalk pastel|oil pastel|powdery pastel").split("|"),
 }
-PLAIN = ["", "", "a photo", "photo", "a photograph", "a plain photo", "no style", "realistic",
-         "a realistic photo", "unchanged"]
+PALETTE_WORDS = {
+    "warm": ("warm colors|warm|golden light|orange tones|golden hour|sunset colors|"
+             "warm light|autumn colors").split("|"),
+    "cold": ("cold colors|cold|blue tones|icy|winter colors|cool colors|teal tones|"
+             "frosty light").split("|"),
+    "night": ("night|at night|moonlight|dark blue night|midnight|moonlit|nighttime|"
+              "in the dark of night").split("|"),
+    "sepia": ("sepia|sepia tones|old photograph colors|brown tones|vintage sepia|antique|"
+              "brown and cream|faded brown").split("|"),
+    "vivid": ("vivid colors|vivid|vibrant|intense colors|saturated colors|bright vivid colors|"
+              "strong colors|psychedelic colors").split("|"),
+    "pale": ("pale colors|pale|faded|washed out|muted colors|desaturated|pale light|"
+             "foggy").split("|"),
+    "green": ("green|green tones|emerald|forest colors|emerald green|jungle colors|mossy|"
+              "shades of green").split("|"),
+    "rose": ("rose|pink|pink tones|rose colors|magenta|cherry blossom colors|rosy|"
+             "shades of pink").split("|"),
+}
+PLAIN = "a photo|photo|a photograph|a plain photo|no style|realistic|a realistic photo|unchanged"
+PLAIN = PLAIN.split("|")
+CANONICAL = {"van gogh": "a van gogh painting", "oil painting": "an oil painting",
+             "watercolor": "a watercolor painting", "ink": "an ink drawing",
+             "pencil": "a pencil sketch", "cartoon": "a cartoon", "woodblock": "a woodblock print",
+             "neon": "neon lights", "pastel": "a soft pastel drawing"}
+FRAMES = ("{}|{}|{}|a {}|the {}|a {} of {s}|a {} of {s}|{} of {s}|{s}, {}|{s} as a {}|"
+          "{s} in the style of {}|in the style of {}|{} style|{s} in {} style|{s}, {} style|"
+          "make it a {}|make it look like {}|turn {s} into {}|like {}|{} look|by {}|"
+          "a beautiful {}|{s} drawn as {}|{s} painted as {}|looks like a {}|{} art").split("|")
 SUBJECTS = (
     "a street|a bird|a horse|a castle|a city|a face|a person|a woman|a man|a garden|flowers|"
     "a flower|a mountain|mountains|a forest|trees|the sea|a beach|a river|a lake|a boat|"
     "a cat|a dog|a house|an old town|a church|a bridge|a car|a bus|a field|the sky|clouds|"
-    "a sunset|an animal|a tiger|a cow|fruit|a cup of coffee|a room|people|a crowd|a dancer|"
-    "a tower|a temple|a landscape|a portrait|a bee|a butterfly|a train|a market|the moon|"
-    "a village|snow|a desert|an island|a parrot|fish|a child").split("|")
+    "an animal|a tiger|a cow|fruit|a cup of coffee|a room|people|a crowd|a dancer|"
+    "a tower|a temple|a landscape|a portrait|a bee|a butterfly|a train|a market|"
+    "a village|snow|a desert|an island|a parrot|fish|a child|this|everything|my face|"
+    "the picture|the video|a moose|a rabbit|a deer").split("|")
 FILLER = (
     "masterpiece|best quality|highly detailed|beautiful|intricate|high resolution|artwork|"
-    "trending|4k|sharp|colorful|bright|dramatic light|art|detailed|by a great artist").split("|")
+    "trending|4k|8k|sharp|dramatic|art|detailed|by a great artist|please|fine art|award winning|"
+    "elegant|very|nice|cinematic|old|modern|big|small|hd").split("|")
+UNSEEN = {
+    "van gogh": ["as if van gogh had painted it", "the way vincent saw it, van gogh",
+                 "a canvas full of swirling strokes", "my room like the starry night",
+                 "post-impressionist, please"],
+    "oil painting": ["rendered as an oil painting from a museum", "like old rembrandt oils",
+                     "a portrait in oil, dutch master", "painted in oil on a dark canvas",
+                     "baroque oil paint"],
+    "watercolor": ["painted with watercolors", "a sheet of wet watercolor paper",
+                   "done in watercolour", "as an aquarelle of the village", "light watercolor art"],
+    "ink": ["drawn with black ink and a brush", "japanese sumi-e", "a pen & ink illustration",
+            "scribbled in ink", "inked on old paper, ink"],
+    "pencil": ["sketched with a pencil", "a quick graphite sketch", "my drawing in pencil",
+               "pencil on paper", "hand drawn with graphite"],
+    "cartoon": ["an episode of a cartoon", "as seen in a comic book", "cartoonish, a toon",
+                "anime girl style", "flat colors and bold outlines, comic"],
+    "woodblock": ["carved as a japanese woodblock", "an ukiyo-e of hokusai", "old linocut print",
+                  "hiroshige woodblock landscape", "printed from a woodblock"],
+    "neon": ["glowing in neon", "neon tubes in a dark alley", "a cyberpunk movie",
+             "drawn with neon light", "synthwave album cover"],
+    "pastel": ["sketched in soft pastels", "a chalk drawing on the pavement", "degas, in chalk",
+               "powdery soft chalk", "with pastel chalks"],
+}
 
 
 def pick(rng, items):
     return items[int(rng.integers(len(items)))]
 
 
-def prompt(rng, style):
-    """A random prompt for a style's name, or for None: the plain picture."""
+def nonsense(rng):
+    """A word that means nothing, so that unknown words do no harm."""
+    letters = [pick(rng, "bcdfghjklmnprstvwz") + pick(rng, "aeiou")
+               for _ in range(int(rng.integers(1, 4)))]
+    return "".join(letters) + pick(rng, ["", "n", "x", "s", "er", "ing"])
+
+
+def prompt(rng, style, palette=None):
+    """A random prompt for a style's name (None: the plain picture) and a palette's name or None."""
     subject = pick(rng, SUBJECTS)
-    words = [pick(rng, FILLER) for _ in range(int(rng.integers(3)))]
+    words = [nonsense(rng) if rng.random() < .25 else pick(rng, FILLER)
+             for _ in range(int(rng.integers(3)))]
     if style is None:
-        if rng.random() < .5:
-            return pick(rng, PLAIN)
-        medium = pick(rng, [m for m in PLAIN if m])
-        core = pick(rng, [f"{medium} of {subject}", subject])
+        if palette is None and rng.random() < .4:
+            return ""
+        medium = pick(rng, PLAIN)
+        core = pick(rng, [medium, f"{medium} of {subject}", subject])
+        if palette is not None and rng.random() < .3:
+            core = ""
     else:
-        medium = pick(rng, MEDIA[style])
-        core = pick(rng, [f"{medium} of {subject}", f"{medium} of {subject}", medium, medium,
-                          f"{subject}, {medium}", f"{subject} in {medium} style"])
-    at = int(rng.integers(len(words) + 1))
-    return ", ".join(words[:at] + [core] + words[at:])
+        core = pick(rng, FRAMES).format(pick(rng, MEDIA[style]), s=subject)
+    words.insert(int(rng.integers(len(words) + 1)), core)
+    if palette is not None:
+        shade = pick(rng, PALETTE_WORDS[palette])
+        form = pick(rng, ["{}", "{}", "{}", "in {}", "with {}"]).format(shade)
+        words.insert(int(rng.integers(len(words) + 1)), form)
+    joint = ", " if rng.random() < .7 else " "
+    return joint.join(w for w in words if w)
