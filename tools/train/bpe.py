@@ -8,8 +8,6 @@ Deterministic, so the tokenizer is retrained (a second) wherever it is needed, n
 import collections
 import json
 
-import numpy as np
-
 import common  # noqa: F401  (the path to the reference model)
 import grammar
 from model.tokenizer import END, START, Tokenizer, byte_symbols, clean, split
@@ -26,10 +24,9 @@ def merge(parts, pair):
 
 def learn_merges(count):
     """The usual greedy pair merging; ties go to the alphabet."""
-    rng, symbols = np.random.default_rng(0), byte_symbols()
-    styles, words = list(grammar.MEDIA) + [None], collections.Counter()
-    for i in range(6000):
-        words.update(split(clean(grammar.prompt(rng, styles[i % len(styles)]))))
+    symbols, words = byte_symbols(), collections.Counter()
+    for phrase in grammar.phrases():
+        words.update(split(clean(phrase)))
     corpus = {}
     for word, n in words.items():
         parts = [symbols[b] for b in word.encode("utf-8")]

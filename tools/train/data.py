@@ -106,10 +106,10 @@ def some_palette(rng):
 
 
 class Stills:
-    """All cached photos and cut-outs in memory; crops by a seeded generator."""
+    """All cached photos and cut-outs, mapped or in memory; crops by a seeded generator."""
 
     def __init__(self, data, held_out=False, limit=None):
-        self.stacks = [np.load(f) for f in self.files(f"{data}/cache/*.npy", held_out)[:limit]]
+        self.stacks = [np.load(f, mmap_mode="r") for f in self.files(f"{data}/cache/*.npy", held_out)[:limit]]
         self.cutouts = []       # (stack [1 + styles,H,W,3], alpha [H,W])
         for f in self.files(f"{data}/cutouts/*.npz", held_out):
             with np.load(f) as z:

@@ -100,6 +100,13 @@ UNSEEN = {
 }
 
 
+def phrases():
+    """Every phrase that a prompt may be made of."""
+    lists = [*MEDIA.values(), *PALETTE_WORDS.values(), PLAIN, SUBJECTS, FILLER,
+             [f.format("", s="") for f in FRAMES], ["with in"]]
+    return [phrase for phrases_ in lists for phrase in phrases_]
+
+
 def pick(rng, items):
     return items[int(rng.integers(len(items)))]
 

@@ -24,6 +24,7 @@ def batch_of(stills, rng, count, size, device):
         kind = rng.random()
         which = 0 if kind < .45 or kind >= .9 else 1 + int(rng.integers(len(data.STYLES)))
         image = data.to_float(stills.crop(rng, size, [which]), device)
+        image = data.grade(data.some_palette(rng), image)
         if rng.random() < .2:
             image = image[:, rng.permutation(3).tolist()]
         images.append(luma(image) if kind >= .9 else image)
@@ -58,16 +59,16 @@ def evaluate(vae, stills, device, size=256):
     return {k: float(np.mean(v)) for k, v in errors.items()}, float(np.mean(stds))
 
 
-def main():
-    args = common.arguments(__doc__, minutes=28, batch=8, lr=2e-3).parse_args()
+def work(args):
     torch.manual_seed(args.seed)
     vae = Taesd(common.read_config(args.config)["vae"])
     stage = common.Stage("autoencoder", {"vae": vae}, args)
     stills = data.Stills(args.data, limit=args.limit)
     running = stage.progress < 1
     while running:
-        rng = np.random.default_rng(stage.seed())
-        torch.manual_seed(stage.seed())
+        seed = stage.seeds()[1]
+        rng = np.random.default_rng(seed)
+        torch.manual_seed(seed)
         x = batch_of(stills, rng, args.batch, args.crop, args.device)
         with stage.autocast():
             z = vae.encoder(x)
@@ -75,6 +76,8 @@ def main():
         l1, detail = F.l1_loss(y, x), detail_loss(y.float(), x)
         loss = l1 + .5 * detail + .002 * z.float().square().mean()
         running = stage.update(loss, l1=l1, std=z.detach().float().std())
+    if common.rank() > 0:
+        return
     vae.load_state_dict({k[4:]: v for k, v in stage.ema.items()})
     psnr, std = evaluate(vae.float(), data.Stills(args.data, held_out=True), args.device)
     with open(os.path.join(args.data, "autoencoder.json"), "w") as f:
@@ -83,4 +86,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    common.launch(work, common.arguments(__doc__, minutes=28, batch=8, lr=2e-3).parse_args())

@@ -24,8 +24,8 @@ from model.unet import UNet
 from model.window import ClipWindow
 from train_autoencoder import detail_loss
 
-
-TRAINED_STEPS = [25, 37]        # of 50; the first alone is the shipped default
+# t_index_list, of 50, for 1, 2 and 4 steps; a timestep comes either first or later, never both.
+SCHEDULES = ([37], [37, 43], [31, 34, 40, 43])
 
 
 def start_as_identity(unet, gain):
@@ -84,31 +84,40 @@ class Painter:
         self.vae.load_state_dict(common.load_ema(os.path.join(args.data, "autoencoder.pt"), "vae"))
         self.vae.to(args.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.unet, self.text = UNet(config["unet"]), ClipText(config["text"])
-        self.schedule = Scheduler({**config["scheduler"], "t_index_list": TRAINED_STEPS})
+        self.schedules = [Scheduler({**config["scheduler"], "t_index_list": i}) for i in SCHEDULES]
         self.tokenizer = bpe.tokenizer(config["text"])
 
-    def prompts(self, rng, styles):
-        names = [None if s < 0 else data.STYLES[s] for s in styles]
-        ids = [self.tokenizer.encode(grammar.prompt(rng, name)) for name in names]
+    def prompts(self, rng, looks):
+        """Embeddings of random prompts for looks: (style's number or -1, palette or None)."""
+        ids = [self.tokenizer.encode(grammar.prompt(rng, data.STYLES[style] if style >= 0 else None,
+                                                    palette)) for style, palette in looks]
         return self.text(torch.tensor(ids, device=self.device))
 
     @torch.no_grad()
     def encode(self, image):
         return self.vae.encode(image.contiguous(memory_format=torch.channels_last)).float()
 
-    def denoise(self, x, k, text, structure, window):
-        cond = self.unet.flow_conv_in(structure)
-        eps = self.unet(x, self.schedule.timesteps[k], text, cond, window)
-        return self.schedule.x0(x, eps.float(), k)
+    def denoise(self, x, schedule, k, text, cond, window):
+        eps = self.unet(x, schedule.timesteps[k], text, cond, window)
+        return schedule.x0(x, eps.float(), k)
 
-    def run(self, z, structure, noise, text, last, window=None):
-        """x0 of step `last`; the steps before it run without gradient."""
-        x = self.schedule.add_noise(z, noise(0), 0)
+    def run(self, z, structure, noise, text, plan, window=None):
+        """x0 of step plan[1] of a schedule; the steps before it run without gradient."""
+        schedule, last = plan
+        x = schedule.add_noise(z, noise(0), 0)
+        cond = self.unet.flow_conv_in(structure)
         for k in range(last):
             with torch.no_grad():
-                x0 = self.denoise(x, k, text, structure, window)
-            x = self.schedule.add_noise(x0, noise(k + 1), k + 1)
-        return self.denoise(x, last, text, structure, window)
+                x0 = self.denoise(x, schedule, k, text, cond, window)
+            x = schedule.add_noise(x0, noise(k + 1), k + 1)
+        return self.denoise(x, schedule, last, text, cond, window)
+
+    def plan(self, rng, progress):
+        """Which schedule, and which of its steps, to learn now; first steps come first."""
+        count = rng.choice(3, p=[.4, .4, .2])
+        schedule = self.schedules[count]
+        last = int(rng.integers(4)) if count == 2 else count
+        return schedule, last if progress > .2 else 0
 
     def latent_loss(self, x0, target):
         flat = F.smooth_l1_loss(x0, target, beta=.1)
@@ -119,66 +128,43 @@ class Painter:
         return F.l1_loss(y, images) + .5 * detail_loss(y, images)
 
 
-class LatentStills:
-    """Crops of whole-photo latents; a photo is encoded when first used, and its mirror image too.
-
-    Once complete, the latents are kept in a file; delete it after training another autoencoder.
-    """
-
-    def __init__(self, painter, stills, path):
-        self.painter, self.stills, self.cache, self.path = painter, stills, {}, path
-        if os.path.exists(path):
-            self.cache = torch.load(path, map_location=painter.device)
-
-    def photo(self, index, flip):
-        """Latents of source, styled versions and structure map: [2 + styles, C, h, w], fp16."""
-        if (index, flip) not in self.cache:
-            x = data.to_float(self.pixels(index, flip), self.painter.device)
-            z = torch.cat([self.painter.encode(row[None]) for row in torch.cat([x, luma(x[:1])])])
-            self.cache[index, flip] = z.half()
-            if len(self.cache) == 2 * len(self.stills.stacks):
-                torch.save(self.cache, self.path)
-        return self.cache[index, flip]
-
-    def pixels(self, index, flip):
-        stack = self.stills.stacks[index]
-        stack = stack[:, :stack.shape[1] // 8 * 8, :stack.shape[2] // 8 * 8]
-        return stack[:, :, ::-1] if flip else stack
-
-    def batch(self, rng, count, size):
-        """Latents of source, structure, target; target pixels; style numbers (-1: as source)."""
-        rows, pictures, styles, side = [], [], [], size // 8
-        for _ in range(count):
-            index, flip = int(rng.integers(len(self.stills.stacks))), int(rng.integers(2))
-            style = int(rng.integers(len(data.STYLES))) if rng.random() > .08 else -1
-            z = self.photo(index, flip)
-            top, left = (int(rng.integers(n - side + 1)) for n in z.shape[2:])
-            rows.append(z[[0, -1, style + 1], :, top:top + side, left:left + side])
-            pictures.append(self.pixels(index, flip)[style + 1, 8 * top:8 * top + size,
-                                                     8 * left:8 * left + size])
-            styles.append(style)
-        z, structure, target = torch.stack(rows, 1).float()
-        return z, structure, target, data.to_float(np.stack(pictures), z.device), styles
+def pictures(stills, rng, count, size, device):
+    """Crops: sources, some with sensor noise, targets, and their looks."""
+    sources, targets, looks = [], [], []
+    for _ in range(count):
+        style = int(rng.integers(len(data.STYLES))) if rng.random() > .1 else -1
+        palette = data.some_palette(rng)
+        source, target = data.to_float(stills.crop(rng, size, [0, style + 1]), device).split(1)
+        if rng.random() < .3:
+            source = source + rng.uniform(0, .04) * torch.randn_like(source)
+        sources.append(source.clamp(-1, 1))
+        targets.append(data.grade(palette, target))
+        looks.append((style, palette))
+    return torch.cat(sources), torch.cat(targets), looks
 
 
-def image_step(painter, stage, stills, rng, args):
-    big = stage.progress > .3 and rng.random() < .2     # other sizes than the usual crop
+def image_step(painter, stage, stills, args):
+    shared, own = (np.random.default_rng(s) for s in stage.seeds())
+    big = stage.progress > .3 and shared.random() < .2      # other sizes than the usual crop
     size, count = (args.crop + 64, args.batch // 3) if big else (args.crop, args.batch)
-    z, structure, z_target, target, styles = stills.batch(rng, count, size)
-    last = int(rng.random() < .25)
+    plan, picture = painter.plan(shared, stage.progress), stage.progress > .1
+    source, target, looks = pictures(stills, own, count, size, args.device)
     with stage.autocast():
-        x0 = painter.run(z, structure, lambda k: torch.randn_like(z),
-                         painter.prompts(rng, styles), last)
+        z, structure, z_target = painter.encode(torch.cat([source, luma(source), target])).chunk(3)
+        x0 = painter.run(z, structure, lambda k: torch.randn_like(z), painter.prompts(own, looks),
+                         plan)
         loss = flat = painter.latent_loss(x0, z_target)
         logs = {}
-        if stage.progress > .15:
+        if picture:
             some = slice(0, max(1, count // 3))
             logs["picture"] = painter.picture_loss(x0[some], target[some])
             loss = flat + logs["picture"]
-    return stage.update(loss, **{f"latent{last}": flat}, **logs)
+    return stage.update(loss, **{f"latent{min(plan[1], 1)}": flat}, **logs)
 
 
-def clip_step(painter, stage, stills, rng, args):
+def clip_step(painter, stage, stills, args):
+    shared, rng = (np.random.default_rng(s) for s in stage.seeds())
+    plan = painter.plan(shared, 1)
     clips, streamed = args.batch, 8
     first = 8 if rng.random() < .4 else int(rng.integers(9, 160))
     numbers = list(range(8)) + list(range(first, first + streamed))
@@ -194,9 +180,8 @@ def clip_step(painter, stage, stills, rng, args):
         return (share**.5 * own[:, :1] + (1 - share)**.5 * own).flatten(0, 1) if share < 1 \
             else own[:, :1].expand_as(own).flatten(0, 1)
 
-    last = int(rng.random() < .25)
     with stage.autocast():
-        x0 = painter.run(z, structure, noise, painter.prompts(rng, [m[2] for m in made]), last,
+        x0 = painter.run(z, structure, noise, painter.prompts(rng, [m[2:] for m in made]), plan,
                          ClipWindow(numbers, device=args.device))
         flat = painter.latent_loss(x0, z_target)
         change = (x0 - z_target).unflatten(0, (clips, length)).diff(dim=1)
@@ -205,19 +190,37 @@ def clip_step(painter, stage, stills, rng, args):
         some = torch.from_numpy(rng.choice(len(z), 4, replace=False)).to(args.device)
         picture = painter.picture_loss(x0[some], target[some])
     return stage.update(flat + flicker + picture,
-                        **{f"latent{last}": flat, "flicker": flicker, "picture": picture})
+                        **{f"latent{min(plan[1], 1)}": flat, "flicker": flicker, "picture": picture})
 
 
-def main():
-    p = common.arguments(__doc__, minutes=40, batch=12, lr=1e-3)
-    p.add_argument("--stage", choices=["image", "clip"], required=True)
-    args = p.parse_args()
+@torch.no_grad()
+def evaluate(painter, stills, count=12, size=192):
+    """Mean PSNR to the teachers on held-out photos, for each style, with 1 and with 2 steps."""
+    rows = {}
+    for style, name in enumerate(data.STYLES):
+        errors = []
+        for i in range(min(count, len(stills.stacks))):
+            torch.manual_seed(i)
+            pair = data.to_float(stills.centre(i, size)[[0, style + 1]], painter.device)
+            z, structure, _ = painter.encode(torch.cat([pair[:1], luma(pair[:1]), pair[1:]])).split(1)
+            ids = painter.tokenizer.encode(grammar.CANONICAL[name])
+            text = painter.text(torch.tensor([ids], device=painter.device))
+            for steps in (1, 2):
+                x0 = painter.run(z, structure, lambda k: torch.randn_like(z), text,
+                                 (painter.schedules[steps - 1], steps - 1))
+                error = (painter.vae.decode(x0) - pair[1:]).square().mean().item()
+                errors.append(10 * np.log10(4 / error))
+        rows[name] = [round(float(np.mean(errors[k::2])), 2) for k in (0, 1)]
+    return rows
+
+
+def work(args):
     torch.manual_seed(args.seed)
     painter = Painter(common.read_config(args.config), args)
     modules = {"unet": painter.unet, "text": painter.text}
     groups = None
     if args.stage == "image":
-        start_as_identity(painter.unet, painter.schedule.b[0])
+        start_as_identity(painter.unet, painter.schedules[0].b[0])
         start_mapping_as_identity(painter.unet.flow_conv_in)
     else:
         for name, module in modules.items():
@@ -228,15 +231,17 @@ def main():
         groups = [{"params": rest, "scale": .5}, {"params": motion, "scale": 1.0}]
     stage = common.Stage(args.stage, modules, args, groups)
     stills = data.Stills(args.data, limit=args.limit)
-    step = clip_step
-    if args.stage == "image":
-        step = image_step
-        stills = LatentStills(painter, stills, os.path.join(args.data, "latents.pt"))
+    step = image_step if args.stage == "image" else clip_step
     running = stage.progress < 1
     while running:
-        torch.manual_seed(stage.seed())
-        running = step(painter, stage, stills, np.random.default_rng(stage.seed()), args)
+        torch.manual_seed(stage.seeds()[1])
+        running = step(painter, stage, stills, args)
+    if common.rank() == 0:
+        stage.modules.load_state_dict(stage.ema)
+        print("PSNR with 1 and 2 steps", evaluate(painter, data.Stills(args.data, held_out=True)))
 
 
 if __name__ == "__main__":
-    main()
+    parser = common.arguments(__doc__, minutes=40, batch=12, lr=1e-3)
+    parser.add_argument("--stage", choices=["image", "clip"], required=True)
+    common.launch(work, parser.parse_args())
