@@ -77,8 +77,7 @@ class Stream:
         kwargs = model.config["unet"]["motion_module_kwargs"]
         self.model, self.seed, self.batch, self.recorder = model, seed, batch, recorder or Silent()
         self.shared_noise = (noise or config["noise"]) == "shared"
-        scale = model.vae.scale
-        self.latent = (height // scale, width // scale, model.config["vae"]["latent_channels"])
+        self.latent = (height // 8, width // 8, model.config["vae"]["latent_channels"])
         self.device = next(model.unet.parameters()).device
         self.scheduler = Scheduler(config)
         self.steps, self.sinks = len(self.scheduler), kwargs["sink_size"]

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every training stage shares: processes, wall-clock schedule, moving average, checkpoints."""
 import argparse
+import contextlib
 import json
 import math
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -36,7 +38,11 @@ def read_config(path):
 
 
 def member(rank, work, args, meeting):
-    """One of several processes, each with its own thread and its own share of the data."""
+    """One of several processes, each with its own thread and its own share of the data.
+
+    It gets SIGINT when the first process dies, which a background job would ignore.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=args.processes)
     work(args)
     dist.destroy_process_group()
@@ -97,7 +103,9 @@ class Stage:
         return min(1.0, self.used / (60 * self.args.minutes))
 
     def autocast(self):
-        return torch.autocast("cuda", torch.bfloat16, enabled=self.args.device != "cpu")
+        if self.args.device == "cpu":
+            return contextlib.nullcontext()
+        return torch.autocast("cuda", torch.bfloat16)
 
     def seeds(self):
         """Seeds for this step, the same however often the run was resumed: one that the processes

@@ -29,6 +29,8 @@ def main():
     stage = args.stage or ("clip" if os.path.exists(f"{args.data}/clip.pt") else "image")
     model = folder.Model(config, *bpe.build(config["text"]))
     model.vae.load_state_dict(common.load_ema(f"{args.data}/autoencoder.pt", "vae"))
+    if stage == "clip":
+        model.vae.decoder.load_state_dict(common.load_ema(f"{args.data}/clip.pt", "decoder"))
     model.unet.load_state_dict(common.load_ema(f"{args.data}/{stage}.pt", "unet"))
     model.text.load_state_dict(common.load_ema(f"{args.data}/{stage}.pt", "text"))
     folder.write_model(args.out, model)

@@ -4,7 +4,9 @@
 Both regress the clean styled latent on the runtime's own trajectory: the *source* latent is noised
 to the first timestep, the network's estimate is noised again to the second, and so on; a later step
 learns on what the earlier ones really produced. The image stage leaves the motion modules out; the
-clip stage runs whole clips through the runtime's attention window and asks for stable motion.
+clip stage runs whole clips through the runtime's attention window and asks for stable motion. The
+text encoder starts from train_text.py's and goes on learning; in the clip stage so does the decoder,
+which gets to know the denoiser's latents.
 """
 import os
 
@@ -125,7 +127,7 @@ class Painter:
 
     def picture_loss(self, x0, images):
         y = self.vae.decoder(x0 / self.vae.scaling_factor).float()
-        return F.l1_loss(y, images) + .5 * detail_loss(y, images)
+        return F.l1_loss(y, images) + .5 * detail_loss(y, images), y
 
 
 def pictures(stills, rng, count, size, device):
@@ -157,7 +159,7 @@ def image_step(painter, stage, stills, args):
         logs = {}
         if picture:
             some = slice(0, max(1, count // 3))
-            logs["picture"] = painter.picture_loss(x0[some], target[some])
+            logs["picture"], _ = painter.picture_loss(x0[some], target[some])
             loss = flat + logs["picture"]
     return stage.update(loss, **{f"latent{min(plan[1], 1)}": flat}, **logs)
 
@@ -187,10 +189,15 @@ def clip_step(painter, stage, stills, args):
         change = (x0 - z_target).unflatten(0, (clips, length)).diff(dim=1)
         adjacent = [i for i in range(length - 1) if numbers[i + 1] == numbers[i] + 1]
         flicker = change[:, adjacent].abs().mean()
-        some = torch.from_numpy(rng.choice(len(z), 4, replace=False)).to(args.device)
-        picture = painter.picture_loss(x0[some], target[some])
-    return stage.update(flat + flicker + picture,
-                        **{f"latent{min(plan[1], 1)}": flat, "flicker": flicker, "picture": picture})
+        first = rng.integers(clips, size=2) * length + rng.choice(adjacent, 2)
+        some = torch.from_numpy(np.concatenate([first, first + 1])).to(args.device)
+        picture, shown = painter.picture_loss(x0[some], target[some])
+        error = shown - target[some]
+        flicker = flicker + 2 * (error[2:] - error[:2]).abs().mean()
+        codec, _ = painter.picture_loss(z[some[:2]], source[some[:2]])  # the decoder stays one
+    return stage.update(flat + flicker + picture + .5 * codec,
+                        **{f"latent{min(plan[1], 1)}": flat, "flicker": flicker,
+                           "picture": picture, "codec": codec})
 
 
 @torch.no_grad()
@@ -220,11 +227,13 @@ def work(args):
     modules = {"unet": painter.unet, "text": painter.text}
     groups = None
     if args.stage == "image":
+        painter.text.load_state_dict(common.load_ema(os.path.join(args.data, "text.pt"), "text"))
         start_as_identity(painter.unet, painter.schedules[0].b[0])
         start_mapping_as_identity(painter.unet.flow_conv_in)
     else:
         for name, module in modules.items():
             module.load_state_dict(common.load_ema(os.path.join(args.data, "image.pt"), name))
+        modules["decoder"] = painter.vae.decoder.requires_grad_(True)
         motion = [p for n, p in painter.unet.named_parameters() if ".motion_modules." in n]
         ids = {id(p) for p in motion}
         rest = [p for m in modules.values() for p in m.parameters() if id(p) not in ids]

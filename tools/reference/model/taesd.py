@@ -2,7 +2,7 @@
 """TAESD, the tiny image codec, with free pyramid widths and an optional pixel-shuffle patch.
 
 Layer numbers are those of diffusers' AutoencoderTiny: `encoder.layers.N`, `decoder.layers.N`.
-Channel and block lists run from full resolution to the latent's. Images are NCHW RGB in [-1, 1].
+Channel and block lists run from full resolution to 1/8. Images are NCHW RGB in [-1, 1].
 Origin: madebyollin/taesd (MIT); the patch is torch's pixel_unshuffle order.
 """
 import torch
@@ -71,7 +71,8 @@ class Taesd(nn.Module):
     def __init__(self, config):
         super().__init__()
         patch, latent = config["patch"], config["latent_channels"]
-        self.scale = patch * 2 ** (len(config["enc_channels"]) - 1)     # pixels to a latent, each way
+        if patch * 2 ** (len(config["enc_channels"]) - 1) != 8:
+            raise ValueError("vae: patch * 2^(levels-1) must be 8")
         self.scaling_factor = config["scaling_factor"]
         self.encoder = Encoder(patch, latent, config["enc_channels"], config["enc_blocks"])
         self.decoder = Decoder(patch, latent, config["dec_channels"], config["dec_blocks"])
