@@ -38,6 +38,25 @@ done
 l2d run -i twenty.mp4 -o dump.mkv $small --frames 9 --dump activations
 is "--dump writes a file per frame" "$(find activations -name "frame_*" | wc -l)" 9
 
+# What the prompt says is what is seen: brightness and saturation, 0 to 255, of one frame.
+seen() {                # seen PROMPT CHANNEL [option]
+    l2d run -i "$source_dir/samples/clips/moose.mp4" -c ffv1 -o seen.mkv -y --size 128x128 \
+        --frames 1 ${3:--p "$1"}
+    ffprobe -v error -f lavfi -i "movie=seen.mkv,signalstats" -show_entries \
+        "frame_tags=lavfi.signalstats.$2" -of csv=p=0 | head -n 1
+}
+times() {
+    awk "BEGIN { print $1 * $2 }"
+}
+source_light=$(seen "" YAVG --passthrough)
+at_most "a pencil sketch is gray, saturation" "$(seen "a pencil sketch" SATAVG)" 8
+at_most "neon is dark" "$(seen "neon lights" YAVG)" "$(times "$source_light" .8)"
+at_most "a watercolor is light" "$(times "$source_light" 1.1)" "$(seen "a watercolor" YAVG)"
+at_most "sepia is not blue" "$(seen "a cartoon, sepia" UAVG)" 122
+plain=$(seen "" YAVG)
+at_most "no prompt: not brighter" "$plain" "$(times "$source_light" 1.06)"
+at_most "no prompt: not darker" "$(times "$source_light" .94)" "$plain"
+
 # The other commands.
 l2d devices >devices.txt
 grep -qE '^0 .*T[01]' devices.txt || fail "devices: $(cat devices.txt)"
