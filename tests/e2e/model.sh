@@ -45,17 +45,17 @@ seen() {                # seen PROMPT CHANNEL [option]
     ffprobe -v error -f lavfi -i "movie=seen.mkv,signalstats" -show_entries \
         "frame_tags=lavfi.signalstats.$2" -of csv=p=0 | head -n 1
 }
-times() {
+scaled() {
     awk "BEGIN { print $1 * $2 }"
 }
 source_light=$(seen "" YAVG --passthrough)
 at_most "a pencil sketch is gray, saturation" "$(seen "a pencil sketch" SATAVG)" 8
-at_most "neon is dark" "$(seen "neon lights" YAVG)" "$(times "$source_light" .8)"
-at_most "a watercolor is light" "$(times "$source_light" 1.1)" "$(seen "a watercolor" YAVG)"
+at_most "neon is dark" "$(seen "neon lights" YAVG)" "$(scaled "$source_light" .8)"
+at_most "a watercolor is light" "$(scaled "$source_light" 1.1)" "$(seen "a watercolor" YAVG)"
 at_most "sepia is not blue" "$(seen "a cartoon, sepia" UAVG)" 122
 plain=$(seen "" YAVG)
-at_most "no prompt: not brighter" "$plain" "$(times "$source_light" 1.06)"
-at_most "no prompt: not darker" "$(times "$source_light" .94)" "$plain"
+at_most "no prompt: not brighter" "$plain" "$(scaled "$source_light" 1.06)"
+at_most "no prompt: not darker" "$(scaled "$source_light" .94)" "$plain"
 
 # The other commands.
 l2d devices >devices.txt
