@@ -4,7 +4,7 @@
 # good model, but every step of the way. Then the measures of tools/evaluate against known answers.
 #     training.sh PROGRAM         needs python3-torch, python3-numpy, python3-opencv
 set -eu
-live2diff=$1
+live2diff=$(realpath "$1")
 python=${PYTHON:-python3}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 data=$(mktemp -d "${TMPDIR:-/tmp}/l2d-training-XXXXXX")

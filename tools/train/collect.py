@@ -49,7 +49,8 @@ def unpack(debs, package):
     """The folder of the unpacked package, downloaded if it is not there yet."""
     root = os.path.join(debs, package)
     if not glob.glob(f"{debs}/{package}_*.deb"):
-        subprocess.run(["apt-get", "download", package], cwd=debs, check=True)
+        subprocess.run(["apt-get", "-qo", "APT::Sandbox::User=root", "download", package],
+                       cwd=debs, check=True)
     if not os.path.isdir(root):
         deb = glob.glob(f"{debs}/{package}_*.deb")[0]
         subprocess.run(["dpkg", "-x", deb, root], check=True)

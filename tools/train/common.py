@@ -88,15 +88,17 @@ class Stage:
         self.step, self.used, self.saved_at = 0, 0.0, 0.0
         self.logs, self.mark = {}, time.time()
         if os.path.exists(self.path):
-            state = torch.load(self.path, map_location=args.device)
-            self.modules.load_state_dict(state["model"])
+            self.resume(name, torch.load(self.path, map_location=args.device))
+
+    def resume(self, name, state):
+        """Goes on from a checkpoint; one without a past (unpack.py) only gives its weights."""
+        self.ema.update({k: v.clone() for k, v in state["ema"].items()})
+        self.modules.load_state_dict(state.get("model", self.ema))
+        if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
-            self.ema = {k: v.to(args.device) for k, v in state["ema"].items()}
-            self.step, self.used = state["step"], state["used"]
-            self.saved_at = self.used
-            if rank() == 0:
-                print(f"resumed {name} at step {self.step}, {self.used / 60:.1f} min",
-                      flush=True)
+            self.step, self.used, self.saved_at = state["step"], state["used"], state["used"]
+        if rank() == 0:
+            print(f"resumed {name} at step {self.step}, {self.used / 60:.1f} min", flush=True)
 
     @property
     def progress(self):
