@@ -28,6 +28,12 @@ cd "$root/tools/train"
 "$python" train_unet.py --data "$data" --stage clip --minutes .1 --batch 1 --crop 64 |
     grep "resumed clip"
 "$python" export.py --data "$data" --out "$data/model"
+mkdir "$data/unpacked"
+"$python" unpack.py --model "$data/model" --data "$data/unpacked"
+"$python" export.py --data "$data/unpacked" --out "$data/again"
+for part in unet vae text_encoder; do
+    cmp "$data/model/$part.safetensors" "$data/again/$part.safetensors"
+done
 "$live2diff" inspect "$data/model"
 "$live2diff" run -q -m "$data/model" -i "$root/samples/clips/moose.mp4" -o "$data/out.mp4" \
     --size 64x64 --frames 9 --steps 37,43/50

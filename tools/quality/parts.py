@@ -2,8 +2,8 @@
 """The parts of the evaluation. Each takes the Bench and returns figures as plain dicts and lists.
 
 Who is compared: `ours` is the C program with the model as it ships; `off` the same with the motion
-modules off; `teacher` the filter on every frame on its own; `source` the input. `ceiling` is the
-autoencoder alone on the teacher's picture.
+modules off, and `alone` that with new noise for every frame too; `teacher` the filter on every frame on its
+own; `source` the input. `ceiling` is the autoencoder alone on the teacher's picture.
 """
 import sys
 import tempfile
@@ -20,7 +20,7 @@ import material
 import measures
 import teachers
 from model.folder import load_model
-from runtime import Failure, without_motion
+from runtime import Failure, Runtime, without_motion
 from stream import Stream
 
 STYLES = list(teachers.STYLES)
@@ -76,14 +76,20 @@ class Bench:
         self.off_folder = tempfile.TemporaryDirectory()
         return without_motion(self.runtime, self.off_folder.name)
 
+    @cached_property
+    def alone(self):
+        r = self.off
+        return Runtime(r.program, r.model, r.steps, r.precision, "fresh")
+
     def say(self, *words):
         print(f"[{(time.monotonic() - self.began) / 60:5.1f} min]", *words, file=sys.stderr, flush=True)
 
-    def paint_both(self, frames, prompt, measured):
-        """(ours, off) on frames[measured:]; without motion modules the frames before do not matter."""
+    def paint(self, frames, prompt, measured):
+        """frames[measured:] by each of the three; without motion modules the frames before do not matter."""
         first = min(measured, len(frames) - WARM_UP) if len(frames) > WARM_UP else 0
-        off = self.off.paint(frames[first:], prompt)
-        return self.runtime.paint(frames, prompt)[measured:], off[measured - first:]
+        return {"ours": self.runtime.paint(frames, prompt)[measured:],
+                "off": self.off.paint(frames[first:], prompt)[measured - first:],
+                "alone": self.alone.paint(frames[first:], prompt)[measured - first:]}
 
     @torch.no_grad()
     def round_trip(self, pictures):
@@ -134,10 +140,10 @@ def teacher(bench):
         motion = measures.Motion(late[0])
         for number, style in enumerate(STYLES):
             bench.say(f"teacher: photo {photo + 1} of {scale.photos}, {style}")
-            ours, off = bench.paint_both(stack[0], grammar.CANONICAL[style], WARM_UP)
+            painted = bench.paint(stack[0], grammar.CANONICAL[style], WARM_UP)
             single = runtime.passthrough(per_frame(style, late[0]))
             ceiling = runtime.passthrough(bench.round_trip(late[1 + number]))
-            who = {"ours": ours, "off": off, "teacher": single, "source": source}
+            who = {**painted, "teacher": single, "source": source}
             target = targets[number]
             rows[style].append({
                 "psnr": {**{n: measures.psnr(f, target) for n, f in who.items()},
@@ -146,8 +152,8 @@ def teacher(bench):
                 "structure": {n: measures.structure(f, source) for n, f in who.items()},
                 "warp": {n: motion.error(f) for n, f in who.items()},
                 "recognised": {n: mean([measures.nearest(f[t], targets[:, t]) == number for t in range(len(f))])
-                               for n, f in who.items() if n in ("ours", "off")}})
-            shown[style].append((source[-1], target[-1], ours[-1]))
+                               for n, f in who.items() if n in painted}})
+            shown[style].append((source[-1], target[-1], painted["ours"][-1]))
     for style in STYLES:
         material.sheet(bench.pictures / f"style-{style.replace(' ', '-')}.jpg", zip(*shown[style]))
     styles = {style: mean_of(r) for style, r in rows.items()}
@@ -172,14 +178,14 @@ def clips(bench):
         figures = []
         for style in chosen:
             bench.say(f"clips: {path.name}, {style}")
-            ours, off = bench.paint_both(frames, grammar.CANONICAL[style], WARM_UP)
+            painted = bench.paint(frames, grammar.CANONICAL[style], WARM_UP)
             single = runtime.passthrough(per_frame(style, frames[WARM_UP:]))
-            who = {"ours": ours, "off": off, "teacher": single, "source": source[WARM_UP:]}
+            who = {**painted, "teacher": single, "source": source[WARM_UP:]}
             figures.append({
                 "difference": {n: measures.difference(f, source[WARM_UP:]) for n, f in who.items()},
                 "structure": {n: measures.structure(f, source[WARM_UP:]) for n, f in who.items()},
                 "warp": {n: motion.error(f) for n, f in who.items()}})
-            pictures.append(ours[moments - WARM_UP])
+            pictures.append(painted["ours"][moments - WARM_UP])
         material.sheet(bench.pictures / f"clip-{path.stem}.jpg", pictures, 192)
         names[path.name], rows[path.name] = chosen, mean_of(figures)
     return {**mean_of(list(rows.values())), "clips": rows, "chosen": names}
@@ -191,9 +197,9 @@ def flicker(bench):
     for number, style in enumerate(STYLES[::max(1, len(STYLES) // scale.fixed_styles)]):
         bench.say(f"flicker: {style}")
         frames, static = material.fixed(bench.stills, number, scale.fixed, scale.size)
-        ours, off = bench.paint_both(frames, grammar.CANONICAL[style], WARM_UP)
         late = frames[WARM_UP:]
-        who = {"ours": ours, "off": off, "teacher": bench.runtime.passthrough(per_frame(style, late)),
+        who = {**bench.paint(frames, grammar.CANONICAL[style], WARM_UP),
+               "teacher": bench.runtime.passthrough(per_frame(style, late)),
                "source": bench.runtime.passthrough(late)}
         rows[style] = {"flicker": {n: measures.flicker(f, static) for n, f in who.items()}}
     return {**mean_of(list(rows.values())), "styles": rows}
