@@ -27,7 +27,7 @@ from model.window import ClipWindow
 from train_autoencoder import detail_loss
 
 # t_index_list, of 50, for 1, 2 and 4 steps; a timestep comes either first or later, never both.
-SCHEDULES = ([37], [37, 43], [31, 34, 40, 43])
+SCHEDULES = ([43], [43, 47], [40, 44, 46, 48])
 
 
 def start_as_identity(unet, gain):
