@@ -116,7 +116,10 @@ class Stage:
         return common, common + 1 + rank()
 
     def share(self):
-        """Averages gradients over the processes; time is the first one's."""
+        """Takes the time and averages gradients. The time is the first process's, so that all of
+        them end with the same step."""
+        now = time.time()
+        self.used, self.mark = self.used + now - self.mark, now
         if not dist.is_initialized():
             return
         grads = [p.grad for p in self.modules.parameters() if p.grad is not None]
@@ -147,8 +150,6 @@ class Stage:
         for k, v in {"loss": loss, **logs}.items():
             v = v.item() if torch.is_tensor(v) else v
             self.logs[k] = .98 * self.logs.get(k, v) + .02 * v
-        now = time.time()
-        self.used, self.mark = self.used + now - self.mark, now
         if self.step % 100 == 0 and rank() == 0:
             line = " ".join(f"{k} {v:.4f}" for k, v in self.logs.items())
             print(f"step {self.step} {self.used / 60:.1f} min {self.step / self.used:.2f}/s {line}",
