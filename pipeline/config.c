@@ -22,7 +22,7 @@ static const char *const temporal_types[] = { "Temporal_Self" };
 static const char *const vae_archs[] = { "taesd" };
 static const char *const text_archs[] = { "clip_text" };
 static const char *const activations[] = { "quick_gelu" };
-static const char *const structures[] = { "luma" };
+static const char *const structures[] = { "luma", "image" };
 static const char *const beta_schedules[] = { "linear" };
 static const char *const noises[] = { "shared", "fresh" };
 

@@ -67,7 +67,10 @@ struct l2d_text_config {                    // "clip_text", quick GELU
     int32_t clip_skip;                      // 0..num_hidden_layers-1 last layers left out
 };
 
-enum l2d_structure_type { L2D_STRUCTURE_LUMA };
+enum l2d_structure_type {                   // what the denoiser is told of the frame, free of noise
+    L2D_STRUCTURE_LUMA,                     // the latent of a map of luminance and local contrast
+    L2D_STRUCTURE_IMAGE,                    // the frame's own latent: no second encode
+};
 enum l2d_noise_mode { L2D_NOISE_SHARED, L2D_NOISE_FRESH };  // one for all frames, or each its own
 
 struct l2d_scheduler_config {               // beta is linear in t

@@ -182,14 +182,21 @@ static int build_encode(struct l2d_engine *e, struct l2d_error *err)
     struct l2d_graph *g = e->encode;
     struct l2d_tensor rows = BLOCK_VIEW(e, encode);
     struct l2d_tensor images[2] = { canvas_view(e) };
-    images[1] = l2d_luma_structure(g, images[0]);
-    l2d_graph_probe(g, images[1], "structure");
-    struct l2d_tensor z = l2d_taesd_encode(g, &e->model->vae, images, 2);
+    int32_t num_images = 1;
+    bool mapped = e->model->config.unet.cond_mapping;
+    if (mapped && e->model->config.structure == L2D_STRUCTURE_LUMA) {
+        images[1] = l2d_luma_structure(g, images[0]);
+        l2d_graph_probe(g, images[1], "structure");
+        num_images = 2;
+    }
+    struct l2d_tensor z = l2d_taesd_encode(g, &e->model->vae, images, num_images);
     l2d_graph_probe(g, l2d_tensor_rows(z, 0, 1), "latent.image");
-    l2d_graph_probe(g, l2d_tensor_rows(z, 1, 1), "latent.structure");
     l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, latent_ring(e), rows);
-    if (e->model->config.unet.cond_mapping)
-        l2d_unet_record_cond(g, &e->model->unet, &e->state, rows, l2d_tensor_rows(z, 1, 1));
+    if (!mapped)
+        return L2D_OK;
+    struct l2d_tensor structure = l2d_tensor_rows(z, num_images - 1, 1);
+    l2d_graph_probe(g, structure, "latent.structure");
+    l2d_unet_record_cond(g, &e->model->unet, &e->state, rows, structure);
     return L2D_OK;
 }
 

@@ -128,7 +128,7 @@ static const struct change { const char *path, *value, *want; } changes[] = {
     { "text.num_attention_heads", "5", "text.hidden_size: is 96, not a multiple of 5" },
     { "text.clip_skip", "2", "text.clip_skip: is 2, must be within 0..1" },
     { "text.hidden_act", "\"gelu\"", "text.hidden_act: is \"gelu\", must be \"quick_gelu\"" },
-    { "structure.type", "\"depth\"", "structure.type: is \"depth\", must be \"luma\"" },
+    { "structure.type", "\"depth\"", "structure.type: is \"depth\", must be one of \"luma\", \"image\"" },
     { "structure.x", "1", "structure: unknown key \"x\"" },
     { "scheduler.beta_schedule", "\"scaled_linear\"", "scheduler.beta_schedule: is \"scaled_" },
     { "scheduler.beta_start", "0.1", "scheduler.beta_end: is 0.012, must be within 0.1.." },

@@ -80,7 +80,7 @@ TINY3 = {
     "text": {"arch": "clip_text", "vocab_size": 512 + MERGES + 2, "max_position_embeddings": 32, "hidden_size": 48,
              "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96, "hidden_act": "quick_gelu",
              "clip_skip": 1},
-    "structure": {"type": "luma"}, "scheduler": {**SCHEDULER, "noise": "fresh"}}
+    "structure": {"type": "image"}, "scheduler": {**SCHEDULER, "noise": "fresh"}}
 
 
 def case(name, config, steps, frames, seed, noise=None, prompt=None):

@@ -97,14 +97,22 @@ class Stream:
         image = torch.from_numpy(np.array(rgb)).to(self.device).permute(2, 0, 1)[None].float() / 255 * 2 - 1
         record.labels = [f"frame.{index}"]
         z = vae.encode(image)
-        structure = luma(image)
-        record.labels = None                              # the encoder's layers are recorded for the image only
-        z_structure = vae.encode(structure)
-        record.labels = [f"frame.{index}"]
-        for name, tensor in (("latent.image", z), ("structure", structure), ("latent.structure", z_structure)):
-            record.put(name, tensor)
-        cond = self.model.unet.flow_conv_in(z_structure) if self.model.config["unet"]["cond_mapping"] else None
-        return Frame(index, self.scheduler.add_noise(z, self.noise(index, 0), 0), cond)
+        record.put("latent.image", z)
+        return Frame(index, self.scheduler.add_noise(z, self.noise(index, 0), 0), self.condition(index, image, z))
+
+    def condition(self, index, image, z):
+        """The mapped structure latent of an image whose own latent is z; None without a mapping net."""
+        record = self.recorder
+        if not self.model.config["unet"]["cond_mapping"]:
+            return None
+        if self.model.config["structure"]["type"] == "luma":
+            structure = luma(image)
+            record.put("structure", structure)
+            record.labels = None                          # the encoder's layers are recorded for the image only
+            z = self.model.vae.encode(structure)
+            record.labels = [f"frame.{index}"]
+        record.put("latent.structure", z)
+        return self.model.unet.flow_conv_in(z)
 
     def denoise(self, rows, window, labels):
         """rows [(frame, step)]: one UNet call, then every row's x0 and next x."""
