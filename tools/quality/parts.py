@@ -142,18 +142,18 @@ def teacher(bench):
             bench.say(f"teacher: photo {photo + 1} of {scale.photos}, {style}")
             painted = bench.paint(stack[0], grammar.CANONICAL[style], WARM_UP)
             single = runtime.passthrough(per_frame(style, late[0]))
-            ceiling = runtime.passthrough(bench.round_trip(late[1 + number]))
+            ceiling = runtime.passthrough(bench.round_trip(single))
             who = {**painted, "teacher": single, "source": source}
-            target = targets[number]
             rows[style].append({
-                "psnr": {**{n: measures.psnr(f, target) for n, f in who.items()},
-                         "ceiling": measures.psnr(ceiling, target)},
+                "psnr": {n: measures.psnr(f, single) for n, f in {**who, "ceiling": ceiling}.items()
+                         if n != "teacher"},
+                "moved": {n: measures.psnr(f, targets[number]) for n, f in who.items()},
                 "difference": {n: measures.difference(f, source) for n, f in who.items()},
                 "structure": {n: measures.structure(f, source) for n, f in who.items()},
                 "warp": {n: motion.error(f) for n, f in who.items()},
                 "recognised": {n: mean([measures.nearest(f[t], targets[:, t]) == number for t in range(len(f))])
                                for n, f in who.items() if n in painted}})
-            shown[style].append((source[-1], target[-1], painted["ours"][-1]))
+            shown[style].append((source[-1], single[-1], painted["ours"][-1]))
     for style in STYLES:
         material.sheet(bench.pictures / f"style-{style.replace(' ', '-')}.jpg", zip(*shown[style]))
     styles = {style: mean_of(r) for style, r in rows.items()}

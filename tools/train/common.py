@@ -28,6 +28,8 @@ def arguments(doc, minutes, batch, lr):
     p.add_argument("--processes", type=int, default=0, help="0: one a core, on a GPU one")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--limit", type=int, default=None, help="use only so many photos (for tests)")
+    p.add_argument("--bf16", action="store_true", default=torch.cuda.is_available(),
+                   help="bfloat16 arithmetic: quicker on a GPU, and on a CPU with AVX512-BF16")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return p
 
@@ -105,9 +107,9 @@ class Stage:
         return min(1.0, self.used / (60 * self.args.minutes))
 
     def autocast(self):
-        if self.args.device == "cpu":
+        if not self.args.bf16:
             return contextlib.nullcontext()
-        return torch.autocast("cuda", torch.bfloat16)
+        return torch.autocast(self.args.device.split(":")[0], torch.bfloat16)
 
     def seeds(self):
         """Seeds for this step, the same however often the run was resumed: one that the processes

@@ -143,34 +143,60 @@ def wave(rng, t, limit, speed):
     return reach * torch.sin(6.2832 * (t / period + rng.random()))
 
 
-def sample(picture, size, cx, cy, zoom, angle, padding):
-    """Frames [F,C,S,S] of `picture` [C,H,W] seen around (cx, cy), a number for each frame."""
+class Path:
+    """How a picture lies under each frame: frames look at (cx, cy) of it, `zoom` pixels a pixel, turned."""
+
+    def __init__(self, cx, cy, zoom, angle, size):
+        step = torch.arange(size, device=zoom.device) - (size - 1) / 2
+        self.y, self.x = torch.meshgrid(step, step, indexing="ij")
+        self.cx, self.cy, self.size = cx[:, None, None], cy[:, None, None], size
+        self.cos, self.sin = (zoom * angle.cos())[:, None, None], (zoom * angle.sin())[:, None, None]
+        self.square = (zoom * zoom)[:, None, None]
+
+    def points(self):
+        """Where each frame's pixels lie on the picture: x and y [F,S,S]."""
+        return (self.cx + self.cos * self.x - self.sin * self.y,
+                self.cy + self.sin * self.x + self.cos * self.y)
+
+    def sample(self, picture, padding):
+        """The frames [F,C,S,S] of `picture` [C,H,W]."""
+        h, w = picture.shape[1:]
+        px, py = self.points()
+        grid = torch.stack([(2 * px + 1) / w - 1, (2 * py + 1) / h - 1], -1)
+        return F.grid_sample(picture[None].expand(len(grid), -1, -1, -1), grid, mode="bilinear",
+                             padding_mode=padding, align_corners=False)
+
+    def back(self):
+        """For grid_sample, [F-1,S,S,2]: where the frame before shows what each pixel shows."""
+        px, py = self.points()
+        dx, dy = px[1:] - self.cx[:-1], py[1:] - self.cy[:-1]
+        cos, sin = self.cos[:-1] / self.square[:-1], self.sin[:-1] / self.square[:-1]
+        return torch.stack([cos * dx + sin * dy, cos * dy - sin * dx], -1) * (2 / self.size)
+
+
+def camera(picture, rng, numbers, size, still=False, spread=1.):
+    """A smooth path over `picture` [C,H,W] at the given frame numbers.
+
+    Small `spread`: it begins near the picture's own scale, at which its styled version was made.
+    """
     h, w = picture.shape[1:]
-    step = torch.arange(size, device=picture.device) - (size - 1) / 2
-    gy, gx = torch.meshgrid(step, step, indexing="ij")
-    cos, sin = (zoom * angle.cos())[:, None, None], (zoom * angle.sin())[:, None, None]
-    px = cx[:, None, None] + cos * gx - sin * gy
-    py = cy[:, None, None] + sin * gx + cos * gy
-    grid = torch.stack([(2 * px + 1) / w - 1, (2 * py + 1) / h - 1], -1)
-    return F.grid_sample(picture[None].expand(len(cx), -1, -1, -1), grid, mode="bilinear",
-                         padding_mode=padding, align_corners=False)
-
-
-def warp(pair, rng, numbers, size, still=False):
-    """A camera path over `pair` [C,H,W]: frames [F,C,S,S] at the given frame numbers."""
-    h, w = pair.shape[1:]
-    t = torch.tensor(list(numbers), dtype=torch.float32, device=pair.device)
+    t = torch.tensor(list(numbers), dtype=torch.float32, device=picture.device)
     moves = 0 if still else 1
-    zoom = float(np.exp(rng.uniform(-.25, .15))) * torch.exp(moves * wave(rng, t, .15, .012))
+    zoom = float(np.exp(spread * rng.uniform(-.25, .15))) * torch.exp(moves * wave(rng, t, .15, .012))
     angle = moves * wave(rng, t, .15, .01)
     half = .5 * size * float(zoom.max()) * 1.1
     cx = rng.uniform(min(half, w / 2), max(w - half, w / 2)) + moves * wave(rng, t, w / 4, 4)
     cy = rng.uniform(min(half, h / 2), max(h - half, h / 2)) + moves * wave(rng, t, h / 4, 3)
-    return sample(pair, size, cx, cy, zoom, angle, "reflection")
+    return Path(cx, cy, zoom, angle, size)
 
 
-def pass_by(frames, cutout, entries, rng, numbers):
-    """Lets a cut-out move before the frames [F,6,S,S], on a smooth path of its own."""
+def warp(picture, rng, numbers, size):
+    """Frames [F,C,S,S] of `picture` [C,H,W] under a moving camera."""
+    return camera(picture, rng, numbers, size).sample(picture, "reflection")
+
+
+def pass_by(frames, back, cutout, entries, rng, numbers):
+    """Lets a cut-out move before the frames [F,6,S,S], on a smooth path of its own; back as they."""
     stack, alpha = cutout
     size, device = frames.shape[-1], frames.device
     picture = torch.cat([to_float(stack[entries], device).flatten(0, 1),
@@ -179,34 +205,38 @@ def pass_by(frames, cutout, entries, rng, numbers):
         picture = picture.flip(2)
     h, w = picture.shape[1:]
     t = torch.tensor(list(numbers), dtype=torch.float32, device=device)
-    zoom = max(h, w) / (size * rng.uniform(.35, .9)) * torch.exp(wave(rng, t, .3, .015))
+    zoom = rng.uniform(.95, 1.4) * torch.exp(wave(rng, t, .3, .015))
     angle = rng.uniform(-.2, .2) + wave(rng, t, .3, .02)
     # Where the middle of the frame lies on the cut-out: the cut-out moves against it.
     reach = float(zoom.mean()) * size
     cx = w / 2 + reach * rng.uniform(-.35, .35) + wave(rng, t, .6 * reach, .04 * reach)
     cy = h / 2 + reach * rng.uniform(-.35, .35) + wave(rng, t, .4 * reach, .025 * reach)
-    picture, alpha = sample(picture, size, cx, cy, zoom, angle, "zeros").split([6, 1], 1)
-    return frames + (picture - frames) * alpha
+    path = Path(cx, cy, zoom, angle, size)
+    picture, alpha = path.sample(picture, "zeros").split([6, 1], 1)
+    return (frames + (picture - frames) * alpha,
+            torch.where(alpha[1:].permute(0, 2, 3, 1) > .5, path.back(), back))
 
 
 def scene(stills, rng, numbers, size, style, device):
-    """Source and target as [F,6,S,S]: a photo under a moving camera, often with cut-outs.
+    """Source and target as [F,6,S,S] and Path.back(): a photo under a moving camera, often with cut-outs.
 
     In 25 % of the scenes only cut-outs move; 35 % have one or two of them.
     """
     entries, kind = [0, style + 1], rng.random()
     stack = stills.stacks[rng.integers(len(stills.stacks))]
-    frames = warp(to_float(stack[entries], device).flatten(0, 1), rng, numbers, size,
-                  still=kind < .3)
+    pair = to_float(stack[entries], device).flatten(0, 1)
+    path = camera(pair, rng, numbers, size, still=kind < .3, spread=.2)
+    frames, back = path.sample(pair, "reflection"), path.back()
     if stills.cutouts and (kind < .25 or kind > .9):
         for _ in range(int(rng.integers(1, 3))):
             cutout = stills.cutouts[rng.integers(len(stills.cutouts))]
-            frames = pass_by(frames, cutout, entries, rng, numbers)
-    return frames
+            frames, back = pass_by(frames, back, cutout, entries, rng, numbers)
+    return frames, back
 
 
 def moving(stills, rng, numbers, size, device):
-    """A clip made of stills: source and target frames [F,3,S,S], the style's number, the palette.
+    """A clip made of stills: source and target frames [F,3,S,S], where each frame's pixels were in the
+    one before (Path.back), and the look: the style's number and the palette.
 
     Style -1 is the plain picture, and a palette may be None. Source and target are warped by the
     same smooth paths, so the target sticks to the surfaces; only the source gets exposure drift
@@ -214,23 +244,17 @@ def moving(stills, rng, numbers, size, device):
     """
     style = int(rng.integers(len(STYLES))) if rng.random() > .08 else -1
     palette = some_palette(rng)
-    frames = scene(stills, rng, numbers, size, style, device)
+    frames, back = scene(stills, rng, numbers, size, style, device)
     if rng.random() < .05:
         cut = int(rng.integers(1, len(numbers)))
-        after = scene(stills, rng, numbers[cut:], size, style, device)
-        frames = torch.cat([frames[:cut], after])
+        after, later = scene(stills, rng, numbers[cut:], size, style, device)
+        frames, back = torch.cat([frames[:cut], after]), torch.cat([back[:cut], later])
     source, target = frames.chunk(2, 1)
     if rng.random() < .5:
         drift = .06 * rng.random() * np.sin(np.array(numbers) * rng.uniform(.03, .15))
         drift = torch.tensor(drift, dtype=torch.float32, device=device)[:, None, None, None]
         source = (source + 1) * (1 + drift) - 1 + rng.uniform(0, .04) * torch.randn_like(source)
-    return source.clamp(-1, 1), grade(palette, target), style, palette
-
-
-def moving_pair(stills, rng, photo, style, numbers, size):
-    """A clean source and target of a given photo and style, no palette: for evaluation."""
-    pair = to_float(stills.stacks[photo][[0, style + 1]], "cpu").flatten(0, 1)
-    return warp(pair, rng, numbers, size).chunk(2, 1)
+    return source.clamp(-1, 1), grade(palette, target), back, (style, palette)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,8 @@ def main():
     config = json.loads(text)
     stage = args.stage or ("clip" if os.path.exists(f"{args.data}/clip.pt") else "image")
     model = folder.Model(config, *bpe.build(config["text"]))
-    model.vae.load_state_dict(common.load_ema(f"{args.data}/autoencoder.pt", "vae"))
-    if stage == "clip":
-        model.vae.decoder.load_state_dict(common.load_ema(f"{args.data}/clip.pt", "decoder"))
-    model.unet.load_state_dict(common.load_ema(f"{args.data}/{stage}.pt", "unet"))
-    model.text.load_state_dict(common.load_ema(f"{args.data}/{stage}.pt", "text"))
+    for name, module in model.parts().items():
+        module.load_state_dict(common.load_ema(f"{args.data}/{stage}.pt", name))
     folder.write_model(args.out, model)
     bpe.write(args.out, config["text"])
     with open(os.path.join(args.out, "model.json"), "w") as f:

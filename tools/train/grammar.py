@@ -76,27 +76,44 @@ FILLER = (
     "masterpiece|best quality|highly detailed|beautiful|intricate|high resolution|artwork|"
     "trending|4k|8k|sharp|dramatic|art|detailed|by a great artist|please|fine art|award winning|"
     "elegant|very|nice|cinematic|old|modern|big|small|hd").split("|")
+# More ways to say it, made of letters and of other words' pieces: without tokens of their own.
+MORE_MEDIA = {
+    "van gogh": ["vincent", "swirling strokes", "van gogh canvas", "strokes by van gogh"],
+    "oil painting": ["oils", "oil", "oil paints", "rembrandt oil"],
+    "watercolor": ["watercolors", "watercolours", "aquarelles", "watercolor art"],
+    "ink": ["inks", "sumi-e brush", "japanese ink", "inked drawing"],
+    "pencil": ["pencils", "pencil lines", "graphite lines", "penciled sketch"],
+    "cartoon": ["cartoons", "comics", "cartoon movie", "anime movie"],
+    "woodblock": ["woodblock", "woodblocks", "woodcuts", "hokusai woodblock"],
+    "neon": ["neons", "neon tube", "cyberpunk city", "cyberpunk film"],
+    "pastel": ["pastels", "chalks", "soft chalk", "pastel sketch"],
+}
+MORE_FRAMES = ("coloured with {}|done with {}|drawn using {}|made from a {}|{} scene|{} picture|"
+               "{} landscape of {s}|{s} rendered in {}|as seen by {}|{s}, all {}|an old {}|"
+               "{s} sketched as {}|{} by a master|printed like a {}|a frame from a {}").split("|")
 UNSEEN = {
-    "van gogh": ["as if van gogh had painted it", "the way vincent saw it, van gogh",
-                 "a canvas full of swirling strokes", "my room like the starry night",
-                 "post-impressionist, please"],
-    "oil painting": ["rendered as an oil painting from a museum", "like old rembrandt oils",
-                     "a portrait in oil, dutch master", "painted in oil on a dark canvas",
-                     "baroque oil paint"],
-    "watercolor": ["painted with watercolors", "a sheet of wet watercolor paper",
-                   "done in watercolour", "as an aquarelle of the village", "light watercolor art"],
-    "ink": ["drawn with black ink and a brush", "japanese sumi-e", "a pen & ink illustration",
-            "scribbled in ink", "inked on old paper, ink"],
-    "pencil": ["sketched with a pencil", "a quick graphite sketch", "my drawing in pencil",
-               "pencil on paper", "hand drawn with graphite"],
-    "cartoon": ["an episode of a cartoon", "as seen in a comic book", "cartoonish, a toon",
-                "anime girl style", "flat colors and bold outlines, comic"],
-    "woodblock": ["carved as a japanese woodblock", "an ukiyo-e of hokusai", "old linocut print",
-                  "hiroshige woodblock landscape", "printed from a woodblock"],
-    "neon": ["glowing in neon", "neon tubes in a dark alley", "a cyberpunk movie",
-             "drawn with neon light", "synthwave album cover"],
-    "pastel": ["sketched in soft pastels", "a chalk drawing on the pavement", "degas, in chalk",
-               "powdery soft chalk", "with pastel chalks"],
+    "van gogh": ["give it van gogh's brush", "thick swirling strokes of paint",
+                 "the way van gogh saw the fields", "an impressionist canvas, visible brushwork",
+                 "starry night over my street"],
+    "oil painting": ["an old oil portrait in a gold frame", "rembrandt lighting, oil on wood",
+                     "a dutch master hung in a museum", "thick oils on linen",
+                     "classical baroque canvas"],
+    "watercolor": ["splashes of watercolor on wet paper", "a delicate aquarelle sketch",
+                   "watercolour illustration from a children's book",
+                   "washed in thin watercolor", "the garden, in loose watercolours"],
+    "ink": ["brushed in black ink", "a sumi-e scroll", "pen and ink on rice paper",
+            "an inky chinese landscape", "old calligraphy ink"],
+    "pencil": ["a pencil study", "shaded with graphite", "a rough charcoal sketch of my dog",
+               "drawn by hand with a soft pencil", "black and white pencil portrait"],
+    "cartoon": ["a frame from an anime", "comic book hero", "like a saturday cartoon",
+                "cel shaded game graphics", "a pop art poster"],
+    "woodblock": ["an old japanese woodblock", "in hokusai's manner",
+                  "hiroshige's view of the village", "a linocut poster",
+                  "ukiyo-e scroll of a wave"],
+    "neon": ["a neon sign at the bar", "synthwave poster", "tron-like glowing edges",
+             "lit by neon tubes", "cyberpunk alley with neon"],
+    "pastel": ["chalk on a blackboard", "a degas ballerina in pastel", "soft pastels on grey paper",
+               "drawn with colored chalk", "oil pastel sketch of fruit"],
 }
 
 
@@ -131,7 +148,13 @@ def prompt(rng, style, palette=None):
         if palette is not None and rng.random() < .3:
             core = ""
     else:
-        core = pick(rng, FRAMES).format(pick(rng, MEDIA[style]), s=subject)
+        frames = FRAMES if rng.random() < .7 else MORE_FRAMES
+        media = MEDIA if rng.random() < .75 else MORE_MEDIA
+        core = pick(rng, frames).format(pick(rng, media[style]), s=subject)
+        if rng.random() < .15:      # an unknown word in the middle
+            core = core.split(" ")
+            core.insert(int(rng.integers(len(core) + 1)), nonsense(rng))
+            core = " ".join(core)
     words.insert(int(rng.integers(len(words) + 1)), core)
     if palette is not None:
         shade = pick(rng, PALETTE_WORDS[palette])

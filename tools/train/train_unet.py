@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains denoiser and text encoder, in two stages: `--stage image`, then `--stage clip`.
+"""Trains all networks together, in two stages: `--stage image`, then `--stage clip`.
 
-Both regress the clean styled latent on the runtime's own trajectory: the *source* latent is noised
-to the first timestep, the network's estimate is noised again to the second, and so on; a later step
-learns on what the earlier ones really produced. The image stage leaves the motion modules out; the
-clip stage runs whole clips through the runtime's attention window and asks for stable motion. The
-text encoder starts from train_text.py's and goes on learning; in the clip stage so does the decoder,
-which gets to know the denoiser's latents.
+Both regress the styled picture on the runtime's own trajectory: the *source* latent is noised to the
+first timestep, the network's estimate is noised again to the second, and so on; a later step learns
+on what the earlier ones really produced. The image stage leaves the motion modules out; the clip
+stage runs whole clips through the runtime's attention window and asks for stable motion. Text
+encoder and autoencoder start from train_text.py's and train_autoencoder.py's and go on learning: in
+the image stage the encoder learns to keep what the styles need of a photo, in both the decoder gets to
+know the denoiser's latents.
 """
 import os
 
@@ -83,8 +84,7 @@ class Painter:
         self.device = args.device
         settings = common.read_config(os.path.join(args.data, "autoencoder.json"))
         self.vae = Taesd({**config["vae"], "scaling_factor": settings["scaling_factor"]})
-        self.vae.load_state_dict(common.load_ema(os.path.join(args.data, "autoencoder.pt"), "vae"))
-        self.vae.to(args.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.luma = config["structure"]["type"] == "luma"
         self.unet, self.text = UNet(config["unet"]), ClipText(config["text"])
         self.schedules = [Scheduler({**config["scheduler"], "t_index_list": i}) for i in SCHEDULES]
         self.tokenizer = bpe.tokenizer(config["text"])
@@ -95,9 +95,15 @@ class Painter:
                                                     palette)) for style, palette in looks]
         return self.text(torch.tensor(ids, device=self.device))
 
-    @torch.no_grad()
     def encode(self, image):
         return self.vae.encode(image.contiguous(memory_format=torch.channels_last)).float()
+
+    def structure(self, image, z):
+        """The structure latent of images whose own latents are z."""
+        return self.encode(luma(image)) if self.luma else z
+
+    def decode(self, z):
+        return self.vae.decoder(z / self.vae.scaling_factor).float()
 
     def denoise(self, x, schedule, k, text, cond, window):
         eps = self.unet(x, schedule.timesteps[k], text, cond, window)
@@ -125,9 +131,26 @@ class Painter:
         flat = F.smooth_l1_loss(x0, target, beta=.1)
         return flat + .3 * sum(F.l1_loss(x0.diff(dim=d), target.diff(dim=d)) for d in (2, 3))
 
-    def picture_loss(self, x0, images):
-        y = self.vae.decoder(x0 / self.vae.scaling_factor).float()
-        return F.l1_loss(y, images) + .5 * detail_loss(y, images), y
+    def picture_loss(self, y, images):
+        return F.l1_loss(y, images) + .5 * detail_loss(y, images)
+
+    def flicker_loss(self, shown, target, back):
+        """How the errors of successive frames [clips,F,3,S,S] differ where they show the same thing.
+
+        back [clips,F-1,S,S,2] says where that was; where the target did not move along it, it was
+        not to be seen. An error that sticks to the surface does not count: it is the picture's.
+        """
+        def moved(x):
+            return F.grid_sample(x[:, :-1].flatten(0, 1), back.flatten(0, 1), align_corners=False)
+
+        error = shown - target
+        new, old = target[:, 1:].flatten(0, 1), moved(target)
+        seen = ((new - old).abs().amax(1, keepdim=True) < .15).float()
+        return (seen * (error[:, 1:].flatten(0, 1) - moved(error))).abs().mean()
+
+    def codec_loss(self, z, images):
+        """Keeps the autoencoder one: pictures come back from their own latents."""
+        return self.picture_loss(self.decode(z + .03 * torch.randn_like(z)), images)
 
 
 def pictures(stills, rng, count, size, device):
@@ -149,19 +172,20 @@ def image_step(painter, stage, stills, args):
     shared, own = (np.random.default_rng(s) for s in stage.seeds())
     big = stage.progress > .3 and shared.random() < .2      # other sizes than the usual crop
     size, count = (args.crop + 64, args.batch // 3) if big else (args.crop, args.batch)
-    plan, picture = painter.plan(shared, stage.progress), stage.progress > .1
+    plan = painter.plan(shared, stage.progress)
     source, target, looks = pictures(stills, own, count, size, args.device)
     with stage.autocast():
-        z, structure, z_target = painter.encode(torch.cat([source, luma(source), target])).chunk(3)
-        x0 = painter.run(z, structure, lambda k: torch.randn_like(z), painter.prompts(own, looks),
-                         plan)
-        loss = flat = painter.latent_loss(x0, z_target)
-        logs = {}
-        if picture:
-            some = slice(0, max(1, count // 3))
-            logs["picture"], _ = painter.picture_loss(x0[some], target[some])
-            loss = flat + logs["picture"]
-    return stage.update(loss, **{f"latent{min(plan[1], 1)}": flat}, **logs)
+        z, z_target = painter.encode(torch.cat([source, target])).chunk(2)
+        x0 = painter.run(z, painter.structure(source, z), lambda k: torch.randn_like(z),
+                         painter.prompts(own, looks), plan)
+        latent = painter.latent_loss(x0, z_target.detach())
+        picture = painter.picture_loss(painter.decode(x0), target)
+        some = slice(0, max(1, count // 4))
+        codec = painter.codec_loss(torch.cat([z[some], z_target[some]]),
+                                   torch.cat([source[some], target[some]]))
+    return stage.update(.3 * latent + 2 * picture + .5 * codec,
+                        **{f"latent{min(plan[1], 1)}": latent, f"picture{min(plan[1], 1)}": picture,
+                           "codec": codec})
 
 
 def clip_step(painter, stage, stills, args):
@@ -172,8 +196,6 @@ def clip_step(painter, stage, stills, args):
     numbers = list(range(8)) + list(range(first, first + streamed))
     made = [data.moving(stills, rng, numbers, args.crop, args.device) for _ in range(clips)]
     source, target = torch.cat([m[0] for m in made]), torch.cat([m[1] for m in made])
-    latents = painter.encode(torch.cat([source, luma(source), target]))
-    z, structure, z_target = latents.chunk(3)
     share = 1.0 if rng.random() < .6 else rng.random()
     length = len(numbers)
 
@@ -183,20 +205,27 @@ def clip_step(painter, stage, stills, args):
             else own[:, :1].expand_as(own).flatten(0, 1)
 
     with stage.autocast():
-        x0 = painter.run(z, structure, noise, painter.prompts(rng, [m[2:] for m in made]), plan,
+        with torch.no_grad():
+            z, z_target = painter.encode(torch.cat([source, target])).chunk(2)
+            structure = painter.structure(source, z)
+        x0 = painter.run(z, structure, noise,
+                         painter.prompts(rng, [m[3] for m in made]), plan,
                          ClipWindow(numbers, device=args.device))
-        flat = painter.latent_loss(x0, z_target)
-        change = (x0 - z_target).unflatten(0, (clips, length)).diff(dim=1)
-        adjacent = [i for i in range(length - 1) if numbers[i + 1] == numbers[i] + 1]
-        flicker = change[:, adjacent].abs().mean()
-        first = rng.integers(clips, size=2) * length + rng.choice(adjacent, 2)
-        some = torch.from_numpy(np.concatenate([first, first + 1])).to(args.device)
-        picture, shown = painter.picture_loss(x0[some], target[some])
-        error = shown - target[some]
-        flicker = flicker + 2 * (error[2:] - error[:2]).abs().mean()
-        codec, _ = painter.picture_loss(z[some[:2]], source[some[:2]])  # the decoder stays one
-    return stage.update(flat + flicker + picture + .5 * codec,
-                        **{f"latent{min(plan[1], 1)}": flat, "flicker": flicker,
+        latent = painter.latent_loss(x0, z_target)
+        # A run of neighbours of each clip as pictures: right, and rightly moving.
+        runs = [i for i in range(length - 3) if numbers[i + 3] == numbers[i] + 3]
+        starts = rng.choice(runs, clips)
+        some = torch.cat([clip * length + int(start) + torch.arange(4, device=args.device)
+                          for clip, start in enumerate(starts)])
+        shown = painter.decode(x0[some])
+        picture = painter.picture_loss(shown, target[some])
+        flicker = painter.flicker_loss(shown.unflatten(0, (clips, 4)),
+                                       target[some].unflatten(0, (clips, 4)),
+                                       torch.stack([m[2][s:s + 3] for m, s in zip(made, starts)]))
+        codec = painter.codec_loss(torch.cat([z[some[:2]], z_target[some[:2]]]),
+                                   torch.cat([source[some[:2]], target[some[:2]]]))
+    return stage.update(.3 * latent + 2 * picture + 7 * flicker + .5 * codec,
+                        **{f"latent{min(plan[1], 1)}": latent, "flicker": flicker,
                            "picture": picture, "codec": codec})
 
 
@@ -209,7 +238,8 @@ def evaluate(painter, stills, count=12, size=192):
         for i in range(min(count, len(stills.stacks))):
             torch.manual_seed(i)
             pair = data.to_float(stills.centre(i, size)[[0, style + 1]], painter.device)
-            z, structure, _ = painter.encode(torch.cat([pair[:1], luma(pair[:1]), pair[1:]])).split(1)
+            z = painter.encode(pair[:1])
+            structure = painter.structure(pair[:1], z)
             ids = painter.tokenizer.encode(grammar.CANONICAL[name])
             text = painter.text(torch.tensor([ids], device=painter.device))
             for steps in (1, 2):
@@ -224,20 +254,21 @@ def evaluate(painter, stills, count=12, size=192):
 def work(args):
     torch.manual_seed(args.seed)
     painter = Painter(common.read_config(args.config), args)
-    modules = {"unet": painter.unet, "text": painter.text}
+    modules = {"unet": painter.unet, "text": painter.text, "vae": painter.vae}
     groups = None
     if args.stage == "image":
-        painter.text.load_state_dict(common.load_ema(os.path.join(args.data, "text.pt"), "text"))
+        for name, before in (("text", "text.pt"), ("vae", "autoencoder.pt")):
+            modules[name].load_state_dict(common.load_ema(os.path.join(args.data, before), name))
         start_as_identity(painter.unet, painter.schedules[0].b[0])
         start_mapping_as_identity(painter.unet.flow_conv_in)
     else:
         for name, module in modules.items():
             module.load_state_dict(common.load_ema(os.path.join(args.data, "image.pt"), name))
-        modules["decoder"] = painter.vae.decoder.requires_grad_(True)
+        painter.vae.encoder.requires_grad_(False)
         motion = [p for n, p in painter.unet.named_parameters() if ".motion_modules." in n]
-        ids = {id(p) for p in motion}
+        ids = {id(p) for p in [*motion, *painter.vae.encoder.parameters()]}
         rest = [p for m in modules.values() for p in m.parameters() if id(p) not in ids]
-        groups = [{"params": rest, "scale": .5}, {"params": motion, "scale": 1.0}]
+        groups = [{"params": rest, "scale": .25}, {"params": motion, "scale": 1.0}]
     stage = common.Stage(args.stage, modules, args, groups)
     stills = data.Stills(args.data, limit=args.limit)
     step = image_step if args.stage == "image" else clip_step

@@ -22,7 +22,7 @@ def main():
     model = folder.load_model(args.model)
     weights = {f"{part}.{name}": value for part, module in model.parts().items()
                for name, value in module.state_dict().items()}
-    checkpoints = {"autoencoder": ["vae"], "text": ["text"], "image": ["unet", "text"]}
+    checkpoints = {"autoencoder": ["vae"], "text": ["text"], "image": ["unet", "text", "vae"]}
     for name, parts in checkpoints.items():
         path = os.path.join(args.data, f"{name}.pt")
         if os.path.exists(path):
