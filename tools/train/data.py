@@ -196,7 +196,10 @@ def warp(picture, rng, numbers, size):
 
 
 def pass_by(frames, back, cutout, entries, rng, numbers):
-    """Lets a cut-out move before the frames [F,6,S,S], on a smooth path of its own; back as they."""
+    """Lets a cut-out move before the frames [F,6,S,S], on a smooth path of its own.
+
+    Returns the new frames, and `back` (Path.back) with the cut-out's motion where it covers them.
+    """
     stack, alpha = cutout
     size, device = frames.shape[-1], frames.device
     picture = torch.cat([to_float(stack[entries], device).flatten(0, 1),
