@@ -107,7 +107,7 @@ UNSEEN = {
                "drawn by hand with a soft pencil", "black and white pencil portrait"],
     "cartoon": ["a frame from an anime", "comic book hero", "like a saturday cartoon",
                 "cel shaded game graphics", "a pop art poster"],
-    "woodblock": ["an old japanese woodblock", "in hokusai's manner",
+    "woodblock": ["a japanese woodblock from long ago", "in hokusai's manner",
                   "hiroshige's view of the village", "a linocut poster",
                   "ukiyo-e scroll of a wave"],
     "neon": ["a neon sign at the bar", "synthwave poster", "tron-like glowing edges",
