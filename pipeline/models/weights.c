@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/half.h"
 #include "gpu/device.h"
+#include "tensor/convert.h"
 #include "tensor/safetensors.h"
 
 #define MAX_FILES 4
@@ -46,6 +46,8 @@ struct l2d_weights {
 
     struct file file[MAX_FILES];
     uint32_t num_files;
+    l2d_weights_want *want;         // not NULL: a listing
+    void *want_user;
     struct item *item;
     uint32_t num_items, cap_items;
 
@@ -126,6 +128,12 @@ int l2d_weights_open_file(struct l2d_weights *w, const char *path, const char *p
     return L2D_OK;
 }
 
+void l2d_weights_list(struct l2d_weights *w, l2d_weights_want *want, void *user)
+{
+    w->want = want;
+    w->want_user = user;
+}
+
 // Some names that PyTorch saves along and nobody needs.
 static bool is_ignored(const char *name)
 {
@@ -157,19 +165,18 @@ static void format_shape(char *out, size_t size, int ndim, const uint64_t *dims)
         snprintf(out + n, size - n, "]");
 }
 
-static bool is_float(enum l2d_safetensors_dtype dtype)
-{
-    return dtype == L2D_SAFETENSORS_F32 || dtype == L2D_SAFETENSORS_F16 ||
-           dtype == L2D_SAFETENSORS_BF16;
-}
-
 // The tensor of that name and shape; trailing dimensions of 1 in the file are let pass. NULL after
 // an error, or where it is absent and optional.
 static entry_ref find(struct l2d_weights *w, const char *name, int ndim, const int64_t *dims,
                       bool optional)
 {
+    static const struct l2d_safetensors_entry nothing = { .name = "", .ndim = 1 };
     if (w->error.code != L2D_OK)
         return NULL;
+    if (w->want) {
+        w->want(w->want_user, name, ndim, dims, optional);
+        return &nothing;
+    }
     const struct file *f = &w->file[w->num_files - 1];
     char full[NAME_BYTES + 64];
     snprintf(full, sizeof(full), "%s%s", f->prefix, name);
@@ -192,8 +199,8 @@ static entry_ref find(struct l2d_weights *w, const char *name, int ndim, const i
         fail(w, L2D_EFORMAT, "%s is %s, expected %s by model.json", full, got, want);
         return NULL;
     }
-    if (!is_float(e->dtype)) {
-        fail(w, L2D_EFORMAT, "%s is of type %s; F32, F16 and BF16 can be used", full,
+    if (!l2d_convert_reads(e->dtype)) {
+        fail(w, L2D_EFORMAT, "%s is of type %s; F32, F16, BF16 and F8 can be used", full,
              l2d_safetensors_dtype_str(e->dtype));
         return NULL;
     }
@@ -308,20 +315,12 @@ static uint64_t count_of(entry_ref e)
 static bool to_f32(float *out, entry_ref e, float scale)
 {
     uint64_t n = count_of(e);
-    const unsigned char *src = e->data;
-    float bad = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        uint16_t h;
-        if (e->dtype == L2D_SAFETENSORS_F32) {
-            memcpy(&out[i], src + 4 * i, 4);
-        } else {
-            memcpy(&h, src + 2 * i, 2);
-            out[i] = e->dtype == L2D_SAFETENSORS_F16 ? l2d_half_to_f32(h) : l2d_half_bf16_to_f32(h);
-        }
+    bool finite = l2d_convert_to_f32(out, e->dtype, e->data, n);
+    for (uint64_t i = 0; i < n && scale != 1; i++) {
         out[i] *= scale;
-        bad += out[i] * 0;              // NaN if out[i] is NaN or infinite
+        finite &= isfinite(out[i]) != 0;
     }
-    return bad == 0;
+    return finite;
 }
 
 float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool optional,
@@ -333,7 +332,10 @@ float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool op
     vsnprintf(name, sizeof(name), fmt, ap);
     va_end(ap);
     entry_ref e = find(w, name, ndim, dims, optional);
-    float *out = e ? malloc((count_of(e) + 1) * sizeof(*out)) : NULL;
+    uint64_t count = 1;
+    for (int i = 0; i < ndim; i++)
+        count *= (uint64_t) dims[i];
+    float *out = e ? calloc(count + 1, sizeof(*out)) : NULL;
     if (e && !out)
         fail(w, L2D_ENOMEM, "out of memory");
     if (out && !to_f32(out, e, 1)) {

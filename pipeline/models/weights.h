@@ -31,6 +31,15 @@ int l2d_weights_open_file(struct l2d_weights *weights, const char *path, const c
                           struct l2d_error *err);
 
 /**
+ * Instead of a file: from now on the words only tell what they ask for. Nothing is read, nothing
+ * can be uploaded, and the host tensors are all zero.
+ * want     is given names, shapes, and whether the tensor may be absent
+ */
+typedef void l2d_weights_want(void *user, const char *name, int ndim, const int64_t *dims,
+                              bool optional);
+void l2d_weights_list(struct l2d_weights *weights, l2d_weights_want *want, void *user);
+
+/**
  * The model is declared: report the first error, or tensors of the file that nothing asked for.
  */
 int l2d_weights_close_file(struct l2d_weights *weights, struct l2d_error *err);

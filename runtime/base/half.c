@@ -58,6 +58,16 @@ float l2d_half_to_f32(uint16_t half)
     return float_of(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
+float l2d_half_e4m3_to_f32(uint8_t e4m3)
+{
+    uint32_t sign = (e4m3 & 0x80u) << 24, rest = e4m3 & 0x7f;
+    if (rest == 0x7f)
+        return float_of(sign | 0x7fc00000);
+    if (rest < 8)                           // subnormal, in units of 2^-9
+        return (sign ? -1.0f : 1.0f) * (float) rest / 512;
+    return float_of(sign | ((rest >> 3) + 120) << 23 | (rest & 7) << 20);
+}
+
 float l2d_half_bf16_to_f32(uint16_t bf16)
 {
     return float_of((uint32_t) bf16 << 16);

@@ -53,7 +53,7 @@ void l2d_pickle_destroy(struct l2d_pickle **pickle);
 size_t l2d_pickle_count(const struct l2d_pickle *pickle);
 const struct l2d_pickle_tensor *l2d_pickle_get(const struct l2d_pickle *pickle, size_t index);
 
-/** All storages that were mentioned; one of which several tensors are views has an entry for each. */
+/** All storages, as often as they were mentioned: twice where two tensors are views of one. */
 size_t l2d_pickle_num_storages(const struct l2d_pickle *pickle);
 const struct l2d_pickle_storage *l2d_pickle_storage(const struct l2d_pickle *pickle, size_t index);
 

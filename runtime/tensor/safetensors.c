@@ -371,21 +371,6 @@ static bool write_all(int fd, const void *data, size_t size_bytes)
     return true;
 }
 
-static bool write_file(int fd, const char *header, const struct l2d_safetensors_entry *entries,
-                       size_t count)
-{
-    static const char spaces[8] = "        ";       // the bytes start at a multiple of 8
-    uint64_t len = strlen(header), padded = (len + 7) / 8 * 8;
-    uint8_t prefix[8];
-    for (int i = 0; i < 8; i++)
-        prefix[i] = (uint8_t) (padded >> 8 * i);
-    bool ok = write_all(fd, prefix, 8) && write_all(fd, header, len) &&
-              write_all(fd, spaces, padded - len);
-    for (size_t i = 0; i < count && ok; i++)
-        ok = write_all(fd, entries[i].data, entries[i].size_bytes);
-    return ok;
-}
-
 static int by_string(const void *a, const void *b)
 {
     return strcmp(*(const char *const *) a, *(const char *const *) b);
@@ -424,39 +409,117 @@ static int check_entries(const char *path, const struct l2d_safetensors_entry *e
     return rc;
 }
 
-int l2d_safetensors_write(const char *path, const struct l2d_safetensors_entry *entries,
-                          size_t count, struct l2d_error *err)
+struct l2d_safetensors_writer {
+    char *path, *temp;
+    int fd;                     // -1: not open, or at its end
+    uint64_t *size_bytes;       // of each entry
+    size_t count, next;
+};
+
+static int cannot_write(const struct l2d_safetensors_writer *w, struct l2d_error *err)
+{
+    return l2d_error_set(err, L2D_EIO, "%s: %s", w->path, strerror(errno));
+}
+
+static int write_header(struct l2d_safetensors_writer *w,
+                        const struct l2d_safetensors_entry *entries, struct l2d_error *err)
+{
+    static const char spaces[8] = "        ";       // the bytes start at a multiple of 8
+    char *header = header_text(entries, w->count);
+    if (!header)
+        return l2d_error_set(err, L2D_ENOMEM, "%s: %zu tensors: out of memory", w->path, w->count);
+    uint64_t len = strlen(header), padded = (len + 7) / 8 * 8;
+    uint8_t prefix[8];
+    for (int i = 0; i < 8; i++)
+        prefix[i] = (uint8_t) (padded >> 8 * i);
+    w->fd = open(w->temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int rc = L2D_OK;
+    if (w->fd < 0 || !write_all(w->fd, prefix, 8) || !write_all(w->fd, header, len) ||
+        !write_all(w->fd, spaces, padded - len))
+        rc = cannot_write(w, err);
+    free(header);
+    return rc;
+}
+
+int l2d_safetensors_writer_create(struct l2d_safetensors_writer **out, const char *path,
+                                  const struct l2d_safetensors_entry *entries, size_t count,
+                                  struct l2d_error *err)
 {
     int rc = check_entries(path, entries, count, err);
     if (rc != L2D_OK)
         return rc;
-    char *header = header_text(entries, count);
+    struct l2d_safetensors_writer *w = calloc(1, sizeof(*w));
+    if (!w)
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
     size_t temp_bytes = strlen(path) + 32;
-    char *temp = malloc(temp_bytes);
-    if (!header || !temp) {
-        free(header);
-        free(temp);
-        return l2d_error_set(err, L2D_ENOMEM, "%s: %zu tensors: out of memory", path, count);
+    *w = (struct l2d_safetensors_writer) {
+        .path = strdup(path), .temp = malloc(temp_bytes), .fd = -1, .count = count,
+        .size_bytes = calloc(count + 1, sizeof(*w->size_bytes)),
+    };
+    if (!w->path || !w->temp || !w->size_bytes) {
+        rc = l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
+    } else {
+        snprintf(w->temp, temp_bytes, "%s.%ld.part", path, (long) getpid());
+        for (size_t i = 0; i < count; i++)
+            w->size_bytes[i] = entries[i].size_bytes;
+        rc = write_header(w, entries, err);
     }
-    snprintf(temp, temp_bytes, "%s.%ld.part", path, (long) getpid());
+    if (rc != L2D_OK)
+        l2d_safetensors_writer_destroy(&w);
+    else
+        *out = w;
+    return rc;
+}
 
-    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    bool ok = fd >= 0 && write_file(fd, header, entries, count);
-    int why = errno;
-    if (fd >= 0 && close(fd) != 0 && ok) {
-        ok = false;
-        why = errno;
+int l2d_safetensors_writer_put(struct l2d_safetensors_writer *w, const void *data,
+                               uint64_t size_bytes, struct l2d_error *err)
+{
+    if (w->next == w->count || size_bytes != w->size_bytes[w->next])
+        return l2d_error_set(err, L2D_EINVAL, "%s: tensor %zu is not of that size", w->path,
+                             w->next);
+    w->next++;
+    return write_all(w->fd, data, size_bytes) ? L2D_OK : cannot_write(w, err);
+}
+
+int l2d_safetensors_writer_end(struct l2d_safetensors_writer *w, struct l2d_error *err)
+{
+    if (w->next != w->count)
+        return l2d_error_set(err, L2D_EINVAL, "%s: %zu of %zu tensors were written", w->path,
+                             w->next, w->count);
+    int fd = w->fd;
+    w->fd = -1;
+    if (close(fd) == 0 && rename(w->temp, w->path) == 0)
+        return L2D_OK;
+    int rc = cannot_write(w, err);
+    unlink(w->temp);
+    return rc;
+}
+
+void l2d_safetensors_writer_destroy(struct l2d_safetensors_writer **pw)
+{
+    struct l2d_safetensors_writer *w = *pw;
+    *pw = NULL;
+    if (!w)
+        return;
+    if (w->fd >= 0) {
+        close(w->fd);
+        unlink(w->temp);
     }
-    if (ok && rename(temp, path) != 0) {
-        ok = false;
-        why = errno;
-    }
-    if (!ok) {
-        if (fd >= 0)
-            unlink(temp);
-        rc = l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(why));
-    }
-    free(header);
-    free(temp);
+    free(w->path);
+    free(w->temp);
+    free(w->size_bytes);
+    free(w);
+}
+
+int l2d_safetensors_write(const char *path, const struct l2d_safetensors_entry *entries,
+                          size_t count, struct l2d_error *err)
+{
+    struct l2d_safetensors_writer *w = NULL;
+    int rc = l2d_safetensors_writer_create(&w, path, entries, count, err);
+    for (size_t i = 0; i < count && rc == L2D_OK; i++)
+        rc = l2d_safetensors_writer_put(w, entries[i].data, entries[i].size_bytes, err);
+    if (rc == L2D_OK)
+        rc = l2d_safetensors_writer_end(w, err);
+    l2d_safetensors_writer_destroy(&w);
     return rc;
 }

@@ -64,6 +64,21 @@ const struct l2d_safetensors_entry *l2d_safetensors_find(const struct l2d_safete
 int l2d_safetensors_write(const char *path, const struct l2d_safetensors_entry *entries,
                           size_t count, struct l2d_error *err);
 
+/**
+ * The same piece by piece, for files larger than memory: begin with all entries, whose data are not
+ * looked at; then give the bytes of each, in their order; then end, which puts the file in place.
+ * A writer that is destroyed before its end leaves nothing behind. One thread at a time.
+ * returns  as l2d_safetensors_write; put and end also L2D_EINVAL where a size is not the entry's.
+ */
+struct l2d_safetensors_writer;
+int l2d_safetensors_writer_create(struct l2d_safetensors_writer **out, const char *path,
+                                  const struct l2d_safetensors_entry *entries, size_t count,
+                                  struct l2d_error *err);
+int l2d_safetensors_writer_put(struct l2d_safetensors_writer *writer, const void *data,
+                               uint64_t size_bytes, struct l2d_error *err);
+int l2d_safetensors_writer_end(struct l2d_safetensors_writer *writer, struct l2d_error *err);
+void l2d_safetensors_writer_destroy(struct l2d_safetensors_writer **writer);
+
 /** "F16", "BF16", ... as in the header, and bytes of one element. */
 const char *l2d_safetensors_dtype_str(enum l2d_safetensors_dtype dtype);
 uint32_t l2d_safetensors_dtype_bytes(enum l2d_safetensors_dtype dtype);

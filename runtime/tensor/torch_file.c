@@ -42,8 +42,8 @@ static int open_zip(struct l2d_torch_file *tf, struct l2d_error *err)
     if (!tf->zip) {
         zip_error_t e;
         zip_error_init_with_code(&e, code);
-        int rc = l2d_error_set(err, L2D_EFORMAT, "%s: not a sound zip archive (%s); is it complete?",
-                               tf->path, zip_error_strerror(&e));
+        int rc = l2d_error_set(err, L2D_EFORMAT, "%s: not a sound zip archive (%s); is it "
+                               "complete?", tf->path, zip_error_strerror(&e));
         zip_error_fini(&e);
         return rc;
     }
@@ -91,8 +91,8 @@ static int open_zip(struct l2d_torch_file *tf, struct l2d_error *err)
 static int damaged(const struct l2d_torch_file *tf, const struct l2d_pickle_tensor *t,
                    struct l2d_error *err)
 {
-    return l2d_error_set(err, L2D_EFORMAT, "%s: tensor %s: its bytes are damaged or missing; is the "
-                         "file complete?", tf->path, t->name);
+    return l2d_error_set(err, L2D_EFORMAT, "%s: tensor %s: its bytes are damaged or missing; is "
+                         "the file complete?", tf->path, t->name);
 }
 
 // Bytes first..first+size-1 of a storage. Goes on to its end, where libzip compares the checksum.
@@ -290,7 +290,8 @@ static bool is_row_major(const struct l2d_pickle_tensor *t)
 }
 
 // Elements of the given size from where their strides put them to row-major order.
-static void gather(uint8_t *out, const uint8_t *from, const struct l2d_pickle_tensor *t, size_t size)
+static void gather(uint8_t *out, const uint8_t *from, const struct l2d_pickle_tensor *t,
+                   size_t size)
 {
     uint64_t index[L2D_SAFETENSORS_MAX_DIMS] = { 0 }, at = 0;
     for (uint64_t n = 0; n < t->count; n++) {
@@ -313,8 +314,9 @@ int l2d_torch_file_read(struct l2d_torch_file *tf, const struct l2d_pickle_tenso
     if (t->count == 0)
         return L2D_OK;
     if (t->span / MAX_SPREAD > t->count)
-        return l2d_error_set(err, L2D_EFORMAT, "%s: tensor %s is spread over %" PRIu64 " elements of "
-                             "its storage but has %" PRIu64, tf->path, t->name, t->span, t->count);
+        return l2d_error_set(err, L2D_EFORMAT, "%s: tensor %s is spread over %" PRIu64 " elements "
+                             "of its storage but has %" PRIu64, tf->path, t->name, t->span,
+                             t->count);
     uint8_t *span = direct ? out : malloc(t->span * size);
     if (!span)
         return l2d_error_set(err, L2D_ENOMEM, "%s: tensor %s: out of memory", tf->path, t->name);

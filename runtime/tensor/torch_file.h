@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files that PyTorch's torch.save() wrote: a zip archive (since PyTorch 1.6) or a row of pickles with
-// the tensors' bytes behind them (before). Read without Python, and without running what is inside.
+// Files of PyTorch's torch.save(): a zip archive (since PyTorch 1.6) or a row of pickles with the
+// tensors' bytes behind them (before). Read without Python, and without running what is inside.
 // Source: pytorch/torch/serialization.py.
 #ifndef L2D_TENSOR_TORCH_FILE_H
 #define L2D_TENSOR_TORCH_FILE_H

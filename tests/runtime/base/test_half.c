@@ -113,3 +113,15 @@ Test(half, bf16_is_the_upper_half)
     cr_assert_eq(bits(l2d_half_bf16_to_f32(0x7f80)), 0x7f800000);
     cr_assert(isnan(l2d_half_bf16_to_f32(0x7fc0)));
 }
+
+Test(half, float8)
+{
+    static const struct { uint8_t e4m3; float f32; } cases[] = {
+        { 0x00, 0 }, { 0x01, 0x1p-9f }, { 0x07, 7 * 0x1p-9f }, { 0x08, 0x1p-6f }, { 0x38, 1 },
+        { 0x39, 1.125f }, { 0xc0, -2 }, { 0x7e, 448 }, { 0xfe, -448 }, { 0x81, -0x1p-9f },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+        cr_assert_eq(l2d_half_e4m3_to_f32(cases[i].e4m3), cases[i].f32, "case %zu", i);
+    cr_assert(isnan(l2d_half_e4m3_to_f32(0x7f)) && isnan(l2d_half_e4m3_to_f32(0xff)));
+    cr_assert_eq(bits(l2d_half_e4m3_to_f32(0x80)), 0x80000000);
+}
