@@ -71,7 +71,8 @@ static bool has_part(const struct l2d_checkpoint *c, const char *path)
     return false;
 }
 
-static int open_index(struct l2d_checkpoint *c, const char *text, size_t size, struct l2d_error *err)
+static int open_index(struct l2d_checkpoint *c, const char *text, size_t size,
+                      struct l2d_error *err)
 {
     json_error_t e;
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
@@ -262,6 +263,7 @@ int l2d_checkpoint_read(struct l2d_checkpoint *c, const struct l2d_checkpoint_te
         if (rc != L2D_OK)
             return rc;
     }
-    return finite ? L2D_OK : l2d_error_set(err, L2D_EFORMAT, "%s: tensor %s: a value is not finite; "
-                                           "the file is damaged", p->path, t->name);
+    return finite ? L2D_OK
+                  : l2d_error_set(err, L2D_EFORMAT, "%s: tensor %s: a value is not finite; the "
+                                  "file is damaged", p->path, t->name);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A file of weights, whatever its kind: safetensors, torch.save(), or the index of a checkpoint that
-// was cut into several files. The kind is told by the first bytes; only an index by its name, .json.
+// A file of weights, whatever its kind: safetensors, torch.save(), or the index of a checkpoint in
+// several files. The kind is told by the first bytes; only an index by its name, .json.
 #ifndef L2D_TENSOR_CHECKPOINT_H
 #define L2D_TENSOR_CHECKPOINT_H
 

@@ -4,7 +4,7 @@
 # exit status, nothing left behind.
 . "$(dirname "$0")/lib.sh"
 
-for command in run bench inspect devices; do
+for command in run bench inspect import devices; do
     if "$program" $command --help | grep -q "Usage: live2diff $command"; then
         pass "$command --help"
     else
@@ -90,5 +90,23 @@ printf '\377\377\377\377\377\377\377\177' | dd of=broken/unet.safetensors conv=n
 refuses 1 "unet\.safetensors.*header" inspect broken
 printf '\001\341\365\005\000\000\000\000' | dd of=broken/unet.safetensors conv=notrunc 2>dd.log
 refuses 1 "unet\.safetensors.*header" inspect broken
+
+# ---- import
+refuses 2 "where shall the model go" import --base x
+refuses 2 "what shall be imported" import -o out
+refuses 2 "lora.*FILE:SCALE" import --base x -o out --lora file:high
+refuses 2 "clip-skip.*whole number" import --base x -o out --clip-skip -1
+refuses 1 "config\.yaml: No such file" import --config config.yaml -o out
+echo 'promt: x' >config.yaml
+refuses 1 "config\.yaml:1: 'promt'" import --config config.yaml -o out
+refuses 1 "no TAESD was given" import --base nothing -o out
+refuses 1 "single file has no vocabulary" import --base nothing --vae x -o out
+mkdir -p tokenizer out
+touch tokenizer/vocab.json tokenizer/merges.txt
+refuses 1 "out: exists" import --base x --vae x -o out
+rmdir out
+refuses 1 "posix.system.*may be malicious" import --vae x --tokenizer tokenizer -o out \
+    --base "$source_dir/tests/data/torch/malicious.pt"
+[ ! -e out ] || fail "import left something behind"
 
 done_testing

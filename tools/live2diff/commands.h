@@ -5,6 +5,7 @@
 
 #include "options.h"
 
-extern const struct command command_run, command_bench, command_inspect, command_devices;
+extern const struct command command_run, command_bench, command_inspect, command_import,
+                            command_devices;
 
 #endif

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the files that people have to a model folder that runs: finds each tensor, lays later files
+// over earlier ones, adds LoRAs, and writes fp16. Needs no GPU, and holds one tensor at a time.
+#ifndef L2D_PIPELINE_IMPORT_IMPORT_H
+#define L2D_PIPELINE_IMPORT_IMPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "pipeline/config.h"
+
+#define L2D_IMPORT_MAX_LORAS 32
+
+struct l2d_import_lora {
+    const char *path;
+    float scale;
+    bool raw;                       // see import/lora.h
+};
+
+struct l2d_import {                 // NULL: not given. Strings are the caller's.
+    const char *base;               // a diffusers folder, or a single file with everything (LDM)
+    const char *motion;             // live2diff.ckpt
+    const char *dreambooth;         // a single file, or a diffusers folder: over the two above
+    const char *vae;                // TAESD: diffusers' file or folder, or the original's folder
+    const char *tokenizer;          // folder of vocab.json and merges.txt; NULL: the base's
+    struct l2d_import_lora lora[L2D_IMPORT_MAX_LORAS];      // added in this order
+    int num_loras;
+
+    const char *name;               // of the model; NULL: "imported"
+    const char *prompt;             // default prompt; NULL: none
+    const char *prompt_template;    // with one "{}"; NULL: "{}"
+    int32_t clip_skip;              // last layers of the text encoder left out
+    int32_t width, height;          // default size; 0: 512
+    int32_t num_inference_steps;    // 0: 50
+    int32_t num_steps;              // 0: steps 30, 36, 42
+    int32_t t_index[L2D_MAX_STEPS];
+};
+
+/**
+ * Write the folder.
+ * folder   must not exist. It appears when it is complete; a failure leaves nothing behind.
+ * say      is given lines for people, about files as they are read; may be NULL
+ * returns  L2D_OK, L2D_EINVAL (what is asked for cannot be), L2D_EIO, L2D_EFORMAT, L2D_EUNSUPPORTED
+ *          or L2D_ENOMEM; the message names file and tensor
+ */
+int l2d_import_write(const struct l2d_import *import, const char *folder,
+                     void (*say)(void *user, const char *line), void *user,
+                     struct l2d_error *err);
+
+#endif

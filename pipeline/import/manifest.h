@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// manifest.json of an imported model: which files it was made of, and where each tensor comes from.
+#ifndef L2D_PIPELINE_IMPORT_MANIFEST_H
+#define L2D_PIPELINE_IMPORT_MANIFEST_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct l2d_manifest {
+    json_t *files, *tensors;
+};
+
+/** returns  L2D_OK or L2D_ENOMEM. Finish it in any case. */
+int l2d_manifest_init(struct l2d_manifest *manifest, struct l2d_error *err);
+void l2d_manifest_finish(struct l2d_manifest *manifest);
+
+/** Read a file once, for its SHA-256, the number by which model sites know it. */
+int l2d_manifest_add_file(struct l2d_manifest *manifest, const char *role, const char *path,
+                          struct l2d_error *err);
+
+/** A tensor of the folder: the path of its source, and of a change on top of it (may be NULL). */
+void l2d_manifest_add_tensor(struct l2d_manifest *manifest, const char *file, const char *name,
+                             const char *source);
+void l2d_manifest_add_change(struct l2d_manifest *manifest, const char *file, const char *name,
+                             const char *source);
+
+int l2d_manifest_write(const struct l2d_manifest *manifest, const char *path,
+                       struct l2d_error *err);
+
+#endif
