@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 files=$(git ls-files '*.c' '*.h' '*.comp' '*.glsl' '*.cmake' '*CMakeLists.txt' '*.py' '*.sh' \
-        tools/setup tools/demo tools/test .ci/run)
+        tools/setup tools/demo tools/fuzz tools/test .ci/run)
 bad=0
 for file in $files; do
     [ -f "$file" ] || continue

@@ -391,9 +391,9 @@ static int apply_strength(struct l2d_recipe *recipe, const char *file, struct l2
         return l2d_error_set(err, L2D_EFORMAT, "%s: has both strength and t_index_list", file);
     import->num_steps = (int32_t) (total * recipe->strength);
     if (import->num_steps < 1 || import->num_steps > L2D_MAX_STEPS)
-        return l2d_error_set(err, L2D_EFORMAT, "%s: strength %g of %d steps makes %d steps a frame; "
-                             "1 to %d are possible", file, recipe->strength, total, import->num_steps,
-                             L2D_MAX_STEPS);
+        return l2d_error_set(err, L2D_EFORMAT, "%s: strength %g of %d steps makes %d steps a "
+                             "frame; 1 to %d are possible", file, recipe->strength, total,
+                             import->num_steps, L2D_MAX_STEPS);
     for (int32_t i = 0; i < import->num_steps; i++)
         import->t_index[i] = total - import->num_steps + i;
     return L2D_OK;

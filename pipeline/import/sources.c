@@ -113,8 +113,8 @@ static int find_tokenizer(struct l2d_sources *s, const struct l2d_import *import
         snprintf(folder, sizeof(folder), "%.4000s/tokenizer", import->base);
     else
         return l2d_error_set(err, L2D_EINVAL, "%s: a single file has no vocabulary: give "
-                             "--tokenizer FOLDER, with the vocab.json and merges.txt of any SD1.5 model",
-                             import->base);
+                             "--tokenizer FOLDER, with the vocab.json and merges.txt of any SD1.5 "
+                             "model", import->base);
     snprintf(s->vocab, sizeof(s->vocab), "%.4000s/vocab.json", folder);
     snprintf(s->merges, sizeof(s->merges), "%.4000s/merges.txt", folder);
     if (!exists(s->vocab) || !exists(s->merges))

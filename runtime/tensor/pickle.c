@@ -156,7 +156,7 @@ static struct ids pop_to_mark(struct machine *m)
         return (struct ids) { 0 };
     uint32_t from = m->mark.id[--m->mark.count], count = m->stack.count - from;
     m->stack.count = from;
-    return (struct ids) { m->stack.id + from, count, count };
+    return (struct ids) { count ? m->stack.id + from : NULL, count, count };
 }
 
 static bool text_is(struct text t, const char *s)

@@ -185,7 +185,7 @@ const struct command command_import = {
     .name = "import", .synopsis = "--config FILE | --base PATH [options] -o FOLDER",
     .summary = "Make a model folder of Stable Diffusion, Live2Diff and LoRA files.",
     .notes = "The files are read as they are: diffusers folders, single .safetensors and .ckpt\n"
-             "files, in any precision. Nothing in them is executed. manifest.json in the new folder\n"
-             "tells what came from where.\n",
+             "files, in any precision. Nothing in them is executed. manifest.json in the new\n"
+             "folder tells what came from where.\n",
     .rows = rows, .num_rows = sizeof(rows) / sizeof(rows[0]), .main = import_main,
 };

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // live2diff inspect: what a model folder holds, what it needs, and whether it is sound. The folder
-// is really loaded onto the device, so what passes here will run.
+// is really loaded onto the device, so what passes here will run. Of any other file of weights:
+// what it is, and how import takes it.
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "commands.h"
+#include "inspect_file.h"
 #include "model_options.h"
 #include "model_path.h"
 #include "pipeline/config.h"
@@ -119,6 +122,9 @@ static int inspect_all(const struct inspect_options *o, struct l2d_error *err)
 {
     char folder[4096], path[4096 + 64];
     static struct l2d_model_config config;
+    struct stat st;
+    if (o->model.model && stat(o->model.model, &st) == 0 && S_ISREG(st.st_mode))
+        return inspect_file(o->model.model, o->tensors > 0, err);
     int rc = model_path(folder, sizeof(folder), o->model.model, err);
     snprintf(path, sizeof(path), "%s/model.json", folder);
     if (rc == L2D_OK)
@@ -155,7 +161,7 @@ static int inspect_main(int argc, char **argv)
 
 const struct command command_inspect = {
     .name = "inspect", .synopsis = "[MODEL] [options]",
-    .summary = "Check a model folder; show its networks, weights and need of memory.",
+    .summary = "Check a model folder and show what it needs, or tell what a file of weights is.",
     .rows = rows, .num_rows = sizeof(rows) / sizeof(rows[0]), .operand = "MODEL",
     .main = inspect_main,
 };

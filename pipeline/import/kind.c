@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// See kind.h.
+#include "pipeline/import/kind.h"
+
+#include <stddef.h>
+#include <string.h>
+
+// In this order: the first whose part is in a name. Those behind have parts of those before.
+static const struct { const char *part; struct l2d_kind kind; } kinds[] = {
+    { "hada_", { "a LoHa, another kind of change than LoRA", NULL } },
+    { "lokr_", { "a LoKr, another kind of change than LoRA", NULL } },
+    { "dora_scale", { "a DoRA, another kind of change than LoRA", NULL } },
+    { "lora", { "a LoRA", "--lora FILE:SCALE" } },
+    { "string_to_param/", { "a textual inversion", NULL } },
+    { "emb_params", { "a textual inversion", NULL } },
+    { "motion_modules.", { "motion modules, of Live2Diff or AnimateDiff", "--motion FILE" } },
+    { "model.diffusion_model.input_blocks.0.", { "a single-file Stable Diffusion checkpoint",
+                                                 "--base FILE or --dreambooth FILE" } },
+    { "first_stage_model.", { "a single-file autoencoder", NULL } },
+    { "pretrained.model.patch_embed.", { "MiDaS's DPT-hybrid depth network", NULL } },
+    { "time_embedding.linear_1.", { "a diffusers UNet", "--base FOLDER, the folder above its own" } },
+    { "token_embedding.", { "a CLIP text encoder", "--base FOLDER, the folder above its own" } },
+    { "encoder.down_blocks.", { "a diffusers AutoencoderKL", NULL } },
+    { "decoder.layers.", { "TAESD, the tiny autoencoder, in diffusers' names", "--vae FILE" } },
+    { "1.conv.0.weight", { "one half of the original TAESD", "--vae FOLDER, which has both" } },
+};
+
+struct l2d_kind l2d_kind_of(const struct l2d_checkpoint *checkpoint)
+{
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
+        for (size_t i = 0; i < l2d_checkpoint_count(checkpoint); i++)
+            if (strstr(l2d_checkpoint_get(checkpoint, i)->name, kinds[k].part))
+                return kinds[k].kind;
+    return (struct l2d_kind) { "nothing that we know", NULL };
+}
