@@ -526,8 +526,6 @@ static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struc
         rc = set_size(e, p, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = count_memory(e, err);
-    if (rc == L2D_OK && !e->passthrough)
-        rc = count_memory(e, err);
     if (rc == L2D_OK)
         rc = make(e, &e->params, sizeof(struct l2d_frame_block), L2D_MEMORY_DEVICE, "params", err);
     if (rc == L2D_OK)
