@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model folder, loaded: model.json, three weight files, a tokenizer. Read-only once it is loaded.
+// A model folder, loaded: model.json, its weight files, a tokenizer. Read-only once it is loaded.
 #ifndef L2D_PIPELINE_MODELS_MODEL_H
 #define L2D_PIPELINE_MODELS_MODEL_H
 
 #include "pipeline/config.h"
 #include "pipeline/models/clip_text.h"
+#include "pipeline/models/dpt.h"
 #include "pipeline/models/taesd.h"
 #include "pipeline/models/tokenizer.h"
 #include "pipeline/models/unet.h"
@@ -17,6 +18,7 @@ struct l2d_model {
     struct l2d_unet unet;
     struct l2d_taesd vae;
     struct l2d_clip_text text;
+    struct l2d_dpt depth;           // if config.structure is L2D_STRUCTURE_DEPTH
 };
 
 /**

@@ -24,12 +24,15 @@
 typedef const struct l2d_safetensors_entry *entry_ref;
 
 struct item {
-    struct l2d_conv *conv;          // one of these two is the destination
+    struct l2d_conv *conv;          // one of these three is the destination
     struct l2d_norm *norm;
+    struct l2d_tensor *tensor;
+    float *values;                  // tensor's, as they come: no parts
     entry_ref weight[MAX_PARTS], bias[MAX_PARTS];
     int32_t num_parts;
     int32_t src_cin, src_cout;      // of one part, as in the file
     float scale;
+    double standardise_eps;         // 0: not standardised
 };
 
 struct file {
@@ -88,6 +91,8 @@ void l2d_weights_destroy(struct l2d_weights **pw)
     for (uint32_t i = 0; i < w->num_blocks; i++)
         l2d_buf_destroy(&w->block[i]);
     close_files(w);
+    for (uint32_t i = 0; i < w->num_items; i++)
+        free(w->item[i].values);
     free(w->item);
     free(w);
 }
@@ -299,6 +304,34 @@ void l2d_ld_scale(struct l2d_weights *w, const struct l2d_conv *conv, float scal
             w->item[i].scale = scale;
 }
 
+void l2d_ld_standardise(struct l2d_weights *w, const struct l2d_conv *conv, double eps)
+{
+    for (uint32_t i = 0; i < w->num_items; i++)
+        if (w->item[i].conv == conv)
+            w->item[i].standardise_eps = eps;
+}
+
+void l2d_ld_values(struct l2d_weights *w, struct l2d_tensor *tensor, float *values, int32_t rows,
+                   int32_t h, int32_t width, int32_t c)
+{
+    struct item *item = w->error.code == L2D_OK && values ? append(w) : NULL;
+    if (!item) {
+        free(values);
+        return;
+    }
+    item->tensor = tensor;
+    item->values = values;
+    *tensor = l2d_tensor_view(NULL, 0, w->precision, rows, h, width, c);
+}
+
+void l2d_ld_ignore(struct l2d_weights *w, const char *prefix)
+{
+    const struct file *f = &w->file[w->num_files - 1];
+    for (size_t i = 0; i < l2d_safetensors_count(f->st); i++)
+        if (strncmp(l2d_safetensors_get(f->st, i)->name, prefix, strlen(prefix)) == 0)
+            f->used[i] = true;
+}
+
 static uint64_t count_of(entry_ref e)
 {
     return e->size_bytes / l2d_safetensors_dtype_bytes(e->dtype);
@@ -350,6 +383,8 @@ static uint64_t weight_bytes(const struct l2d_weights *w, const struct item *ite
 {
     if (item->norm)
         return l2d_buf_align((uint64_t) item->src_cout * 4);
+    if (item->tensor)
+        return l2d_buf_align(l2d_tensor_bytes(item->tensor));
     return l2d_buf_align(l2d_conv_packed_bytes(item->conv->cin, item->conv->cout, item->conv->ksize,
                                           w->precision));
 }
@@ -369,11 +404,37 @@ uint64_t l2d_weights_bytes(const struct l2d_weights *w)
     return total;
 }
 
+static void standardise(float *value, int32_t channels, uint64_t each, double eps)
+{
+    for (int32_t n = 0; n < channels; n++, value += each) {
+        double sum = 0, squares = 0;
+        for (uint64_t i = 0; i < each; i++)
+            sum += (double) value[i];
+        double mean = sum / (double) each;
+        for (uint64_t i = 0; i < each; i++)
+            squares += ((double) value[i] - mean) * ((double) value[i] - mean);
+        double scale = 1 / sqrt(squares / (double) each + eps);
+        for (uint64_t i = 0; i < each; i++)
+            value[i] = (float) (((double) value[i] - mean) * scale);
+    }
+}
+
+static void pack_values(const struct item *item, unsigned char *dst)
+{
+    uint64_t count = l2d_tensor_count(item->tensor);
+    if (item->tensor->dtype == L2D_F32)
+        memcpy(dst, item->values, count * sizeof(*item->values));
+    for (uint64_t i = 0; item->tensor->dtype == L2D_F16 && i < count; i++)
+        ((uint16_t *) (void *) dst)[i] = l2d_half_from_f32(item->values[i]);
+}
+
 // Fill dst (weight_bytes + bias_bytes, zeroed) with what the GPU is to see of an item.
 static int pack(const struct l2d_weights *w, const struct item *item, unsigned char *dst,
                 float *scratch, struct l2d_error *err)
 {
     float *bias = (float *) (void *) (dst + weight_bytes(w, item));
+    if (item->tensor)
+        pack_values(item, dst);
     for (int32_t p = 0; p < item->num_parts; p++) {
         float *target = item->norm ? (float *) (void *) dst : scratch;
         entry_ref bad = NULL;
@@ -383,6 +444,9 @@ static int pack(const struct l2d_weights *w, const struct item *item, unsigned c
             bad = item->bias[p];
         if (bad)
             return l2d_error_set(err, L2D_EFORMAT, "%s has values that are not numbers", bad->name);
+        if (item->standardise_eps > 0)
+            standardise(scratch, item->src_cout, count_of(item->weight[p]) /
+                        (uint64_t) item->src_cout, item->standardise_eps);
         for (uint64_t i = 0; item->conv && w->precision == L2D_F16 && i < count_of(item->weight[p]);
              i++)
             if (fabsf(scratch[i]) > HALF_MAX)
@@ -402,6 +466,11 @@ static void place(const struct l2d_weights *w, struct item *item, struct l2d_buf
     if (item->norm) {
         item->norm->weight = l2d_tensor_view(buf, at, L2D_F32, 1, 1, 1, item->src_cout);
         item->norm->bias = l2d_tensor_view(buf, bias_at, L2D_F32, 1, 1, 1, item->src_cout);
+        return;
+    }
+    if (item->tensor) {
+        item->tensor->buf = buf;
+        item->tensor->offset_bytes = at;
         return;
     }
     struct l2d_conv *c = item->conv;

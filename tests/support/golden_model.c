@@ -16,7 +16,7 @@
 
 #define WEIGHT_KEY 0x4c324421u
 
-static const char *const weight_files[] = { "unet", "vae", "text_encoder" };
+static const char *const weight_files[] = { "unet", "vae", "text_encoder", "depth" };
 static const char *const copied_files[] = { "model.json", "vocab.json", "merges.txt" };
 
 static json_t *load(const char *model, const char *file)
@@ -66,6 +66,10 @@ static void write_weights(const struct golden_model *m, const json_t *recipe, co
         e->data = synthesise((uint32_t) row, count,
                              (float) json_real_value(json_object_get(tensor, "scale")),
                              (float) json_real_value(json_object_get(tensor, "offset")));
+    }
+    if (num == 0 && strcmp(file, "depth") == 0) {   // which few models have
+        free(entry);
+        return;
     }
     cr_assert(num > 0);
     char path[128];

@@ -28,7 +28,7 @@ struct golden_model {
     unsigned num_cases;
 };
 
-/** Make the folder of "tiny3" or "narrow4". */
+/** Make the folder of "tiny3", "narrow4" or "narrowd". */
 void golden_model_make(struct golden_model *model, const char *name);
 
 /** Remove the folder. */
