@@ -19,7 +19,7 @@ static const char *const down_types[] = { "DownBlock3D", "CrossAttnDownBlock3D" 
 static const char *const mid_types[] = { "UNetMidBlock3DCrossAttn" };
 static const char *const up_types[] = { "UpBlock3D", "CrossAttnUpBlock3D" };
 static const char *const temporal_types[] = { "Temporal_Self" };
-static const char *const vae_archs[] = { "taesd" };
+static const char *const vae_archs[] = { "taesd", "kl" };
 static const char *const text_archs[] = { "clip_text" };
 static const char *const activations[] = { "quick_gelu" };
 static const char *const structures[] = { "luma", "image", "depth" };
@@ -159,21 +159,48 @@ static void read_unet(struct l2d_json_object *root, struct l2d_unet_config *c)
     l2d_json_end(&o);
 }
 
-static void read_vae(struct l2d_json_object *root, struct l2d_vae_config *c)
+static void read_kl(struct l2d_json_object *o, struct l2d_vae_config *c)
 {
-    struct l2d_json_object o = l2d_json_object(root, "vae");
-    CHOICE(&o, "arch", vae_archs);
-    c->patch = l2d_json_int(&o, "patch", 1, L2D_LATENT_SCALE);
-    c->latent_channels = channels(&o, "latent_channels", 64);
-    c->num_levels = channel_list(&o, "enc_channels", c->enc_channels, 1, L2D_MAX_LEVELS);
+    c->patch = 1;
+    c->num_levels = channel_list(o, "block_out_channels", c->enc_channels, L2D_MAX_LEVELS,
+                                 L2D_MAX_LEVELS);
+    c->norm_num_groups = l2d_json_int(o, "norm_num_groups", 1, 256);
+    int32_t layers = l2d_json_int(o, "layers_per_block", 1, L2D_KL_MAX_LAYERS);
+    for (int i = 0; i < c->num_levels; i++) {
+        check_multiple(o, "block_out_channels", i, c->enc_channels[i], c->norm_num_groups,
+                       ", norm_num_groups");
+        c->dec_channels[i] = c->enc_channels[i];
+        c->enc_blocks[i] = layers;
+        c->dec_blocks[i] = layers + 1;
+    }
+    if (c->enc_channels[L2D_MAX_LEVELS - 1] > 1024)
+        l2d_json_fail(o->reader, "vae.block_out_channels[3]", "is %d; attention takes at most 1024",
+                      c->enc_channels[L2D_MAX_LEVELS - 1]);
+}
+
+static void read_taesd(struct l2d_json_object *o, struct l2d_vae_config *c)
+{
+    c->patch = l2d_json_int(o, "patch", 1, L2D_LATENT_SCALE);
+    c->num_levels = channel_list(o, "enc_channels", c->enc_channels, 1, L2D_MAX_LEVELS);
     if (c->patch << (c->num_levels - 1) != L2D_LATENT_SCALE)
-        l2d_json_fail(o.reader, "vae.enc_channels", "has %d levels, which with patch %d make the "
+        l2d_json_fail(o->reader, "vae.enc_channels", "has %d levels, which with patch %d make the "
                       "latent %d times smaller; it must be %d", c->num_levels, c->patch,
                       c->patch << (c->num_levels - 1), L2D_LATENT_SCALE);
     int n = c->num_levels;
-    l2d_json_ints(&o, "enc_blocks", c->enc_blocks, n, n, 0, 16);
-    channel_list(&o, "dec_channels", c->dec_channels, n, n);
-    l2d_json_ints(&o, "dec_blocks", c->dec_blocks, n, n, 0, 16);
+    l2d_json_ints(o, "enc_blocks", c->enc_blocks, n, n, 0, 16);
+    channel_list(o, "dec_channels", c->dec_channels, n, n);
+    l2d_json_ints(o, "dec_blocks", c->dec_blocks, n, n, 0, 16);
+}
+
+static void read_vae(struct l2d_json_object *root, struct l2d_vae_config *c)
+{
+    struct l2d_json_object o = l2d_json_object(root, "vae");
+    c->arch = (enum l2d_vae_arch) CHOICE(&o, "arch", vae_archs);
+    c->latent_channels = channels(&o, "latent_channels", 64);
+    if (c->arch == L2D_VAE_KL)
+        read_kl(&o, c);
+    else
+        read_taesd(&o, c);
     c->scaling_factor = (float) l2d_json_real(&o, "scaling_factor", 1e-4, 1e4);
     l2d_json_end(&o);
 }

@@ -17,6 +17,7 @@
 #define L2D_MAX_COND_CHANNELS 8
 #define L2D_MAX_STAGE_BLOCKS 32
 #define L2D_MAX_VIT_LAYERS 32
+#define L2D_KL_MAX_LAYERS 4                 // resnets per level of the encoder
 #define L2D_LATENT_SCALE 8                  // pixels of the picture to one of the latent, each way
 
 // All channel counts are 4..4096 and multiples of 4. Arrays are full resolution first.
@@ -50,12 +51,19 @@ struct l2d_unet_config {
     struct l2d_motion_config motion_kwargs;
 };
 
-struct l2d_vae_config {                     // "taesd": AutoencoderTiny with free widths
+enum l2d_vae_arch {
+    L2D_VAE_TAESD,                          // AutoencoderTiny with free widths
+    L2D_VAE_KL,                             // AutoencoderKL: patch 1, 4 levels, channels alike both
+};                                          // ways (block_out_channels), the last at most 1024
+
+struct l2d_vae_config {
+    enum l2d_vae_arch arch;
     int32_t patch;                          // 1, 2, 4, 8; patch << (num_levels - 1) is 8
     int32_t num_levels;                     // 1..L2D_MAX_LEVELS
     int32_t latent_channels;                // equals unet.in_channels
     int32_t enc_channels[L2D_MAX_LEVELS], enc_blocks[L2D_MAX_LEVELS];   // blocks 0..16
     int32_t dec_channels[L2D_MAX_LEVELS], dec_blocks[L2D_MAX_LEVELS];
+    int32_t norm_num_groups;                // KL; divides all channels
     float scaling_factor;                   // > 0
 };
 

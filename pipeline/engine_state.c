@@ -205,7 +205,7 @@ static int build_encode(struct l2d_engine *e, struct l2d_error *err)
         l2d_graph_probe(g, images[1], "structure");
         num_images = 2;
     }
-    struct l2d_tensor z = l2d_taesd_encode(g, &e->model->vae, images, num_images);
+    struct l2d_tensor z = l2d_codec_encode(g, &e->model->vae, images, num_images);
     l2d_graph_probe(g, l2d_tensor_rows(z, 0, 1), "latent.image");
     l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, latent_ring(e), rows);
     if (mapped && e->model->config.structure != L2D_STRUCTURE_DEPTH)
@@ -234,7 +234,7 @@ static int build_depth(struct l2d_engine *e, struct l2d_error *err)
                                                     e->geometry.canvas_width);
     l2d_graph_probe(e->structure, picture, "structure");
     l2d_graph_enable_probes(e->structure, false);           // the picture's encode has these names
-    struct l2d_tensor z = l2d_taesd_encode(e->structure, &e->model->vae, &picture, 1);
+    struct l2d_tensor z = l2d_codec_encode(e->structure, &e->model->vae, &picture, 1);
     l2d_graph_enable_probes(e->structure, e->probe != NULL);
     record_structure(e, e->structure, z);
     return L2D_OK;
@@ -267,7 +267,7 @@ static int build_decode(struct l2d_engine *e, struct l2d_error *err)
     struct l2d_graph *g = e->decode;
     struct l2d_tensor image = canvas_view(e);
     if (!e->passthrough) {
-        image = l2d_taesd_decode(g, &e->model->vae, latent_ring(e), BLOCK_VIEW(e, decode));
+        image = l2d_codec_decode(g, &e->model->vae, latent_ring(e), BLOCK_VIEW(e, decode));
         l2d_graph_probe(g, image, "image");
     }
     l2d_color_out(g, image, BLOCK_VIEW(e, color_out),

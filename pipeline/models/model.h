@@ -5,8 +5,8 @@
 
 #include "pipeline/config.h"
 #include "pipeline/models/clip_text.h"
+#include "pipeline/models/codec.h"
 #include "pipeline/models/dpt.h"
-#include "pipeline/models/taesd.h"
 #include "pipeline/models/tokenizer.h"
 #include "pipeline/models/unet.h"
 #include "pipeline/models/weights.h"
@@ -16,7 +16,7 @@ struct l2d_model {
     struct l2d_weights *weights;
     struct l2d_tokenizer *tokenizer;
     struct l2d_unet unet;
-    struct l2d_taesd vae;
+    struct l2d_codec vae;
     struct l2d_clip_text text;
     struct l2d_dpt depth;           // if config.structure is L2D_STRUCTURE_DEPTH
 };

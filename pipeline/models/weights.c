@@ -31,7 +31,7 @@ struct item {
     entry_ref weight[MAX_PARTS], bias[MAX_PARTS];
     int32_t num_parts;
     int32_t src_cin, src_cout;      // of one part, as in the file
-    float scale;
+    float scale, bias_scale;
     double standardise_eps;         // 0: not standardised
 };
 
@@ -221,7 +221,7 @@ static struct item *append(struct l2d_weights *w)
         w->cap_items = cap;
     }
     struct item *item = &w->item[w->num_items++];
-    *item = (struct item) { .scale = 1 };
+    *item = (struct item) { .scale = 1, .bias_scale = 1 };
     return item;
 }
 
@@ -239,7 +239,8 @@ static void declare(struct l2d_weights *w, struct l2d_conv *conv, int32_t ksize,
     item->src_cout = cout_each;
     for (int i = 0; i < num; i++) {
         char name[NAME_BYTES + 64];
-        const int64_t dims[4] = { cout_each, cin, ksize, ksize };
+        const int64_t dims[4] = { flags & L2D_LD_FIRST_HALF ? 2 * cout_each : cout_each, cin, ksize,
+                                  ksize };
         const char *dot = *suffixes[i] ? "." : "";
         snprintf(name, sizeof(name), "%s%s%.32s.weight", base, dot, suffixes[i]);
         item->weight[i] = find(w, name, ksize == 1 ? 2 : 4, dims, false);
@@ -301,6 +302,13 @@ void l2d_ld_scale(struct l2d_weights *w, const struct l2d_conv *conv, float scal
 {
     for (uint32_t i = 0; i < w->num_items; i++)
         if (w->item[i].conv == conv)
+            w->item[i].scale = w->item[i].bias_scale = scale;
+}
+
+void l2d_ld_scale_input(struct l2d_weights *w, const struct l2d_conv *conv, float scale)
+{
+    for (uint32_t i = 0; i < w->num_items; i++)
+        if (w->item[i].conv == conv)
             w->item[i].scale = scale;
 }
 
@@ -337,10 +345,9 @@ static uint64_t count_of(entry_ref e)
     return e->size_bytes / l2d_safetensors_dtype_bytes(e->dtype);
 }
 
-// Convert to f32 and scale. false if a value is not finite.
-static bool to_f32(float *out, entry_ref e, float scale)
+// Convert the first n values to f32 and scale. false if one of them is not finite.
+static bool to_f32(float *out, entry_ref e, uint64_t n, float scale)
 {
-    uint64_t n = count_of(e);
     const unsigned char *src = e->data;
     float bad = 0;
     for (uint64_t i = 0; i < n; i++) {
@@ -369,7 +376,7 @@ float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool op
     float *out = e ? malloc((count_of(e) + 1) * sizeof(*out)) : NULL;
     if (e && !out)
         fail(w, L2D_ENOMEM, "out of memory");
-    if (out && !to_f32(out, e, 1)) {
+    if (out && !to_f32(out, e, count_of(e), 1)) {
         fail(w, L2D_EFORMAT, "%s has values that are not numbers", e->name);
         free(out);
         out = NULL;
@@ -438,9 +445,10 @@ static int pack(const struct l2d_weights *w, const struct item *item, unsigned c
     for (int32_t p = 0; p < item->num_parts; p++) {
         float *target = item->norm ? (float *) (void *) dst : scratch;
         entry_ref bad = NULL;
-        if (!to_f32(target, item->weight[p], item->scale))
+        if (!to_f32(target, item->weight[p], count_of(item->weight[p]), item->scale))
             bad = item->weight[p];
-        else if (item->bias[p] && !to_f32(bias + p * item->src_cout, item->bias[p], item->scale))
+        else if (item->bias[p] && !to_f32(bias + p * item->src_cout, item->bias[p],
+                                          (uint64_t) item->src_cout, item->bias_scale))
             bad = item->bias[p];
         if (bad)
             return l2d_error_set(err, L2D_EFORMAT, "%s has values that are not numbers", bad->name);

@@ -37,7 +37,11 @@ int l2d_weights_close_file(struct l2d_weights *weights, struct l2d_error *err);
 
 // ---- the words; names are printf formats without the final ".weight" or ".bias"
 
-enum l2d_ld_flags { L2D_LD_BIAS = 1, L2D_LD_GEGLU = 2 };
+enum l2d_ld_flags {
+    L2D_LD_BIAS = 1,
+    L2D_LD_GEGLU = 2,
+    L2D_LD_FIRST_HALF = 4,      // the file has twice as many output channels; the first are used
+};
 
 /** weight [cout,cin,ksize,ksize]; or, where ksize is 1, also [cout,cin]. */
 void l2d_ld_conv(struct l2d_weights *ld, struct l2d_conv *conv, int32_t ksize, int32_t cin,
@@ -53,6 +57,9 @@ void l2d_ld_norm(struct l2d_weights *ld, struct l2d_norm *norm, int32_t c, const
 
 /** Multiply the weights and bias of a conv already declared, as they are uploaded. */
 void l2d_ld_scale(struct l2d_weights *ld, const struct l2d_conv *conv, float scale);
+
+/** Multiply the weights alone: as if the conv's input were scaled. */
+void l2d_ld_scale_input(struct l2d_weights *ld, const struct l2d_conv *conv, float scale);
 
 /** Standardise a conv's weights over each output channel, (w - mean) / sqrt(variance + eps). */
 void l2d_ld_standardise(struct l2d_weights *ld, const struct l2d_conv *conv, double eps);

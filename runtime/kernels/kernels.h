@@ -193,15 +193,20 @@ void l2d_color_out(struct l2d_graph *graph, struct l2d_tensor canvas, struct l2d
 /** f32 [1,H,W,4] -> the luma structure map, f32 [1,H,W,4] in [-1,1]. H and W multiples of 8. */
 struct l2d_tensor l2d_luma_structure(struct l2d_graph *graph, struct l2d_tensor canvas);
 
+enum l2d_range { L2D_RANGE_0_1, L2D_RANGE_PM1 };     // what a codec takes and gives: 0..1 or -1..1
+
 /**
- * Codec input: (x + 1) / 2 and pixel-unshuffle by patch (torch's channel order), channels padded to
+ * Codec input: its range, and pixel-unshuffle by patch (torch's channel order), channels padded to
  * a multiple of 4 with zeros. images: n f32 [1,H,W,4] -> T [n,H/patch,W/patch,pad4(3*patch^2)].
  */
 struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tensor *images,
-                                 int32_t n, int32_t patch);
+                                 int32_t n, int32_t patch, enum l2d_range range);
 
-/** Codec output T [1,H/patch,W/patch,>=3*patch^2] -> f32 [1,H,W,4] = clamp(2x - 1, -1, 1). */
-struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x, int32_t patch);
+/**
+ * Codec output T [1,H/patch,W/patch,>=3*patch^2] in that range -> f32 [1,H,W,4], clamped to [-1,1].
+ */
+struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x, int32_t patch,
+                                   enum l2d_range range);
 
 // ---- latents: always f32 in the ring, [L2D_RING,h,w,c] ------------------------------------------
 

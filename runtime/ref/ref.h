@@ -86,9 +86,11 @@ void l2d_ref_depth_structure(float *picture, const float *depth, const float ran
 /** rgb [h,w,4] in [-1,1] -> the structure map, [h,w,4], fourth channel 0. */
 void l2d_ref_luma_structure(float *map, const float *rgb, int h, int w);
 
-/** image [h,w,4] -> x [h/patch,w/patch,channels], and back. */
-void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels);
-void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch, int channels);
+/** image [h,w,4] -> x [h/patch,w/patch,channels], in [0,1] if unit, else in [-1,1]; and back. */
+void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels,
+                        bool unit);
+void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch, int channels,
+                          bool unit);
 
 /** x0 of a consistency step, and the latent with the next step's noise: see lcm_step.comp. */
 struct l2d_ref_lcm {

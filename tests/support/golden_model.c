@@ -98,6 +98,8 @@ static void read_case(struct golden_case *c, const json_t *o)
     };
     copy_string(c->name, sizeof(c->name), o, "name");
     copy_string(c->prompt, sizeof(c->prompt), o, "prompt");
+    if (json_object_get(o, "normalize"))
+        copy_string(c->normalize, sizeof(c->normalize), o, "normalize");
     size_t i, len = 0;
     const json_t *index;
     json_array_foreach(json_object_get(o, "t_index_list"), i, index)
@@ -130,6 +132,19 @@ void golden_model_make(struct golden_model *m, const char *name)
     for (unsigned i = 0; i < m->num_cases; i++)
         read_case(&m->cases[i], json_array_get(cases, i));
     json_decref(cases);
+}
+
+void golden_model_set_case(const struct golden_model *m, const struct golden_case *c)
+{
+    char path[128];
+    json_t *root = load(m->name, "model.json");
+    if (c->normalize[0])
+        json_object_set_new(json_object_get(root, "structure"), "normalize",
+                            json_string(c->normalize));
+    snprintf(path, sizeof(path), "%s/model.json", m->dir);
+    unlink(path);                       // a link to the file in tests/data
+    cr_assert_eq(json_dump_file(root, path, 0), 0, "%s", path);
+    json_decref(root);
 }
 
 void golden_model_remove(struct golden_model *m)

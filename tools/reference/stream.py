@@ -19,7 +19,8 @@ from model.structure import luma
 from model.window import ClipWindow, KvCache, StreamWindow
 
 RECORDED = {
-    "vae": re.compile(r"(encoder|decoder)\.layers\.\d+"),
+    "vae": re.compile(r"(encoder|decoder)\.(layers\.\d+|((down|up)_blocks\.\d+|mid_block)\.\w+\.\d+|conv_in)|"
+                      r"encoder\.conv_out"),
     "text": re.compile(r"text_model\.(encoder\.layers\.\d+|final_layer_norm)"),
     "unet": re.compile(r"((down|up)_blocks\.\d+|mid_block)\.\w+\.\d+|conv_in|flow_conv_in|conv_out"),
     "depth": re.compile(r"pretrained\.(model\.(patch_embed\.backbone\.(stem|stages\.\d\.blocks\.\d+)|blocks\.\d+)|"

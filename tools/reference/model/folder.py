@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from . import dpt
+from .autoencoder_kl import AutoencoderKL
 from .clip_text import ClipText
 from .taesd import Taesd
 from .tokenizer import Tokenizer
@@ -21,6 +22,7 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", 
 NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 FILES = {"unet": "unet.safetensors", "vae": "vae.safetensors", "text": "text_encoder.safetensors",
          "depth": "depth.safetensors"}
+CODECS = {"taesd": Taesd, "kl": AutoencoderKL}
 UNUSED = {"depth": dpt.UNUSED}                      # tensors of published files
 
 
@@ -66,7 +68,8 @@ class Model:
 
     def __init__(self, config, vocab, merges):
         self.config = config
-        self.unet, self.vae, self.text = UNet(config["unet"]), Taesd(config["vae"]), ClipText(config["text"])
+        self.unet, self.text = UNet(config["unet"]), ClipText(config["text"])
+        self.vae = CODECS[config["vae"]["arch"]](config["vae"])
         structure = config["structure"]
         self.depth = dpt.Dpt(structure.get("dpt")) if structure["type"] == "depth" else None
         self.tokenizer = Tokenizer(vocab, merges, config["text"]["max_position_embeddings"])
