@@ -19,12 +19,20 @@ static const char *const down_types[] = { "DownBlock3D", "CrossAttnDownBlock3D" 
 static const char *const mid_types[] = { "UNetMidBlock3DCrossAttn" };
 static const char *const up_types[] = { "UpBlock3D", "CrossAttnUpBlock3D" };
 static const char *const temporal_types[] = { "Temporal_Self" };
-static const char *const vae_archs[] = { "taesd" };
+static const char *const vae_archs[] = { "taesd", "kl" };
 static const char *const text_archs[] = { "clip_text" };
 static const char *const activations[] = { "quick_gelu" };
-static const char *const structures[] = { "luma", "image" };
+static const char *const structures[] = { "luma", "image", "depth" };
+static const char *const normalizations[] = { "frame", "smooth" };
 static const char *const beta_schedules[] = { "linear" };
 static const char *const noises[] = { "shared", "fresh" };
+
+static const struct l2d_dpt_config dpt_hybrid = {
+    .input_size = 384, .stem_channels = 64, .stage_channels = { 256, 512, 1024 },
+    .stage_blocks = { 3, 4, 9 }, .norm_num_groups = 32, .hidden_size = 768,
+    .num_hidden_layers = 12, .num_attention_heads = 12, .intermediate_size = 3072, .hook = 8,
+    .features = 256, .head_channels = 32,
+};
 
 #define CHOICE(o, key, names) \
     l2d_json_choice(o, key, names, (int) (sizeof(names) / sizeof(*(names))))
@@ -151,21 +159,48 @@ static void read_unet(struct l2d_json_object *root, struct l2d_unet_config *c)
     l2d_json_end(&o);
 }
 
-static void read_vae(struct l2d_json_object *root, struct l2d_vae_config *c)
+static void read_kl(struct l2d_json_object *o, struct l2d_vae_config *c)
 {
-    struct l2d_json_object o = l2d_json_object(root, "vae");
-    CHOICE(&o, "arch", vae_archs);
-    c->patch = l2d_json_int(&o, "patch", 1, L2D_LATENT_SCALE);
-    c->latent_channels = channels(&o, "latent_channels", 64);
-    c->num_levels = channel_list(&o, "enc_channels", c->enc_channels, 1, L2D_MAX_LEVELS);
+    c->patch = 1;
+    c->num_levels = channel_list(o, "block_out_channels", c->enc_channels, L2D_MAX_LEVELS,
+                                 L2D_MAX_LEVELS);
+    c->norm_num_groups = l2d_json_int(o, "norm_num_groups", 1, 256);
+    int32_t layers = l2d_json_int(o, "layers_per_block", 1, L2D_KL_MAX_LAYERS);
+    for (int i = 0; i < c->num_levels; i++) {
+        check_multiple(o, "block_out_channels", i, c->enc_channels[i], c->norm_num_groups,
+                       ", norm_num_groups");
+        c->dec_channels[i] = c->enc_channels[i];
+        c->enc_blocks[i] = layers;
+        c->dec_blocks[i] = layers + 1;
+    }
+    if (c->enc_channels[L2D_MAX_LEVELS - 1] > 1024)
+        l2d_json_fail(o->reader, "vae.block_out_channels[3]", "is %d; attention takes at most 1024",
+                      c->enc_channels[L2D_MAX_LEVELS - 1]);
+}
+
+static void read_taesd(struct l2d_json_object *o, struct l2d_vae_config *c)
+{
+    c->patch = l2d_json_int(o, "patch", 1, L2D_LATENT_SCALE);
+    c->num_levels = channel_list(o, "enc_channels", c->enc_channels, 1, L2D_MAX_LEVELS);
     if (c->patch << (c->num_levels - 1) != L2D_LATENT_SCALE)
-        l2d_json_fail(o.reader, "vae.enc_channels", "has %d levels, which with patch %d make the "
+        l2d_json_fail(o->reader, "vae.enc_channels", "has %d levels, which with patch %d make the "
                       "latent %d times smaller; it must be %d", c->num_levels, c->patch,
                       c->patch << (c->num_levels - 1), L2D_LATENT_SCALE);
     int n = c->num_levels;
-    l2d_json_ints(&o, "enc_blocks", c->enc_blocks, n, n, 0, 16);
-    channel_list(&o, "dec_channels", c->dec_channels, n, n);
-    l2d_json_ints(&o, "dec_blocks", c->dec_blocks, n, n, 0, 16);
+    l2d_json_ints(o, "enc_blocks", c->enc_blocks, n, n, 0, 16);
+    channel_list(o, "dec_channels", c->dec_channels, n, n);
+    l2d_json_ints(o, "dec_blocks", c->dec_blocks, n, n, 0, 16);
+}
+
+static void read_vae(struct l2d_json_object *root, struct l2d_vae_config *c)
+{
+    struct l2d_json_object o = l2d_json_object(root, "vae");
+    c->arch = (enum l2d_vae_arch) CHOICE(&o, "arch", vae_archs);
+    c->latent_channels = channels(&o, "latent_channels", 64);
+    if (c->arch == L2D_VAE_KL)
+        read_kl(&o, c);
+    else
+        read_taesd(&o, c);
     c->scaling_factor = (float) l2d_json_real(&o, "scaling_factor", 1e-4, 1e4);
     l2d_json_end(&o);
 }
@@ -184,6 +219,54 @@ static void read_text(struct l2d_json_object *root, struct l2d_text_config *c)
     c->intermediate_size = channels(&o, "intermediate_size", 4 * MAX_CHANNELS);
     CHOICE(&o, "hidden_act", activations);
     c->clip_skip = l2d_json_int(&o, "clip_skip", 0, c->num_hidden_layers - 1);
+    l2d_json_end(&o);
+}
+
+static void read_dpt(struct l2d_json_object *structure, struct l2d_dpt_config *c)
+{
+    struct l2d_json_object o = l2d_json_object(structure, "dpt");
+    int32_t hooks[2];
+    c->input_size = l2d_json_int(&o, "input_size", 64, 1024);
+    check_multiple(&o, "input_size", -1, c->input_size, 32, "");
+    c->norm_num_groups = l2d_json_int(&o, "norm_num_groups", 1, 256);
+    c->stem_channels = channels(&o, "stem_channels", MAX_CHANNELS);
+    check_multiple(&o, "stem_channels", -1, c->stem_channels, c->norm_num_groups,
+                   ", norm_num_groups");
+    channel_list(&o, "stage_channels", c->stage_channels, 3, 3);
+    l2d_json_ints(&o, "stage_blocks", c->stage_blocks, 3, 3, 1, L2D_MAX_STAGE_BLOCKS);
+    for (int i = 0; i < 3; i++) {           // a block is a quarter as wide within
+        check_multiple(&o, "stage_channels", i, c->stage_channels[i], 16, "");
+        check_multiple(&o, "stage_channels", i, c->stage_channels[i], 4 * c->norm_num_groups,
+                       ", 4 * norm_num_groups");
+    }
+    c->hidden_size = channels(&o, "hidden_size", MAX_CHANNELS);
+    c->num_hidden_layers = l2d_json_int(&o, "num_hidden_layers", 2, L2D_MAX_VIT_LAYERS);
+    c->num_attention_heads = l2d_json_int(&o, "num_attention_heads", 1, 64);
+    check_multiple(&o, "hidden_size", -1, c->hidden_size, 4 * c->num_attention_heads,
+                   ", 4 * num_attention_heads");
+    c->intermediate_size = channels(&o, "intermediate_size", 4 * MAX_CHANNELS);
+    l2d_json_ints(&o, "hooks", hooks, 2, 2, 0, c->num_hidden_layers - 1);
+    if (hooks[0] >= hooks[1] || hooks[1] != c->num_hidden_layers - 1)
+        l2d_json_fail(o.reader, "structure.dpt.hooks", "are %d and %d; the first must be less than "
+                      "the second, which is the last layer, %d", hooks[0], hooks[1],
+                      c->num_hidden_layers - 1);
+    c->hook = hooks[0];
+    c->features = channels(&o, "features", MAX_CHANNELS);
+    check_multiple(&o, "features", -1, c->features, 8, "");
+    c->head_channels = channels(&o, "head_channels", MAX_CHANNELS);
+    l2d_json_end(&o);
+}
+
+static void read_structure(struct l2d_json_object *root, struct l2d_model_config *c)
+{
+    struct l2d_json_object o = l2d_json_object(root, "structure");
+    c->structure = (enum l2d_structure_type) CHOICE(&o, "type", structures);
+    if (c->structure == L2D_STRUCTURE_DEPTH) {
+        c->depth.smooth = CHOICE(&o, "normalize", normalizations) == 1;
+        c->depth.dpt = dpt_hybrid;
+        if (l2d_json_has(&o, "dpt"))
+            read_dpt(&o, &c->depth.dpt);
+    }
     l2d_json_end(&o);
 }
 
@@ -226,6 +309,9 @@ static void check_model(struct l2d_json_reader *r, const struct l2d_model_config
     if (c->vae.latent_channels != c->unet.in_channels)
         l2d_json_fail(r, "vae.latent_channels", "is %d, but unet.in_channels is %d",
                       c->vae.latent_channels, c->unet.in_channels);
+    if (c->structure == L2D_STRUCTURE_DEPTH && !c->unet.cond_mapping)
+        l2d_json_fail(r, "structure.type", "is \"depth\", which nothing takes: "
+                      "unet.cond_mapping is false");
     if (c->text.hidden_size != c->unet.cross_attention_dim)
         l2d_json_fail(r, "text.hidden_size", "is %d, but unet.cross_attention_dim is %d",
                       c->text.hidden_size, c->unet.cross_attention_dim);
@@ -254,9 +340,7 @@ int l2d_model_config_read(struct l2d_model_config *config, const char *path, str
     read_unet(&root, &c.unet);
     read_vae(&root, &c.vae);
     read_text(&root, &c.text);
-    struct l2d_json_object structure = l2d_json_object(&root, "structure");
-    c.structure = (enum l2d_structure_type) CHOICE(&structure, "type", structures);
-    l2d_json_end(&structure);
+    read_structure(&root, &c);
     read_scheduler(&root, &c.scheduler);
     l2d_json_end(&root);
     check_model(&r, &c);

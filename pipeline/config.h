@@ -15,6 +15,9 @@
 #define L2D_MAX_STEPS 8                     // denoising steps per frame, D
 #define L2D_MAX_INFERENCE_STEPS 50          // of which they are taken
 #define L2D_MAX_COND_CHANNELS 8
+#define L2D_MAX_STAGE_BLOCKS 32
+#define L2D_MAX_VIT_LAYERS 32
+#define L2D_KL_MAX_LAYERS 4                 // resnets per level of the encoder
 #define L2D_LATENT_SCALE 8                  // pixels of the picture to one of the latent, each way
 
 // All channel counts are 4..4096 and multiples of 4. Arrays are full resolution first.
@@ -48,12 +51,19 @@ struct l2d_unet_config {
     struct l2d_motion_config motion_kwargs;
 };
 
-struct l2d_vae_config {                     // "taesd": AutoencoderTiny with free widths
+enum l2d_vae_arch {
+    L2D_VAE_TAESD,                          // AutoencoderTiny with free widths
+    L2D_VAE_KL,                             // AutoencoderKL: patch 1, 4 levels, channels alike both
+};                                          // ways (block_out_channels), the last at most 1024
+
+struct l2d_vae_config {
+    enum l2d_vae_arch arch;
     int32_t patch;                          // 1, 2, 4, 8; patch << (num_levels - 1) is 8
     int32_t num_levels;                     // 1..L2D_MAX_LEVELS
     int32_t latent_channels;                // equals unet.in_channels
     int32_t enc_channels[L2D_MAX_LEVELS], enc_blocks[L2D_MAX_LEVELS];   // blocks 0..16
     int32_t dec_channels[L2D_MAX_LEVELS], dec_blocks[L2D_MAX_LEVELS];
+    int32_t norm_num_groups;                // KL; divides all channels
     float scaling_factor;                   // > 0
 };
 
@@ -70,6 +80,28 @@ struct l2d_text_config {                    // "clip_text", quick GELU
 enum l2d_structure_type {                   // what the denoiser is told of the frame, free of noise
     L2D_STRUCTURE_LUMA,                     // the latent of a map of luminance and local contrast
     L2D_STRUCTURE_IMAGE,                    // the frame's own latent: no second encode
+    L2D_STRUCTURE_DEPTH,                    // the latent of a depth map, by l2d_depth_config
+};
+
+// A ResNetV2 trunk of three stages, a ViT, a decoder. Without "dpt" it is DPT-hybrid.
+struct l2d_dpt_config {
+    int32_t input_size;                     // of the square input: 64..1024, a multiple of 32
+    int32_t stem_channels;                  // a multiple of norm_num_groups
+    int32_t stage_channels[3];              // multiples of 16 and of 4 * norm_num_groups
+    int32_t stage_blocks[3];                // 1..L2D_MAX_STAGE_BLOCKS
+    int32_t norm_num_groups;
+    int32_t hidden_size;                    // a multiple of 4 * num_attention_heads
+    int32_t num_hidden_layers;              // 2..L2D_MAX_VIT_LAYERS
+    int32_t num_attention_heads;
+    int32_t intermediate_size;
+    int32_t hook;                           // layer whose tokens are tapped; so are the last one's
+    int32_t features;                       // of the decoder, a multiple of 8
+    int32_t head_channels;
+};
+
+struct l2d_depth_config {
+    bool smooth;                            // the depths' range follows slowly, or is each frame's
+    struct l2d_dpt_config dpt;
 };
 enum l2d_noise_mode { L2D_NOISE_SHARED, L2D_NOISE_FRESH };  // one for all frames, or each its own
 
@@ -92,6 +124,7 @@ struct l2d_model_config {
     struct l2d_vae_config vae;
     struct l2d_text_config text;
     enum l2d_structure_type structure;
+    struct l2d_depth_config depth;          // if structure is L2D_STRUCTURE_DEPTH
     struct l2d_scheduler_config scheduler;
 };
 

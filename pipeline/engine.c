@@ -137,14 +137,17 @@ static int begin(struct l2d_engine *e, struct submission *s, struct l2d_error *e
     return rc;
 }
 
-// A picture has a fourth channel, which is nobody's business: [n][4] -> [n][3] in place.
-static int32_t drop_fourth(const struct l2d_probe *p, float *value)
+// A picture has a fourth channel, a depth map three more, which is nobody's business: [n][4] ->
+// [n][3] or [n][1] in place. returns the channels that are left.
+static int32_t drop_padding(const struct l2d_probe *p, float *value)
 {
-    if (strcmp(p->name, "structure") != 0 && strcmp(p->name, "image") != 0)
+    bool picture = strcmp(p->name, "structure") == 0 || strcmp(p->name, "image") == 0;
+    uint64_t c = picture ? 3 : 1;
+    if (!picture && strcmp(p->name, "depth") != 0)
         return p->tensor.c;
     for (uint64_t i = 0; i < l2d_tensor_count(&p->tensor) / 4; i++)
-        memmove(value + 3 * i, value + 4 * i, 3 * sizeof(*value));
-    return 3;
+        memmove(value + c * i, value + 4 * i, c * sizeof(*value));
+    return (int32_t) c;
 }
 
 // Read a tensor back as f32.
@@ -171,7 +174,7 @@ static int emit_probes(struct l2d_engine *e, const struct call *call, struct l2d
         float *value = malloc(l2d_tensor_count(t) * sizeof(*value));
         int rc = value ? read_values(t, value, err)
                        : l2d_error_set(err, L2D_ENOMEM, "probe %s: out of memory", p->name);
-        int32_t c = rc == L2D_OK ? drop_fourth(p, value) : 0;
+        int32_t c = rc == L2D_OK ? drop_padding(p, value) : 0;
         uint64_t row = (uint64_t) t->h * (uint64_t) t->w * (uint64_t) c;
         for (uint32_t r = 0; rc == L2D_OK && r < call->num_rows && r < (uint32_t) t->rows; r++)
             if (call->step[r] >= -1)
@@ -240,6 +243,11 @@ static void add_encode(struct l2d_engine *e, struct submission *s, uint32_t fram
 {
     s->block->encode = row_of(e, frame, 0);
     add_frame_call(s, e->encode, L2D_STAGE_ENCODE, frame);
+    // With a range of its own, a warm-up frame's structure waits for all maps.
+    if (e->structure && !(e->ring_range && frame < L2D_SINKS)) {
+        add_call(s, e->map_range, L2D_STAGE_ENCODE);
+        add_frame_call(s, e->structure, L2D_STAGE_ENCODE, frame);
+    }
 }
 
 static void add_output(struct l2d_engine *e, struct submission *s, struct l2d_graph *decode,
@@ -291,11 +299,32 @@ static int begin_frame(struct l2d_engine *e, struct submission *s, const struct 
 
 // ---- warm-up
 
+// The structures of the warm-up frames, whose depths share one range.
+static int add_warm_structures(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    for (uint32_t f = 0; f < L2D_SINKS && rc == L2D_OK; f++) {
+        struct submission s;
+        rc = begin(e, &s, err);
+        if (rc != L2D_OK)
+            return rc;
+        s.block->encode = row_of(e, f, 0);
+        add_upload(&s);
+        if (f == 0)
+            add_call(&s, e->ring_range, L2D_STAGE_ENCODE);
+        add_frame_call(&s, e->structure, L2D_STAGE_ENCODE, f);
+        rc = submit(e, &s, err);
+    }
+    return rc;
+}
+
 // All 8 warm-up frames have been encoded: denoise them together, D calls, then decode what is real.
 static int warm_up(struct l2d_engine *e, struct l2d_error *err)
 {
     struct submission s;
-    int rc = begin(e, &s, err);
+    int rc = e->ring_range ? add_warm_structures(e, err) : L2D_OK;
+    if (rc == L2D_OK)
+        rc = begin(e, &s, err);
     if (rc != L2D_OK)
         return rc;
     add_upload(&s);
@@ -462,7 +491,8 @@ int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint
 int l2d_engine_profile(struct l2d_engine *e, struct l2d_profile_row *rows, uint32_t cap,
                        uint32_t *count, struct l2d_error *err)
 {
-    struct l2d_graph *graph[] = { e->color_in, e->encode, e->stream, e->decode };
+    struct l2d_graph *graph[] = { e->color_in, e->encode, e->map_range, e->structure, e->stream,
+                                  e->decode };
     *count = 0;
     for (size_t i = 0; i < COUNT_OF(graph); i++) {
         uint32_t n = 0;

@@ -11,6 +11,7 @@
 #include "base/half.h"
 
 #define MIB (1024.0 * 1024.0)
+#define DEPTH_RATE 0.1f             // what a frame's range adds to the smoothed one
 
 // ---- buffers
 
@@ -140,7 +141,7 @@ static int new_graph(struct l2d_engine *e, struct l2d_graph **graph, const char 
 {
     int rc = l2d_graph_create(graph, e->gpu, e->precision, name, err);
     if (rc == L2D_OK && e->probe)
-        l2d_graph_enable_probes(*graph);
+        l2d_graph_enable_probes(*graph, true);
     return rc;
 }
 
@@ -174,6 +175,19 @@ static struct l2d_tensor latent_ring(const struct l2d_engine *e)
                            e->model->config.vae.latent_channels);
 }
 
+static struct l2d_tensor depth_maps(const struct l2d_engine *e)
+{
+    int32_t side = e->model->config.depth.dpt.input_size;
+    return l2d_tensor_view(e->depth_maps, 0, e->precision, L2D_RING, side, side, 4);
+}
+
+// The structure latent of the frame in block->encode is mapped for the denoiser.
+static void record_structure(struct l2d_engine *e, struct l2d_graph *g, struct l2d_tensor latent)
+{
+    l2d_graph_probe(g, latent, "latent.structure");
+    l2d_unet_record_cond(g, &e->model->unet, &e->state, BLOCK_VIEW(e, encode), latent);
+}
+
 static int build_encode(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = new_graph(e, &e->encode, "encode", err);
@@ -184,19 +198,45 @@ static int build_encode(struct l2d_engine *e, struct l2d_error *err)
     struct l2d_tensor images[2] = { canvas_view(e) };
     int32_t num_images = 1;
     bool mapped = e->model->config.unet.cond_mapping;
+    if (e->model->config.structure == L2D_STRUCTURE_DEPTH)
+        l2d_dpt_record(g, &e->model->depth, images[0], rows, depth_maps(e));
     if (mapped && e->model->config.structure == L2D_STRUCTURE_LUMA) {
         images[1] = l2d_luma_structure(g, images[0]);
         l2d_graph_probe(g, images[1], "structure");
         num_images = 2;
     }
-    struct l2d_tensor z = l2d_taesd_encode(g, &e->model->vae, images, num_images);
+    struct l2d_tensor z = l2d_codec_encode(g, &e->model->vae, images, num_images);
     l2d_graph_probe(g, l2d_tensor_rows(z, 0, 1), "latent.image");
     l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, latent_ring(e), rows);
-    if (!mapped)
-        return L2D_OK;
-    struct l2d_tensor structure = l2d_tensor_rows(z, num_images - 1, 1);
-    l2d_graph_probe(g, structure, "latent.structure");
-    l2d_unet_record_cond(g, &e->model->unet, &e->state, rows, structure);
+    if (mapped && e->model->config.structure != L2D_STRUCTURE_DEPTH)
+        record_structure(e, g, l2d_tensor_rows(z, num_images - 1, 1));
+    return L2D_OK;
+}
+
+// What becomes of a depth map is apart from its making: in the warm-up all maps come first.
+static int build_depth(struct l2d_engine *e, struct l2d_error *err)
+{
+    const struct l2d_depth_config *c = &e->model->config.depth;
+    struct l2d_tensor maps = depth_maps(e), rows = BLOCK_VIEW(e, encode);
+    struct l2d_tensor range = l2d_tensor_view(e->depth_range, 0, L2D_F32, 1, 1, 1, 4);
+    int rc = new_graph(e, &e->map_range, "depth range", err);
+    if (rc == L2D_OK)
+        rc = new_graph(e, &e->structure, "structure", err);
+    if (rc == L2D_OK && !c->smooth)
+        rc = new_graph(e, &e->ring_range, "depth ranges", err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_depth_range(e->map_range, maps, rows, range, c->smooth ? DEPTH_RATE : 1);
+    if (e->ring_range)
+        l2d_depth_range(e->ring_range, maps, L2D_NO_TENSOR, range, 1);
+    struct l2d_tensor picture = l2d_depth_structure(e->structure, maps, rows, range,
+                                                    e->geometry.canvas_height,
+                                                    e->geometry.canvas_width);
+    l2d_graph_probe(e->structure, picture, "structure");
+    l2d_graph_enable_probes(e->structure, false);           // the picture's encode has these names
+    struct l2d_tensor z = l2d_codec_encode(e->structure, &e->model->vae, &picture, 1);
+    l2d_graph_enable_probes(e->structure, e->probe != NULL);
+    record_structure(e, e->structure, z);
     return L2D_OK;
 }
 
@@ -227,7 +267,7 @@ static int build_decode(struct l2d_engine *e, struct l2d_error *err)
     struct l2d_graph *g = e->decode;
     struct l2d_tensor image = canvas_view(e);
     if (!e->passthrough) {
-        image = l2d_taesd_decode(g, &e->model->vae, latent_ring(e), BLOCK_VIEW(e, decode));
+        image = l2d_codec_decode(g, &e->model->vae, latent_ring(e), BLOCK_VIEW(e, decode));
         l2d_graph_probe(g, image, "image");
     }
     l2d_color_out(g, image, BLOCK_VIEW(e, color_out),
@@ -367,7 +407,8 @@ static int check_memory(const struct l2d_engine *e, struct l2d_error *err)
 // Plan what has transients, take one activation buffer for all of them, and record.
 static int plan_and_finish(struct l2d_engine *e, struct l2d_error *err)
 {
-    struct l2d_graph *graph[] = { e->encode, e->warm, e->stream, e->decode, e->text };
+    struct l2d_graph *graph[] = { e->encode, e->map_range, e->ring_range, e->structure, e->warm,
+                                  e->stream, e->decode, e->text };
     uint64_t most = 256;
     int rc = L2D_OK;
     for (size_t i = 0; i < COUNT_OF(graph) && rc == L2D_OK; i++) {
@@ -456,6 +497,16 @@ static int count_memory(struct l2d_engine *e, struct l2d_error *err)
     return check_memory(e, err);
 }
 
+// A range that is all 0 is none yet: the stream begins.
+static int make_depth(struct l2d_engine *e, struct l2d_error *err)
+{
+    if (e->model->config.structure != L2D_STRUCTURE_DEPTH)
+        return L2D_OK;
+    struct l2d_tensor maps = depth_maps(e);
+    int rc = make(e, &e->depth_maps, l2d_tensor_bytes(&maps), L2D_MEMORY_DEVICE, "depth maps", err);
+    return rc == L2D_OK ? make(e, &e->depth_range, 16, L2D_MEMORY_DEVICE, "depth range", err) : rc;
+}
+
 static int make_model_state(struct l2d_engine *e, struct l2d_error *err)
 {
     const struct l2d_model_config *c = &e->model->config;
@@ -475,6 +526,8 @@ static int make_model_state(struct l2d_engine *e, struct l2d_error *err)
         rc = make(e, &e->cond, L2D_RING * pixels * (uint64_t) c0 * l2d_dtype_bytes(e->precision),
                   L2D_MEMORY_DEVICE, "condition maps", err);
     if (rc == L2D_OK)
+        rc = make_depth(e, err);
+    if (rc == L2D_OK)
         rc = make(e, &e->rows, sizeof(struct l2d_row_params) * L2D_MAX_ROWS, L2D_MEMORY_DEVICE,
                   "rows", err);
     if (rc != L2D_OK)
@@ -487,6 +540,8 @@ static int make_model_state(struct l2d_engine *e, struct l2d_error *err)
 static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = build_encode(e, err);
+    if (rc == L2D_OK && e->model->config.structure == L2D_STRUCTURE_DEPTH)
+        rc = build_depth(e, err);
     if (rc == L2D_OK)
         rc = build_unet(e, &e->warm, "warmup", L2D_SINKS, true, err);
     if (rc == L2D_OK)
@@ -526,8 +581,6 @@ static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struc
         rc = set_size(e, p, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = count_memory(e, err);
-    if (rc == L2D_OK && !e->passthrough)
-        rc = count_memory(e, err);
     if (rc == L2D_OK)
         rc = make(e, &e->params, sizeof(struct l2d_frame_block), L2D_MEMORY_DEVICE, "params", err);
     if (rc == L2D_OK)
@@ -549,6 +602,8 @@ static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struc
     if (rc != L2D_OK || e->passthrough)
         return rc;
     e->info.gflop_encode = l2d_graph_flops(e->encode) * 1e-9;
+    if (e->structure)
+        e->info.gflop_encode += l2d_graph_flops(e->structure) * 1e-9;
     e->info.gflop_unet = l2d_graph_flops(e->stream) * 1e-9 *
                          (e->sequential ? e->schedule.num_steps : 1);
     e->info.gflop_decode = l2d_graph_flops(e->decode) * 1e-9;
@@ -598,14 +653,15 @@ void l2d_engine_destroy(struct l2d_engine **pe)
         l2d_buf_destroy(&s->readback);
     }
     struct l2d_graph **graph[] = { &e->color_in, &e->encode, &e->warm, &e->stream, &e->decode,
-                                   &e->text };
+                                   &e->text, &e->map_range, &e->ring_range, &e->structure };
     for (size_t i = 0; i < COUNT_OF(graph); i++)
         l2d_graph_destroy(graph[i]);
     for (size_t i = 0; i < COUNT_OF(e->select); i++)
         l2d_graph_destroy(&e->select[i]);
     struct l2d_buf **buf[] = { &e->step_bias, &e->text_kv, &e->positions, &e->text_in, &e->latents,
                                &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
-                               &e->out_pixels, &e->activations };
+                               &e->out_pixels, &e->activations, &e->depth_maps,
+                               &e->depth_range };
     for (size_t i = 0; i < COUNT_OF(buf); i++)
         l2d_buf_destroy(buf[i]);
     for (size_t i = 0; i < COUNT_OF(e->cache); i++)

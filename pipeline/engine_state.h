@@ -67,12 +67,15 @@ struct l2d_engine {
     struct l2d_buf *step_bias, *text_kv, *positions, *text_in;
     struct l2d_buf *cache[L2D_UNET_MAX_ATTENTIONS];
     struct l2d_buf *latents, *cond;             // rings
+    struct l2d_buf *depth_maps, *depth_range;   // a ring; the range that maps to [-1,1]
     struct l2d_buf *pixels, *params, *rows, *canvas, *out_pixels, *activations;
     uint64_t input_bytes;           // of the stored picture; the size of pixels
 
     // --- graphs
     struct l2d_graph *color_in, *encode, *warm, *stream, *decode, *text;
     struct l2d_graph *select[L2D_MAX_STEPS];    // block->set[k] -> rows
+    // Depth, whose map encode makes: its range, that of all maps in the ring, and what follows.
+    struct l2d_graph *map_range, *ring_range, *structure;
     struct l2d_engine_slot slot[L2D_ENGINE_SLOTS];
 
     // --- the stream

@@ -51,6 +51,7 @@ void main()
     [[unroll]] for (uint i = 0u; i < PIXELS * NQ; i++)
         acc[i] = vec4(0.0);
 
+    vec4 low = floor_in();
     uint tap = 0u;
     do {
         uint from[PIXELS];
@@ -61,7 +62,7 @@ void main()
         uint k = 0u;
         do {
             [[unroll]] for (uint i = 0u; i < PIXELS; i++) {
-                v[i] = LOAD4(x[from[i] * p.q0 + k]);
+                v[i] = max(LOAD4(x[from[i] * p.q0 + k]), low);
                 v[i] = inside[i] ? v[i] : vec4(0.0);
             }
             accumulate(v, w);
@@ -72,7 +73,7 @@ void main()
             k = 0u;
             do {
                 [[unroll]] for (uint i = 0u; i < PIXELS; i++) {
-                    v[i] = LOAD4(x2[from[i] * p.q1 + k]);
+                    v[i] = max(LOAD4(x2[pixel2(row[i], from[i]) * p.q1 + k]), low);
                     v[i] = inside[i] ? v[i] : vec4(0.0);
                 }
                 accumulate(v, w);

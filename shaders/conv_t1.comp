@@ -31,6 +31,7 @@ void main()
     uint column = min(first_quad + t % 16u, (p.out_quads + 7u) / 8u * 8u - 1u);
     uint panel_at = column / 8u * depth * 8u + column % 8u;
 
+    vec4 low = floor_in();
     vec4 acc[4][2];
     for (uint i = 0u; i < 4u; i++)
         acc[i][0] = acc[i][1] = vec4(0.0);
@@ -45,7 +46,8 @@ void main()
                 if ((FLAGS & L2D_CONV_X2) == 0u || quad < p.q0)
                     v = LOAD4(x[pixel * p.q0 + quad]);
                 else
-                    v = LOAD4(x2[pixel * p.q1 + quad - p.q0]);
+                    v = LOAD4(x2[pixel2(load_at[j].z, pixel) * p.q1 + quad - p.q0]);
+                v = max(v, low);
             }
             for (uint i = 0u; i < 4u; i++)
                 a[(load_quad * 4u + i) * PITCH + t / 8u + 16u * j] = v[i];

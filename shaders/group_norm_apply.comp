@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GroupNorm, 2 of 2: scale and shift of each channel, then SiLU if asked. An invocation keeps the
-// factors of four channels and walks through some pixels.
+// GroupNorm, 2 of 2: scale and shift of each channel, a residual, then the activation. An
+// invocation keeps the factors of four channels and walks through some pixels.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/precision.glsl"
@@ -8,13 +8,15 @@
 #include "params/norm.h"
 
 layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint SILU = 0;
+layout(constant_id = 1) const uint ACT = 0;     // enum l2d_act: none, SiLU, ReLU
+layout(constant_id = 2) const uint RESIDUAL = 0;
 layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
 layout(binding = 1, std430) readonly buffer X2 { IN4 x2[]; };
 layout(binding = 2, std430) readonly buffer Stats { vec2 stats[]; };
 layout(binding = 3, std430) readonly buffer Weight { vec4 weight[]; };
 layout(binding = 4, std430) readonly buffer Bias { vec4 bias[]; };
-layout(binding = 5, std430) writeonly buffer Y { OUT4 y[]; };
+layout(binding = 5, std430) readonly buffer Residual { IN4 residual[]; };
+layout(binding = 6, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_group_norm_params p; };
 
 void main()
@@ -39,6 +41,9 @@ void main()
         else
             v = LOAD4(x2[pixel * q1 + quad - q0]);
         v = (v - mean) * scale + shift;
-        y[pixel * quads + quad] = STORE4(SILU != 0u ? silu4(v) : v);
+        if (RESIDUAL != 0u)
+            v += LOAD4(residual[pixel * quads + quad]);
+        v = ACT == 1u ? silu4(v) : ACT == 2u ? max(v, 0.0) : v;
+        y[pixel * quads + quad] = STORE4(v);
     }
 }

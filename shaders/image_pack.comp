@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Codec input: (x + 1) / 2 and pixel-unshuffle; channel c*patch^2 + dy*patch + dx, as in torch.
+// Codec input: its range, and pixel-unshuffle; channel c*patch^2 + dy*patch + dx, as in torch.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/precision.glsl"
@@ -23,7 +23,7 @@ void main()
         if (c < 3u * area) {
             uint x0 = px * p.patch_size + c % area % p.patch_size;
             uint y0 = py * p.patch_size + c % area / p.patch_size;
-            v[i] = 0.5 * image[(y0 * p.w * p.patch_size + x0) * 4u + c / area] + 0.5;
+            v[i] = p.scale * image[(y0 * p.w * p.patch_size + x0) * 4u + c / area] + p.shift;
         }
     }
     x[p.row * p.w * p.h * quads + item] = STORE4(v);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Codec output to a picture: pixel-shuffle, clamp(2x - 1, -1, 1), fourth channel 0.
+// Codec output to a picture: pixel-shuffle, its range to [-1,1], fourth channel 0.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/precision.glsl"
@@ -19,5 +19,5 @@ void main()
     uint at = (py / p.patch_size * p.w + px / p.patch_size) * p.channels +
               py % p.patch_size * p.patch_size + px % p.patch_size;
     vec3 v = vec3(float(x[at]), float(x[at + area]), float(x[at + 2u * area]));
-    image[item] = vec4(clamp(2.0 * v - 1.0, -1.0, 1.0), 0.0);
+    image[item] = vec4(clamp(p.scale * v + p.shift, -1.0, 1.0), 0.0);
 }

@@ -45,7 +45,7 @@ static int load(struct l2d_model *m, const char *dir, struct l2d_error *err)
     rc = l2d_weights_open_file(m->weights, path, "", err);
     if (rc != L2D_OK)
         return rc;
-    l2d_taesd_load(&m->vae, m->weights, &c->vae);
+    l2d_codec_load(&m->vae, m->weights, &c->vae);
     rc = l2d_weights_close_file(m->weights, err);
     if (rc != L2D_OK)
         return rc;
@@ -55,6 +55,15 @@ static int load(struct l2d_model *m, const char *dir, struct l2d_error *err)
     if (rc != L2D_OK)
         return rc;
     l2d_clip_text_load(&m->text, m->weights, &c->text);
+    rc = l2d_weights_close_file(m->weights, err);
+    if (rc != L2D_OK || c->structure != L2D_STRUCTURE_DEPTH)
+        return rc;
+
+    snprintf(path, sizeof(path), "%s/depth.safetensors", dir);
+    rc = l2d_weights_open_file(m->weights, path, "", err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_dpt_load(&m->depth, m->weights, &c->depth.dpt);
     return l2d_weights_close_file(m->weights, err);
 }
 

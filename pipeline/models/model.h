@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model folder, loaded: model.json, three weight files, a tokenizer. Read-only once it is loaded.
+// A model folder, loaded: model.json, its weight files, a tokenizer. Read-only once it is loaded.
 #ifndef L2D_PIPELINE_MODELS_MODEL_H
 #define L2D_PIPELINE_MODELS_MODEL_H
 
 #include "pipeline/config.h"
 #include "pipeline/models/clip_text.h"
-#include "pipeline/models/taesd.h"
+#include "pipeline/models/codec.h"
+#include "pipeline/models/dpt.h"
 #include "pipeline/models/tokenizer.h"
 #include "pipeline/models/unet.h"
 #include "pipeline/models/weights.h"
@@ -15,8 +16,9 @@ struct l2d_model {
     struct l2d_weights *weights;
     struct l2d_tokenizer *tokenizer;
     struct l2d_unet unet;
-    struct l2d_taesd vae;
+    struct l2d_codec vae;
     struct l2d_clip_text text;
+    struct l2d_dpt depth;           // if config.structure is L2D_STRUCTURE_DEPTH
 };
 
 /**

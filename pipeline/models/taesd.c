@@ -121,7 +121,8 @@ static struct l2d_tensor run(struct l2d_graph *graph, const struct l2d_taesd_net
 struct l2d_tensor l2d_taesd_encode(struct l2d_graph *graph, const struct l2d_taesd *vae,
                                    const struct l2d_tensor *images, int32_t n)
 {
-    return run(graph, &vae->encoder, "encoder", l2d_image_pack(graph, images, n, vae->patch));
+    struct l2d_tensor x = l2d_image_pack(graph, images, n, vae->patch, L2D_RANGE_0_1);
+    return run(graph, &vae->encoder, "encoder", x);
 }
 
 struct l2d_tensor l2d_taesd_decode(struct l2d_graph *graph, const struct l2d_taesd *vae,
@@ -129,5 +130,5 @@ struct l2d_tensor l2d_taesd_decode(struct l2d_graph *graph, const struct l2d_tae
 {
     struct l2d_tensor z = l2d_latent_decode(graph, ring, rows, vae->scaling_factor);
     z = run(graph, &vae->decoder, "decoder", z);
-    return l2d_image_unpack(graph, z, vae->patch);
+    return l2d_image_unpack(graph, z, vae->patch, L2D_RANGE_0_1);
 }

@@ -444,12 +444,12 @@ static T resnet(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_
                 const struct l2d_resnet *r, T x, T skip)
 {
     int32_t groups = u->config.norm_num_groups;
-    T h = l2d_group_norm(g, &r->norm1, x, skip, groups, RESNET_EPS, true);
+    T h = l2d_group_norm(g, &r->norm1, x, skip, groups, RESNET_EPS, L2D_ACT_SILU);
     struct l2d_conv_desc conv1 = L2D_CONV_DESC(&r->conv1, h);
     conv1.step_bias = s->step_bias[r->index];
     conv1.rows = s->rows;
     h = l2d_conv2d(g, &conv1);
-    h = l2d_group_norm(g, &r->norm2, h, L2D_NO_TENSOR, groups, RESNET_EPS, true);
+    h = l2d_group_norm(g, &r->norm2, h, L2D_NO_TENSOR, groups, RESNET_EPS, L2D_ACT_SILU);
     if (r->has_shortcut) {
         struct l2d_conv_desc shortcut = L2D_CONV_DESC(&r->conv_shortcut, x);
         shortcut.x2 = skip;
@@ -472,7 +472,7 @@ static T transformer(struct l2d_graph *g, const struct l2d_unet *u, const struct
 {
     int32_t c = x.c, heads = u->config.num_attention_heads;
     T h = l2d_group_norm(g, &t->norm, x, L2D_NO_TENSOR, u->config.norm_num_groups, TRANSFORMER_EPS,
-                         false);
+                         L2D_ACT_NONE);
     h = l2d_conv2d(g, &L2D_CONV_DESC(&t->proj_in, h));
 
     T a = l2d_conv2d(g, &L2D_CONV_DESC(&t->qkv, l2d_layer_norm(g, &t->norm1, h, LAYER_NORM_EPS)));
@@ -492,7 +492,7 @@ static T motion(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_
 {
     const struct l2d_motion_config *config = &u->config.motion_kwargs;
     T h = l2d_group_norm(g, &m->norm, x, L2D_NO_TENSOR, u->config.norm_num_groups, TRANSFORMER_EPS,
-                         false);
+                         L2D_ACT_NONE);
     h = l2d_conv2d(g, &L2D_CONV_DESC(&m->proj_in, h));
     for (int32_t b = 0; b < config->num_transformer_blocks; b++) {
         const struct l2d_motion_block *block = &m->block[b];
@@ -611,7 +611,7 @@ T l2d_unet_forward(struct l2d_graph *g, const struct l2d_unet *u, const struct l
     for (int32_t l = 0; l < u->config.num_levels; l++)
         h = up_block(g, u, s, &u->up[l], h, &skips, warmup);
     h = l2d_group_norm(g, &u->conv_norm_out, h, L2D_NO_TENSOR, u->config.norm_num_groups,
-                       RESNET_EPS, true);
+                       RESNET_EPS, L2D_ACT_SILU);
     h = l2d_conv2d(g, &L2D_CONV_DESC(&u->conv_out, h));
     l2d_graph_probe(g, h, "unet.conv_out");
     return h;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "gpu/device.h"
 #include "tensor/convert.h"
 #include "tensor/safetensors.h"
@@ -24,12 +25,15 @@
 typedef const struct l2d_safetensors_entry *entry_ref;
 
 struct item {
-    struct l2d_conv *conv;          // one of these two is the destination
+    struct l2d_conv *conv;          // one of these three is the destination
     struct l2d_norm *norm;
+    struct l2d_tensor *tensor;
+    float *values;                  // tensor's, as they come: no parts
     entry_ref weight[MAX_PARTS], bias[MAX_PARTS];
     int32_t num_parts;
     int32_t src_cin, src_cout;      // of one part, as in the file
-    float scale;
+    float scale, bias_scale;
+    double standardise_eps;         // 0: not standardised
 };
 
 struct file {
@@ -90,6 +94,8 @@ void l2d_weights_destroy(struct l2d_weights **pw)
     for (uint32_t i = 0; i < w->num_blocks; i++)
         l2d_buf_destroy(&w->block[i]);
     close_files(w);
+    for (uint32_t i = 0; i < w->num_items; i++)
+        free(w->item[i].values);
     free(w->item);
     free(w);
 }
@@ -223,7 +229,7 @@ static struct item *append(struct l2d_weights *w)
         w->cap_items = cap;
     }
     struct item *item = &w->item[w->num_items++];
-    *item = (struct item) { .scale = 1 };
+    *item = (struct item) { .scale = 1, .bias_scale = 1 };
     return item;
 }
 
@@ -241,7 +247,8 @@ static void declare(struct l2d_weights *w, struct l2d_conv *conv, int32_t ksize,
     item->src_cout = cout_each;
     for (int i = 0; i < num; i++) {
         char name[NAME_BYTES + 64];
-        const int64_t dims[4] = { cout_each, cin, ksize, ksize };
+        const int64_t dims[4] = { flags & L2D_LD_FIRST_HALF ? 2 * cout_each : cout_each, cin, ksize,
+                                  ksize };
         const char *dot = *suffixes[i] ? "." : "";
         snprintf(name, sizeof(name), "%s%s%.32s.weight", base, dot, suffixes[i]);
         item->weight[i] = find(w, name, ksize == 1 ? 2 : 4, dims, false);
@@ -303,7 +310,42 @@ void l2d_ld_scale(struct l2d_weights *w, const struct l2d_conv *conv, float scal
 {
     for (uint32_t i = 0; i < w->num_items; i++)
         if (w->item[i].conv == conv)
+            w->item[i].scale = w->item[i].bias_scale = scale;
+}
+
+void l2d_ld_scale_input(struct l2d_weights *w, const struct l2d_conv *conv, float scale)
+{
+    for (uint32_t i = 0; i < w->num_items; i++)
+        if (w->item[i].conv == conv)
             w->item[i].scale = scale;
+}
+
+void l2d_ld_standardise(struct l2d_weights *w, const struct l2d_conv *conv, double eps)
+{
+    for (uint32_t i = 0; i < w->num_items; i++)
+        if (w->item[i].conv == conv)
+            w->item[i].standardise_eps = eps;
+}
+
+void l2d_ld_values(struct l2d_weights *w, struct l2d_tensor *tensor, float *values, int32_t rows,
+                   int32_t h, int32_t width, int32_t c)
+{
+    struct item *item = w->error.code == L2D_OK && values ? append(w) : NULL;
+    if (!item) {
+        free(values);
+        return;
+    }
+    item->tensor = tensor;
+    item->values = values;
+    *tensor = l2d_tensor_view(NULL, 0, w->precision, rows, h, width, c);
+}
+
+void l2d_ld_ignore(struct l2d_weights *w, const char *prefix)
+{
+    const struct file *f = &w->file[w->num_files - 1];
+    for (size_t i = 0; !w->want && i < l2d_safetensors_count(f->st); i++)
+        if (strncmp(l2d_safetensors_get(f->st, i)->name, prefix, strlen(prefix)) == 0)
+            f->used[i] = true;
 }
 
 static uint64_t count_of(entry_ref e)
@@ -311,10 +353,9 @@ static uint64_t count_of(entry_ref e)
     return e->size_bytes / l2d_safetensors_dtype_bytes(e->dtype);
 }
 
-// Convert to f32 and scale. false if a value is not finite.
-static bool to_f32(float *out, entry_ref e, float scale)
+// Convert the first n values to f32 and scale. false if one of them is not finite.
+static bool to_f32(float *out, entry_ref e, uint64_t n, float scale)
 {
-    uint64_t n = count_of(e);
     bool finite = l2d_convert_to_f32(out, e->dtype, e->data, n);
     for (uint64_t i = 0; i < n && scale != 1; i++) {
         out[i] *= scale;
@@ -338,7 +379,7 @@ float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool op
     float *out = e ? calloc(count + 1, sizeof(*out)) : NULL;
     if (e && !out)
         fail(w, L2D_ENOMEM, "out of memory");
-    if (out && !to_f32(out, e, 1)) {
+    if (out && !to_f32(out, e, count_of(e), 1)) {
         fail(w, L2D_EFORMAT, "%s has values that are not numbers", e->name);
         free(out);
         out = NULL;
@@ -352,6 +393,8 @@ static uint64_t weight_bytes(const struct l2d_weights *w, const struct item *ite
 {
     if (item->norm)
         return l2d_buf_align((uint64_t) item->src_cout * 4);
+    if (item->tensor)
+        return l2d_buf_align(l2d_tensor_bytes(item->tensor));
     return l2d_buf_align(l2d_conv_packed_bytes(item->conv->cin, item->conv->cout, item->conv->ksize,
                                           w->precision));
 }
@@ -371,20 +414,50 @@ uint64_t l2d_weights_bytes(const struct l2d_weights *w)
     return total;
 }
 
+static void standardise(float *value, int32_t channels, uint64_t each, double eps)
+{
+    for (int32_t n = 0; n < channels; n++, value += each) {
+        double sum = 0, squares = 0;
+        for (uint64_t i = 0; i < each; i++)
+            sum += (double) value[i];
+        double mean = sum / (double) each;
+        for (uint64_t i = 0; i < each; i++)
+            squares += ((double) value[i] - mean) * ((double) value[i] - mean);
+        double scale = 1 / sqrt(squares / (double) each + eps);
+        for (uint64_t i = 0; i < each; i++)
+            value[i] = (float) (((double) value[i] - mean) * scale);
+    }
+}
+
+static void pack_values(const struct item *item, unsigned char *dst)
+{
+    uint64_t count = l2d_tensor_count(item->tensor);
+    if (item->tensor->dtype == L2D_F32)
+        memcpy(dst, item->values, count * sizeof(*item->values));
+    for (uint64_t i = 0; item->tensor->dtype == L2D_F16 && i < count; i++)
+        ((uint16_t *) (void *) dst)[i] = l2d_half_from_f32(item->values[i]);
+}
+
 // Fill dst (weight_bytes + bias_bytes, zeroed) with what the GPU is to see of an item.
 static int pack(const struct l2d_weights *w, const struct item *item, unsigned char *dst,
                 float *scratch, struct l2d_error *err)
 {
     float *bias = (float *) (void *) (dst + weight_bytes(w, item));
+    if (item->tensor)
+        pack_values(item, dst);
     for (int32_t p = 0; p < item->num_parts; p++) {
         float *target = item->norm ? (float *) (void *) dst : scratch;
         entry_ref bad = NULL;
-        if (!to_f32(target, item->weight[p], item->scale))
+        if (!to_f32(target, item->weight[p], count_of(item->weight[p]), item->scale))
             bad = item->weight[p];
-        else if (item->bias[p] && !to_f32(bias + p * item->src_cout, item->bias[p], item->scale))
+        else if (item->bias[p] && !to_f32(bias + p * item->src_cout, item->bias[p],
+                                          (uint64_t) item->src_cout, item->bias_scale))
             bad = item->bias[p];
         if (bad)
             return l2d_error_set(err, L2D_EFORMAT, "%s has values that are not numbers", bad->name);
+        if (item->standardise_eps > 0)
+            standardise(scratch, item->src_cout, count_of(item->weight[p]) /
+                        (uint64_t) item->src_cout, item->standardise_eps);
         for (uint64_t i = 0; item->conv && w->precision == L2D_F16 && i < count_of(item->weight[p]);
              i++)
             if (fabsf(scratch[i]) > HALF_MAX)
@@ -404,6 +477,11 @@ static void place(const struct l2d_weights *w, struct item *item, struct l2d_buf
     if (item->norm) {
         item->norm->weight = l2d_tensor_view(buf, at, L2D_F32, 1, 1, 1, item->src_cout);
         item->norm->bias = l2d_tensor_view(buf, bias_at, L2D_F32, 1, 1, 1, item->src_cout);
+        return;
+    }
+    if (item->tensor) {
+        item->tensor->buf = buf;
+        item->tensor->offset_bytes = at;
         return;
     }
     struct l2d_conv *c = item->conv;

@@ -46,7 +46,11 @@ int l2d_weights_close_file(struct l2d_weights *weights, struct l2d_error *err);
 
 // ---- the words; names are printf formats without the final ".weight" or ".bias"
 
-enum l2d_ld_flags { L2D_LD_BIAS = 1, L2D_LD_GEGLU = 2 };
+enum l2d_ld_flags {
+    L2D_LD_BIAS = 1,
+    L2D_LD_GEGLU = 2,
+    L2D_LD_FIRST_HALF = 4,      // the file has twice as many output channels; the first are used
+};
 
 /** weight [cout,cin,ksize,ksize]; or, where ksize is 1, also [cout,cin]. */
 void l2d_ld_conv(struct l2d_weights *ld, struct l2d_conv *conv, int32_t ksize, int32_t cin,
@@ -63,6 +67,22 @@ void l2d_ld_norm(struct l2d_weights *ld, struct l2d_norm *norm, int32_t c, const
 /** Multiply the weights and bias of a conv already declared, as they are uploaded. */
 void l2d_ld_scale(struct l2d_weights *ld, const struct l2d_conv *conv, float scale);
 
+/** Multiply the weights alone: as if the conv's input were scaled. */
+void l2d_ld_scale_input(struct l2d_weights *ld, const struct l2d_conv *conv, float scale);
+
+/** Standardise a conv's weights over each output channel, (w - mean) / sqrt(variance + eps). */
+void l2d_ld_standardise(struct l2d_weights *ld, const struct l2d_conv *conv, double eps);
+
+/**
+ * A tensor T [rows,h,w,c] that is neither conv nor norm.
+ * values   malloc'ed; taken over in any case. NULL after an error
+ */
+void l2d_ld_values(struct l2d_weights *ld, struct l2d_tensor *tensor, float *values, int32_t rows,
+                   int32_t h, int32_t w, int32_t c);
+
+/** Tensors whose names begin so may be in the file, and are of no use. */
+void l2d_ld_ignore(struct l2d_weights *ld, const char *prefix);
+
 /**
  * Read a whole tensor to the host now, as f32.
  * dims     expected shape, ndim of them
@@ -77,7 +97,7 @@ float *l2d_ld_host(struct l2d_weights *ld, int ndim, const int64_t *dims, bool o
 /** Bytes of GPU memory that the upload will take. */
 uint64_t l2d_weights_bytes(const struct l2d_weights *weights);
 
-/** Convert, pack, copy; fills every l2d_conv and l2d_norm declared. NaN or infinite is an error. */
+/** Convert, pack, copy; fills every conv, norm and tensor declared. NaN or infinite is an error. */
 int l2d_weights_upload(struct l2d_weights *weights, struct l2d_error *err);
 
 #endif

@@ -110,6 +110,11 @@ struct l2d_json_object l2d_json_root(struct l2d_json_reader *r)
     return open_object(r, r->rc == L2D_OK ? r->root : NULL, "");
 }
 
+bool l2d_json_has(const struct l2d_json_object *o, const char *key)
+{
+    return o->value && json_object_get(o->value, key);
+}
+
 struct l2d_json_object l2d_json_object(struct l2d_json_object *in, const char *key)
 {
     char path[PATH_SIZE];

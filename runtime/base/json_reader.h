@@ -48,6 +48,9 @@ void l2d_json_reader_finish(struct l2d_json_reader *reader);
 void l2d_json_fail(struct l2d_json_reader *reader, const char *path, const char *fmt, ...)
     L2D_PRINTF(3, 4);
 
+/** Whether a key is there at all, for those that need not be. Does not count as asking for it. */
+bool l2d_json_has(const struct l2d_json_object *o, const char *key);
+
 /** The root object, and an object within another. */
 struct l2d_json_object l2d_json_root(struct l2d_json_reader *reader);
 struct l2d_json_object l2d_json_object(struct l2d_json_object *in, const char *key);

@@ -259,9 +259,9 @@ void l2d_graph_copy(struct l2d_graph *g, struct l2d_tensor dst, struct l2d_tenso
     touch(g, op);
 }
 
-void l2d_graph_enable_probes(struct l2d_graph *g)
+void l2d_graph_enable_probes(struct l2d_graph *g, bool on)
 {
-    g->probes_on = true;
+    g->probes_on = on;
 }
 
 bool l2d_graph_probing(const struct l2d_graph *g)

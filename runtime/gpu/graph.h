@@ -122,10 +122,10 @@ void l2d_graph_dispatch(struct l2d_graph *graph, const struct l2d_dispatch *disp
 void l2d_graph_copy(struct l2d_graph *graph, struct l2d_tensor dst, struct l2d_tensor src);
 
 /**
- * Name an activation. With probes on (before building), a named transient is kept to the end of the
- * graph so that it can be read back; otherwise this does nothing.
+ * Name an activation. With probes on (at first they are off), a named transient is kept to the end
+ * of the graph so that it can be read back; otherwise this does nothing.
  */
-void l2d_graph_enable_probes(struct l2d_graph *graph);
+void l2d_graph_enable_probes(struct l2d_graph *graph, bool on);
 bool l2d_graph_probing(const struct l2d_graph *graph);
 void l2d_graph_probe(struct l2d_graph *graph, struct l2d_tensor tensor, const char *fmt, ...)
     L2D_PRINTF(3, 4);

@@ -6,6 +6,10 @@
 #include "kernels/kernels.h"
 #include "shaders/params/attention.h"
 
+#define WIDE 160                // beyond it a head does not fit one invocation
+#define WIDEST 1024
+#define WIDE_QUERIES 16         // of a workgroup, see attention_wide.comp
+
 struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, int32_t q_first,
                                 struct l2d_tensor kv, int32_t k_first, int32_t v_first, int32_t c,
                                 int32_t heads, bool causal)
@@ -16,7 +20,7 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
         !l2d_check_shape(graph, "attention", "kv", &kv, type, kv_rows, -1, -1, -1))
         return L2D_NO_TENSOR;
     int32_t d = heads > 0 ? c / heads : 0;
-    if (d < 4 || d > 160 || d % 4 || d * heads != c || (q_first | k_first | v_first) % 4 ||
+    if (d < 4 || d > WIDEST || d % 4 || d * heads != c || (q_first | k_first | v_first) % 4 ||
         q_first < 0 || k_first < 0 || v_first < 0 || q_first + c > q.c || k_first + c > kv.c ||
         v_first + c > kv.c) {
         l2d_graph_fail(graph, L2D_EINVAL, "attention: %d channels in %d heads; q at %d of %d, k at "
@@ -29,12 +33,12 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
     uint32_t queries = (uint32_t) (q.h * q.w), keys = (uint32_t) (kv.h * kv.w);
     uint32_t quads = (uint32_t) d / 4, kv_stride = (uint32_t) kv.c / 4;
     // Queries of an invocation: what compiles in time and does not spill too much.
-    bool tier0 = is_tier0(graph);
+    bool tier0 = is_tier0(graph), wide = d > WIDE;
     uint32_t per_lane = !tier0 ? 1 : quads <= 4 ? 4 : quads <= 10 ? 2 : 1;
-    uint32_t size = tier0 ? subgroup_lanes(graph) : 64;
+    uint32_t size = wide ? 128 : tier0 ? subgroup_lanes(graph) : 64;
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
-        .shader = tier0 ? "attention_t0" : "attention",
-        .spec = (uint32_t[]) { size, quads, causal, per_lane }, .num_spec = tier0 ? 4 : 3,
+        .shader = wide ? "attention_wide" : tier0 ? "attention_t0" : "attention",
+        .spec = (uint32_t[]) { size, quads, causal, per_lane }, .num_spec = tier0 && !wide ? 4 : 3,
         .params = &(struct l2d_attention_params) {
             .queries = queries, .keys = keys, .heads = (u32) heads,
             .q_stride = (u32) q.c / 4, .q_first = (u32) q_first / 4, .kv_stride = kv_stride,
@@ -45,7 +49,8 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
         .params_size = sizeof(struct l2d_attention_params),
         .bind = (struct l2d_binding[]) { { q, L2D_READ }, { kv, L2D_READ }, { y, L2D_WRITE } },
         .num_bind = 3,
-        .groups = { div_up(queries, size * per_lane), (uint32_t) heads, (uint32_t) q.rows },
+        .groups = { div_up(queries, wide ? WIDE_QUERIES : size * per_lane), (uint32_t) heads,
+                    (uint32_t) q.rows },
         .flops = 4.0 * queries * keys * c * q.rows,
     });
     return y;

@@ -51,6 +51,19 @@ void l2d_conv_pack(void *dst, enum l2d_dtype dtype, int32_t cin, int32_t cout, i
     }
 }
 
+// One pixel of x2 for all of x. A 1x1 kernel alone, which has no border to pad.
+static bool x2_is_one(const struct l2d_conv_desc *d)
+{
+    return l2d_tensor_exists(&d->x2) && d->conv->ksize == 1 && d->x2.h * d->x2.w == 1;
+}
+
+// Padding in front of n pixels, of which the result has out.
+static uint32_t pad_before(const struct l2d_conv_desc *d, int32_t n, int32_t out)
+{
+    int32_t stride = d->stride2 ? 2 : 1, total = (out - 1) * stride + d->conv->ksize - n;
+    return (uint32_t) (!d->pad_same ? d->conv->ksize / 2 : total > 0 ? total / 2 : 0);
+}
+
 static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct l2d_tensor *y)
 {
     const struct l2d_conv *conv = d->conv;
@@ -60,11 +73,13 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
     bool uses_rows = ring || l2d_tensor_exists(&d->step_bias);
     if (!l2d_check_shape(graph, "conv", "x", x, type, -1, -1, -1, two ? -1 : conv->cin))
         return false;
-    if (two &&
-        !l2d_check_shape(graph, "conv", "x2", x2, type, x->rows, x->h, x->w, conv->cin - x->c))
+    bool one = x2_is_one(d);
+    if (two && !l2d_check_shape(graph, "conv", "x2", x2, type, x->rows, one ? 1 : x->h,
+                                one ? 1 : x->w, conv->cin - x->c))
         return false;
     if (x->c % 4 || conv->cin % 4 || conv->cout % (conv->geglu ? 8 : 4) ||
-        (conv->ksize != 1 && conv->ksize != 3) || conv->geglu != (d->act == L2D_ACT_GEGLU)) {
+        (conv->ksize != 1 && conv->ksize != 3 && conv->ksize != 7) ||
+        conv->geglu != (d->act == L2D_ACT_GEGLU) || (d->pad_same && d->upsample)) {
         l2d_graph_fail(graph, L2D_EINVAL, "conv: %d -> %d channels (x has %d), ksize %d, act %d",
                        conv->cin, conv->cout, x->c, conv->ksize, (int) d->act);
         return false;
@@ -114,7 +129,9 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
                    (two ? L2D_CONV_X2 : 0);
     uint32_t flags = (d->residual_ring ? L2D_CONV_RESIDUAL_RING : 0) |
                      (d->act_after_residual ? L2D_CONV_ACT_LAST : 0) |
-                     (d->out_ring ? L2D_CONV_OUT_RING : 0);
+                     (d->out_ring ? L2D_CONV_OUT_RING : 0) |
+                     (d->relu_in ? L2D_CONV_RELU_IN : 0) |
+                     (x2_is_one(d) ? L2D_CONV_X2_ONE : 0);
     const uint32_t spec[] = {
         tier0 ? lanes : 128, (uint32_t) conv->ksize, (uint32_t) d->act, has, tile_quads,
     };
@@ -125,7 +142,8 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
             .num_rows = (u32) d->x.rows, .w = (u32) d->x.w, .h = (u32) d->x.h,
             .ow = (u32) y.w, .oh = (u32) y.h,
             .q0 = (u32) d->x.c / 4, .q1 = two ? (u32) d->x2.c / 4 : 0, .out_quads = quads,
-            .stride = d->stride2 ? 2 : 1, .upsample = d->upsample, .flags = flags,
+            .stride = d->stride2 ? 2 : 1, .pad_x = pad_before(d, d->x.w, y.w),
+            .pad_y = pad_before(d, d->x.h, y.h), .upsample = d->upsample, .flags = flags,
         },
         .params_size = sizeof(struct l2d_conv_params),
         .bind = (struct l2d_binding[]) {

@@ -4,9 +4,10 @@
 #include "kernels/kernels.h"
 #include "shaders/params/norm.h"
 
-struct l2d_tensor l2d_group_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
-                                 struct l2d_tensor x, struct l2d_tensor x2, int32_t groups,
-                                 float eps, bool silu)
+static struct l2d_tensor group_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
+                                    struct l2d_tensor x, struct l2d_tensor x2,
+                                    struct l2d_tensor residual, int32_t groups, float eps,
+                                    enum l2d_act act)
 {
     enum l2d_dtype type = l2d_graph_precision(graph);
     bool two = l2d_tensor_exists(&x2);
@@ -14,8 +15,9 @@ struct l2d_tensor l2d_group_norm(struct l2d_graph *graph, const struct l2d_norm 
         (two && !l2d_check_shape(graph, "group_norm", "x2", &x2, type, x.rows, x.h, x.w, -1)))
         return L2D_NO_TENSOR;
     int32_t c = x.c + (two ? x2.c : 0);
-    if (groups < 1 || c % groups || x.c % 4 || c % 4) {
-        l2d_graph_fail(graph, L2D_EINVAL, "group_norm: %d channels in %d groups", c, groups);
+    if (groups < 1 || c % groups || x.c % 4 || c % 4 || act > L2D_ACT_RELU) {
+        l2d_graph_fail(graph, L2D_EINVAL, "group_norm: %d channels in %d groups, act %d", c, groups,
+                       (int) act);
         return L2D_NO_TENSOR;
     }
     if (!l2d_check_bytes(graph, "group_norm", "weight", &norm->weight, 4 * (uint64_t) c) ||
@@ -43,14 +45,32 @@ struct l2d_tensor l2d_group_norm(struct l2d_graph *graph, const struct l2d_norm 
     uint32_t apply_size = flat_size(graph);
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
         .shader = "group_norm_apply",
-        .spec = (uint32_t[]) { apply_size, silu }, .num_spec = 2,
+        .spec = (uint32_t[]) { apply_size, (uint32_t) act, l2d_tensor_exists(&residual) },
+        .num_spec = 3,
         .params = &params, .params_size = sizeof(params),
         .bind = (struct l2d_binding[]) {
             { x, L2D_READ }, { x2, L2D_READ }, { stats, L2D_READ }, { norm->weight, L2D_READ },
-            { norm->bias, L2D_READ }, { y, L2D_WRITE },
+            { norm->bias, L2D_READ }, { residual, L2D_READ }, { y, L2D_WRITE },
         },
-        .num_bind = 6,
+        .num_bind = 7,
         .groups = { div_up(items, apply_size), (uint32_t) x.rows, 1 },
     });
     return y;
+}
+
+struct l2d_tensor l2d_group_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
+                                 struct l2d_tensor x, struct l2d_tensor x2, int32_t groups,
+                                 float eps, enum l2d_act act)
+{
+    return group_norm(graph, norm, x, x2, L2D_NO_TENSOR, groups, eps, act);
+}
+
+struct l2d_tensor l2d_group_norm_add_relu(struct l2d_graph *graph, const struct l2d_norm *norm,
+                                          struct l2d_tensor x, struct l2d_tensor residual,
+                                          int32_t groups, float eps)
+{
+    if (!l2d_check_shape(graph, "group_norm", "residual", &residual, l2d_graph_precision(graph),
+                         x.rows, x.h, x.w, x.c))
+        return L2D_NO_TENSOR;
+    return group_norm(graph, norm, x, L2D_NO_TENSOR, residual, groups, eps, L2D_ACT_RELU);
 }

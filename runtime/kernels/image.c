@@ -18,7 +18,7 @@ static void dispatch(struct l2d_graph *graph, const char *shader, struct l2d_ima
 }
 
 struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tensor *images,
-                                 int32_t n, int32_t patch)
+                                 int32_t n, int32_t patch, enum l2d_range range)
 {
     int32_t w = images[0].w, h = images[0].h, c = (3 * patch * patch + 3) & ~3;
     for (int32_t i = 0; i < n; i++)
@@ -32,7 +32,8 @@ struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tenso
                                           w / patch, c);
     struct l2d_image_params params = {
         .w = (u32) (w / patch), .h = (u32) (h / patch), .patch_size = (u32) patch,
-        .channels = (u32) c,
+        .channels = (u32) c, .scale = range == L2D_RANGE_0_1 ? 0.5f : 1,
+        .shift = range == L2D_RANGE_0_1 ? 0.5f : 0,
     };
     for (int32_t i = 0; i < n && !l2d_graph_failed(graph); i++) {
         params.row = (u32) i;
@@ -42,7 +43,8 @@ struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tenso
     return x;
 }
 
-struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x, int32_t patch)
+struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x, int32_t patch,
+                                   enum l2d_range range)
 {
     if (!l2d_check_shape(graph, "image_unpack", "x", &x, l2d_graph_precision(graph), 1, -1, -1, -1))
         return L2D_NO_TENSOR;
@@ -55,7 +57,8 @@ struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x,
         dispatch(graph, "image_unpack",
                  (struct l2d_image_params) {
                      .w = (u32) x.w, .h = (u32) x.h, .patch_size = (u32) patch,
-                     .channels = (u32) x.c,
+                     .channels = (u32) x.c, .scale = range == L2D_RANGE_0_1 ? 2 : 1,
+                     .shift = range == L2D_RANGE_0_1 ? -1 : 0,
                  }, x, image, l2d_tensor_count(&image) / 4);
     return image;
 }

@@ -17,7 +17,7 @@
 #include "shaders/params/color.h"
 #include "shaders/params/row.h"
 
-// ---- conv: 3x3 and 1x1 convolution, linear ------------------------------------------------------
+// ---- conv: 1x1, 3x3 and 7x7 convolution, linear -------------------------------------------------
 
 enum l2d_act { L2D_ACT_NONE, L2D_ACT_SILU, L2D_ACT_RELU, L2D_ACT_GELU, L2D_ACT_QUICK_GELU,
                L2D_ACT_GEGLU };
@@ -27,15 +27,20 @@ enum l2d_act { L2D_ACT_NONE, L2D_ACT_SILU, L2D_ACT_RELU, L2D_ACT_GELU, L2D_ACT_Q
 struct l2d_conv {
     struct l2d_tensor weight, bias;
     int32_t cin, cout;          // multiples of 4 (zero-padded where the model's are not)
-    int32_t ksize;              // 1 or 3
+    int32_t ksize;              // 1, 3 or 7
     bool geglu;
 };
 
 struct l2d_conv_desc {
     const struct l2d_conv *conv;
     struct l2d_tensor x;        // [R,h,w,c0] T
-    struct l2d_tensor x2;       // optional [R,h,w,c1] T: input channels are [x, x2], cin = c0 + c1
-    bool stride2;               // 3x3 only, pad 1 all round: ceil(h/2) x ceil(w/2)
+    struct l2d_tensor x2;       // optional [R,h,w,c1] T: input channels are [x, x2], cin = c0 + c1;
+                                // with ksize 1 also [R,1,1,c1]: the same for all pixels of a row
+    bool relu_in;               // of relu(x), relu(x2)
+    bool stride2;               // ceil(h/2) x ceil(w/2)
+    bool pad_same;              // as TensorFlow pads, "SAME": just enough, what is odd goes behind
+                                // (3x3, stride 2, even sides: 0 in front, 1 behind). Else ksize/2
+                                // all round
     bool upsample;              // nearest x2 before the convolution: 2h x 2w
     enum l2d_act act;
     struct l2d_tensor step_bias; // optional f32 [steps,1,1,cout], row rows[r].step added before act
@@ -78,11 +83,17 @@ struct l2d_norm {
 
 /**
  * GroupNorm over (c/groups, h, w) of each row, of the channel concatenation [x, x2] (x2 optional),
- * then SiLU if silu. returns [R,h,w,c0+c1] T. Statistics are two-pass in f32.
+ * then act: L2D_ACT_NONE, L2D_ACT_SILU or L2D_ACT_RELU. returns [R,h,w,c0+c1] T. Statistics are
+ * two-pass in f32.
  */
 struct l2d_tensor l2d_group_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
                                  struct l2d_tensor x, struct l2d_tensor x2, int32_t groups,
-                                 float eps, bool silu);
+                                 float eps, enum l2d_act act);
+
+/** relu(GroupNorm(x) + residual); residual is [R,h,w,c] T. */
+struct l2d_tensor l2d_group_norm_add_relu(struct l2d_graph *graph, const struct l2d_norm *norm,
+                                          struct l2d_tensor x, struct l2d_tensor residual,
+                                          int32_t groups, float eps);
 
 /** LayerNorm over c. returns the shape of x, T. */
 struct l2d_tensor l2d_layer_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
@@ -94,7 +105,7 @@ struct l2d_tensor l2d_layer_norm(struct l2d_graph *graph, const struct l2d_norm 
  * Multi-head attention, softmax(q k^T / sqrt(d)) v with an online softmax.
  * q        [R,h,w,cq] T: query channels are q_first .. q_first+c-1 of each token
  * kv       [Rk,h',w',ck] T: keys at k_first, values at v_first; Rk is R, or 1: shared by all rows
- * c        heads * d; d <= 160, a multiple of 4
+ * c        heads * d; d <= 1024, a multiple of 4
  * causal   token i sees keys 0..i
  * returns  [R,h,w,c] T
  */
@@ -119,6 +130,50 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
                                          struct l2d_tensor pos, struct l2d_tensor cache,
                                          struct l2d_tensor rows, int32_t heads, bool warmup);
 
+// ---- maps and tokens ----------------------------------------------------------------------------
+
+/** Maximum over 3x3 with stride 2, pad_same as above. returns [R,ceil(h/2),ceil(w/2),c] T. */
+struct l2d_tensor l2d_max_pool(struct l2d_graph *graph, struct l2d_tensor x);
+
+/**
+ * Bilinear resize to h x w, without antialiasing.
+ * x        [R,h',w',c] T or f32
+ * align_corners  the centres of the corner pixels keep their places; else their outer edges do
+ * add      optional [R,h,w,c] T: added to the result
+ * returns  [R,h,w,c] T
+ */
+struct l2d_tensor l2d_resize(struct l2d_graph *graph, struct l2d_tensor x, int32_t h, int32_t w,
+                             bool align_corners, struct l2d_tensor add);
+
+/** Tokens of both, a's first; each [1,...,c] T. returns [1,1,tokens of a + tokens of b,c]. */
+struct l2d_tensor l2d_token_concat(struct l2d_graph *graph, struct l2d_tensor a,
+                                   struct l2d_tensor b);
+
+/** Tokens first .. first+h*w-1 of x [1,...,c] T, as [1,h,w,c]. */
+struct l2d_tensor l2d_token_slice(struct l2d_graph *graph, struct l2d_tensor x, int32_t first,
+                                  int32_t h, int32_t w);
+
+// ---- depth --------------------------------------------------------------------------------------
+
+/**
+ * The range of a depth map, kept from frame to frame.
+ * maps     [L2D_RING,S,S,4] T, depth in channel 0
+ * rows     u32 view of one l2d_row_params: the map is maps[rows[0].ring]; or L2D_NO_TENSOR: of all
+ *          maps together
+ * range    f32 [1,1,1,4], persistent: least, greatest, and 1 as soon as there is one (0 before), 0
+ * rate     1: the range is this map's. Below 1: as much of it goes to the range that there was
+ */
+void l2d_depth_range(struct l2d_graph *graph, struct l2d_tensor maps, struct l2d_tensor rows,
+                     struct l2d_tensor range, float rate);
+
+/**
+ * maps[rows[0].ring] with the range put to [-1,1] and what is beyond it cut off (where there is no
+ * range, all is -1), resized bilinearly to a picture of three equal channels: f32 [1,h,w,4].
+ */
+struct l2d_tensor l2d_depth_structure(struct l2d_graph *graph, struct l2d_tensor maps,
+                                      struct l2d_tensor rows, struct l2d_tensor range, int32_t h,
+                                      int32_t w);
+
 // ---- picture ------------------------------------------------------------------------------------
 
 /**
@@ -138,15 +193,20 @@ void l2d_color_out(struct l2d_graph *graph, struct l2d_tensor canvas, struct l2d
 /** f32 [1,H,W,4] -> the luma structure map, f32 [1,H,W,4] in [-1,1]. H and W multiples of 8. */
 struct l2d_tensor l2d_luma_structure(struct l2d_graph *graph, struct l2d_tensor canvas);
 
+enum l2d_range { L2D_RANGE_0_1, L2D_RANGE_PM1 };     // what a codec takes and gives: 0..1 or -1..1
+
 /**
- * Codec input: (x + 1) / 2 and pixel-unshuffle by patch (torch's channel order), channels padded to
+ * Codec input: its range, and pixel-unshuffle by patch (torch's channel order), channels padded to
  * a multiple of 4 with zeros. images: n f32 [1,H,W,4] -> T [n,H/patch,W/patch,pad4(3*patch^2)].
  */
 struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tensor *images,
-                                 int32_t n, int32_t patch);
+                                 int32_t n, int32_t patch, enum l2d_range range);
 
-/** Codec output T [1,H/patch,W/patch,>=3*patch^2] -> f32 [1,H,W,4] = clamp(2x - 1, -1, 1). */
-struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x, int32_t patch);
+/**
+ * Codec output T [1,H/patch,W/patch,>=3*patch^2] in that range -> f32 [1,H,W,4], clamped to [-1,1].
+ */
+struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x, int32_t patch,
+                                   enum l2d_range range);
 
 // ---- latents: always f32 in the ring, [L2D_RING,h,w,c] ------------------------------------------
 

@@ -24,8 +24,9 @@ static void softmax_sum(double *out, double *score, const float *v, long stride,
 void l2d_ref_attention(float *y, const struct l2d_ref_attention *p)
 {
     int d = p->c / p->heads;
-    double *score = malloc((size_t) p->keys * sizeof(*score)), out[160];
-    if (!score)
+    double *score = malloc((size_t) p->keys * sizeof(*score));
+    double *out = malloc((size_t) d * sizeof(*out));
+    if (!score || !out)
         abort();
     for (int r = 0; r < p->rows; r++)
         for (int i = 0; i < p->queries; i++)
@@ -45,6 +46,7 @@ void l2d_ref_attention(float *y, const struct l2d_ref_attention *p)
                 for (int n = 0; n < d; n++)
                     y[token * p->c + h * d + n] = (float) out[n];
             }
+    free(out);
     free(score);
 }
 

@@ -24,6 +24,14 @@ void l2d_ref_conv_shape(const struct l2d_ref_conv *p, int *oh, int *ow, int *c)
     *c = p->act == L2D_REF_GEGLU ? p->cout / 2 : p->cout;
 }
 
+// Padding in front of n pixels.
+static int pad_before(const struct l2d_ref_conv *p, int n)
+{
+    int stride = p->stride2 ? 2 : 1, out = (n + stride - 1) / stride;
+    int total = (out - 1) * stride + p->ksize - n;
+    return !p->pad_same ? p->ksize / 2 : total > 0 ? total / 2 : 0;
+}
+
 // Weight channel n at output pixel (y, x), with the bias.
 static double at(const struct l2d_ref_conv *p, int row, int y, int x, int n)
 {
@@ -31,14 +39,16 @@ static double at(const struct l2d_ref_conv *p, int row, int y, int x, int n)
     double sum = p->bias ? (double) p->bias[n] : 0;
     for (int ky = 0; ky < p->ksize; ky++)
         for (int kx = 0; kx < p->ksize; kx++) {
-            int iy = y * (p->stride2 ? 2 : 1) + ky - p->ksize / 2;
-            int ix = x * (p->stride2 ? 2 : 1) + kx - p->ksize / 2;
+            int iy = y * (p->stride2 ? 2 : 1) + ky - pad_before(p, p->h);
+            int ix = x * (p->stride2 ? 2 : 1) + kx - pad_before(p, p->w);
             if (iy < 0 || ix < 0 || iy >= p->h * scale || ix >= p->w * scale)
                 continue;
             long pixel = ((long) row * p->h + iy / scale) * p->w + ix / scale;
+            long pixel2 = p->x2_one ? row : pixel;
             const float *w = p->weight + ((long) n * cin * p->ksize + ky) * p->ksize + kx;
             for (int k = 0; k < cin; k++) {
-                float v = k < p->c0 ? p->x[pixel * p->c0 + k] : p->x2[pixel * p->c1 + k - p->c0];
+                float v = k < p->c0 ? p->x[pixel * p->c0 + k] : p->x2[pixel2 * p->c1 + k - p->c0];
+                v = p->relu_in && v < 0 ? 0 : v;
                 sum += (double) v * (double) w[(long) k * p->ksize * p->ksize];
             }
         }

@@ -5,8 +5,8 @@
 #include "ref/ref.h"
 
 void l2d_ref_group_norm(float *y, const float *x, const float *x2, const float *weight,
-                        const float *bias, int rows, int pixels, int c0, int c1, int groups,
-                        double eps, bool silu)
+                        const float *bias, const float *residual, int rows, int pixels, int c0,
+                        int c1, int groups, double eps, enum l2d_ref_act act)
 {
     int c = c0 + c1, width = c / groups;
     for (int r = 0; r < rows; r++)
@@ -24,8 +24,8 @@ void l2d_ref_group_norm(float *y, const float *x, const float *x2, const float *
                             squares += d * d;
                         else {
                             v = d / sqrt(squares / count + eps) * (double) weight[n] +
-                                (double) bias[n];
-                            y[at * c + n] = (float) (silu ? l2d_ref_activate(v, L2D_REF_SILU) : v);
+                                (double) bias[n] + (residual ? (double) residual[at * c + n] : 0);
+                            y[at * c + n] = (float) l2d_ref_activate(v, act);
                         }
                     }
         }

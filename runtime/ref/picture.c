@@ -15,24 +15,27 @@ static double clamp1(double v, double lo, double hi)
     return v < lo ? lo : v > hi ? hi : v;
 }
 
-void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels)
+void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels,
+                        bool unit)
 {
     for (int y = 0; y < h / patch; y++)
         for (int px = 0; px < w / patch; px++)
             for (int n = 0; n < channels; n++, x++) {
                 int dy = n / patch % patch, dx = n % patch, c = n / (patch * patch);
-                *x = c < 3 ? (image[((y * patch + dy) * w + px * patch + dx) * 4 + c] + 1) / 2 : 0;
+                float v = c < 3 ? image[((y * patch + dy) * w + px * patch + dx) * 4 + c] : -1;
+                *x = unit ? (v + 1) / 2 : c < 3 ? v : 0;
             }
 }
 
-void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch, int channels)
+void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch, int channels,
+                          bool unit)
 {
     for (int y = 0; y < h; y++)
         for (int px = 0; px < w; px++, image += 4) {
             for (int c = 0; c < 3; c++) {
                 int n = (c * patch + y % patch) * patch + px % patch;
                 float v = x[((y / patch) * (w / patch) + px / patch) * channels + n];
-                image[c] = (float) clamp1(2 * (double) v - 1, -1, 1);
+                image[c] = (float) clamp1(unit ? 2 * (double) v - 1 : (double) v, -1, 1);
             }
             image[3] = 0;
         }

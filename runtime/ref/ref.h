@@ -16,8 +16,11 @@ double l2d_ref_activate(double x, enum l2d_ref_act act);
 struct l2d_ref_conv {
     int rows, h, w;             // of the input
     int c0, c1, cout;           // c1 = 0: no x2. cout counts weights' channels, also with GEGLU
-    int ksize;                  // 1 or 3
+    int ksize;                  // odd
     bool stride2, upsample;     // at most one of them
+    bool pad_same;              // TensorFlow's SAME, else ksize/2 all round; not with upsample
+    bool relu_in;               // of relu(x), relu(x2)
+    bool x2_one;                // x2 is [rows,c1]: one pixel for all
     enum l2d_ref_act act;
     bool act_after_residual;
     const float *x, *x2;        // [rows,h,w,c0], [rows,h,w,c1]
@@ -33,10 +36,10 @@ void l2d_ref_conv_shape(const struct l2d_ref_conv *p, int *oh, int *ow, int *c);
 /** y [rows,oh,ow,c]. */
 void l2d_ref_conv(float *y, const struct l2d_ref_conv *p);
 
-/** y [rows,pixels,c0+c1] = GroupNorm of [x,x2], then SiLU if silu. */
+/** y [rows,pixels,c0+c1] = act(GroupNorm of [x,x2] + residual); residual is optional. */
 void l2d_ref_group_norm(float *y, const float *x, const float *x2, const float *weight,
-                        const float *bias, int rows, int pixels, int c0, int c1, int groups,
-                        double eps, bool silu);
+                        const float *bias, const float *residual, int rows, int pixels, int c0,
+                        int c1, int groups, double eps, enum l2d_ref_act act);
 
 /** y [tokens,c]. */
 void l2d_ref_layer_norm(float *y, const float *x, const float *weight, const float *bias,
@@ -66,12 +69,28 @@ void l2d_ref_temporal_attention(float *y, float *cache, const float *qkv, const 
                                 const struct l2d_ref_temporal_row *row, int rows, int pixels,
                                 int heads, int c, bool warmup);
 
+/** x [rows,h,w,c] -> y [rows,(h+1)/2,(w+1)/2,c]: 3x3, stride 2, padded as TensorFlow's SAME. */
+void l2d_ref_max_pool(float *y, const float *x, int rows, int h, int w, int c);
+
+/** x [rows,h,w,c] -> y [rows,oh,ow,c], bilinear as PyTorch's interpolate; add is optional. */
+void l2d_ref_resize(float *y, const float *x, const float *add, int rows, int h, int w, int c,
+                    int oh, int ow, bool align_corners);
+
+/** depth [count]; range {low, high, valid} is replaced, or where valid follows by rate < 1. */
+void l2d_ref_depth_range(float range[3], const float *depth, long count, double rate);
+
+/** depth [side,side] -> picture [h,w,4], fourth channel 0. */
+void l2d_ref_depth_structure(float *picture, const float *depth, const float range[3], int side,
+                             int h, int w);
+
 /** rgb [h,w,4] in [-1,1] -> the structure map, [h,w,4], fourth channel 0. */
 void l2d_ref_luma_structure(float *map, const float *rgb, int h, int w);
 
-/** image [h,w,4] -> x [h/patch,w/patch,channels], and back. */
-void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels);
-void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch, int channels);
+/** image [h,w,4] -> x [h/patch,w/patch,channels], in [0,1] if unit, else in [-1,1]; and back. */
+void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels,
+                        bool unit);
+void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch, int channels,
+                          bool unit);
 
 /** x0 of a consistency step, and the latent with the next step's noise: see lcm_step.comp. */
 struct l2d_ref_lcm {

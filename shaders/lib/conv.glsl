@@ -31,11 +31,23 @@ const uint TAPS = KSIZE * KSIZE;
 bool input_pixel(uint row, uvec2 at, uvec2 tap, out uint pixel)
 {
     ivec2 size = ivec2(p.w, p.h) << p.upsample;
-    ivec2 from = ivec2(at * p.stride + tap) - int(KSIZE / 2u);
+    ivec2 from = ivec2(at * p.stride + tap) - ivec2(p.pad_x, p.pad_y);
     bvec2 ok = lessThan(uvec2(from), uvec2(size));
     ivec2 safe = clamp(from, ivec2(0), size - 1) >> p.upsample;
     pixel = (row * p.h + uint(safe.y)) * p.w + uint(safe.x);
     return all(ok);
+}
+
+// The least value that x and x2 are read as.
+vec4 floor_in()
+{
+    return vec4((p.flags & L2D_CONV_RELU_IN) != 0u ? 0.0 : -3.40282347e38);
+}
+
+// Pixel of x2 that goes with a pixel of x.
+uint pixel2(uint row, uint pixel)
+{
+    return (p.flags & L2D_CONV_X2_ONE) != 0u ? row : pixel;
 }
 
 vec4 activate(vec4 v)

@@ -17,6 +17,8 @@
 #define L2D_CONV_RESIDUAL_RING  1u
 #define L2D_CONV_ACT_LAST       2u      // after the residual
 #define L2D_CONV_OUT_RING       4u
+#define L2D_CONV_RELU_IN        8u      // x and x2 are read as relu(x), relu(x2)
+#define L2D_CONV_X2_ONE         16u     // x2 has one pixel a row, which goes with all of x
 
 #define L2D_CONV_PANEL 32               // output channels whose weights lie together
 #define L2D_CONV_T0_PIXELS 4            // output pixels per lane; 8 compile twice as long
@@ -28,6 +30,7 @@ struct l2d_conv_params {
     u32 q0, q1;                 // quads of x and of x2
     u32 out_quads;              // quads of weight columns: twice the output's with GEGLU
     u32 stride;                 // 1 or 2
+    u32 pad_x, pad_y;           // in front; behind it is what the output's size makes it
     u32 upsample;               // 1: nearest x2 before the convolution
     u32 flags;                  // the second group above
 };

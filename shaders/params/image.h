@@ -9,6 +9,7 @@ struct l2d_image_params {
     u32 w, h;                   // of the patched tensor
     u32 patch_size, channels;        // channels >= 3*patch^2, a multiple of 4
     u32 row;                    // image_pack: which row of the result
+    f32 scale, shift;           // from what is read to what is written
 };
 L2D_PUSH_CHECK(l2d_image_params);
 

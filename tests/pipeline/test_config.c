@@ -57,6 +57,11 @@ Test(config, golden_models)
 {
     read_ok(L2D_TEST_DATA "/narrow4/model.json");
     read_ok(L2D_TEST_DATA "/tiny3/model.json");
+    struct l2d_model_config c = read_ok(L2D_TEST_DATA "/narrowd/model.json");
+    cr_assert(c.structure == L2D_STRUCTURE_DEPTH && !c.depth.smooth);
+    cr_assert(c.depth.dpt.input_size == 96 && c.depth.dpt.stage_blocks[1] == 2);
+    cr_assert(c.depth.dpt.hook == 0 && c.depth.dpt.num_hidden_layers == 3);
+    cr_assert(c.vae.arch == L2D_VAE_KL && c.vae.enc_channels[1] == 24 && c.vae.dec_blocks[3] == 2);
 }
 
 // One member of small.json replaced: its path, its new value (NULL: removed), and how the message
@@ -113,7 +118,8 @@ static const struct change { const char *path, *value, *want; } changes[] = {
       "unet.motion_module_kwargs.attention_block_types[0]: is \"Temporal_Cross\", must be \"Temp" },
     { "unet.motion_module_kwargs.temporal_position_encoding_max_len", "8",
       "unet.motion_module_kwargs.temporal_position_encoding_max_len: is 8" },
-    { "vae.arch", "\"kl\"", "vae.arch: is \"kl\", must be \"taesd\"" },
+    { "vae.arch", "\"vq\"", "vae.arch: is \"vq\", must be one of \"taesd\", \"kl\"" },
+    { "vae.arch", "\"kl\"", "vae: key \"block_out_channels\" is missing" },
     { "vae.patch", "1",
       "vae.enc_channels: has 3 levels, which with patch 1 make the latent 4 times" },
     { "vae.patch", "3", "vae.enc_channels: has 3 levels, which with patch 3" },
@@ -128,8 +134,10 @@ static const struct change { const char *path, *value, *want; } changes[] = {
     { "text.num_attention_heads", "5", "text.hidden_size: is 96, not a multiple of 5" },
     { "text.clip_skip", "2", "text.clip_skip: is 2, must be within 0..1" },
     { "text.hidden_act", "\"gelu\"", "text.hidden_act: is \"gelu\", must be \"quick_gelu\"" },
-    { "structure.type", "\"depth\"",
-      "structure.type: is \"depth\", must be one of \"luma\", \"image\"" },
+    { "structure.type", "\"canny\"",
+      "structure.type: is \"canny\", must be one of \"luma\", \"image\", \"depth\"" },
+    { "structure.type", "\"depth\"", "structure: key \"normalize\" is missing" },
+    { "structure.normalize", "\"frame\"", "structure: unknown key \"normalize\"" },
     { "structure.x", "1", "structure: unknown key \"x\"" },
     { "scheduler.beta_schedule", "\"scaled_linear\"", "scheduler.beta_schedule: is \"scaled_" },
     { "scheduler.beta_start", "0.1", "scheduler.beta_end: is 0.012, must be within 0.1.." },
@@ -140,6 +148,36 @@ static const struct change { const char *path, *value, *want; } changes[] = {
     { "scheduler.t_index_list", "[0,1,2,3,4,5,6,7,8]", "scheduler.t_index_list: has 9 elements" },
     { "scheduler.noise", "\"none\"",
       "scheduler.noise: is \"none\", must be one of \"shared\", \"fresh\"" },
+};
+
+// The same for the narrow model with a depth network and AutoencoderKL.
+static const struct change depth_changes[] = {
+    { "vae.block_out_channels", "[16,24,32]", "vae.block_out_channels: has 3 elements" },
+    { "vae.block_out_channels", "[16,24,32,1028]", "vae.block_out_channels[3]: is 1028; " },
+    { "vae.norm_num_groups", "5", "vae.block_out_channels[0]: is 16, not a multiple of 5" },
+    { "vae.layers_per_block", "5", "vae.layers_per_block: is 5, must be within 1..4" },
+    { "vae.patch", "1", "vae: unknown key \"patch\"" },
+    { "unet.cond_mapping", "false", "structure.type: is \"depth\", which nothing takes" },
+    { "structure.normalize", "\"clip\"",
+      "structure.normalize: is \"clip\", must be one of \"frame\", \"smooth\"" },
+    { "structure.type", "\"luma\"", "structure: unknown key" },
+    { "structure.dpt", "{}", "structure.dpt: key \"input_size\" is missing" },
+    { "structure.dpt.input_size", "100", "structure.dpt.input_size: is 100, not a multiple of 32" },
+    { "structure.dpt.stem_channels", "6", "structure.dpt.stem_channels: is 6, not a multiple" },
+    { "structure.dpt.stage_channels", "[32,64]", "structure.dpt.stage_channels: has 2 elements" },
+    { "structure.dpt.stage_channels", "[32,64,72]",
+      "structure.dpt.stage_channels[2]: is 72, not a multiple of 16" },
+    { "structure.dpt.stage_blocks", "[1,0,1]", "structure.dpt.stage_blocks[1]: is 0" },
+    { "structure.dpt.norm_num_groups", "16", "structure.dpt.stem_channels: is 8, not a multiple of "
+      "16, norm_num_groups" },
+    { "structure.dpt.num_attention_heads", "4", "structure.dpt.hidden_size: is 40, not a multiple "
+      "of 16, 4 * num_attention_heads" },
+    { "structure.dpt.hooks", "[2,2]", "structure.dpt.hooks: are 2 and 2" },
+    { "structure.dpt.hooks", "[0,1]", "structure.dpt.hooks: are 0 and 1; the first must be less "
+      "than the second, which is the last layer, 2" },
+    { "structure.dpt.features", "12", "structure.dpt.features: is 12, not a multiple of 8" },
+    { "structure.dpt.head_channels", "0", "structure.dpt.head_channels: is 0" },
+    { "structure.dpt.x", "1", "structure.dpt: unknown key \"x\"" },
 };
 
 // Replace, add or remove the member at "a.b.c".
@@ -174,21 +212,48 @@ static void temporary(char path[32])
     close(fd);
 }
 
-Test(config, one_change)
+static void refuses_each(const char *file, const struct change *change, size_t count)
 {
     char path[32];
     temporary(path);
-    for (size_t i = 0; i < COUNT(changes); i++) {
+    for (size_t i = 0; i < count; i++) {
         struct l2d_error err = { 0 };
-        json_t *root = json_load_file(CONFIGS "small.json", 0, NULL);
-        apply(root, &changes[i]);
-        cr_assert_eq(read_json(root, path, &err), L2D_EFORMAT, "case %zu: %s", i, changes[i].want);
+        json_t *root = json_load_file(file, 0, NULL);
+        apply(root, &change[i]);
+        cr_assert_eq(read_json(root, path, &err), L2D_EFORMAT, "case %zu: %s", i, change[i].want);
         json_decref(root);
         size_t len = strlen(path);
         cr_assert(strncmp(err.msg, path, len) == 0 && strncmp(err.msg + len, ": ", 2) == 0);
-        cr_assert_eq(strncmp(err.msg + len + 2, changes[i].want, strlen(changes[i].want)), 0,
+        cr_assert_eq(strncmp(err.msg + len + 2, change[i].want, strlen(change[i].want)), 0,
                      "case %zu: %s", i, err.msg);
     }
+    unlink(path);
+}
+
+Test(config, one_change)
+{
+    refuses_each(CONFIGS "small.json", changes, COUNT(changes));
+}
+
+Test(config, one_change_depth)
+{
+    refuses_each(L2D_TEST_DATA "/narrowd/model.json", depth_changes, COUNT(depth_changes));
+}
+
+// "dpt" may be left out, and then it is DPT-hybrid.
+Test(config, dpt_hybrid)
+{
+    char path[32];
+    struct l2d_error err = { 0 };
+    json_t *root = json_load_file(L2D_TEST_DATA "/narrowd/model.json", 0, NULL);
+    temporary(path);
+    apply(root, &(struct change) { "structure.dpt", NULL, NULL });
+    apply(root, &(struct change) { "structure.normalize", "\"smooth\"", NULL });
+    cr_assert_eq(read_json(root, path, &err), L2D_OK, "%s", err.msg);
+    struct l2d_model_config c = read_ok(path);
+    cr_assert(c.depth.smooth && c.depth.dpt.input_size == 384 && c.depth.dpt.hook == 8);
+    cr_assert(c.depth.dpt.stage_channels[2] == 1024 && c.depth.dpt.intermediate_size == 3072);
+    json_decref(root);
     unlink(path);
 }
 
@@ -223,6 +288,10 @@ Test(config, every_key_counts)
     json_t *root = json_load_file(CONFIGS "small.json", 0, NULL);
     each_key(root, root, path);
     cr_assert_eq(read_json(root, path, &err), L2D_OK, "%s", err.msg);
+    json_decref(root);
+    root = json_load_file(L2D_TEST_DATA "/narrowd/model.json", 0, NULL);
+    each_key(root, json_object_get(root, "vae"), path);
+    each_key(root, json_object_get(json_object_get(root, "structure"), "dpt"), path);
     json_decref(root);
     unlink(path);
 }

@@ -692,7 +692,7 @@ static uint64_t run_with_fault(enum fault fault, uint64_t nth, int code, const c
     return count;
 }
 
-Test(engine, survives_failures_everywhere)
+static void survive_failures(void)
 {
     struct output out = { .count = 0 };
     struct l2d_engine_params p = params(&out);
@@ -705,4 +705,16 @@ Test(engine, survives_failures_everywhere)
             run_with_fault(faults[i].fault, nth, faults[i].code, faults[i].name);
         fprintf(stderr, "%s: %d\n", faults[i].name, (int) count);
     }
+}
+
+Test(engine, survives_failures_everywhere)
+{
+    survive_failures();
+}
+
+Test(engine, survives_failures_with_a_depth_network)
+{
+    golden_model_remove(&model);
+    golden_model_make(&model, "narrowd");
+    survive_failures();
 }

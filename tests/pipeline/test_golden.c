@@ -268,6 +268,7 @@ static void run_case(struct l2d_gpu *gpu, const struct golden_model *model,
     struct l2d_error err = { 0 };
     struct l2d_engine *engine = NULL;
     double start = now();
+    golden_model_set_case(model, c);
     read_records(&g, golden, model->name, c->name);
     cr_assert_eq(l2d_engine_create(&engine, gpu, &(struct l2d_engine_params) {
         .model = model->dir, .prompt = c->prompt, .steps = c->steps,
@@ -367,4 +368,19 @@ Test(golden, narrow4)
         { "d4", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_0 },
     };
     run_all("narrow4", runs, COUNT(runs));
+}
+
+Test(golden, narrowd)
+{
+    static const struct run runs[] = {
+        { "d1", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "d2", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "d2", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "short", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "smooth", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "d2", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_0 },
+        { "d1", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_1 },
+        { "short", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_1 },
+    };
+    run_all("narrowd", runs, COUNT(runs));
 }

@@ -19,6 +19,7 @@ struct golden_case {
     uint64_t seed;
     bool shared_noise;
     uint32_t num_frames;
+    char normalize[16];                 // instead of the model's structure.normalize; may be empty
 };
 
 struct golden_model {
@@ -28,8 +29,11 @@ struct golden_model {
     unsigned num_cases;
 };
 
-/** Make the folder of "tiny3" or "narrow4". */
+/** Make the folder of "tiny3", "narrow4" or "narrowd". */
 void golden_model_make(struct golden_model *model, const char *name);
+
+/** Write the folder's model.json as a case wants it. */
+void golden_model_set_case(const struct golden_model *model, const struct golden_case *c);
 
 /** Remove the folder. */
 void golden_model_remove(struct golden_model *model);

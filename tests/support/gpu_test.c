@@ -57,7 +57,7 @@ void gt_begin(struct gpu_test *t, enum l2d_dtype precision)
     t->used_bytes = 0;
     t->num_regions = 0;
     must(l2d_graph_create(&t->graph, t->gpu, precision, "test", &err), &err);
-    l2d_graph_enable_probes(t->graph);
+    l2d_graph_enable_probes(t->graph, true);
 }
 
 void gt_end(struct gpu_test *t)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes tests/data: two narrow random models, the cases to run on them, and what this reference got.
+"""Writes tests/data: narrow random models, the cases to run on them, and what this reference got.
 
-    python3 make_golden.py ../../tests/data
+    python3 make_golden.py ../../tests/data [NAME ...]
 
 Weights and input frames are not stored: both sides compute them bit for bit (see tests/data/README.md).
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.folder import load_state, read_model, write_safetensors
+from model.folder import FILES, load_state, read_model, write_safetensors
 from model.noise import philox
 from model.tokenizer import END, START, Tokenizer, byte_symbols, clean, split
 from stream import Recorder, Stream
@@ -24,6 +24,7 @@ WEIGHT_KEY = 0x4C324421
 GAINS = [(re.compile(pattern), gain) for pattern, gain in (
     (r"to_[qk]\.|[qk]_proj", 2.0),                          # attention that picks
     (r"motion_modules.*proj_out", 1.4),                     # or time would hardly be heard
+    (r"attn\.proj", 0.7),
     (r"to_out|net\.2|conv2|out_proj|fc2|proj_out", 0.7),    # branches added to a trunk
     (r"decoder\.layers\.\d+\.conv\.", 0.7),
     (r"decoder\.layers\.(9|13)\.weight", 0.5),
@@ -31,10 +32,13 @@ GAINS = [(re.compile(pattern), gain) for pattern, gain in (
     (r"encoder\.layers\.\d+\.conv\.", 1.0),
     (r"flow_conv_in|encoder\.layers", 1.4),
     (r"^conv_out", 2.0),
+    (r"post_quant_conv", 0.2),                              # latents are scaled by 0.18215
+    (r"quant_conv", 5.0),
+    (r"decoder\.conv_out", 0.5),
     (r"", 1.0))]
 SAMPLES, KV_SAMPLES = 24, 256
 FULL_FRAMES = (8, 14, 15, 16, 17)                 # all activations of these and of the last frame
-EVERY_FRAME = ("x", "x0", "image", "structure", "latent.image", "latent.structure", "unet.flow_conv_in")
+EVERY_FRAME = ("x", "x0", "image", "depth", "structure", "latent.image", "latent.structure", "unet.flow_conv_in")
 CORPUS = "a photo of a cat, a painting of the street in warm colors, an ink drawing of a bird, cold colors, 1girl's"
 MERGES = 40
 TEXTS = ["", "a cat", "a painting of a street, warm colors", "It's   the DOG'S 2024 café!!", "don't we'll I'M",
@@ -83,6 +87,27 @@ TINY3 = {
     "structure": {"type": "image"}, "scheduler": {**SCHEDULER, "noise": "fresh"}}
 
 
+# The depth network and a codec of Stable Diffusion's kind; little else.
+NARROWD = {
+    "format": "live2diff-1", "name": "narrowd", "license": "Apache-2.0",
+    "default": {"width": 64, "height": 48, "prompt": "a street", "prompt_template": "{}"},
+    "unet": {"in_channels": 4, "out_channels": 4, "block_out_channels": [64, 64], "layers_per_block": 1,
+             "down_block_types": ["DownBlock3D", "CrossAttnDownBlock3D"],
+             "up_block_types": ["CrossAttnUpBlock3D", "UpBlock3D"], "norm_num_groups": 8, "cross_attention_dim": 32,
+             "cond_mapping_channels": [8, 16], "motion_module_resolutions": [2], **COMMON_UNET},
+    "vae": {"arch": "kl", "latent_channels": 4, "block_out_channels": [16, 24, 32, 32], "layers_per_block": 1,
+            "norm_num_groups": 4, "scaling_factor": 0.18215},
+    "text": {"arch": "clip_text", "vocab_size": 512 + MERGES + 2, "max_position_embeddings": 24, "hidden_size": 32,
+             "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64, "hidden_act": "quick_gelu",
+             "clip_skip": 0},
+    "structure": {"type": "depth", "normalize": "frame",
+                  "dpt": {"input_size": 96, "stem_channels": 8, "stage_channels": [32, 64, 64],
+                          "stage_blocks": [1, 2, 1], "norm_num_groups": 4, "hidden_size": 40, "num_hidden_layers": 3,
+                          "num_attention_heads": 5, "intermediate_size": 80, "hooks": [0, 2], "features": 16,
+                          "head_channels": 8}},
+    "scheduler": {**SCHEDULER, "noise": "shared"}}
+
+
 def case(name, config, steps, frames, seed, noise=None, prompt=None):
     return {"name": name, "width": config["default"]["width"], "height": config["default"]["height"],
             "prompt": prompt or config["default"]["prompt"], "seed": seed, "t_index_list": steps,
@@ -93,7 +118,10 @@ CASES = {
     "narrow4": (NARROW4, [case("d1", NARROW4, [25], 20, 7), case("d2", NARROW4, [25, 37], 32, 7),
                           case("d4", NARROW4, [25, 31, 37, 43], 20, 0x123456789AB, "fresh", "a bird, cold colors")]),
     "tiny3": (TINY3, [case("d1", TINY3, [25], 18, 3), case("d2", TINY3, [25, 37], 18, 3),
-                      case("short", TINY3, [25, 37], 5, 3, "shared")])}
+                      case("short", TINY3, [25, 37], 5, 3, "shared")]),
+    "narrowd": (NARROWD, [case("d1", NARROWD, [25], 10, 11), case("d2", NARROWD, [25, 37], 10, 11),
+                          case("short", NARROWD, [25], 3, 11),
+                          {**case("smooth", NARROWD, [25], 10, 11), "normalize": "smooth"}])}
 
 
 def train_merges(corpus, count):
@@ -139,18 +167,25 @@ def spread(name, shape):
     if len(shape) == 1:
         if "norm" in name and name.endswith("weight"):
             return 0.25, 1.0
-        image = name.startswith("decoder.") and shape[0] in (3, 12)
+        if shape[0] == 1:                                   # of a depth, mostly above 0
+            return 0.125, 2.0
+        image = name.startswith("decoder.layers") and shape[0] in (3, 12)
         return 0.125, 0.5 if image else 0.0                 # pictures around grey, not clipped
     if "embedding.weight" in name:
         return 1.0, 0.0
+    if name.endswith(("pos_embed", "cls_token")):
+        return 0.5, 0.0
     gain = next(gain for pattern, gain in GAINS if pattern.search(name))
     return power_of_two(gain * math.sqrt(3 / math.prod(shape[1:]))), 0.0
 
 
+def recipe_file(part):
+    return FILES[part].split(".")[0]
+
+
 def weights_recipe(model):
-    file = {"unet": "unet", "vae": "vae", "text": "text_encoder"}
     return [dict(zip(("file", "name", "shape", "scale", "offset"),
-                     (file[part], name, list(tensor.shape), *spread(name, tensor.shape))))
+                     (recipe_file(part), name, list(tensor.shape), *spread(name, tensor.shape))))
             for part, module in model.parts().items() for name, tensor in module.state_dict().items()
             if not name.endswith("pos_encoder.pe")]
 
@@ -165,9 +200,9 @@ def synthesise(number, tensor):
 
 
 def load_recipe(model, recipe):
-    for part, file in (("unet", "unet"), ("vae", "vae"), ("text", "text_encoder")):
-        load_state(model.parts()[part], {tensor["name"]: synthesise(i, tensor) for i, tensor in enumerate(recipe)
-                                         if tensor["file"] == file})
+    for part, module in model.parts().items():
+        load_state(module, {tensor["name"]: synthesise(i, tensor) for i, tensor in enumerate(recipe)
+                            if tensor["file"] == recipe_file(part)})
     return model.eval()
 
 
@@ -199,6 +234,8 @@ def run_case(model, case):
         if label == "text" or label.startswith("warmup") or frame in full or activation in EVERY_FRAME:
             golden[f"{case['name']}/{name}"] = sample(tensor.numpy(), SAMPLES)
 
+    if "normalize" in case:
+        model.config["structure"]["normalize"] = case["normalize"]
     recorder = Recorder(model, sink)
     stream = Stream(model, case["prompt"], case["width"], case["height"], case["seed"], case["t_index_list"],
                     case["num_inference_steps"], case["noise"], recorder=recorder)
@@ -219,7 +256,8 @@ def write_json_lines(path, rows):
 
 def main():
     data = Path(sys.argv[1])
-    for name, (config, cases) in CASES.items():
+    for name in sys.argv[2:] or CASES:
+        config, cases = CASES[name]
         folder = data / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -12,17 +12,21 @@ import re
 import numpy as np
 import torch
 
+from model import dpt
 from model.noise import normal
 from model.scheduler import Scheduler
 from model.structure import luma
 from model.window import ClipWindow, KvCache, StreamWindow
 
 RECORDED = {
-    "vae": re.compile(r"(encoder|decoder)\.layers\.\d+"),
+    "vae": re.compile(r"(encoder|decoder)\.(layers\.\d+|((down|up)_blocks\.\d+|mid_block)\.\w+\.\d+|conv_in)|"
+                      r"encoder\.conv_out"),
     "text": re.compile(r"text_model\.(encoder\.layers\.\d+|final_layer_norm)"),
     "unet": re.compile(r"((down|up)_blocks\.\d+|mid_block)\.\w+\.\d+|conv_in|flow_conv_in|conv_out"),
+    "depth": re.compile(r"pretrained\.(model\.(patch_embed\.backbone\.(stem|stages\.\d\.blocks\.\d+)|blocks\.\d+)|"
+                        r"act_postprocess[34])|scratch\.(layer\d_rn|refinenet(1|\d\.resConfUnit\d)|output_conv\.[03])"),
 }
-PREFIX = {"vae": "vae.", "text": "", "unet": "unet."}
+PREFIX = {"vae": "vae.", "text": "", "unet": "unet.", "depth": "depth."}
 
 
 class Recorder:
@@ -62,10 +66,11 @@ class Silent:
 
 
 class Frame:
-    """A frame on its way: latent x at its present step, the mapped structure, and x0 once a step is done."""
+    """A frame on its way: latent x at its present step, what its structure is made of, the mapped structure, and x0
+    once a step is done."""
 
-    def __init__(self, index, x, cond):
-        self.index, self.x, self.cond, self.x0 = index, x, cond, None
+    def __init__(self, index, x, source):
+        self.index, self.x, self.source, self.cond, self.x0 = index, x, source, None, None
 
 
 class Stream:
@@ -76,6 +81,7 @@ class Stream:
         config["num_inference_steps"] = num_inference_steps or config["num_inference_steps"]
         kwargs = model.config["unet"]["motion_module_kwargs"]
         self.model, self.seed, self.batch, self.recorder = model, seed, batch, recorder or Silent()
+        self.structure, self.range = model.config["structure"], None
         self.shared_noise = (noise or config["noise"]) == "shared"
         self.latent = (height // 8, width // 8, model.config["vae"]["latent_channels"])
         self.device = next(model.unet.parameters()).device
@@ -92,27 +98,55 @@ class Stream:
         return torch.from_numpy(n).permute(2, 0, 1)[None].to(self.device)
 
     def enter(self, index, rgb):
-        """uint8 [H, W, 3] -> Frame with its first noisy latent."""
+        """uint8 [H, W, 3] -> Frame with its first noisy latent, not yet conditioned."""
         record, vae = self.recorder, self.model.vae
         image = torch.from_numpy(np.array(rgb)).to(self.device).permute(2, 0, 1)[None].float() / 255 * 2 - 1
         record.labels = [f"frame.{index}"]
         z = vae.encode(image)
         record.put("latent.image", z)
-        return Frame(index, self.scheduler.add_noise(z, self.noise(index, 0), 0), self.condition(index, image, z))
+        return Frame(index, self.scheduler.add_noise(z, self.noise(index, 0), 0), self.source(image, z))
 
-    def condition(self, index, image, z):
-        """The mapped structure latent of an image whose own latent is z; None without a mapping net."""
+    def source(self, image, z):
+        """What an image's structure is made of; z is its own latent."""
+        if self.structure["type"] != "depth":
+            return luma(image) if self.structure["type"] == "luma" else z
+        depth = self.model.depth(image)
+        self.recorder.put("depth", depth)
+        return depth
+
+    def pictures(self, frames):
+        """The structure images of frames that came together: their depths have one range."""
+        if self.structure["type"] == "luma":
+            return [frame.source for frame in frames]
+        maps, size = torch.cat([frame.source for frame in frames]), [8 * side for side in self.latent[:2]]
+        if self.structure["normalize"] == "frame":
+            return dpt.normalised(maps, size).split(1)
+        pictures = []
+        for depth in maps.split(1):
+            new = torch.stack([depth.min(), depth.max()])
+            self.range = new if self.range is None else self.range + dpt.SMOOTHING * (new - self.range)
+            pictures.append(dpt.normalised(depth, size, *self.range))
+        return pictures
+
+    def condition(self, frames):
+        """Give frames that came together their mapped structure latents, if there is a mapping net."""
         record = self.recorder
         if not self.model.config["unet"]["cond_mapping"]:
-            return None
-        if self.model.config["structure"]["type"] == "luma":
-            structure = luma(image)
-            record.put("structure", structure)
+            return frames
+        if self.structure["type"] == "image":
+            latents = [frame.source for frame in frames]
+        else:
+            pictures = self.pictures(frames)
             record.labels = None                          # the encoder's layers are recorded for the image only
-            z = self.model.vae.encode(structure)
-            record.labels = [f"frame.{index}"]
-        record.put("latent.structure", z)
-        return self.model.unet.flow_conv_in(z)
+            latents = [self.model.vae.encode(picture) for picture in pictures]
+            for frame, picture in zip(frames, pictures):
+                record.labels = [f"frame.{frame.index}"]
+                record.put("structure", picture)
+        for frame, z in zip(frames, latents):
+            record.labels = [f"frame.{frame.index}"]
+            record.put("latent.structure", z)
+            frame.cond = self.model.unet.flow_conv_in(z)
+        return frames
 
     def denoise(self, rows, window, labels):
         """rows [(frame, step)]: one UNet call, then every row's x0 and next x."""
@@ -139,7 +173,7 @@ class Stream:
     def warm_up(self, images):
         """The first frames, at most 8; a shorter clip repeats its last one to fill the sinks."""
         padded = images + [images[-1]] * (self.sinks - len(images))
-        frames = [self.enter(i, image) for i, image in enumerate(padded)]
+        frames = self.condition([self.enter(i, image) for i, image in enumerate(padded)])
         for k in range(self.steps):
             window = ClipWindow(range(self.sinks), self.cache, k, self.sinks, self.cache.size, self.device)
             self.denoise([(frame, k) for frame in frames], window, [f"warmup.{k}"])
@@ -164,7 +198,7 @@ class Stream:
                 if len(first) == self.sinks:
                     yield from self.warm_up(first)
                 continue
-            self.in_flight.append((self.enter(index, image), 0))
+            self.in_flight += [(frame, 0) for frame in self.condition([self.enter(index, image)])]
             yield from self.advance()
             while self.in_flight and not self.batch:
                 yield from self.advance()

@@ -130,7 +130,7 @@ Test(graph, probes_stay_readable)
     static uint32_t in[N], out[N];
     struct l2d_buf *src = new_buf(N), *activations;
     struct l2d_graph *graph = new_graph();
-    l2d_graph_enable_probes(graph);
+    l2d_graph_enable_probes(graph, true);
     struct l2d_tensor x = words(src, 0, N);
     for (int i = 0; i < 4; i++) {
         struct l2d_tensor y = l2d_graph_alloc(graph, L2D_U32, 1, 1, 1, N);

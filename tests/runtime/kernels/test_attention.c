@@ -16,7 +16,11 @@ static const struct attention_case {
     { 2,  8,  8,   32,  96,  8, false, true,  false },  // text, shared by the rows
     { 1,  1, 77,   77,  96,  4, true,  false, true },   // text encoder
     { 1,  4,  5,   77, 320,  8, false, true,  false },  // SD1.5
-    { 2,  3,  3,    9, 160,  1, true,  false, false },  // the widest head
+    { 2,  3,  3,    9, 160,  1, true,  false, false },  // the widest head of the usual kernel
+    { 1,  7,  9,   63, 512,  1, true,  false, false },  // AutoencoderKL
+    { 2,  5,  4,   20, 164,  1, true,  false, true },
+    { 2,  1,  3,   33, 400,  2, false, true,  false },
+    { 1,  1,  1,    1, 1024, 1, false, false, false },
     { 1,  1,  1,    1,   4,  1, true,  false, true },
     { 3,  1,  5,   13,  24,  3, false, false, false },
 };

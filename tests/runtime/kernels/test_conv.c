@@ -8,7 +8,7 @@
 #include "support/gpu_test.h"
 
 enum { BIAS = 1, STEP = 2, RESIDUAL = 4, RING = 8, LAST = 16, OUT_RING = 32, STRIDE = 64, UP = 128,
-       PERSISTENT = 256 };
+       PERSISTENT = 256, SAME = 512, RELU_IN = 1024, ONE = 2048 };
 
 struct conv_case {
     int rows, h, w, c0, c1, cout, ksize, act, flags;
@@ -35,6 +35,17 @@ static const struct conv_case cases[] = {
     { 5,  1,  1,   4,   0,   4, 1, L2D_ACT_NONE, 0 },
     { 1,  1,  1,   4,   0,  12, 3, L2D_ACT_NONE, BIAS },
     { 2,  2,  2,  16,   4,  36, 3, L2D_ACT_NONE, STRIDE | PERSISTENT },
+    // DPT: stem, stride with padding behind, a shortcut, a unit of the decoder, readout
+    { 1, 30, 26,   4,   0,  64, 7, L2D_ACT_NONE, STRIDE | SAME },
+    { 1, 16, 12,  64,   0,  64, 3, L2D_ACT_NONE, STRIDE | SAME },
+    { 2,  8,  6,  32,   0,  64, 1, L2D_ACT_NONE, STRIDE | SAME },
+    { 1,  6,  6,  64,   0,  64, 3, L2D_ACT_RELU, BIAS | RELU_IN },
+    { 1,  6,  6, 192, 192, 192, 1, L2D_ACT_GELU, BIAS | ONE },
+    { 2,  9,  5,   8,   0,   8, 3, L2D_ACT_NONE, STRIDE | SAME },
+    { 2,  5,  7,   4,   0,  12, 7, L2D_ACT_NONE, SAME | BIAS },
+    { 3,  1,  1,   4,   0,   8, 7, L2D_ACT_NONE, STRIDE | SAME },
+    { 3,  2,  3,   8,   4,   4, 1, L2D_ACT_NONE, ONE | RELU_IN },
+    { 2,  7,  3,   8,   0,   4, 1, L2D_ACT_NONE, STRIDE },
 };
 
 static const struct l2d_row_params rows[] = {
@@ -69,18 +80,20 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
         .rows = c->rows, .h = c->h, .w = c->w, .c0 = c->c0, .c1 = c->c1, .cout = c->cout,
         .ksize = c->ksize, .stride2 = c->flags & STRIDE, .upsample = c->flags & UP,
         .act = (enum l2d_ref_act) c->act, .act_after_residual = c->flags & LAST,
+        .pad_same = c->flags & SAME, .relu_in = c->flags & RELU_IN, .x2_one = c->flags & ONE,
     };
     l2d_ref_conv_shape(&ref, &oh, &ow, &oc);
     size_t in = (size_t) (c->rows * c->h * c->w), one = (size_t) (oh * ow * oc);
     size_t out = (size_t) c->rows * one, taps = (size_t) (cin * c->ksize * c->ksize);
+    size_t in2 = (c->flags & ONE ? (size_t) c->rows : in) * (size_t) c->c1;
     double huge = type == L2D_F16 ? 1000 : 1e6;
 
-    float *x = gt_floats(in * (size_t) c->c0), *x2 = gt_floats(in * (size_t) c->c1);
+    float *x = gt_floats(in * (size_t) c->c0), *x2 = gt_floats(in2);
     float *weight = gt_floats((size_t) c->cout * taps), *bias = gt_floats((size_t) c->cout);
     float *step = gt_floats((size_t) (3 * oc)), *row_bias = gt_floats((size_t) (c->rows * oc));
     float *ring = gt_floats(L2D_RING * one), *residual = gt_floats(out), *want = gt_floats(out);
     gt_fill(x, in * (size_t) c->c0, fill, 1, huge, type, index);
-    gt_fill(x2, in * (size_t) c->c1, fill, 1, huge, type, index + 100);
+    gt_fill(x2, in2, fill, 1, huge, type, index + 100);
     gt_fill(weight, (size_t) c->cout * taps, GT_NORMAL, 1 / __builtin_sqrt((double) taps), 1, type,
             index + 200);
     gt_fill(bias, (size_t) c->cout, fill, 1, huge, L2D_F32, index + 300);
@@ -106,7 +119,10 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     struct l2d_conv_desc d =
         L2D_CONV_DESC(&conv, gt_tensor(t, type, c->rows, c->h, c->w, c->c0, x, false));
     if (c->c1)
-        d.x2 = gt_tensor(t, type, c->rows, c->h, c->w, c->c1, x2, false);
+        d.x2 = gt_tensor(t, type, c->rows, c->flags & ONE ? 1 : c->h, c->flags & ONE ? 1 : c->w,
+                         c->c1, x2, false);
+    d.pad_same = ref.pad_same;
+    d.relu_in = ref.relu_in;
     d.stride2 = ref.stride2;
     d.upsample = ref.upsample;
     d.act = (enum l2d_act) c->act;

@@ -10,15 +10,19 @@
 static const struct group_case {
     int rows, h, w, c0, c1, groups;
     float eps;
-    bool silu;
+    enum l2d_act act;
+    bool residual;
 } group_cases[] = {
-    { 2, 32, 32,  64,   0, 32, 1e-5f, true },   // 2 channels a group
-    { 1, 16, 16,  96,   0, 32, 1e-6f, false },  // 3, which do not fill a vec4
-    { 2,  8,  8,  96,  64, 32, 1e-5f, true },   // 5, and a group across the seam
-    { 1,  8,  8, 320,   0, 32, 1e-5f, true },   // SD1.5
-    { 1,  5,  7, 640, 320, 32, 1e-5f, true },
-    { 3,  1,  1,  32,   0, 32, 1e-5f, false },  // one value a group: the result is the bias
-    { 1, 17,  3,   4,   8,  3, 1e-5f, true },
+    { 2, 32, 32,  64,   0, 32, 1e-5f, L2D_ACT_SILU, false },   // 2 channels a group
+    { 1, 16, 16,  96,   0, 32, 1e-6f, L2D_ACT_NONE, false },   // 3, which do not fill a vec4
+    { 2,  8,  8,  96,  64, 32, 1e-5f, L2D_ACT_SILU, false },   // 5, and a group across the seam
+    { 1,  8,  8, 320,   0, 32, 1e-5f, L2D_ACT_SILU, false },   // SD1.5
+    { 1,  5,  7, 640, 320, 32, 1e-5f, L2D_ACT_SILU, false },
+    { 3,  1,  1,  32,   0, 32, 1e-5f, L2D_ACT_NONE, false },   // one value: the result is the bias
+    { 1, 17,  3,   4,   8,  3, 1e-5f, L2D_ACT_SILU, false },
+    { 1, 12, 12, 256,   0, 32, 1e-5f, L2D_ACT_RELU, true },     // DPT's trunk
+    { 2,  7,  3,  12,   0,  4, 1e-5f, L2D_ACT_RELU, false },
+    { 2,  1,  1,   8,   0,  4, 1e-5f, L2D_ACT_RELU, true },
 };
 
 static const struct layer_case {
@@ -43,12 +47,14 @@ static void run_group(struct gpu_test *t, unsigned index, enum gt_fill fill, enu
     size_t n0 = (size_t) (g->rows * pixels * g->c0), n1 = (size_t) (g->rows * pixels * g->c1);
     float *x = gt_floats(n0), *x2 = gt_floats(n1), *want = gt_floats(n0 + n1);
     float *weight = gt_floats((size_t) c), *bias = gt_floats((size_t) c);
+    float *residual = gt_floats(n0 + n1);
+    gt_fill(residual, n0 + n1, GT_NORMAL, 1, 1, type, index + 400);
     gt_fill(x, n0, fill, 2, 1000, type, index);
     gt_fill(x2, n1, fill, 1, 1000, type, index + 100);
     gt_fill(weight, (size_t) c, GT_NORMAL, 1, 1, L2D_F32, index + 200);
     gt_fill(bias, (size_t) c, GT_NORMAL, 1, 1, L2D_F32, index + 300);
-    l2d_ref_group_norm(want, x, x2, weight, bias, g->rows, pixels, g->c0, g->c1, g->groups,
-                       (double) g->eps, g->silu);
+    l2d_ref_group_norm(want, x, x2, weight, bias, g->residual ? residual : NULL, g->rows, pixels,
+                       g->c0, g->c1, g->groups, (double) g->eps, (enum l2d_ref_act) g->act);
 
     gt_begin(t, type);
     struct l2d_norm norm = {
@@ -58,13 +64,17 @@ static void run_group(struct gpu_test *t, unsigned index, enum gt_fill fill, enu
     struct l2d_tensor tx = gt_tensor(t, type, g->rows, g->h, g->w, g->c0, x, false);
     struct l2d_tensor tx2 = g->c1 ? gt_tensor(t, type, g->rows, g->h, g->w, g->c1, x2, false)
                                   : L2D_NO_TENSOR;
-    gt_keep(t, l2d_group_norm(t->graph, &norm, tx, tx2, g->groups, g->eps, g->silu));
+    gt_keep(t, g->residual
+               ? l2d_group_norm_add_relu(t->graph, &norm, tx,
+                                         gt_tensor(t, type, g->rows, g->h, g->w, c, residual,
+                                                   false), g->groups, g->eps)
+               : l2d_group_norm(t->graph, &norm, tx, tx2, g->groups, g->eps, g->act));
     gt_run(t);
     float *got = gt_read_kept(t, n0 + n1);
     gt_check(want, got, n0 + n1, tolerance(type, fill), "group_norm case %u fill %d, %s", index,
              (int) fill, type == L2D_F16 ? "f16" : "f32");
     gt_end(t);
-    void *all[] = { x, x2, want, weight, bias, got };
+    void *all[] = { x, x2, want, weight, bias, residual, got };
     for (size_t i = 0; i < COUNT(all); i++)
         free(all[i]);
 }

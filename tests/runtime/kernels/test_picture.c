@@ -8,8 +8,10 @@
 #include "ref/ref.h"
 #include "support/gpu_test.h"
 
-static const struct { int h, w, patch; } shapes[] = {
-    { 64, 96, 2 }, { 256, 256, 2 }, { 32, 8, 1 }, { 8, 8, 4 }, { 8, 72, 8 },
+static const struct { int h, w, patch; enum l2d_range range; } shapes[] = {
+    { 64, 96, 2, L2D_RANGE_0_1 }, { 256, 256, 2, L2D_RANGE_0_1 }, { 32, 8, 1, L2D_RANGE_0_1 },
+    { 8, 8, 4, L2D_RANGE_0_1 }, { 8, 72, 8, L2D_RANGE_0_1 }, { 48, 64, 1, L2D_RANGE_PM1 },
+    { 8, 24, 2, L2D_RANGE_PM1 },
 };
 
 static void fill_canvas(float *canvas, size_t pixels, enum gt_fill fill, unsigned seed)
@@ -23,6 +25,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
 {
     int h = shapes[index].h, w = shapes[index].w, patch = shapes[index].patch;
     int channels = (3 * patch * patch + 3) & ~3;
+    enum l2d_range range = shapes[index].range;
+    bool unit = range == L2D_RANGE_0_1;
     size_t pixels = (size_t) (h * w);
     size_t packed = pixels / (size_t) (patch * patch) * (size_t) channels;
     const char *name = type == L2D_F16 ? "f16" : "f32";
@@ -38,11 +42,12 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     struct l2d_tensor images[2];
     for (int i = 0; i < 2; i++)
         images[i] = gt_tensor(t, L2D_F32, 1, h, w, 4, image[i], false);
-    gt_keep(t, l2d_image_pack(t->graph, images, 2, patch));
+    gt_keep(t, l2d_image_pack(t->graph, images, 2, patch, range));
     gt_run(t);
     float *got = gt_read_kept(t, 2 * packed);
     for (int i = 0; i < 2; i++)
-        l2d_ref_image_pack(want + (size_t) i * packed, image[i], h, w, patch, channels);
+        l2d_ref_image_pack(want + (size_t) i * packed, image[i], h, w, patch, channels,
+                           unit);
     gt_check(want, got, 2 * packed, rounded, "image_pack case %u fill %d, %s", index, (int) fill,
              name);
     free(got);
@@ -50,10 +55,10 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
 
     gt_begin(t, type);
     gt_keep(t, l2d_image_unpack(t->graph, gt_tensor(t, type, 1, h / patch, w / patch, channels, x,
-                                                    false), patch));
+                                                    false), patch, range));
     gt_run(t);
     got = gt_read_kept(t, 4 * pixels);
-    l2d_ref_image_unpack(want, x, h, w, patch, channels);
+    l2d_ref_image_unpack(want, x, h, w, patch, channels, unit);
     gt_check(want, got, 4 * pixels, exact, "image_unpack case %u fill %d, %s", index, (int) fill,
              name);
     free(got);

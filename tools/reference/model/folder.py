@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model folder: model.json, unet/vae/text_encoder.safetensors, vocab.json, merges.txt.
+"""The model folder: model.json, unet/vae/text_encoder[/depth].safetensors, vocab.json, merges.txt.
 
 Also a small reader and writer of safetensors (8-byte header length, JSON header, raw little-endian
 data), so that NumPy is the only dependency besides PyTorch.
@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from . import dpt
+from .autoencoder_kl import AutoencoderKL
 from .clip_text import ClipText
 from .taesd import Taesd
 from .tokenizer import Tokenizer
@@ -18,7 +20,10 @@ from .unet import UNet
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
 NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
-FILES = {"unet": "unet.safetensors", "vae": "vae.safetensors", "text": "text_encoder.safetensors"}
+FILES = {"unet": "unet.safetensors", "vae": "vae.safetensors", "text": "text_encoder.safetensors",
+         "depth": "depth.safetensors"}
+CODECS = {"taesd": Taesd, "kl": AutoencoderKL}
+UNUSED = {"depth": dpt.UNUSED}                      # tensors of published files
 
 
 def read_safetensors(path):
@@ -58,15 +63,20 @@ def write_safetensors(path, tensors, metadata=None):
 
 
 class Model:
-    """All networks of one folder. `model.unet`, `model.vae`, `model.text` are modules; `model.config` is model.json."""
+    """All networks of one folder. `model.unet`, `model.vae`, `model.text` and `model.depth`, which may be None, are
+    modules; `model.config` is model.json."""
 
     def __init__(self, config, vocab, merges):
         self.config = config
-        self.unet, self.vae, self.text = UNet(config["unet"]), Taesd(config["vae"]), ClipText(config["text"])
+        self.unet, self.text = UNet(config["unet"]), ClipText(config["text"])
+        self.vae = CODECS[config["vae"]["arch"]](config["vae"])
+        structure = config["structure"]
+        self.depth = dpt.Dpt(structure.get("dpt")) if structure["type"] == "depth" else None
         self.tokenizer = Tokenizer(vocab, merges, config["text"]["max_position_embeddings"])
 
     def parts(self):
-        return {"unet": self.unet, "vae": self.vae, "text": self.text}
+        parts = {"unet": self.unet, "vae": self.vae, "text": self.text, "depth": self.depth}
+        return {part: module for part, module in parts.items() if module is not None}
 
     def eval(self):
         for module in self.parts().values():
@@ -86,10 +96,10 @@ class Model:
         return self.text(torch.tensor([ids], device=device))
 
 
-def load_state(module, tensors):
-    """Strict, but for the positional tables, which may be computed."""
+def load_state(module, tensors, unused=()):
+    """Strict, but for the positional tables, which may be computed, and tensors that are known to be of no use."""
     state = {name: torch.from_numpy(np.array(array)).float() for name, array in tensors.items()
-             if not name.endswith("position_ids")}
+             if not name.endswith("position_ids") and not name.startswith(tuple(unused))}
     missing, unexpected = module.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("pos_encoder.pe")]
     if missing or unexpected:
@@ -110,12 +120,12 @@ def read_model(folder):
 def load_model(folder):
     model = read_model(folder)
     for part, module in model.parts().items():
-        load_state(module, read_safetensors(Path(folder) / FILES[part]))
+        load_state(module, read_safetensors(Path(folder) / FILES[part]), UNUSED.get(part, ()))
     return model.eval()
 
 
 def write_model(folder, model, dtype=np.float16):
-    """model.json and the three weight files; the tokenizer's files are the caller's."""
+    """model.json and the weight files; the tokenizer's files are the caller's."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.json").write_text(json.dumps(model.config, indent=2) + "\n")

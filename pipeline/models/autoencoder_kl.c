@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// AutoencoderKL in forward's order. See autoencoder_kl.h.
+#include "pipeline/models/autoencoder_kl.h"
+
+#include <stdio.h>
+
+#define EPS 1e-6f
+#define LEVELS L2D_MAX_LEVELS
+
+typedef struct l2d_tensor T;
+
+// ---- loading
+
+static void load_resnet(struct l2d_kl_resnet *r, struct l2d_weights *ld, int32_t cin, int32_t cout,
+                        const char *base, int32_t index)
+{
+    l2d_ld_norm(ld, &r->norm1, cin, "%s.resnets.%d.norm1", base, index);
+    l2d_ld_conv(ld, &r->conv1, 3, cin, cout, L2D_LD_BIAS, "%s.resnets.%d.conv1", base, index);
+    l2d_ld_norm(ld, &r->norm2, cout, "%s.resnets.%d.norm2", base, index);
+    l2d_ld_conv(ld, &r->conv2, 3, cout, cout, L2D_LD_BIAS, "%s.resnets.%d.conv2", base, index);
+    r->has_shortcut = cin != cout;
+    if (r->has_shortcut)
+        l2d_ld_conv(ld, &r->conv_shortcut, 1, cin, cout, L2D_LD_BIAS,
+                    "%s.resnets.%d.conv_shortcut", base, index);
+}
+
+static void load_mid(struct l2d_kl_mid *m, struct l2d_weights *ld, int32_t c, const char *net)
+{
+    static const char *const qkv[] = { "to_q", "to_k", "to_v" };
+    char base[48];
+    snprintf(base, sizeof(base), "%s.mid_block", net);
+    load_resnet(&m->resnet[0], ld, c, c, base, 0);
+    l2d_ld_norm(ld, &m->group_norm, c, "%s.attentions.0.group_norm", base);
+    l2d_ld_linears(ld, &m->qkv, c, c, L2D_LD_BIAS, qkv, 3, "%s.attentions.0", base);
+    l2d_ld_conv(ld, &m->to_out, 1, c, c, L2D_LD_BIAS, "%s.attentions.0.to_out.0", base);
+    load_resnet(&m->resnet[1], ld, c, c, base, 1);
+}
+
+// Number i in forward's order, from cin channels to cout.
+static void load_level(struct l2d_kl_level *l, struct l2d_weights *ld, int32_t i, int32_t count,
+                       int32_t cin, int32_t cout, bool down)
+{
+    char base[48];
+    snprintf(base, sizeof(base), "%s.%d", down ? "encoder.down_blocks" : "decoder.up_blocks", i);
+    l->num_resnets = count;
+    for (int32_t j = 0; j < count; j++)
+        load_resnet(&l->resnet[j], ld, j == 0 ? cin : cout, cout, base, j);
+    if (i < LEVELS - 1)
+        l2d_ld_conv(ld, &l->change, 3, cout, cout, L2D_LD_BIAS, "%s.%s.0.conv", base,
+                    down ? "downsamplers" : "upsamplers");
+}
+
+void l2d_autoencoder_kl_load(struct l2d_autoencoder_kl *vae, struct l2d_weights *ld,
+                             const struct l2d_vae_config *config)
+{
+    *vae = (struct l2d_autoencoder_kl) { .config = *config };
+    const int32_t *c = config->enc_channels, last = LEVELS - 1;
+    int32_t latent = config->latent_channels;
+
+    struct l2d_kl_net *enc = &vae->encoder;
+    l2d_ld_conv(ld, &enc->conv_in, 3, 3, c[0], L2D_LD_BIAS, "encoder.conv_in");
+    for (int32_t i = 0; i <= last; i++)
+        load_level(&enc->level[i], ld, i, config->enc_blocks[i], c[i > 0 ? i - 1 : 0], c[i], true);
+    load_mid(&enc->mid, ld, c[last], "encoder");
+    l2d_ld_norm(ld, &enc->conv_norm_out, c[last], "encoder.conv_norm_out");
+    l2d_ld_conv(ld, &enc->conv_out, 3, c[last], 2 * latent, L2D_LD_BIAS, "encoder.conv_out");
+    l2d_ld_conv(ld, &vae->quant_conv, 1, 2 * latent, latent, L2D_LD_BIAS | L2D_LD_FIRST_HALF,
+                "quant_conv");
+    l2d_ld_scale(ld, &vae->quant_conv, config->scaling_factor);
+
+    struct l2d_kl_net *dec = &vae->decoder;
+    l2d_ld_conv(ld, &vae->post_quant_conv, 1, latent, latent, L2D_LD_BIAS, "post_quant_conv");
+    l2d_ld_scale_input(ld, &vae->post_quant_conv, 1 / config->scaling_factor);
+    l2d_ld_conv(ld, &dec->conv_in, 3, latent, c[last], L2D_LD_BIAS, "decoder.conv_in");
+    load_mid(&dec->mid, ld, c[last], "decoder");
+    for (int32_t i = 0; i <= last; i++)
+        load_level(&dec->level[i], ld, i, config->dec_blocks[last - i],
+                   c[i > 0 ? last - i + 1 : last], c[last - i], false);
+    l2d_ld_norm(ld, &dec->conv_norm_out, c[0], "decoder.conv_norm_out");
+    l2d_ld_conv(ld, &dec->conv_out, 3, c[0], 3, L2D_LD_BIAS, "decoder.conv_out");
+}
+
+// ---- forward
+
+struct kl {                             // what every block needs
+    struct l2d_graph *graph;
+    int32_t groups;
+};
+
+static void probe(struct kl k, T x, const char *base, const char *list, int32_t index)
+{
+    l2d_graph_probe(k.graph, l2d_tensor_rows(x, 0, 1), "vae.%s.%s.%d", base, list, index);
+}
+
+static T norm_silu(struct kl k, const struct l2d_norm *norm, T x)
+{
+    return l2d_group_norm(k.graph, norm, x, L2D_NO_TENSOR, k.groups, EPS, L2D_ACT_SILU);
+}
+
+// conv(x) + residual
+static T add_conv(struct kl k, const struct l2d_conv *conv, T x, T residual)
+{
+    struct l2d_conv_desc d = L2D_CONV_DESC(conv, x);
+    d.residual = residual;
+    return l2d_conv2d(k.graph, &d);
+}
+
+static T resnet(struct kl k, const struct l2d_kl_resnet *r, T x, const char *base, int32_t index)
+{
+    T h = l2d_conv2d(k.graph, &L2D_CONV_DESC(&r->conv1, norm_silu(k, &r->norm1, x)));
+    if (r->has_shortcut)
+        x = l2d_conv2d(k.graph, &L2D_CONV_DESC(&r->conv_shortcut, x));
+    x = add_conv(k, &r->conv2, norm_silu(k, &r->norm2, h), x);
+    probe(k, x, base, "resnets", index);
+    return x;
+}
+
+static T mid(struct kl k, const struct l2d_kl_mid *m, T x, const char *base)
+{
+    x = resnet(k, &m->resnet[0], x, base, 0);
+    T h = l2d_group_norm(k.graph, &m->group_norm, x, L2D_NO_TENSOR, k.groups, EPS, L2D_ACT_NONE);
+    h = l2d_conv2d(k.graph, &L2D_CONV_DESC(&m->qkv, h));
+    h = l2d_attention(k.graph, h, 0, h, x.c, 2 * x.c, x.c, 1, false);
+    x = add_conv(k, &m->to_out, h, x);
+    probe(k, x, base, "attentions", 0);
+    return resnet(k, &m->resnet[1], x, base, 1);
+}
+
+static T level(struct kl k, const struct l2d_kl_level *l, T x, int32_t i, bool down)
+{
+    char base[48];
+    snprintf(base, sizeof(base), "%s.%d", down ? "encoder.down_blocks" : "decoder.up_blocks", i);
+    l2d_graph_push(k.graph, "%s", base);
+    for (int32_t j = 0; j < l->num_resnets; j++)
+        x = resnet(k, &l->resnet[j], x, base, j);
+    if (i < LEVELS - 1) {               // down: padded on the right and below alone
+        struct l2d_conv_desc d = L2D_CONV_DESC(&l->change, x);
+        d.stride2 = d.pad_same = down;
+        d.upsample = !down;
+        x = l2d_conv2d(k.graph, &d);
+        probe(k, x, base, down ? "downsamplers" : "upsamplers", 0);
+    }
+    l2d_graph_pop(k.graph);
+    return x;
+}
+
+T l2d_autoencoder_kl_encode(struct l2d_graph *g, const struct l2d_autoencoder_kl *vae,
+                            const T *images, int32_t n)
+{
+    const struct l2d_kl_net *enc = &vae->encoder;
+    struct kl k = { g, vae->config.norm_num_groups };
+    l2d_graph_push(g, "vae");
+    T x = l2d_conv2d(g, &L2D_CONV_DESC(&enc->conv_in,
+                                       l2d_image_pack(g, images, n, 1, L2D_RANGE_PM1)));
+    l2d_graph_probe(g, l2d_tensor_rows(x, 0, 1), "vae.encoder.conv_in");
+    for (int32_t i = 0; i < LEVELS; i++)
+        x = level(k, &enc->level[i], x, i, true);
+    x = mid(k, &enc->mid, x, "encoder.mid_block");
+    x = l2d_conv2d(g, &L2D_CONV_DESC(&enc->conv_out, norm_silu(k, &enc->conv_norm_out, x)));
+    l2d_graph_probe(g, l2d_tensor_rows(x, 0, 1), "vae.encoder.conv_out");
+    x = l2d_conv2d(g, &L2D_CONV_DESC(&vae->quant_conv, x));
+    l2d_graph_pop(g);
+    return x;
+}
+
+T l2d_autoencoder_kl_decode(struct l2d_graph *g, const struct l2d_autoencoder_kl *vae, T ring,
+                            T rows)
+{
+    const struct l2d_kl_net *dec = &vae->decoder;
+    struct kl k = { g, vae->config.norm_num_groups };
+    l2d_graph_push(g, "vae");
+    T x = l2d_latent_load(g, ring, rows, 1);
+    x = l2d_conv2d(g, &L2D_CONV_DESC(&vae->post_quant_conv, x));
+    x = l2d_conv2d(g, &L2D_CONV_DESC(&dec->conv_in, x));
+    l2d_graph_probe(g, x, "vae.decoder.conv_in");
+    x = mid(k, &dec->mid, x, "decoder.mid_block");
+    for (int32_t i = 0; i < LEVELS; i++)
+        x = level(k, &dec->level[i], x, i, false);
+    x = l2d_conv2d(g, &L2D_CONV_DESC(&dec->conv_out, norm_silu(k, &dec->conv_norm_out, x)));
+    l2d_graph_pop(g);
+    return l2d_image_unpack(g, x, 1, L2D_RANGE_PM1);
+}
