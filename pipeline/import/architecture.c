@@ -48,7 +48,7 @@ static int32_t dim(struct reader *r, enum l2d_part network, int index, const cha
     L2D_PRINTF(4, 5);
 static int32_t dim(struct reader *r, enum l2d_part network, int index, const char *fmt, ...)
 {
-    static const char *const networks[] = { "UNet", "VAE", "text encoder" };
+    static const char *const networks[] = { "UNet", "VAE", "text encoder", "depth network" };
     if (r->rc != L2D_OK)
         return 0;
     va_list ap, again;
@@ -231,7 +231,7 @@ static json_t *infer_unet(struct reader *r, bool structure)
     return unet;
 }
 
-// ---- TAESD and the text encoder -----------------------------------------------------------------
+// ---- codec, text encoder, depth network ---------------------------------------------------------
 
 // One half of TAESD: a conv, then levels of blocks, each begun by a conv without bias; in the
 // decoder an activation comes before the first blocks and an upsampling before each such conv.
@@ -269,8 +269,24 @@ static void reverse(int32_t *value, int32_t count)
     }
 }
 
+static json_t *infer_kl(struct reader *r)
+{
+    int32_t channels[L2D_MAX_LEVELS], layers = 0;
+    for (int32_t i = 0; i < L2D_MAX_LEVELS; i++)
+        channels[i] = dim(r, L2D_PART_VAE, 0, "encoder.down_blocks.%d.resnets.0.conv1.weight", i);
+    while (layers < 8 &&
+           has(r, L2D_PART_VAE, "encoder.down_blocks.0.resnets.%d.conv1.weight", layers))
+        layers++;
+    return json_pack("{s:s, s:i, s:o, s:i, s:i, s:f}", "arch", "kl", "latent_channels",
+                     (int) dim(r, L2D_PART_VAE, 0, "post_quant_conv.weight"), "block_out_channels",
+                     ints(channels, L2D_MAX_LEVELS), "layers_per_block", (int) layers,
+                     "norm_num_groups", GROUPS, "scaling_factor", 0.18215);
+}
+
 static json_t *infer_vae(struct reader *r)
 {
+    if (has(r, L2D_PART_VAE, "encoder.conv_in.weight"))
+        return infer_kl(r);
     int32_t enc[L2D_MAX_LEVELS], enc_blocks[L2D_MAX_LEVELS], enc_levels = 1;
     int32_t dec[L2D_MAX_LEVELS], dec_blocks[L2D_MAX_LEVELS], dec_levels = 1;
     read_taesd(r, "encoder", enc, enc_blocks, &enc_levels);
@@ -310,6 +326,38 @@ static json_t *infer_text(struct reader *r, int32_t clip_skip)
     return text;
 }
 
+#define BACKBONE "pretrained.model.patch_embed.backbone"
+static json_t *infer_depth(struct reader *r, bool by_frame)
+{
+    int32_t stage[3] = { 0 }, blocks[3] = { 0 }, layers = 0, side = 0;
+    for (int32_t s = 0; s < 3; s++) {
+        stage[s] = dim(r, L2D_PART_DEPTH, 0, BACKBONE ".stages.%d.blocks.0.conv3.weight", s);
+        while (blocks[s] < 64 && has(r, L2D_PART_DEPTH,
+                                     BACKBONE ".stages.%d.blocks.%d.conv3.weight", s, blocks[s]))
+            blocks[s]++;
+    }
+    while (layers < 64 && has(r, L2D_PART_DEPTH, "pretrained.model.blocks.%d.norm1.weight", layers))
+        layers++;
+    int32_t tokens = dim(r, L2D_PART_DEPTH, 1, "pretrained.model.pos_embed");
+    int32_t hidden = dim(r, L2D_PART_DEPTH, 2, "pretrained.model.pos_embed");
+    while (side < 64 && side * side < tokens - 1)
+        side++;
+    json_t *dpt = json_pack(
+        "{s:i, s:i, s:o, s:o, s:i, s:i, s:i, s:i, s:i, s:[i,i], s:i, s:i}",
+        "input_size", (int) (16 * side), "stem_channels",
+        (int) dim(r, L2D_PART_DEPTH, 0, BACKBONE ".stem.conv.weight"),
+        "stage_channels", ints(stage, 3), "stage_blocks", ints(blocks, 3),
+        "norm_num_groups", GROUPS,
+        "hidden_size", (int) hidden, "num_hidden_layers", (int) layers, "num_attention_heads",
+        (int) (hidden >= TEXT_HEAD_DIM ? hidden / TEXT_HEAD_DIM : 1), "intermediate_size",
+        (int) dim(r, L2D_PART_DEPTH, 0, "pretrained.model.blocks.0.mlp.fc1.weight"),
+        "hooks", (int) (3 * layers / 4 - 1), (int) (layers - 1),       // 8 and 11 of 12
+        "features", (int) dim(r, L2D_PART_DEPTH, 0, "scratch.layer1_rn.weight"),
+        "head_channels", (int) dim(r, L2D_PART_DEPTH, 0, "scratch.output_conv.2.weight"));
+    return json_pack("{s:s, s:s, s:o}", "type", "depth", "normalize", by_frame ? "frame" : "smooth",
+                     "dpt", dpt);
+}
+
 // ---- the rest -----------------------------------------------------------------------------------
 
 static json_t *scheduler(const struct l2d_import *import)
@@ -326,18 +374,20 @@ int l2d_architecture_infer(json_t **out, const struct l2d_sources *sources,
                            const struct l2d_import *import, struct l2d_error *err)
 {
     struct reader r = { .sources = sources, .base = import->base, .err = err };
-    json_t *unet = infer_unet(&r, false);
+    json_t *unet = infer_unet(&r, import->depth != NULL);
     json_t *text = infer_text(&r, import->clip_skip);
     json_t *vae = infer_vae(&r);
+    json_t *structure = import->depth ? infer_depth(&r, import->depth_by_frame)
+                                      : json_pack("{s:s}", "type", "luma");     // of no effect
     json_t *defaults = json_pack("{s:i, s:i, s:s, s:s}",
         "width", (int) (import->width ? import->width : 512),
         "height", (int) (import->height ? import->height : 512),
         "prompt", import->prompt ? import->prompt : "",
         "prompt_template", import->prompt_template ? import->prompt_template : "{}");
-    json_t *root = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:{s:s}, s:o}",
+    json_t *root = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
         "format", "live2diff-1", "name", import->name ? import->name : "imported",
         "license", "see manifest.json", "default", defaults, "unet", unet, "vae", vae, "text", text,
-        "structure", "type", "luma", "scheduler", scheduler(import));
+        "structure", structure, "scheduler", scheduler(import));
     if (r.rc == L2D_OK && !root)
         r.rc = l2d_error_set(err, L2D_ENOMEM, "model.json: out of memory, or a text is not UTF-8");
     if (r.rc != L2D_OK) {

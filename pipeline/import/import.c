@@ -21,7 +21,8 @@
 #include "pipeline/import/manifest.h"
 #include "pipeline/import/sources.h"
 #include "pipeline/models/clip_text.h"
-#include "pipeline/models/taesd.h"
+#include "pipeline/models/codec.h"
+#include "pipeline/models/dpt.h"
 #include "pipeline/models/unet.h"
 
 #define MAX_TOKENIZER_BYTES (16 << 20)
@@ -29,7 +30,7 @@
 
 static const char *const network_files[L2D_NETWORKS] = {
     [L2D_PART_UNET] = "unet.safetensors", [L2D_PART_VAE] = "vae.safetensors",
-    [L2D_PART_TEXT] = "text_encoder.safetensors",
+    [L2D_PART_TEXT] = "text_encoder.safetensors", [L2D_PART_DEPTH] = "depth.safetensors",
 };
 
 struct wanted {                     // a tensor that goes into the folder
@@ -135,25 +136,27 @@ static int list_network(struct job *job, enum l2d_part network)
     if (job->rc != L2D_OK)
         return job->rc;
     l2d_weights_list(ld, want, job);
-    struct l2d_unet *unet = calloc(1, sizeof(*unet));
-    struct l2d_clip_text *text = calloc(1, sizeof(*text));
-    struct l2d_taesd *vae = calloc(1, sizeof(*vae));
-    if (!unet || !text || !vae)
+    union {
+        struct l2d_unet unet;
+        struct l2d_codec vae;
+        struct l2d_clip_text text;
+        struct l2d_dpt depth;
+    } *any = calloc(1, sizeof(*any));
+    if (!any) {
         job->rc = l2d_error_set(job->err, L2D_ENOMEM, "out of memory");
-    else if (network == L2D_PART_UNET)
-        l2d_unet_load(unet, ld, &job->config.unet);
-    else if (network == L2D_PART_TEXT)
-        l2d_clip_text_load(text, ld, &job->config.text);
-    else
-        l2d_taesd_load(vae, ld, &job->config.vae);
-    if (unet && network == L2D_PART_UNET)
-        l2d_unet_finish(unet);
-    if (text && network == L2D_PART_TEXT)
-        l2d_clip_text_finish(text);
-    free(unet);
-    free(text);
-    free(vae);
+    } else if (network == L2D_PART_UNET) {
+        l2d_unet_load(&any->unet, ld, &job->config.unet);
+        l2d_unet_finish(&any->unet);
+    } else if (network == L2D_PART_TEXT) {
+        l2d_clip_text_load(&any->text, ld, &job->config.text);
+        l2d_clip_text_finish(&any->text);
+    } else if (network == L2D_PART_VAE) {
+        l2d_codec_load(&any->vae, ld, &job->config.vae);
+    } else {
+        l2d_dpt_load(&any->depth, ld, &job->config.depth.dpt);
+    }
     l2d_weights_destroy(&ld);
+    free(any);
     return job->rc;
 }
 
@@ -165,7 +168,7 @@ static int add_loras(struct job *job, const struct wanted *w, float *values)
     char module[L2D_NAME_BYTES];
     size_t len = strlen(w->name), ending = strlen(".weight");
     if (len <= ending || strcmp(w->name + len - ending, ".weight") || w->tensor->ndim < 2 ||
-        job->network == L2D_PART_VAE)
+        (job->network != L2D_PART_UNET && job->network != L2D_PART_TEXT))
         return L2D_OK;
     snprintf(module, sizeof(module), "%.*s", (int) (len - ending), w->name);
     for (int i = 0; i < job->import->num_loras; i++) {
@@ -319,7 +322,7 @@ static int report_unused(struct job *job)
         for (size_t t = 0; t < count; t++) {
             const char *name = l2d_checkpoint_get(s->file, t)->name;
             bool known = s->used[t] || strstr(name, "position_ids") || strstr(name, "grid") ||
-                         strstr(name, "flow_conv_in.");
+                         strstr(name, "flow_conv_in.") || !strcmp(s->role, "depth");
             if (!known && !unused++)
                 first = name;
         }
@@ -359,6 +362,8 @@ static int fill_folder(struct job *job)
     if (rc == L2D_OK && !moving)
         say(job, "no file has motion modules (--motion): every frame will be painted on its own");
     for (int n = 0; n < L2D_NETWORKS && rc == L2D_OK; n++) {
+        if (n == L2D_PART_DEPTH && !job->import->depth)
+            continue;
         rc = list_network(job, (enum l2d_part) n);
         if (rc == L2D_OK)
             rc = write_network(job);
@@ -390,8 +395,6 @@ int l2d_import_write(const struct l2d_import *import, const char *folder,
 {
     if (!import->base)
         return l2d_error_set(err, L2D_EINVAL, "import: no base model was given");
-    if (!import->vae)
-        return l2d_error_set(err, L2D_EINVAL, "import: no TAESD was given (--vae)");
     if (access(folder, F_OK) == 0)
         return l2d_error_set(err, L2D_EIO, "%s: exists; choose another folder or remove it",
                              folder);

@@ -22,7 +22,10 @@ struct l2d_import {                 // NULL: not given. Strings are the caller's
     const char *base;               // a diffusers folder, or a single file with everything (LDM)
     const char *motion;             // live2diff.ckpt
     const char *dreambooth;         // a single file, or a diffusers folder: over the two above
-    const char *vae;                // TAESD: diffusers' file or folder, or the original's folder
+    const char *vae;                // TAESD or AutoencoderKL: a file or folder; of the original
+                                    // TAESD the folder of both halves. NULL: the model's own
+    const char *depth;              // dpt_hybrid_384.pt; NULL: the structure is not told
+    bool depth_by_frame;            // each frame's own range, as the original; or a slow one
     const char *tokenizer;          // folder of vocab.json and merges.txt; NULL: the base's
     struct l2d_import_lora lora[L2D_IMPORT_MAX_LORAS];      // added in this order
     int num_loras;

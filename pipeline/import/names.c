@@ -97,6 +97,60 @@ bool l2d_names_ldm_unet(char out[L2D_NAME_BYTES], const char *name)
     return false;
 }
 
+// In the decoder, the four levels are numbered from the other end.
+bool l2d_names_ldm_vae(char out[L2D_NAME_BYTES], const char *name)
+{
+    static const struct pair inner[] = {
+        { "mid_block.resnets.0.conv_shortcut.", "mid.block_1.nin_shortcut." },
+        { "mid_block.resnets.0.", "mid.block_1." }, { "mid_block.resnets.1.", "mid.block_2." },
+        { "mid_block.attentions.0.group_norm.", "mid.attn_1.norm." },
+        { "mid_block.attentions.0.to_q.", "mid.attn_1.q." },
+        { "mid_block.attentions.0.to_k.", "mid.attn_1.k." },
+        { "mid_block.attentions.0.to_v.", "mid.attn_1.v." },
+        { "mid_block.attentions.0.to_out.0.", "mid.attn_1.proj_out." },
+        { "conv_norm_out.", "norm_out." }, { "conv_in.", "conv_in." }, { "conv_out.", "conv_out." },
+    };
+    static const struct pair shortcut[] = { { "conv_shortcut.", "nin_shortcut." }, { "", "" } };
+    char prefix[64];
+    int b, i;
+    if (!strncmp(name, "quant_conv.", 11) || !strncmp(name, "post_quant_conv.", 16)) {
+        snprintf(out, L2D_NAME_BYTES, "%s", name);
+        return true;
+    }
+    bool decoder = skip(&name, "decoder.");
+    if (!decoder && !skip(&name, "encoder."))
+        return false;
+    if (REPLACE(out, decoder ? "decoder." : "encoder.", name, inner))
+        return true;
+    if (!skip(&name, decoder ? "up_blocks." : "down_blocks.") || !skip_number(&name, &b) || b > 3)
+        return false;
+    int level = snprintf(prefix, sizeof(prefix), "%s.%d.", decoder ? "decoder.up" : "encoder.down",
+                         decoder ? 3 - b : b);
+    if (skip(&name, "resnets.") && skip_number(&name, &i)) {
+        snprintf(prefix + level, sizeof(prefix) - (size_t) level, "block.%d.", i);
+        return REPLACE(out, prefix, name, shortcut);
+    }
+    if (!skip(&name, decoder ? "upsamplers.0.conv." : "downsamplers.0.conv."))
+        return false;
+    snprintf(out, L2D_NAME_BYTES, "%s%s.conv.%s", prefix, decoder ? "upsample" : "downsample",
+             name);
+    return true;
+}
+
+bool l2d_names_old_vae(char out[L2D_NAME_BYTES], const char *name)
+{
+    static const struct pair pairs[] = { { "to_q.", "query." }, { "to_k.", "key." },
+                                         { "to_v.", "value." }, { "to_out.0.", "proj_attn." } };
+    static const char *const nets[] = { "encoder.mid_block.attentions.0.",
+                                        "decoder.mid_block.attentions.0." };
+    for (int i = 0; i < 2; i++) {
+        const char *rest = name;
+        if (skip(&rest, nets[i]))
+            return REPLACE(out, nets[i], rest, pairs);
+    }
+    return false;
+}
+
 bool l2d_names_taesd(char out[L2D_NAME_BYTES], const char *name, enum l2d_part part)
 {
     bool decoder = part == L2D_PART_VAE_DECODER;
@@ -117,6 +171,7 @@ const struct l2d_checkpoint_tensor *l2d_names_find(const struct l2d_checkpoint *
         [L2D_PART_VAE] = { "", "vae.", NULL },
         [L2D_PART_TEXT] = { "text_model.", "", "cond_stage_model.transformer.text_model.",
                             "cond_stage_model.transformer.", "text_encoder.text_model.", NULL },
+        [L2D_PART_DEPTH] = { "", NULL },
         [L2D_PART_VAE_ENCODER] = { NULL },
         [L2D_PART_VAE_DECODER] = { NULL },
     };
@@ -130,6 +185,14 @@ const struct l2d_checkpoint_tensor *l2d_names_find(const struct l2d_checkpoint *
         snprintf(full, sizeof(full), "model.diffusion_model.%s", ldm);
         t = l2d_checkpoint_find(checkpoint, full);
     }
+    if (!t && part == L2D_PART_VAE && l2d_names_ldm_vae(ldm, name)) {
+        snprintf(full, sizeof(full), "first_stage_model.%s", ldm);
+        t = l2d_checkpoint_find(checkpoint, full);
+        if (!t)
+            t = l2d_checkpoint_find(checkpoint, ldm);
+    }
+    if (!t && part == L2D_PART_VAE && l2d_names_old_vae(ldm, name))
+        t = l2d_checkpoint_find(checkpoint, ldm);
     if ((part == L2D_PART_VAE_ENCODER || part == L2D_PART_VAE_DECODER) &&
         l2d_names_taesd(ldm, name, part))
         t = l2d_checkpoint_find(checkpoint, ldm);

@@ -14,12 +14,18 @@
 #define L2D_NAME_BYTES 384
 
 enum l2d_part {                 // of a model, as of its files
-    L2D_PART_UNET, L2D_PART_VAE, L2D_PART_TEXT,
+    L2D_PART_UNET, L2D_PART_VAE, L2D_PART_TEXT, L2D_PART_DEPTH,
     L2D_PART_VAE_ENCODER, L2D_PART_VAE_DECODER,     // of the original TAESD, which has two files
 };
 
 /** LDM's name of a UNet's tensor, without "model.diffusion_model.". false: it has none there. */
 bool l2d_names_ldm_unet(char out[L2D_NAME_BYTES], const char *name);
+
+/** LDM's name of an AutoencoderKL's tensor, without "first_stage_model.". false: it has none. */
+bool l2d_names_ldm_vae(char out[L2D_NAME_BYTES], const char *name);
+
+/** What diffusers called an AutoencoderKL's attention at first. false: it is no part of it. */
+bool l2d_names_old_vae(char out[L2D_NAME_BYTES], const char *name);
 
 /** The original name of a TAESD tensor in its encoder's or decoder's file. false: of the other. */
 bool l2d_names_taesd(char out[L2D_NAME_BYTES], const char *name, enum l2d_part part);

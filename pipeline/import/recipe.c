@@ -13,7 +13,7 @@
 #include "base/file.h"
 #include "pipeline/scheduler.h"
 
-#define MAX_FILE_BYTES (1 << 16)    // theirs have 2 KB; nesting costs the parser squares
+#define MAX_FILE_BYTES (1 << 14)    // theirs have 2 KB; nesting costs the parser squares
 #define MAX_STRINGS 128
 #define MAX_BASES 4             // files that go over files
 
@@ -118,6 +118,16 @@ static const char *path(struct reader *r, const yaml_node_t *node, const char *k
     return NULL;
 }
 
+// Of what may be given in another way: a path that leads nowhere is kept as it is.
+static const char *path_if_there(struct reader *r, const yaml_node_t *node, const char *key)
+{
+    struct reader trial = *r;
+    struct l2d_error ignored;
+    trial.err = &ignored;
+    const char *found = path(&trial, node, key);
+    return found ? found : text(r, node, key);
+}
+
 // ---- keys ---------------------------------------------------------------------------------------
 
 struct key {
@@ -164,6 +174,11 @@ static void read_base_model(struct reader *r, const yaml_node_t *node, const cha
 static void read_motion(struct reader *r, const yaml_node_t *node, const char *key)
 {
     r->recipe->import.motion = path(r, node, key);
+}
+
+static void read_depth(struct reader *r, const yaml_node_t *node, const char *key)
+{
+    r->recipe->import.depth = path_if_there(r, node, key);
 }
 
 static void read_tiny_vae(struct reader *r, const yaml_node_t *node, const char *key)
@@ -313,7 +328,7 @@ static void read_root(struct reader *r, const yaml_node_t *root)
     static const struct key keys[] = {
         { "base", skip },               // read before
         { "pretrained_model_path", read_base_model }, { "motion_module_path", read_motion },
-        { "depth_model_path", skip }, { "unet_additional_kwargs", skip },
+        { "depth_model_path", read_depth }, { "unet_additional_kwargs", skip },
         { "noise_scheduler_kwargs", read_noise_scheduler },
         { "third_party_dict", read_third_party }, { "num_inference_steps", read_inference_steps },
         { "t_index_list", read_t_index_list }, { "strength", read_strength },

@@ -71,17 +71,22 @@ static int add_from(struct l2d_sources *s, const char *folder, const char *role,
                     : L2D_OK;
 }
 
-// The UNet and the text encoder of a folder or single file.
+// The UNet, the text encoder and, unless there is another, the VAE of a folder or single file.
 static int add_model(struct l2d_sources *s, const char *path, const char *role, bool required,
-                     struct l2d_error *err)
+                     bool vae, struct l2d_error *err)
 {
     char folder[4096];
     if (!is_folder(path)) {
         int rc = add(s, path, role, L2D_PART_UNET, L2D_PART_UNET, err);
+        if (rc == L2D_OK && vae)
+            rc = add(s, path, role, L2D_PART_VAE, L2D_PART_VAE, err);
         return rc == L2D_OK ? add(s, path, role, L2D_PART_TEXT, L2D_PART_TEXT, err) : rc;
     }
     snprintf(folder, sizeof(folder), "%.4000s/unet", path);
     int rc = add_from(s, folder, role, L2D_PART_UNET, required, err);
+    snprintf(folder, sizeof(folder), "%.4000s/vae", path);
+    if (rc == L2D_OK && vae)
+        rc = add_from(s, folder, role, L2D_PART_VAE, required, err);
     snprintf(folder, sizeof(folder), "%.4000s/text_encoder", path);
     return rc == L2D_OK ? add_from(s, folder, role, L2D_PART_TEXT, required, err) : rc;
 }
@@ -142,13 +147,15 @@ int l2d_sources_open(struct l2d_sources *s, const struct l2d_import *import, str
              import->base);
     int rc = find_tokenizer(s, import, err);
     if (rc == L2D_OK)
-        rc = add_model(s, import->base, "base", true, err);
+        rc = add_model(s, import->base, "base", true, !import->vae, err);
     if (rc == L2D_OK && import->motion)
         rc = add_motion(s, import->motion, err);
     if (rc == L2D_OK && import->dreambooth)
-        rc = add_model(s, import->dreambooth, "dreambooth", false, err);
+        rc = add_model(s, import->dreambooth, "dreambooth", false, !import->vae, err);
     if (rc == L2D_OK && import->vae)
         rc = add_vae(s, import->vae, err);
+    if (rc == L2D_OK && import->depth)
+        rc = add(s, import->depth, "depth", L2D_PART_DEPTH, L2D_PART_DEPTH, err);
     return rc;
 }
 

@@ -13,7 +13,7 @@
 
 #define L2D_SOURCES_MAX_FILES 16
 #define L2D_SOURCES_MAX_LAYERS 8
-#define L2D_NETWORKS 3              // L2D_PART_UNET, L2D_PART_VAE, L2D_PART_TEXT
+#define L2D_NETWORKS (L2D_PART_DEPTH + 1)
 
 struct l2d_source {
     struct l2d_checkpoint *file;

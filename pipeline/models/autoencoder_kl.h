@@ -16,7 +16,7 @@ struct l2d_kl_resnet {
 
 struct l2d_kl_mid {
     struct l2d_kl_resnet resnet[2];
-    struct l2d_norm group_norm;             // of the attention, whose only head is as wide as the map
+    struct l2d_norm group_norm;             // of the attention, which has one head
     struct l2d_conv qkv, to_out;
 };
 

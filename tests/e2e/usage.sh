@@ -99,8 +99,7 @@ refuses 2 "clip-skip.*whole number" import --base x -o out --clip-skip -1
 refuses 1 "config\.yaml: No such file" import --config config.yaml -o out
 echo 'promt: x' >config.yaml
 refuses 1 "config\.yaml:1: 'promt'" import --config config.yaml -o out
-refuses 1 "no TAESD was given" import --base nothing -o out
-refuses 1 "single file has no vocabulary" import --base nothing --vae x -o out
+refuses 1 "single file has no vocabulary" import --base nothing -o out
 mkdir -p tokenizer out
 touch tokenizer/vocab.json tokenizer/merges.txt
 refuses 1 "out: exists" import --base x --vae x -o out

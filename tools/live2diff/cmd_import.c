@@ -11,7 +11,8 @@
 
 struct import_options {
     const char *config, *output;
-    const char *base, *motion, *dreambooth, *vae, *tokenizer;
+    const char *base, *motion, *dreambooth, *vae, *depth, *tokenizer;
+    int depth_range;
     const char *name, *prompt, *template, *steps;
     uint64_t clip_skip;
     int clip_skip_given;
@@ -74,8 +75,14 @@ static const struct option_row rows[] = {
       "add a LoRA, several in turn; FILE:SCALE:raw leaves alpha/rank out, as the original's "
       "presets do", 0, add_lora },
     { 0, "vae", OPTION_TEXT, "PATH", NULL,
-      "TAESD: diffusers' file or folder, or one with taesd_encoder and taesd_decoder", AT(vae),
+      "TAESD, which is quick: a file, or the folder with its two halves; or an AutoencoderKL; "
+      "default: the model's own, which is slow", AT(vae), NULL },
+    { 0, "depth", OPTION_TEXT, "FILE|none", NULL,
+      "dpt_hybrid_384.pt, the depth network that live2diff.ckpt was trained with", AT(depth),
       NULL },
+    { 0, "depth-range", OPTION_CHOICE, "smooth|frame", "smooth",
+      "the range of depths follows slowly, or is each frame's own, as in the original",
+      AT(depth_range), NULL },
     { 0, "tokenizer", OPTION_TEXT, "FOLDER", NULL,
       "vocab.json and merges.txt; default: the base folder's", AT(tokenizer), NULL },
     { 0, "clip-skip", OPTION_CALL, "N", NULL,
@@ -133,6 +140,9 @@ static int import_all(const struct import_options *o, struct l2d_error *err)
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         if (texts[i].given)
             *texts[i].at = texts[i].given;
+    if (o->depth)
+        import.depth = strcmp(o->depth, "none") ? o->depth : NULL;
+    import.depth_by_frame = o->depth_range == 1;
     for (int i = 0; i < o->num_loras && rc == L2D_OK; i++) {
         if (import.num_loras == L2D_IMPORT_MAX_LORAS)
             rc = l2d_error_set(err, L2D_EINVAL, "more than %d LoRAs", L2D_IMPORT_MAX_LORAS);

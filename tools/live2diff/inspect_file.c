@@ -77,9 +77,11 @@ static int print_comparison(const struct l2d_checkpoint *file, struct l2d_error 
         .motion = { true, true, true, true },
         .motion_kwargs = { 8, 1, 2, true, 24 },
     };
-    struct comparison c = { .file = file, .group = { { "motion", ".motion_modules.", 0, 0, 0, "" },
-                                                     { "depth mapping", "flow_conv_in.", 0, 0, 0, "" },
-                                                     { "spatial", "", 0, 0, 0, "" } } };
+    struct comparison c = { .file = file, .group = {
+        { .name = "motion", .part = ".motion_modules." },
+        { .name = "depth mapping", .part = "flow_conv_in." },
+        { .name = "spatial", .part = "" },
+    } };
     static struct l2d_unet unet;
     struct l2d_weights *ld = NULL;
     int rc = l2d_weights_create(&ld, NULL, L2D_F32, err);
@@ -112,7 +114,8 @@ int inspect_file(const char *path, bool tensors, struct l2d_error *err)
     printf("%s: %s (%s, %zu tensors)\n", path, kind.what, l2d_checkpoint_kind(file),
            l2d_checkpoint_count(file));
     print_types(file);
-    if (strstr(kind.what, "UNet") || strstr(kind.what, "motion") || strstr(kind.what, "single-file S"))
+    if (strstr(kind.what, "UNet") || strstr(kind.what, "motion") ||
+        strstr(kind.what, "Stable Diffusion"))
         rc = print_comparison(file, err);
     if (kind.use)
         printf("  use it with: live2diff import %s\n", kind.use);

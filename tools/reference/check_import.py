@@ -32,8 +32,19 @@ from stream import Recorder, Stream                                     # noqa: 
 ENDINGS = [(".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight")]
 
 
-def config(full):
+def config(full, depth, kl):
     """model.json, as import should infer it from what is written below."""
+    groups = 32
+    codec = {"arch": "kl", "latent_channels": 4, "block_out_channels": [32, 32, 64, 64], "layers_per_block": 2,
+             "norm_num_groups": groups, "scaling_factor": .18215}
+    dpt = {"input_size": 96, "stem_channels": 32, "stage_channels": [128, 128, 128], "stage_blocks": [1, 2, 1],
+           "norm_num_groups": groups, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 1,
+           "intermediate_size": 128, "hooks": [2, 3], "features": 32, "head_channels": 8}
+    if full:
+        codec["block_out_channels"] = [128, 256, 512, 512]
+        dpt = {"input_size": 384, "stem_channels": 64, "stage_channels": [256, 512, 1024], "stage_blocks": [3, 4, 9],
+               "norm_num_groups": groups, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+               "intermediate_size": 3072, "hooks": [8, 11], "features": 256, "head_channels": 32}
     channels = [320, 640, 1280, 1280] if full else [32, 64, 64, 64]
     width = [64] * 4 if full else [16] * 4
     return {
@@ -45,8 +56,8 @@ def config(full):
             "mid_block_type": "UNetMidBlock3DCrossAttn",
             "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3,
             "attention_head_dim": 8, "norm_num_groups": 32, "cross_attention_dim": 768 if full else 64,
-            "flip_sin_to_cos": True, "freq_shift": 0, "cond_mapping": False,
-            "cond_mapping_channels": [16],
+            "flip_sin_to_cos": True, "freq_shift": 0, "cond_mapping": depth,
+            "cond_mapping_channels": [16, 32, 96, 256] if full and depth else [16, 24] if depth else [16],
             "use_motion_module": True, "motion_module_resolutions": [1, 2, 4, 8],
             "motion_module_mid_block": False,
             "motion_module_kwargs": {
@@ -54,14 +65,14 @@ def config(full):
                 "attention_block_types": ["Temporal_Self", "Temporal_Self"],
                 "temporal_position_encoding": True, "temporal_position_encoding_max_len": 24,
                 "window_size": 16, "sink_size": 8}},
-        "vae": {"arch": "taesd", "patch": 1, "latent_channels": 4, "enc_channels": width,
+        "vae": codec if kl else {"arch": "taesd", "patch": 1, "latent_channels": 4, "enc_channels": width,
                 "enc_blocks": [1, 3, 3, 3] if full else [1, 1, 1, 2], "dec_channels": width,
                 "dec_blocks": [1, 3, 3, 3] if full else [1, 1, 2, 1], "scaling_factor": 1.0},
         "text": {"arch": "clip_text", "vocab_size": 49408 if full else 554,
                  "max_position_embeddings": 77 if full else 24, "hidden_size": 768 if full else 64,
                  "num_hidden_layers": 12 if full else 3, "num_attention_heads": 12 if full else 1,
                  "intermediate_size": 3072 if full else 128, "hidden_act": "quick_gelu", "clip_skip": 1},
-        "structure": {"type": "luma"},
+        "structure": {"type": "depth", "normalize": "frame", "dpt": dpt} if depth else {"type": "luma"},
         "scheduler": {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
                       "beta_schedule": "linear", "num_inference_steps": 50, "t_index_list": [25, 37],
                       "noise": "fresh"},
@@ -117,12 +128,27 @@ def ldm_unet_name(name):
                      "0" if kind == "resnets" else "1", *rest])
 
 
-def single_file(unet, text, dtype):
+def ldm_vae_name(name):
+    """diffusers' name of an AutoencoderKL's tensor in a CompVis checkpoint."""
+    for a, b in (("mid_block.resnets.0", "mid.block_1"), ("mid_block.resnets.1", "mid.block_2"),
+                 ("mid_block.attentions.0.group_norm", "mid.attn_1.norm"), ("to_out.0", "proj_out"),
+                 ("mid_block.attentions.0.", "mid.attn_1."), ("to_", ""), ("conv_norm_out", "norm_out"),
+                 ("conv_shortcut", "nin_shortcut"), ("downsamplers.0", "downsample"), ("upsamplers.0", "upsample"),
+                 ("resnets", "block"), ("down_blocks", "down")):
+        name = name.replace(a, b)
+    for level in range(4):
+        name = name.replace(f"up_blocks.{level}", f"up.{3 - level}")
+    return name
+
+
+def single_file(unet, text, dtype, vae=None):
     """A CompVis checkpoint, with the things in it that nobody needs here."""
     state = {"model.diffusion_model." + ldm_unet_name(n): t.to(dtype) for n, t in unet.items() if not is_motion(n)}
     state.update({f"cond_stage_model.transformer.text_model.{n}": t.to(dtype) for n, t in text.items()})
     state["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77)[None]
-    state["first_stage_model.encoder.conv_in.weight"] = torch.ones(4, 3, 3, 3)
+    for name, tensor in (vae or {"encoder.conv_in.weight": torch.ones(4, 3, 3, 3)}).items():
+        square = ".attentions." in name and tensor.dim() == 2       # 1x1 convolutions there
+        state["first_stage_model." + ldm_vae_name(name)] = tensor[:, :, None, None] if square else tensor
     state["model_ema.decay"], state["alphas_cumprod"] = torch.tensor(.9999), torch.rand(1000)
     return state
 
@@ -181,17 +207,16 @@ class Lora:
 class Case:
     """Files in a folder, the options that import them, and the numbers that must come out."""
 
-    def __init__(self, folder, full):
-        self.folder, self.config = Path(folder), config(full)
-        if full:
-            raise SystemExit("check_import.py: --full needs a vocabulary of 49,408 words; give --tokenizer")
+    def __init__(self, folder, full, depth, kl):
+        self.folder, self.config = Path(folder), config(full, depth, kl)
         bpe = ROOT / "tests/data/narrow4"
         self.vocab, self.merges = ((bpe / f).read_text() for f in ("vocab.json", "merges.txt"))
         model = Model(self.config, json.loads(self.vocab), self.merges)
         self.unet = random_state(model.unet, 1)
         self.text = {n.replace("text_model.", "", 1): t for n, t in random_state(model.text, 2).items()}
         self.vae = random_state(model.vae, 3)
-        self.options = []
+        self.depth = random_state(model.depth, 4) if depth else {}
+        self.options = ["--depth-range", "frame"]
 
     def tokenizer(self, folder):
         folder.mkdir(parents=True)
@@ -213,6 +238,14 @@ class Case:
         c = self.config
         (base / "unet/config.json").write_text(json.dumps({
             "_class_name": "UNet2DConditionModel", "attention_head_dim": 8, "norm_num_groups": 32}))
+        if self.config["vae"]["arch"] == "kl":
+            (base / "vae").mkdir()
+            old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+            state = dict(self.vae)
+            for name in [n for n in state if ".attentions.0.to_" in n]:
+                new = next(name.replace(a, b) for a, b in old.items() if f".{a}." in name)
+                state[new] = state.pop(name)
+            save_torch(base / "vae/diffusion_pytorch_model.bin", state)
         (base / "text_encoder/config.json").write_text(json.dumps({
             "hidden_act": "quick_gelu", "num_attention_heads": c["text"]["num_attention_heads"]}))
         text = {f"text_model.{n}": t.to(dtype) for n, t in self.text.items()}
@@ -238,6 +271,13 @@ class Case:
         state = {prefix + n: t for n, t in self.unet.items() if is_motion(n)}
         save_torch(path, {"state_dict": state, "global_step": 7, "epoch": 1}, **form)
         return path
+
+    def dpt(self):
+        """As MiDaS's file: the old form, and with some maps as channels-last tensors."""
+        unused = {"pretrained.model.norm.weight": torch.ones(4), "pretrained.model.head.weight": torch.ones(4, 4)}
+        state = {n: t.to(memory_format=torch.channels_last) if t.dim() == 4 else t for n, t in self.depth.items()}
+        save_torch(self.folder / "dpt_hybrid_384.pt", {**state, **unused}, legacy=True)
+        return self.folder / "dpt_hybrid_384.pt"
 
     def taesd(self, original):
         if not original:
@@ -265,8 +305,9 @@ def diffusers_folder(case):
     second.alpha = 4.0
     save(case.folder / "first.safetensors", first.kohya(torch.float16))
     save(case.folder / "second.safetensors", second.peft(torch.float32))
-    case.options = ["--base", base, "--motion", case.motion("module."), "--vae", case.taesd(True),
-                    "--lora", f"{case.folder}/first.safetensors:0.8", "--lora", f"{case.folder}/second.safetensors"]
+    case.options += ["--base", base, "--motion", case.motion("module."), "--vae", case.taesd(True),
+                     "--depth", case.dpt(),
+                     "--lora", f"{case.folder}/first.safetensors:0.8", "--lora", f"{case.folder}/second.safetensors"]
     case.add(first, .8, False, torch.float16)
     case.add(second, 1.0, False, torch.float32)
 
@@ -275,18 +316,18 @@ def bin_files(case):
     base = case.diffusers(case.spatial(), torch.float32, "bin")
     lora = Lora(case.unet, case.text, 21, convs=False)
     save_torch(case.folder / "lora.pt", lora.kohya(torch.float32))
-    case.options = ["--base", base, "--motion", case.motion(legacy=True), "--vae", case.taesd(False),
-                    "--lora", f"{case.folder}/lora.pt:-0.5:raw"]
+    case.options += ["--base", base, "--motion", case.motion(legacy=True),
+                     "--lora", f"{case.folder}/lora.pt:-0.5:raw"]
     case.add(lora, -.5, True, torch.float32)
 
 
 def ldm(case):
     case.spatial(torch.bfloat16)
-    save_torch(case.folder / "base.ckpt", {"state_dict": single_file(case.unet, case.text, torch.bfloat16),
+    save_torch(case.folder / "base.ckpt", {"state_dict": single_file(case.unet, case.text, torch.bfloat16, case.vae),
                                            "global_step": 1})
     case.tokenizer(case.folder / "tokenizer")
-    case.options = ["--base", case.folder / "base.ckpt", "--tokenizer", case.folder / "tokenizer",
-                    "--motion", case.motion(), "--vae", case.taesd(False)]
+    case.options += ["--base", case.folder / "base.ckpt", "--tokenizer", case.folder / "tokenizer",
+                     "--motion", case.motion()]
 
 
 def dreambooth_yaml(case):
@@ -300,7 +341,7 @@ def dreambooth_yaml(case):
     (case.folder / "configs/base.yaml").write_text(f"""
 pretrained_model_path: "{base.name}"      # from the folder above
 motion_module_path: './{case.motion().name}'
-depth_model_path: './models/not/needed.pt'
+depth_model_path: './{case.dpt().name}'
 unet_additional_kwargs:
   cond_mapping: true
 noise_scheduler_kwargs:
@@ -319,10 +360,12 @@ third_party_dict:
 num_inference_steps: 50
 t_index_list: [25, 37]
 """)
-    case.options = ["--config", case.folder / "configs/style.yaml", "--vae", case.taesd(False)]
+    case.options += ["--config", case.folder / "configs/style.yaml", "--vae", case.taesd(False)]
 
 
-CASES = {f.__name__: f for f in (diffusers_folder, bin_files, ldm, dreambooth_yaml)}
+# The files, whether a depth network is among them, and whether the codec is AutoencoderKL.
+CASES = {"diffusers_folder": (diffusers_folder, True, False), "bin_files": (bin_files, False, True),
+         "ldm": (ldm, False, True), "dreambooth_yaml": (dreambooth_yaml, True, False)}
 
 
 # ---- checks -------------------------------------------------------------------------------------
@@ -331,14 +374,16 @@ def check_weights(case, out):
     """Each tensor is the expected number, rounded once."""
     count = 0
     for file, prefix, state in (("unet", "", case.unet), ("vae", "", case.vae),
-                                ("text_encoder", "text_model.", case.text)):
+                                ("text_encoder", "text_model.", case.text), ("depth", "", case.depth)):
+        if not state:
+            continue
         got = read_safetensors(out / f"{file}.safetensors")
-        want = {prefix + n: t.numpy() for n, t in state.items() if not n.startswith("flow_conv_in.")}
+        want = {prefix + n: t.numpy() for n, t in state.items()}
         if sorted(got) != sorted(want):
             raise SystemExit(f"{file}: names differ: {sorted(set(got) ^ set(want))[:5]}")
         for name, x in want.items():
             x = x.reshape(got[name].shape)
-            near = np.abs(got[name].astype(np.float32) - x) <= np.maximum(np.abs(x) * 2.0 ** -10.9, 2.0 ** -24)
+            near = np.abs(got[name].astype(np.float32) - x) <= np.abs(x) * 2.0 ** -10.9 + 1e-7
             if not near.all():
                 i = np.unravel_index((~near).argmax(), x.shape)
                 raise SystemExit(f"{file}: {name}{list(i)} is {got[name][i]}, expected {x[i]}")
@@ -350,9 +395,10 @@ def check_run(case, out, program, steps, precision, frames):
     """Relative L2 over all frames, by activation."""
     model = Model(case.config, json.loads(case.vocab), case.merges)
     text = {f"text_model.{n}": t for n, t in case.text.items()}
-    for module, state in ((model.unet, case.unet), (model.vae, case.vae), (model.text, text)):
-        module.load_state_dict({n: t.half().float() if not n.endswith(".pe") else t for n, t in state.items()
-                                if not n.startswith("flow_conv_in.")})
+    for module, state in ((model.unet, case.unet), (model.vae, case.vae), (model.text, text),
+                          (model.depth, case.depth)):
+        if state:
+            module.load_state_dict({n: t.half().float() if not n.endswith(".pe") else t for n, t in state.items()})
     model.eval()
     rng = np.random.default_rng(5)
     noise = rng.integers(0, 256, (frames, 9, 9, 3)).astype(np.float32)
@@ -385,11 +431,11 @@ def main():
     p.add_argument("--no-run", action="store_true", help="compare the weights only")
     args = p.parse_args()
     torch.manual_seed(0)
-    for name, make in CASES.items():
+    for name, (make, depth, kl) in CASES.items():
         if args.only not in (None, name):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            case = Case(folder, args.full)
+            case = Case(folder, args.full, depth, kl)
             make(case)
             out, began = Path(folder) / "out", time.monotonic()
             command = [args.program, "import", *map(str, case.options), "-o", str(out), "--name", "checked",
@@ -400,8 +446,9 @@ def main():
                 raise SystemExit(f"{name}: {done.stderr.strip()}")
             took = time.monotonic() - began
             got = json.loads((out / "model.json").read_text())
-            if got["unet"] != case.config["unet"] or got["text"] != case.config["text"]:
-                raise SystemExit(f"{name}: model.json: {got}")
+            for part in ("unet", "vae", "text", "structure"):
+                if got[part] != case.config[part]:
+                    raise SystemExit(f"{name}: model.json: {got[part]}, expected {case.config[part]}")
             print(f"{name}: {check_weights(case, out)} numbers right, {took:.1f} s", flush=True)
             if args.no_run:
                 continue

@@ -126,7 +126,7 @@ Test(import_recipe, refuses)
 // Aliases must not blow a file up, nor deep nesting the stack.
 Test(import_recipe, hostile_yaml, .timeout = 60)
 {
-    static char text[65536];
+    static char text[16384];
     struct l2d_error err = { 0 };
     struct l2d_recipe *recipe = NULL;
     size_t at = (size_t) sprintf(text, "a0: &a0 [x,x,x,x,x,x,x,x,x]\n");

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AutoencoderKL, Stable Diffusion's image codec, with free widths. Deterministic: the latent is the mean of the moments.
+"""AutoencoderKL, Stable Diffusion's image codec, with free widths. The latent is the mean of the moments.
 
 Module names are diffusers'. Channels run from full resolution to 1/8; images are NCHW RGB in [-1, 1].
 Origin: CompVis/latent-diffusion, diffusers AutoencoderKL (Apache-2.0).
