@@ -147,8 +147,7 @@ static int32_t drop_fourth(const struct l2d_probe *p, float *value)
     return 3;
 }
 
-// Read a tensor back as f32.
-static int read_values(const struct l2d_tensor *t, float *out, struct l2d_error *err)
+int l2d_engine_read(const struct l2d_tensor *t, float *out, struct l2d_error *err)
 {
     uint64_t count = l2d_tensor_count(t);
     if (t->dtype == L2D_F32)
@@ -169,7 +168,7 @@ static int emit_probes(struct l2d_engine *e, const struct call *call, struct l2d
         const struct l2d_probe *p = l2d_graph_probe_at(call->graph, i);
         const struct l2d_tensor *t = &p->tensor;
         float *value = malloc(l2d_tensor_count(t) * sizeof(*value));
-        int rc = value ? read_values(t, value, err)
+        int rc = value ? l2d_engine_read(t, value, err)
                        : l2d_error_set(err, L2D_ENOMEM, "probe %s: out of memory", p->name);
         int32_t c = rc == L2D_OK ? drop_fourth(p, value) : 0;
         uint64_t row = (uint64_t) t->h * (uint64_t) t->w * (uint64_t) c;
@@ -456,7 +455,7 @@ int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint
     *count = l2d_tensor_count(t);
     if (!out)
         return L2D_OK;
-    return read_values(t, out, err);
+    return l2d_engine_read(t, out, err);
 }
 
 int l2d_engine_profile(struct l2d_engine *e, struct l2d_profile_row *rows, uint32_t cap,

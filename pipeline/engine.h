@@ -14,6 +14,7 @@
 #include "gpu/graph.h"
 #include "pipeline/config.h"
 #include "pipeline/geometry.h"
+#include "pipeline/prompt.h"
 
 struct l2d_gpu;
 struct l2d_engine;
@@ -35,7 +36,8 @@ typedef void l2d_probe_fn(void *user, uint32_t frame, int step, const char *name
 
 struct l2d_engine_params {          // zero means default
     const char *model;              // folder; NULL: no model, pictures pass through
-    const char *prompt;             // NULL: the model's
+    const char *prompt;             // NULL: the model's; see prompt.h
+    enum l2d_prompt_syntax prompt_syntax;
     const char *steps;              // "25,37/50"; NULL: the model's
     int32_t width, height;          // of the output, even; 0: by model and input
     int32_t input_width, input_height;  // upright, in square pixels; only to choose a size
@@ -64,7 +66,8 @@ struct l2d_engine_info {
     int32_t timestep[L2D_MAX_STEPS];
     enum l2d_precision precision;
     uint64_t weight_bytes, kv_cache_bytes, activation_bytes;
-    uint32_t prompt_tokens, prompt_dropped;     // of the current prompt; dropped ones did not fit
+    uint32_t prompt_tokens;         // of the current prompt; of a blend: of its longest part
+    uint32_t prompt_dropped;        // did not fit
     double gflop_encode, gflop_unet, gflop_decode;      // per frame
 };
 

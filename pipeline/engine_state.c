@@ -95,7 +95,6 @@ static int make_step_bias(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
-// Write f32 values in the engine's precision.
 static int write_values(struct l2d_engine *e, struct l2d_buf *buf, uint64_t at, const float *value,
                         size_t count, struct l2d_error *err)
 {
@@ -111,6 +110,19 @@ static int write_values(struct l2d_engine *e, struct l2d_buf *buf, uint64_t at, 
     return rc;
 }
 
+int l2d_engine_write(struct l2d_engine *e, struct l2d_buf *buf, const float *value, size_t count,
+                     struct l2d_error *err)
+{
+    return write_values(e, buf, 0, value, count, err);
+}
+
+struct l2d_tensor l2d_engine_context(const struct l2d_engine *e)
+{
+    const struct l2d_text_config *c = &e->model->config.text;
+    return l2d_tensor_view(e->context, 0, e->precision, 1, 1, c->max_position_embeddings,
+                           c->hidden_size);
+}
+
 static int make_text(struct l2d_engine *e, struct l2d_error *err)
 {
     const struct l2d_unet *u = &e->model->unet;
@@ -120,10 +132,12 @@ static int make_text(struct l2d_engine *e, struct l2d_error *err)
     l2d_unet_transformer_channels(u, channels);
     for (int32_t i = 0; i < u->num_transformers; i++)
         size += l2d_buf_align((uint64_t) tokens * 2 * (uint64_t) channels[i] * element);
+    uint64_t context_size = (uint64_t) tokens * (uint64_t) c->hidden_size * element;
     int rc = make(e, &e->text_kv, size, L2D_MEMORY_DEVICE, "text kv", err);
     if (rc == L2D_OK)
-        rc = make(e, &e->text_in, (uint64_t) tokens * (uint64_t) c->hidden_size * element,
-                  L2D_MEMORY_DEVICE, "text in", err);
+        rc = make(e, &e->text_in, context_size, L2D_MEMORY_DEVICE, "text in", err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->context, context_size, L2D_MEMORY_DEVICE, "text context", err);
     uint64_t at = 0;
     for (int32_t i = 0; i < u->num_transformers && rc == L2D_OK; i++) {
         e->state.text_kv[i] = l2d_tensor_view(e->text_kv, at, e->precision, 1, 1, tokens,
@@ -243,9 +257,12 @@ static int build_text(struct l2d_engine *e, struct l2d_error *err)
     const struct l2d_text_config *c = &e->model->config.text;
     struct l2d_tensor in = l2d_tensor_view(e->text_in, 0, e->precision, 1, 1,
                                            c->max_position_embeddings, c->hidden_size);
-    struct l2d_tensor context = l2d_clip_text_forward(e->text, &e->model->text, in);
-    l2d_unet_record_text(e->text, &e->model->unet, &e->state, context);
-    return L2D_OK;
+    l2d_graph_copy(e->text, l2d_engine_context(e),
+                   l2d_clip_text_forward(e->text, &e->model->text, in));
+    rc = new_graph(e, &e->prompt_keys, "prompt", err);
+    if (rc == L2D_OK)
+        l2d_unet_record_text(e->prompt_keys, &e->model->unet, &e->state, l2d_engine_context(e));
+    return rc;
 }
 
 // The positional terms of every temporal attention, W pe: computed once.
@@ -367,7 +384,8 @@ static int check_memory(const struct l2d_engine *e, struct l2d_error *err)
 // Plan what has transients, take one activation buffer for all of them, and record.
 static int plan_and_finish(struct l2d_engine *e, struct l2d_error *err)
 {
-    struct l2d_graph *graph[] = { e->encode, e->warm, e->stream, e->decode, e->text };
+    struct l2d_graph *graph[] = { e->encode, e->warm, e->stream, e->decode, e->text,
+                                  e->prompt_keys };
     uint64_t most = 256;
     int rc = L2D_OK;
     for (size_t i = 0; i < COUNT_OF(graph) && rc == L2D_OK; i++) {
@@ -566,6 +584,7 @@ int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
     e->passthrough = !params->model;
     e->sequential = params->batching == L2D_SEQUENTIAL;
     e->fit = params->fit;
+    e->prompt_syntax = params->prompt_syntax;
     e->seed = params->seed;
     e->emit = params->emit;
     e->probe = params->probe;
@@ -598,13 +617,13 @@ void l2d_engine_destroy(struct l2d_engine **pe)
         l2d_buf_destroy(&s->readback);
     }
     struct l2d_graph **graph[] = { &e->color_in, &e->encode, &e->warm, &e->stream, &e->decode,
-                                   &e->text };
+                                   &e->text, &e->prompt_keys };
     for (size_t i = 0; i < COUNT_OF(graph); i++)
         l2d_graph_destroy(graph[i]);
     for (size_t i = 0; i < COUNT_OF(e->select); i++)
         l2d_graph_destroy(&e->select[i]);
-    struct l2d_buf **buf[] = { &e->step_bias, &e->text_kv, &e->positions, &e->text_in, &e->latents,
-                               &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
+    struct l2d_buf **buf[] = { &e->step_bias, &e->text_kv, &e->positions, &e->text_in, &e->context,
+                               &e->latents, &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
                                &e->out_pixels, &e->activations };
     for (size_t i = 0; i < COUNT_OF(buf); i++)
         l2d_buf_destroy(buf[i]);
@@ -613,61 +632,4 @@ void l2d_engine_destroy(struct l2d_engine **pe)
     l2d_model_destroy(&e->model);
     l2d_frame_unref(&e->output);
     free(e);
-}
-
-// ---- prompt
-
-// The prompt in its template's place of "{}".
-static char *fill_template(const char *template, const char *prompt)
-{
-    const char *at = strstr(template, "{}");
-    size_t before = at ? (size_t) (at - template) : 0;
-    char *text = malloc(strlen(template) + strlen(prompt) + 1);
-    if (!text)
-        return NULL;
-    memcpy(text, template, before);
-    strcpy(text + before, prompt);
-    if (at)
-        strcat(text, at + 2);
-    return text;
-}
-
-int l2d_engine_set_prompt(struct l2d_engine *e, const char *prompt, struct l2d_error *err)
-{
-    if (e->passthrough)
-        return L2D_OK;
-    const struct l2d_text_config *c = &e->model->config.text;
-    size_t tokens = (size_t) c->max_position_embeddings, width = (size_t) c->hidden_size;
-    char *text = fill_template(e->model->config.prompt_template, prompt);
-    int32_t *ids = malloc(tokens * sizeof(*ids));
-    float *embedded = malloc(tokens * width * sizeof(*embedded));
-    int used = 0, dropped = 0;
-    int rc = text && ids && embedded ? L2D_OK
-                                     : l2d_error_set(err, L2D_ENOMEM, "prompt: out of memory");
-    if (rc == L2D_OK)
-        rc = l2d_tokenizer_encode(e->model->tokenizer, text, (int) tokens, ids, &used, &dropped,
-                                  err);
-    if (rc == L2D_OK && dropped > 0)
-        l2d_log_print(&e->log, L2D_LOG_WARN, "the prompt is too long: its last %d tokens of %d are "
-                      "not used", dropped, used - 2 + dropped);
-    // Frames that were submitted before this read the old keys and values: wait for them.
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
-        if (e->slot[i].busy)
-            rc = l2d_gpu_wait(e->gpu, e->slot[i].ticket, err);
-    if (rc == L2D_OK) {
-        l2d_clip_text_embed(&e->model->text, ids, embedded);
-        rc = write_values(e, e->text_in, 0, embedded, tokens * width, err);
-    }
-    if (rc == L2D_OK)
-        rc = l2d_graph_run(e->text, err);
-    if (rc == L2D_OK) {
-        e->info.prompt_tokens = (uint32_t) used;
-        e->info.prompt_dropped = (uint32_t) dropped;
-        if (e->probe)
-            rc = l2d_engine_emit_probes(e, e->text, err);
-    }
-    free(embedded);
-    free(ids);
-    free(text);
-    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "prompt");
 }

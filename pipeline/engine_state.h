@@ -49,6 +49,7 @@ struct l2d_engine {
 
     // --- what was asked for
     bool passthrough, sequential, shared_noise;
+    enum l2d_prompt_syntax prompt_syntax;
     enum l2d_fit fit;
     uint64_t seed;
     void (*emit)(void *user, struct l2d_frame *frame);
@@ -64,14 +65,16 @@ struct l2d_engine {
     // --- the model and what the stream adds to it
     struct l2d_model *model;
     struct l2d_unet_state state;
-    struct l2d_buf *step_bias, *text_kv, *positions, *text_in;
+    struct l2d_buf *step_bias, *text_kv, *positions, *text_in, *context;
     struct l2d_buf *cache[L2D_UNET_MAX_ATTENTIONS];
     struct l2d_buf *latents, *cond;             // rings
     struct l2d_buf *pixels, *params, *rows, *canvas, *out_pixels, *activations;
     uint64_t input_bytes;           // of the stored picture; the size of pixels
 
     // --- graphs
-    struct l2d_graph *color_in, *encode, *warm, *stream, *decode, *text;
+    struct l2d_graph *color_in, *encode, *warm, *stream, *decode;
+    struct l2d_graph *text;         // text_in -> context, which the host reads, weighs and writes
+    struct l2d_graph *prompt_keys;  // context -> state.text_kv
     struct l2d_graph *select[L2D_MAX_STEPS];    // block->set[k] -> rows
     struct l2d_engine_slot slot[L2D_ENGINE_SLOTS];
 
@@ -85,6 +88,14 @@ struct l2d_engine {
 
 /** Buffers and graphs that depend on the stored size of input pictures; waits for the GPU. */
 int l2d_engine_resize_input(struct l2d_engine *engine, uint64_t size_bytes, struct l2d_error *err);
+
+/** The text tower's result, one text's: T [1,1,tokens,hidden]. */
+struct l2d_tensor l2d_engine_context(const struct l2d_engine *engine);
+
+/** f32 values to or from the GPU; waits for it. A buffer has the engine's precision. */
+int l2d_engine_write(struct l2d_engine *engine, struct l2d_buf *buf, const float *value,
+                     size_t count, struct l2d_error *err);
+int l2d_engine_read(const struct l2d_tensor *tensor, float *out, struct l2d_error *err);
 
 /** Hand on the probes of the text's graph, which has no frame: frame UINT32_MAX, step -1. */
 int l2d_engine_emit_probes(struct l2d_engine *engine, struct l2d_graph *graph,

@@ -116,8 +116,8 @@ struct l2d_tensor l2d_graph_alloc(struct l2d_graph *graph, enum l2d_dtype dtype,
 void l2d_graph_dispatch(struct l2d_graph *graph, const struct l2d_dispatch *dispatch);
 
 /**
- * Copy bytes between two buffers, or two transients, of the same size. For the small graphs around
- * the networks: upload, selection of a call's rows, readback.
+ * Copy bytes between two tensors of the same size. For the small graphs around the networks:
+ * upload, selection of a call's rows, readback.
  */
 void l2d_graph_copy(struct l2d_graph *graph, struct l2d_tensor dst, struct l2d_tensor src);
 

@@ -25,6 +25,13 @@ l2d run -i twenty.mp4 -o c.mkv $small --steps 25,37/50 --seed 2
 l2d run -i twenty.mp4 -o d.mkv $small --steps 25,37/50 -p "a pencil drawing"
 [ "$(frame_hash d.mkv)" != "$(frame_hash a.mkv)" ] || fail "the prompt changes nothing"
 
+# Prompts: weights and blends; one line about what is wrong, and about what does not fit.
+l2d run -i twenty.mp4 -o weighted.mkv $small --frames 2 -p "a (pencil drawing:1.5) :2 | ink :1"
+refuses 1 "prompt: column 10: a weight" run -i twenty.mp4 -o null $small -p "a (pencil:9)"
+long="a pencil drawing of a very small house by the sea at night with boats and birds and a moon"
+l2d run -i twenty.mp4 -o null $small --frames 1 -p "$long, $long"
+is "one warning names what is cut" "$(grep -c 'too long by .* not used is "' said)" 1
+
 for steps in 25,37/50 10,20,30,40/50; do
     for schedule in batch sequential; do
         l2d run -i twenty.mp4 -c ffv1 -o $schedule.mkv -y $small --steps $steps \

@@ -29,6 +29,7 @@ refuses 2 "--fit 'squash'.*cover\|contain\|stretch" run -i a.mp4 -o null --fit s
 refuses 2 "--schedule 'x'.*batch\|sequential" run -i a.mp4 -o null --schedule x
 refuses 2 "--noise 'x'.*shared" run -i a.mp4 -o null --noise x
 refuses 2 "--precision 'fp8'.*fp16" run -i a.mp4 -o null --precision fp8
+refuses 2 "--prompt-syntax 'x'.*brackets" run -i a.mp4 -o null --prompt-syntax x
 refuses 2 "--steps '25'.*25,37/50" run -i a.mp4 -o null --steps 25
 refuses 2 "--frames '-1'" run -i a.mp4 -o null --frames -1
 refuses 2 "--frames '5x'" run -i a.mp4 -o null --frames 5x

@@ -314,6 +314,47 @@ Test(engine, long_and_odd_prompts)
     drop(&out);
 }
 
+Test(engine, wrong_prompts_leave_the_old_one)
+{
+    static const struct { const char *prompt, *want; } cases[] = {
+        { "a (bird:9)", "prompt: column 8: a weight" },
+        { "a :0 | b :0", "prompt: column 2: the shares" },
+    };
+    struct output out[2] = { { .count = 0 } };
+    for (int i = 0; i < 2; i++) {
+        struct l2d_engine_params p = params(&out[i]);
+        struct l2d_engine *engine = create(&p);
+        for (size_t c = 0; i == 1 && c < COUNT(cases); c++) {
+            cr_assert_eq(l2d_engine_set_prompt(engine, cases[c].prompt, &err), L2D_EINVAL);
+            cr_assert(strstr(err.msg, cases[c].want), "%s", err.msg);
+        }
+        push_inputs(engine, 0, 2);
+        finish(&engine);
+    }
+    check_same(&out[0], &out[1], 0, 2, "after wrong prompts");
+    drop(&out[0]);
+    drop(&out[1]);
+}
+
+// A weight of 1 and a blend with nothing are the plain prompt; others are not.
+Test(engine, weights_and_blends)
+{
+    static const char *const prompts[] = { "a bird", "a (bird:1)", "a bird :1 | a cat :0",
+                                           "a (bird:1.5)", "a bird :1 | a cat :1", "[a bird]" };
+    struct output out[COUNT(prompts)] = { { .count = 0 } };
+    for (size_t i = 0; i < COUNT(prompts); i++) {
+        struct l2d_engine_params p = params(&out[i]);
+        p.prompt = prompts[i];
+        run(&p, 2);
+    }
+    check_same(&out[0], &out[1], 0, 2, "a weight of 1");
+    check_same(&out[0], &out[2], 0, 2, "a share of 0");
+    for (size_t i = 3; i < COUNT(prompts); i++)
+        check_differ(&out[0], &out[i], 0, 2, prompts[i]);
+    for (size_t i = 0; i < COUNT(prompts); i++)
+        drop(&out[i]);
+}
+
 // ---- pictures
 
 // The same pixels in another order of bytes.

@@ -349,6 +349,8 @@ Test(golden, tiny3)
         { "d1", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
         { "d2", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
         { "short", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "prompt", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "prompt", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_0 },
         { "d2", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
         { "d2", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_0 },
         { "d1", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_1 },

@@ -9,12 +9,12 @@
 
 #include "base/frame.h"
 
-#define GOLDEN_MAX_CASES 4
+#define GOLDEN_MAX_CASES 8
 
 struct golden_case {
     char name[16];
     int32_t width, height;
-    char prompt[64];
+    char prompt[96];
     char steps[64];                     // as --steps takes them
     uint64_t seed;
     bool shared_noise;

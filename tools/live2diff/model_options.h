@@ -11,6 +11,7 @@ struct model_options {
     const char *model, *prompt, *steps, *device;
     struct option_size size;
     int fit, schedule, noise, precision, validation;    // enums of engine.h, in their order
+    int prompt_syntax;                                  // enum of prompt.h
     uint64_t seed;
 };
 
@@ -42,6 +43,9 @@ struct model_options {
 #define PICTURE_ROWS(type)                                                                        \
     { 'p', "prompt", OPTION_TEXT, "TEXT", NULL, "what it shall look like; default: the model's",  \
       MODEL_AT(type, prompt), NULL },                                                             \
+    { 0, "prompt-syntax", OPTION_CHOICE, "numbers|brackets|plain", "numbers",                     \
+      "numbers: (red:1.3) weighs, \"a :0.7 | b :0.3\" blends; brackets: (red), [red] and "         \
+      "\"a | b\" too; plain: text is text", MODEL_AT(type, prompt_syntax), NULL },                \
     { 0, "fit", OPTION_CHOICE, "cover|contain|stretch", "cover",                                  \
       "input of another shape: crop it, add bars, or distort it", MODEL_AT(type, fit), NULL },    \
     { 0, "seed", OPTION_COUNT, "N", "0", "of the noise", MODEL_AT(type, seed), NULL },            \
@@ -54,6 +58,7 @@ static inline struct l2d_engine_params model_engine_params(const struct model_op
 {
     return (struct l2d_engine_params) {
         .model = path, .prompt = o->prompt, .steps = o->steps,
+        .prompt_syntax = (enum l2d_prompt_syntax) o->prompt_syntax,
         .width = o->size.width, .height = o->size.height,
         .fit = (enum l2d_fit) o->fit,
         .batching = (enum l2d_batching) o->schedule,

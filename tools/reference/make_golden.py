@@ -17,6 +17,7 @@ import torch
 
 from model.folder import load_state, read_model, write_safetensors
 from model.noise import philox
+from model.prompt import PromptError, parse
 from model.tokenizer import END, START, Tokenizer, byte_symbols, clean, split
 from stream import Recorder, Stream
 
@@ -40,6 +41,23 @@ MERGES = 40
 TEXTS = ["", "a cat", "a painting of a street, warm colors", "It's   the DOG'S 2024 café!!", "don't we'll I'M",
          "naïve 🙂", "ink<|endoftext|>bird", "日本語 of the_cat (1girl)), 42", "x" * 60,
          "A\tPhoto\nof É\u0301 ½ Ⅷ ǅ"]
+PROMPTS = [                                       # template, prompt, syntax
+    ("{}", "a cat", "numbers"), ("a painting of {}", "", "numbers"), ("{}", "{} of {}", "numbers"),
+    ("{}", "a (red:1.3) house", "numbers"), ("{}", "((a:1.2) b:0.5) c", "numbers"), ("{}", "(a (b) c:1.5)d", "numbers"),
+    ("{}", "(masterpiece),best [quality], a | b, 16:9", "numbers"), ("{}", ":( and :-) (re:zero)", "numbers"),
+    ("{}", r"a \(red:1.3\) \[x\] \| \\ \n", "numbers"), ("{}", r"(a\:1.3)", "numbers"),
+    ("{}", "(a : 1.25 )b", "numbers"), ("{}", "(:2)", "numbers"),
+    ("{}", "(é:+.5)日本", "numbers"), ("{}", "(a:1.2.3) (b:1e1)", "numbers"),
+    ("oil of {}, good", "a cat :0.7 | a (dog:1.2) :0.3", "numbers"),
+    ("({}:1.5), (old:0.5)", "a (b:2)", "numbers"),
+    ("{}", "a :1 | b :2 | c", "numbers"), ("{}", "a (b|c:1.1) :3|:1", "numbers"), ("{}", " a | b :0", "numbers"),
+    ("(masterpiece), {}", "(a [b]) c | d", "brackets"), ("{}", "((a)) [[b]] (c:1.5)", "brackets"),
+    ("(m), {}", r"(a:1.2) | b :2 \(", "plain"),
+    ("{}", "a é(b:9)", "numbers"), ("{}", "(a:-1)", "numbers"), ("{}", "a (b:1.2", "numbers"),
+    ("{}", "a :1 | ", "numbers"),
+    ("{}", "a :0 | b :0", "numbers"), ("{}", "a :-1 | b", "numbers"), ("{}", "a" + " |a" * 8 + ":1", "numbers"),
+    ("{}", "é (b", "brackets"), ("{}", "b) c", "brackets"), ("{}", "b] c", "brackets"), ("{}", "[b:2]", "brackets"),
+    ("{}", "([)]", "brackets"), ("{}", "a ||b", "brackets"), ("(x:5) {}", "a", "numbers")]
 
 MOTION = {"num_attention_heads": 8, "num_transformer_block": 1, "attention_block_types": ["Temporal_Self"] * 2,
           "temporal_position_encoding": True, "temporal_position_encoding_max_len": 24,
@@ -93,7 +111,8 @@ CASES = {
     "narrow4": (NARROW4, [case("d1", NARROW4, [25], 20, 7), case("d2", NARROW4, [25, 37], 32, 7),
                           case("d4", NARROW4, [25, 31, 37, 43], 20, 0x123456789AB, "fresh", "a bird, cold colors")]),
     "tiny3": (TINY3, [case("d1", TINY3, [25], 18, 3), case("d2", TINY3, [25, 37], 18, 3),
-                      case("short", TINY3, [25, 37], 5, 3, "shared")])}
+                      case("short", TINY3, [25, 37], 5, 3, "shared"),
+                      case("prompt", TINY3, [25], 1, 3, prompt="a (bird:1.4) :0.7 | ink (drawing:0.5), [cold] :0.3")])}
 
 
 def train_merges(corpus, count):
@@ -212,6 +231,14 @@ def run_case(model, case):
     return golden
 
 
+def read_prompt(template, text, syntax):
+    row = {"template": template, "text": text, "syntax": syntax}
+    try:
+        return {**row, "parts": [{"share": share, "runs": runs} for share, runs in parse(template, text, syntax)]}
+    except PromptError as error:
+        return {**row, "column": error.column}
+
+
 def write_json_lines(path, rows):
     """A JSON array, one row a line."""
     path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n", encoding="utf-8")
@@ -219,6 +246,7 @@ def write_json_lines(path, rows):
 
 def main():
     data = Path(sys.argv[1])
+    write_json_lines(data / "prompts.json", [read_prompt(*prompt) for prompt in PROMPTS])
     for name, (config, cases) in CASES.items():
         folder = data / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -70,7 +70,7 @@ class Frame:
 
 class Stream:
     def __init__(self, model, prompt, width, height, seed=0, t_index_list=None, num_inference_steps=None,
-                 noise=None, batch=False, recorder=None):
+                 noise=None, batch=False, recorder=None, syntax="numbers"):
         config = dict(model.config["scheduler"])
         config["t_index_list"] = t_index_list or config["t_index_list"]
         config["num_inference_steps"] = num_inference_steps or config["num_inference_steps"]
@@ -84,8 +84,11 @@ class Stream:
         self.cache = KvCache(self.steps, self.sinks, kwargs["window_size"])
         self.in_flight = []                               # [frame, next step], oldest first
         with torch.no_grad():
+            blended = len(model.prompt_parts(prompt, syntax)) > 1      # the tower then runs for each part
+            self.recorder.labels = None if blended else ["text"]
+            self.text = model.prompt_embedding(prompt, syntax)
             self.recorder.labels = ["text"]
-            self.text = model.prompt_embedding(prompt)
+            self.recorder.put("text_model.context", self.text)
 
     def noise(self, frame, step):
         n = normal(self.seed, 0 if self.shared_noise else frame, step, *self.latent)
