@@ -71,11 +71,16 @@ enum l2d_structure_type {                   // what the denoiser is told of the 
     L2D_STRUCTURE_LUMA,                     // the latent of a map of luminance and local contrast
     L2D_STRUCTURE_IMAGE,                    // the frame's own latent: no second encode
 };
+enum l2d_prediction {                       // what the denoiser predicts
+    L2D_PREDICT_EPSILON,                    // the noise
+    L2D_PREDICT_V,                          // a noise - b x0 (Salimans and Ho, 2022)
+};
 enum l2d_noise_mode { L2D_NOISE_SHARED, L2D_NOISE_FRESH };  // one for all frames, or each its own
 
 struct l2d_scheduler_config {               // beta is linear in t
     int32_t num_train_timesteps;            // 50..10000
     double beta_start, beta_end;            // 0 < start <= end < 1
+    enum l2d_prediction prediction;
     int32_t num_inference_steps;            // 1..L2D_MAX_INFERENCE_STEPS
     int32_t num_steps;                      // 1..L2D_MAX_STEPS
     int32_t t_index[L2D_MAX_STEPS];         // t_index_list, as l2d_schedule_check() wants it

@@ -37,6 +37,7 @@ static struct l2d_row_params idle_row(void)
 {
     return (struct l2d_row_params) {
         .kv_slot = L2D_SINKS, .own_pos = L2D_SINKS, .num_open = L2D_SINKS + 1, .a = 1, .a_next = 1,
+        .pred_a = 1,
     };
 }
 
@@ -55,6 +56,7 @@ static struct l2d_row_params row_of(const struct l2d_engine *e, uint32_t frame, 
         .num_open = (uint32_t) window.num_open,
         .is_last = last,
         .a = s->a[step], .b = s->b[step], .c_skip = s->c_skip[step], .c_out = s->c_out[step],
+        .pred_a = s->pred_a[step], .pred_b = s->pred_b[step],
         .a_next = last ? 0 : s->a[step + 1], .b_next = last ? 0 : s->b[step + 1],
         .seed_lo = (uint32_t) e->seed, .seed_hi = (uint32_t) (e->seed >> 32),
     };

@@ -9,7 +9,7 @@
 #include "params/latent.h"
 #include "params/row.h"
 
-layout(binding = 0, std430) readonly buffer Eps { IN4 eps[]; };
+layout(binding = 0, std430) readonly buffer Pred { IN4 pred[]; };
 layout(binding = 1, std430) buffer Ring { vec4 ring[]; };
 layout(binding = 2, std430) readonly buffer Rows { l2d_row_params rows[]; };
 layout(binding = 3, std430) buffer X0 { vec4 out_x0[]; };
@@ -24,7 +24,7 @@ void main()
     l2d_row_params r = rows[row];
     uint at = r.ring * p.quads + quad;
     vec4 x = ring[at];
-    vec4 x0 = r.c_out * ((x - r.b * LOAD4(eps[item])) / r.a) + r.c_skip * x;
+    vec4 x0 = r.c_out * ((x - r.pred_b * LOAD4(pred[item])) / r.pred_a) + r.c_skip * x;
     if (p.write_x0 != 0u)
         out_x0[item] = x0;
     if (r.is_last == 0u)

@@ -159,11 +159,12 @@ struct l2d_tensor l2d_latent_load(struct l2d_graph *graph, struct l2d_tensor rin
                                   struct l2d_tensor rows, int32_t num_rows);
 
 /**
- * The LCM step of each active row, in place in the ring: x0 = c_out (x - b eps) / a + c_skip x,
- * then x0 itself if is_last, else a_next x0 + b_next noise(frame, step + 1).
+ * The LCM step of each active row, in place in the ring, with what the denoiser predicts:
+ * x0 = c_out (x - pred_b pred) / pred_a + c_skip x; then the ring has x0 itself if is_last, else
+ * a_next x0 + b_next noise(frame, step + 1).
  * x0       f32 [num_rows,h,w,c]: also written there if it exists (probes), or L2D_NO_TENSOR
  */
-void l2d_lcm_step(struct l2d_graph *graph, struct l2d_tensor eps, struct l2d_tensor ring,
+void l2d_lcm_step(struct l2d_graph *graph, struct l2d_tensor pred, struct l2d_tensor ring,
                   struct l2d_tensor rows, struct l2d_tensor x0);
 
 /** Decoder input of rows[0]: 3 tanh(z / (3 scale)), T [1,h,w,c]. */

@@ -62,21 +62,23 @@ struct l2d_tensor l2d_latent_load(struct l2d_graph *graph, struct l2d_tensor rin
     return x;
 }
 
-void l2d_lcm_step(struct l2d_graph *graph, struct l2d_tensor eps, struct l2d_tensor ring,
+void l2d_lcm_step(struct l2d_graph *graph, struct l2d_tensor pred, struct l2d_tensor ring,
                   struct l2d_tensor rows, struct l2d_tensor x0)
 {
-    if (!check_ring(graph, "lcm_step", &ring, &rows, eps.rows) ||
-        !l2d_check_shape(graph, "lcm_step", "eps", &eps, l2d_graph_precision(graph), -1, ring.h,
+    if (!check_ring(graph, "lcm_step", &ring, &rows, pred.rows) ||
+        !l2d_check_shape(graph, "lcm_step", "pred", &pred, l2d_graph_precision(graph), -1, ring.h,
                          ring.w, ring.c) ||
         (l2d_tensor_exists(&x0) &&
-         !l2d_check_shape(graph, "lcm_step", "x0", &x0, L2D_F32, eps.rows, ring.h, ring.w, ring.c)))
+         !l2d_check_shape(graph, "lcm_step", "x0", &x0, L2D_F32, pred.rows, ring.h, ring.w,
+                          ring.c)))
         return;
     dispatch(graph, "lcm_step", ring,
              (struct l2d_latent_params) {
-                 .num_rows = (u32) eps.rows, .write_x0 = l2d_tensor_exists(&x0),
+                 .num_rows = (u32) pred.rows, .write_x0 = l2d_tensor_exists(&x0),
              },
              (struct l2d_binding[]) {
-                 { eps, L2D_READ }, { ring, L2D_READ_WRITE }, { rows, L2D_READ }, { x0, L2D_WRITE },
+                 { pred, L2D_READ }, { ring, L2D_READ_WRITE }, { rows, L2D_READ },
+                 { x0, L2D_WRITE },
              }, 4);
 }
 

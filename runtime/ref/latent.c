@@ -4,12 +4,12 @@
 
 #include "ref/ref.h"
 
-void l2d_ref_lcm_step(float *x, float *x0, const float *eps, const float *noise, int count,
+void l2d_ref_lcm_step(float *x, float *x0, const float *pred, const float *noise, int count,
                       const struct l2d_ref_lcm *p)
 {
     for (int i = 0; i < count; i++) {
         double v = (double) x[i];
-        double done = p->c_out * (v - p->b * (double) eps[i]) / p->a + p->c_skip * v;
+        double done = p->c_out * (v - p->pred_b * (double) pred[i]) / p->pred_a + p->c_skip * v;
         x0[i] = (float) done;
         x[i] = (float) (p->is_last ? done : p->a_next * done + p->b_next * (double) noise[i]);
     }

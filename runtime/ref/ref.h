@@ -75,10 +75,10 @@ void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch,
 
 /** x0 of a consistency step, and the latent with the next step's noise: see lcm_step.comp. */
 struct l2d_ref_lcm {
-    double a, b, c_skip, c_out, a_next, b_next;
+    double pred_a, pred_b, c_skip, c_out, a_next, b_next;
     bool is_last;
 };
-void l2d_ref_lcm_step(float *x, float *x0, const float *eps, const float *noise, int count,
+void l2d_ref_lcm_step(float *x, float *x0, const float *pred, const float *noise, int count,
                       const struct l2d_ref_lcm *p);
 
 /** y = 3 tanh(z / (3 scale)). */

@@ -269,6 +269,7 @@ static void run_case(struct l2d_gpu *gpu, const struct golden_model *model,
     struct l2d_engine *engine = NULL;
     double start = now();
     read_records(&g, golden, model->name, c->name);
+    golden_model_set(model, c);
     cr_assert_eq(l2d_engine_create(&engine, gpu, &(struct l2d_engine_params) {
         .model = model->dir, .prompt = c->prompt, .steps = c->steps,
         .width = c->width, .height = c->height, .fit = L2D_FIT_STRETCH,
@@ -353,6 +354,7 @@ Test(golden, tiny3)
         { "prompt", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_0 },
         { "d2", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
         { "d2", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_0 },
+        { "v", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
         { "d1", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_1 },
         { "short", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_1 },
     };

@@ -18,6 +18,7 @@ struct golden_case {
     char steps[64];                     // as --steps takes them
     uint64_t seed;
     bool shared_noise;
+    bool predicts_v;                    // whatever the model says
     uint32_t num_frames;
 };
 
@@ -35,6 +36,9 @@ void golden_model_make(struct golden_model *model, const char *name);
 void golden_model_remove(struct golden_model *model);
 
 const struct golden_case *golden_model_case(const struct golden_model *model, const char *name);
+
+/** Make the folder's model.json say what a case needs. */
+void golden_model_set(const struct golden_model *model, const struct golden_case *c);
 
 /** Input frame f as RGBA8; pts is f, in 1/25 s. */
 struct l2d_frame *golden_frame(uint32_t f, int32_t width, int32_t height);

@@ -66,7 +66,7 @@ COMMON_UNET = {"mid_block_type": "UNetMidBlock3DCrossAttn", "attention_head_dim"
                "freq_shift": 0, "cond_mapping": True, "use_motion_module": True, "motion_module_mid_block": False,
                "motion_module_kwargs": MOTION}
 SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear",
-             "num_inference_steps": 50, "t_index_list": [25, 37]}
+             "prediction": "epsilon", "num_inference_steps": 50, "t_index_list": [25, 37]}
 
 # SD1.5's topology, every block type, patch 1.
 NARROW4 = {
@@ -101,10 +101,10 @@ TINY3 = {
     "structure": {"type": "image"}, "scheduler": {**SCHEDULER, "noise": "fresh"}}
 
 
-def case(name, config, steps, frames, seed, noise=None, prompt=None):
+def case(name, config, steps, frames, seed, noise=None, prompt=None, **options):
     return {"name": name, "width": config["default"]["width"], "height": config["default"]["height"],
             "prompt": prompt or config["default"]["prompt"], "seed": seed, "t_index_list": steps,
-            "num_inference_steps": 50, "noise": noise or config["scheduler"]["noise"], "frames": frames}
+            "num_inference_steps": 50, "noise": noise or config["scheduler"]["noise"], "frames": frames, **options}
 
 
 CASES = {
@@ -112,6 +112,7 @@ CASES = {
                           case("d4", NARROW4, [25, 31, 37, 43], 20, 0x123456789AB, "fresh", "a bird, cold colors")]),
     "tiny3": (TINY3, [case("d1", TINY3, [25], 18, 3), case("d2", TINY3, [25, 37], 18, 3),
                       case("short", TINY3, [25, 37], 5, 3, "shared"),
+                      case("v", TINY3, [25, 37], 10, 3, prediction="v"),
                       case("prompt", TINY3, [25], 1, 3, prompt="a (bird:1.4) :0.7 | ink (drawing:0.5), [cold] :0.3")])}
 
 
@@ -220,7 +221,8 @@ def run_case(model, case):
 
     recorder = Recorder(model, sink)
     stream = Stream(model, case["prompt"], case["width"], case["height"], case["seed"], case["t_index_list"],
-                    case["num_inference_steps"], case["noise"], recorder=recorder)
+                    case["num_inference_steps"], case["noise"], recorder=recorder,
+                    prediction=case.get("prediction"))
     frames = [input_frame(f, case["width"], case["height"]) for f in range(case["frames"])]
     shown = [image for _, image in stream.run(frames)]
     assert len(shown) == len(frames)

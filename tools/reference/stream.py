@@ -70,10 +70,12 @@ class Frame:
 
 class Stream:
     def __init__(self, model, prompt, width, height, seed=0, t_index_list=None, num_inference_steps=None,
-                 noise=None, batch=False, recorder=None, syntax="numbers"):
+                 noise=None, batch=False, recorder=None, syntax="numbers",
+                 prediction=None):
         config = dict(model.config["scheduler"])
         config["t_index_list"] = t_index_list or config["t_index_list"]
         config["num_inference_steps"] = num_inference_steps or config["num_inference_steps"]
+        config["prediction"] = prediction or config["prediction"]
         kwargs = model.config["unet"]["motion_module_kwargs"]
         self.model, self.seed, self.batch, self.recorder = model, seed, batch, recorder or Silent()
         self.shared_noise = (noise or config["noise"]) == "shared"

@@ -14,10 +14,12 @@
 
 static const struct l2d_row_params rows[] = {
     { .is_active = 1, .frame = 7, .step = 0, .ring = 3, .a = 0.4022588f, .b = 0.9155260f,
-      .c_skip = 1.004e-8f, .c_out = 1, .a_next = 0.7f, .b_next = 0.71f },
+      .pred_a = 0.4022588f, .pred_b = 0.9155260f, .c_skip = 1.004e-8f, .c_out = 1, .a_next = 0.7f,
+      .b_next = 0.71f },
     { .is_active = 0, .frame = 6, .step = 1, .ring = 2 },
     { .is_active = 1, .frame = 4000000000u, .step = 2, .ring = 6, .a = 0.8923482f, .b = 0.4513476f,
-      .c_skip = 1.294e-7f, .c_out = 0.9999999f, .is_last = 1 },
+      .pred_a = 1.1206387f, .pred_b = 0.5057976f, .c_skip = 1.294e-7f,
+      .c_out = 0.9999999f, .is_last = 1 },           // predicts v
 };
 
 static const struct { int h, w, c; } shapes[] = { { 32, 32, 16 }, { 5, 7, 4 }, { 1, 1, 16 } };
@@ -59,7 +61,7 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
             if (row[r].is_active && (int) row[r].ring == slot) {
                 l2d_noise_fill(noise, n, SEED, row[r].frame, row[r].step + 1);
                 l2d_ref_lcm_step(want, x0, eps + r * n, noise, (int) n, &(struct l2d_ref_lcm) {
-                    (double) row[r].a, (double) row[r].b, (double) row[r].c_skip,
+                    (double) row[r].pred_a, (double) row[r].pred_b, (double) row[r].c_skip,
                     (double) row[r].c_out, (double) row[r].a_next, (double) row[r].b_next,
                     row[r].is_last,
                 });
