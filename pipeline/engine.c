@@ -31,6 +31,17 @@ const char *l2d_stage_str(enum l2d_stage stage)
     return "?";
 }
 
+const char *l2d_guidance_mode_str(enum l2d_guidance_mode mode)
+{
+    switch (mode) {
+    case L2D_GUIDANCE_NONE:       return "none";
+    case L2D_GUIDANCE_FULL:       return "full";
+    case L2D_GUIDANCE_SELF:       return "self";
+    case L2D_GUIDANCE_INITIALIZE: return "initialize";
+    }
+    return "?";
+}
+
 // ---- what a row of a call is
 
 static struct l2d_row_params idle_row(void)
@@ -304,7 +315,7 @@ static int warm_up(struct l2d_engine *e, struct l2d_error *err)
         struct call rows = { .num_rows = 0 };
         for (uint32_t f = 0; f < L2D_SINKS; f++)
             put_row(e, &s, (uint32_t) k, &rows, f, k, true);
-        add_unet(e, &s, (uint32_t) k, e->warm, &rows);
+        add_unet(e, &s, (uint32_t) k, k == 0 && e->warm_first ? e->warm_first : e->warm, &rows);
     }
     rc = submit(e, &s, err);
     for (uint32_t f = 0; f < L2D_SINKS && f < e->frames && rc == L2D_OK; f++) {
@@ -371,7 +382,8 @@ static void add_sequence(struct l2d_engine *e, struct submission *s, uint32_t fr
     for (int32_t k = 0; k < e->schedule.num_steps; k++) {
         struct call rows = { .num_rows = 0 };
         put_row(e, s, (uint32_t) k, &rows, frame, k, true);
-        add_unet(e, s, (uint32_t) k, e->stream, &rows);
+        add_unet(e, s, (uint32_t) k, k == 0 && e->stream_first ? e->stream_first : e->stream,
+                 &rows);
     }
     add_output(e, s, e->decode, frame);
 }
@@ -451,9 +463,11 @@ struct l2d_engine_stats l2d_engine_stats(const struct l2d_engine *e)
 int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint64_t *count,
                           struct l2d_error *err)
 {
-    if (e->passthrough || index >= (uint32_t) e->model->unet.num_attentions)
+    uint32_t each = e->passthrough ? 0 : (uint32_t) e->model->unet.num_attentions;
+    if (index >= each && (index >= 2 * each || !e->negative_keys))
         return l2d_error_set(err, L2D_EINVAL, "no KV cache %u", index);
-    const struct l2d_tensor *t = &e->state.cache[index];
+    const struct l2d_tensor *t = index < each ? &e->state.cache[index]
+                                              : &e->negative.cache[index - each];
     *count = l2d_tensor_count(t);
     if (!out)
         return L2D_OK;

@@ -21,6 +21,12 @@ struct l2d_engine;
 
 enum l2d_batching { L2D_BATCH, L2D_SEQUENTIAL };
 enum l2d_noise_choice { L2D_NOISE_BY_MODEL, L2D_NOISE_ALL_SHARED, L2D_NOISE_ALL_FRESH };
+// What a step is moved away from: see struct l2d_guide. FULL computes every step a second time for
+// the negative prompt and caches its keys and values; INITIALIZE only the first step; SELF nothing:
+// it takes the frame itself for what shall not be.
+enum l2d_guidance_mode { L2D_GUIDANCE_NONE, L2D_GUIDANCE_FULL, L2D_GUIDANCE_SELF,
+                         L2D_GUIDANCE_INITIALIZE };
+const char *l2d_guidance_mode_str(enum l2d_guidance_mode mode);
 enum l2d_precision { L2D_PRECISION_AUTO, L2D_PRECISION_FP16, L2D_PRECISION_FP32 };
 
 // Stages of a frame, for times.
@@ -39,6 +45,10 @@ struct l2d_engine_params {          // zero means default
     const char *prompt;             // NULL: the model's; see prompt.h
     enum l2d_prompt_syntax prompt_syntax;
     const char *steps;              // "25,37/50"; NULL: the model's
+    enum l2d_guidance_mode guidance_mode;
+    double guidance;                // 1..100; 1 and less: as with mode NONE
+    double guidance_delta;          // of SELF and INITIALIZE: share of the residual noise; 0: 1
+    const char *negative;           // of FULL and INITIALIZE, without the template; NULL: ""
     int32_t width, height;          // of the output, even; 0: by model and input
     int32_t input_width, input_height;  // upright, in square pixels; only to choose a size
     enum l2d_fit fit;
@@ -65,6 +75,8 @@ struct l2d_engine_info {
     int32_t num_steps;
     int32_t timestep[L2D_MAX_STEPS];
     enum l2d_precision precision;
+    enum l2d_guidance_mode guidance_mode;       // in effect
+    double guidance;
     uint64_t weight_bytes, kv_cache_bytes, activation_bytes;
     uint32_t prompt_tokens;         // of the current prompt; of a blend: of its longest part
     uint32_t prompt_dropped;        // did not fit
@@ -107,9 +119,13 @@ int l2d_engine_finish(struct l2d_engine *engine, struct l2d_error *err);
  */
 int l2d_engine_set_prompt(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
 
+/** The same for the negative prompt; L2D_EINVAL if the guidance mode has none. */
+int l2d_engine_set_negative(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
+
 /**
- * Read KV cache number index (execution order) as f32 [steps][h*w][16][2][c]; out has room for
- * *count values, or is NULL to ask for their number. For tests.
+ * Read KV cache number index (execution order, then those of the negative prompt) as f32
+ * [steps][h*w][16][2][c]; INITIALIZE's negative prompt has one step. out has room for *count
+ * values, or is NULL to ask for their number. For tests.
  */
 int l2d_engine_read_cache(struct l2d_engine *engine, uint32_t index, float *out, uint64_t *count,
                           struct l2d_error *err);

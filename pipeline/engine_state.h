@@ -50,6 +50,8 @@ struct l2d_engine {
     // --- what was asked for
     bool passthrough, sequential, shared_noise;
     enum l2d_prompt_syntax prompt_syntax;
+    enum l2d_guidance_mode guidance_mode;
+    double guidance, guidance_delta;
     enum l2d_fit fit;
     uint64_t seed;
     void (*emit)(void *user, struct l2d_frame *frame);
@@ -68,6 +70,11 @@ struct l2d_engine {
     struct l2d_buf *step_bias, *text_kv, *positions, *text_in, *context;
     struct l2d_buf *cache[L2D_UNET_MAX_ATTENTIONS];
     struct l2d_buf *latents, *cond;             // rings
+    struct l2d_buf *origins;                    // a ring for guidance, or NULL
+
+    // --- the negative prompt's, where the guidance mode has one: keys and values of its own
+    struct l2d_unet_state negative;
+    struct l2d_buf *negative_text_kv, *negative_cache[L2D_UNET_MAX_ATTENTIONS];
     struct l2d_buf *pixels, *params, *rows, *canvas, *out_pixels, *activations;
     uint64_t input_bytes;           // of the stored picture; the size of pixels
 
@@ -75,6 +82,8 @@ struct l2d_engine {
     struct l2d_graph *color_in, *encode, *warm, *stream, *decode;
     struct l2d_graph *text;         // text_in -> context, which the host reads, weighs and writes
     struct l2d_graph *prompt_keys;  // context -> state.text_kv
+    struct l2d_graph *negative_keys;            // context -> negative.text_kv
+    struct l2d_graph *warm_first, *stream_first;        // for step 0, if they are others there
     struct l2d_graph *select[L2D_MAX_STEPS];    // block->set[k] -> rows
     struct l2d_engine_slot slot[L2D_ENGINE_SLOTS];
 

@@ -130,3 +130,18 @@ int l2d_engine_set_prompt(struct l2d_engine *e, const char *prompt, struct l2d_e
     l2d_prompt_finish(&parsed);
     return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "prompt");
 }
+
+int l2d_engine_set_negative(struct l2d_engine *e, const char *prompt, struct l2d_error *err)
+{
+    if (!e->negative_keys)
+        return l2d_error_set(err, L2D_EINVAL, "negative prompt: only the guidance modes full and "
+                             "initialize have one");
+    struct l2d_prompt parsed;
+    struct embedding em = { 0 };
+    int rc = l2d_prompt_parse(&parsed, "{}", prompt, e->prompt_syntax, err);
+    if (rc == L2D_OK)
+        rc = set_text(e, &parsed, "negative prompt", e->negative_keys, &em, err);
+    finish_embedding(&em);
+    l2d_prompt_finish(&parsed);
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "negative prompt");
+}

@@ -130,6 +130,9 @@ bool l2d_graph_probing(const struct l2d_graph *graph);
 void l2d_graph_probe(struct l2d_graph *graph, struct l2d_tensor tensor, const char *fmt, ...)
     L2D_PRINTF(3, 4);
 
+/** What probes' names begin with from here on, such as "negative."; at first "". Not copied. */
+void l2d_graph_probe_prefix(struct l2d_graph *graph, const char *prefix);
+
 struct l2d_probe {
     char name[128];
     struct l2d_tensor tensor;   // after finish: resolved to a buffer

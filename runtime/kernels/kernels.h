@@ -150,22 +150,38 @@ struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x,
 
 // ---- latents: always f32 in the ring, [L2D_RING,h,w,c] ------------------------------------------
 
-/** ring[rows[0].ring] = a * scale * z + b * noise(frame, step 0); z is [1,h,w,c] T. */
+/**
+ * ring[rows[0].ring] = a * scale * z + b * noise(frame, step 0); z is [1,h,w,c] T.
+ * origin   f32, a ring too, that keeps scale * z; or L2D_NO_TENSOR
+ */
 void l2d_latent_noise(struct l2d_graph *graph, struct l2d_tensor z, float scale,
-                      struct l2d_tensor ring, struct l2d_tensor rows);
+                      struct l2d_tensor ring, struct l2d_tensor rows, struct l2d_tensor origin);
 
 /** Gather the rows' latents: T [num_rows,h,w,c]. */
 struct l2d_tensor l2d_latent_load(struct l2d_graph *graph, struct l2d_tensor ring,
                                   struct l2d_tensor rows, int32_t num_rows);
+
+// Guidance: x0 becomes other + scale (x0 - other), where other is
+//   negative alone         what the negative prompt's prediction gives
+//   origin alone           what delta times the noise gives that separates x from the origin
+//   both                   the same, but rows of step 0 first take their origin from the negative
+//                          prompt and write it; negative may then have fewer rows, if those behind
+//                          them are of later steps
+struct l2d_guide {
+    float scale, delta;
+    struct l2d_tensor negative;         // T [num_rows,h,w,c] or L2D_NO_TENSOR
+    struct l2d_tensor origin;           // f32 [L2D_RING,h,w,c] or L2D_NO_TENSOR
+};
 
 /**
  * The LCM step of each active row, in place in the ring, with what the denoiser predicts:
  * x0 = c_out (x - pred_b pred) / pred_a + c_skip x; then the ring has x0 itself if is_last, else
  * a_next x0 + b_next noise(frame, step + 1).
  * x0       f32 [num_rows,h,w,c]: also written there if it exists (probes), or L2D_NO_TENSOR
+ * guide    NULL: no guidance
  */
 void l2d_lcm_step(struct l2d_graph *graph, struct l2d_tensor pred, struct l2d_tensor ring,
-                  struct l2d_tensor rows, struct l2d_tensor x0);
+                  struct l2d_tensor rows, struct l2d_tensor x0, const struct l2d_guide *guide);
 
 /** Decoder input of rows[0]: 3 tanh(z / (3 scale)), T [1,h,w,c]. */
 struct l2d_tensor l2d_latent_decode(struct l2d_graph *graph, struct l2d_tensor ring,

@@ -77,9 +77,12 @@ void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch,
 struct l2d_ref_lcm {
     double pred_a, pred_b, c_skip, c_out, a_next, b_next;
     bool is_last;
+    double a, guidance, delta;          // for guidance
+    bool is_first;                      // takes its origin from negative
 };
+/** negative, origin: NULL, or what guidance moves away from; see struct l2d_guide. */
 void l2d_ref_lcm_step(float *x, float *x0, const float *pred, const float *noise, int count,
-                      const struct l2d_ref_lcm *p);
+                      const struct l2d_ref_lcm *p, const float *negative, float *origin);
 
 /** y = 3 tanh(z / (3 scale)). */
 void l2d_ref_latent_decode(float *y, const float *z, int count, double scale);

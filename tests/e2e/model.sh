@@ -25,6 +25,20 @@ l2d run -i twenty.mp4 -o c.mkv $small --steps 25,37/50 --seed 2
 l2d run -i twenty.mp4 -o d.mkv $small --steps 25,37/50 -p "a pencil drawing"
 [ "$(frame_hash d.mkv)" != "$(frame_hash a.mkv)" ] || fail "the prompt changes nothing"
 
+# Guidance: both schedules draw the same; what is pushed away from is seen.
+for mode in full self initialize; do
+    for schedule in batch sequential; do
+        l2d run -i twenty.mp4 -c ffv1 -o $mode-$schedule.mkv $small --frames 12 --steps 25,37/50 \
+            --guidance 1.5 --guidance-mode $mode --schedule $schedule --precision fp32 --json g.json
+    done
+    is "guidance $mode: batch and sequential" "$(frame_hash $mode-batch.mkv)" \
+        "$(frame_hash $mode-sequential.mkv)"
+    grep -q "\"guidance_mode\": \"$mode\"" g.json || fail "guidance $mode: $(cat g.json)"
+done
+l2d run -i twenty.mp4 -c ffv1 -o negative.mkv $small --frames 12 --steps 25,37/50 \
+    --guidance 1.5 --guidance-mode full --negative "neon lights" --precision fp32
+[ "$(frame_hash negative.mkv)" != "$(frame_hash full-batch.mkv)" ] || fail "--negative does nothing"
+
 # Prompts: weights and blends; one line about what is wrong, and about what does not fit.
 l2d run -i twenty.mp4 -o weighted.mkv $small --frames 2 -p "a (pencil drawing:1.5) :2 | ink :1"
 refuses 1 "prompt: column 10: a weight" run -i twenty.mp4 -o null $small -p "a (pencil:9)"

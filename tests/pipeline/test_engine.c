@@ -355,6 +355,83 @@ Test(engine, weights_and_blends)
         drop(&out[i]);
 }
 
+// ---- guidance
+
+static struct l2d_engine_params guided(struct output *out, enum l2d_guidance_mode mode)
+{
+    struct l2d_engine_params p = params(out);
+    p.steps = "25,30,37/50";
+    p.guidance_mode = mode;
+    p.guidance = 1.5;
+    return p;
+}
+
+// Every mode draws the same in both schedules, something of its own, and takes what memory it says.
+Test(engine, guidance_modes)
+{
+    enum { FRAMES = 12, MODES = 4 };
+    static const unsigned negative_steps[MODES] = { 0, 3, 0, 1 };
+    struct output out[MODES][2] = { 0 };
+    uint64_t plain_bytes = 0;
+    for (int m = 0; m < MODES; m++) {
+        for (int b = 0; b < 2; b++) {
+            struct l2d_engine_params p = guided(&out[m][b], (enum l2d_guidance_mode) m);
+            p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
+            struct l2d_engine *engine = create(&p);
+            uint64_t bytes = l2d_engine_info(engine)->kv_cache_bytes;
+            plain_bytes = m == 0 ? bytes : plain_bytes;
+            cr_assert_eq(bytes, plain_bytes / 3 * (3 + negative_steps[m]), "mode %d", m);
+            cr_assert_eq((int) l2d_engine_info(engine)->guidance_mode, m);
+            int rc = l2d_engine_set_negative(engine, "", &err);
+            cr_assert_eq(rc, negative_steps[m] ? L2D_OK : L2D_EINVAL, "mode %d: %s", m, err.msg);
+            push_inputs(engine, 0, FRAMES);
+            finish(&engine);
+            check_frames(&out[m][b], FRAMES, "guidance");
+        }
+        check_same(&out[m][0], &out[m][1], 0, FRAMES, "batch against sequential");
+        for (int other = 0; other < m; other++)
+            check_differ(&out[m][0], &out[other][0], 0, FRAMES, "another mode");
+    }
+    for (int m = 0; m < MODES; m++)
+        for (int b = 0; b < 2; b++)
+            drop(&out[m][b]);
+}
+
+Test(engine, guidance_of_one_is_none)
+{
+    struct output plain = { .count = 0 }, one = { .count = 0 };
+    struct l2d_engine_params p = guided(&plain, L2D_GUIDANCE_NONE);
+    run(&p, 10);
+    p = guided(&one, L2D_GUIDANCE_FULL);
+    p.guidance = 1;
+    run(&p, 10);
+    check_same(&plain, &one, 0, 10, "guidance 1");
+    drop(&plain);
+    drop(&one);
+}
+
+// The negative prompt is set at creation or later, and is seen from there on.
+Test(engine, negative_prompts)
+{
+    static const enum l2d_guidance_mode modes[] = { L2D_GUIDANCE_FULL, L2D_GUIDANCE_INITIALIZE };
+    for (size_t m = 0; m < COUNT(modes); m++) {
+        struct output out[3] = { { .count = 0 } };
+        for (int i = 0; i < 3; i++) {
+            struct l2d_engine_params p = guided(&out[i], modes[m]);
+            p.negative = i == 1 ? "(ink:1.2) drawing" : NULL;
+            struct l2d_engine *engine = create(&p);
+            if (i == 2)
+                cr_assert_eq(l2d_engine_set_negative(engine, "(ink:1.2) drawing", &err), L2D_OK);
+            push_inputs(engine, 0, 10);
+            finish(&engine);
+        }
+        check_differ(&out[0], &out[1], 0, 10, "a negative prompt");
+        check_same(&out[1], &out[2], 0, 10, "of creation or set before");
+        for (int i = 0; i < 3; i++)
+            drop(&out[i]);
+    }
+}
+
 // ---- pictures
 
 // The same pixels in another order of bytes.
@@ -656,6 +733,12 @@ Test(engine, bad_parameters_are_refused)
     p = params(&out);
     p.steps = "37,25/50";
     check_refused(&p, L2D_EINVAL, "37,25/50", "25 does not follow 37");
+    p = params(&out);
+    p.guidance = 101;
+    check_refused(&p, L2D_EINVAL, "guidance 101", "1..100");
+    p = params(&out);
+    p.guidance_delta = -1;
+    check_refused(&p, L2D_EINVAL, "delta -1", "above 0");
     p = params(&out);
     p.width = 95;
     check_refused(&p, L2D_EINVAL, "95x64", "even");

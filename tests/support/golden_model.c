@@ -94,6 +94,15 @@ static void read_case(struct golden_case *c, const json_t *o)
     };
     const char *prediction = json_string_value(json_object_get(o, "prediction"));
     c->predicts_v = prediction && !strcmp(prediction, "v");
+    static const char *const modes[] = { "none", "full", "self", "initialize" };    // as the enum
+    const char *mode = json_string_value(json_object_get(o, "guidance_mode"));
+    for (int m = 0; mode && m < 4; m++)
+        if (!strcmp(mode, modes[m]))
+            c->guidance_mode = m;
+    c->guidance = json_number_value(json_object_get(o, "guidance"));
+    c->guidance_delta = json_number_value(json_object_get(o, "guidance_delta"));
+    if (mode)
+        copy_string(c->negative, sizeof(c->negative), o, "negative");
     copy_string(c->name, sizeof(c->name), o, "name");
     copy_string(c->prompt, sizeof(c->prompt), o, "prompt");
     size_t i, len = 0;

@@ -9,7 +9,7 @@
 
 #include "base/frame.h"
 
-#define GOLDEN_MAX_CASES 8
+#define GOLDEN_MAX_CASES 16
 
 struct golden_case {
     char name[16];
@@ -19,6 +19,9 @@ struct golden_case {
     uint64_t seed;
     bool shared_noise;
     bool predicts_v;                    // whatever the model says
+    int guidance_mode;                  // enum l2d_guidance_mode
+    double guidance, guidance_delta;
+    char negative[64];
     uint32_t num_frames;
 };
 

@@ -161,9 +161,13 @@ static int parse(int argc, char **argv, struct run_options *o)
     if (o->next.format || o->next.codec || o->next.codec_options || o->next_input_options)
         return options_complain(c, "--format, --codec, --codec-options and --input-options belong "
                                 "before the -i or -o that they are for");
-    if (o->passthrough && (o->model.model || o->model.prompt || o->model.steps || o->dump))
-        return options_complain(c, "--passthrough uses no model: leave out -m, -p, --steps and "
-                                "--dump");
+    code = model_options_check(c, &o->model);
+    if (code >= 0)
+        return code;
+    if (o->passthrough && (o->model.model || o->model.prompt || o->model.steps || o->dump ||
+                           o->model.guidance_mode))
+        return options_complain(c, "--passthrough uses no model: leave out -m, -p, --steps, "
+                                "--guidance and --dump");
     if (o->frames > INT64_MAX)
         return options_complain(c, "--frames is too large");
     for (unsigned i = 0; i < o->num_outputs; i++)

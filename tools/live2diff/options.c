@@ -36,6 +36,25 @@ static bool parse_count(uint64_t *out, const char *text, const char **end)
     return isdigit((unsigned char) *text) && errno == 0;
 }
 
+// Digits, a point and digits: strtod would take words and the locale's comma too.
+static bool parse_real(double *out, const char *text)
+{
+    size_t digits = strspn(text, "0123456789"), fraction = 0;
+    if (text[digits] == '.')
+        fraction = 1 + strspn(text + digits + 1, "0123456789");
+    if (text[digits + fraction] || digits == 0 || digits > 9 || fraction > 10)
+        return false;
+    double unit = 1;
+    *out = 0;
+    for (size_t i = 0; i < digits + fraction; i++)
+        if (text[i] != '.') {
+            *out = *out * 10 + (text[i] - '0');
+            unit *= i > digits ? 10 : 1;
+        }
+    *out /= unit;
+    return true;
+}
+
 static bool parse_size(struct option_size *out, const char *text)
 {
     uint64_t w, h;
@@ -131,6 +150,8 @@ static const char *store(const struct option_row *row, void *options, const char
         return NULL;
     case OPTION_COUNT:
         return parse_count(at, value, &end) && !*end ? NULL : "expected a whole number, 0 or more";
+    case OPTION_REAL:
+        return parse_real(at, value) ? NULL : "expected a number, such as 1.5";
     case OPTION_TIME:
         return parse_time(at, value) ? NULL
                                      : "expected seconds or [H:]M:S, such as 12.5 or 1:02:03";

@@ -35,7 +35,9 @@ GAINS = [(re.compile(pattern), gain) for pattern, gain in (
     (r"", 1.0))]
 SAMPLES, KV_SAMPLES = 24, 256
 FULL_FRAMES = (8, 14, 15, 16, 17)                 # all activations of these and of the last frame
+GUIDED = ("x", "x0", "image", "unet.conv_out", "negative.unet.conv_out")      # of runs with guidance, no more
 EVERY_FRAME = ("x", "x0", "image", "structure", "latent.image", "latent.structure", "unet.flow_conv_in")
+OPTIONS = ("prediction", "guidance_mode", "guidance", "guidance_delta", "negative")
 CORPUS = "a photo of a cat, a painting of the street in warm colors, an ink drawing of a bird, cold colors, 1girl's"
 MERGES = 40
 TEXTS = ["", "a cat", "a painting of a street, warm colors", "It's   the DOG'S 2024 café!!", "don't we'll I'M",
@@ -113,6 +115,12 @@ CASES = {
     "tiny3": (TINY3, [case("d1", TINY3, [25], 18, 3), case("d2", TINY3, [25, 37], 18, 3),
                       case("short", TINY3, [25, 37], 5, 3, "shared"),
                       case("v", TINY3, [25, 37], 10, 3, prediction="v"),
+                      *[case(mode + str(len(steps)), TINY3, steps, 17, 3, guidance_mode=mode, guidance=guidance,
+                             guidance_delta=delta, negative="cold ink", **options)
+                        for mode, steps, guidance, delta, options in (
+                            ("full", [25, 37], 2.0, 1.0, {}), ("full", [25, 31, 37], 1.5, 1.0, {"prediction": "v"}),
+                            ("self", [25, 37], 1.5, 0.8, {"prediction": "v"}), ("self", [25, 31, 37], 1.25, 1.0, {}),
+                            ("initialize", [25, 37], 1.5, 1.0, {}), ("initialize", [25, 31, 37], 1.5, 0.7, {}))],
                       case("prompt", TINY3, [25], 1, 3, prompt="a (bird:1.4) :0.7 | ink (drawing:0.5), [cold] :0.3")])}
 
 
@@ -216,19 +224,25 @@ def run_case(model, case):
     def sink(name, tensor):
         label, activation = name.split("/")
         frame = ".".join(label.split(".")[:2])
+        if "guidance" in case:
+            if activation in GUIDED:
+                golden[f"{case['name']}/{name}"] = sample(tensor.numpy(), SAMPLES)
+            return
         if label == "text" or label.startswith("warmup") or frame in full or activation in EVERY_FRAME:
             golden[f"{case['name']}/{name}"] = sample(tensor.numpy(), SAMPLES)
 
     recorder = Recorder(model, sink)
     stream = Stream(model, case["prompt"], case["width"], case["height"], case["seed"], case["t_index_list"],
                     case["num_inference_steps"], case["noise"], recorder=recorder,
-                    prediction=case.get("prediction"))
+                    **{key: case[key] for key in OPTIONS if key in case})
     frames = [input_frame(f, case["width"], case["height"]) for f in range(case["frames"])]
     shown = [image for _, image in stream.run(frames)]
     assert len(shown) == len(frames)
     if case["frames"] >= stream.cache.size:                # every slot is written
-        for index, kv in stream.cache.kv.items():
-            golden[f"{case['name']}/final/kv/{index}"] = sample(kv.numpy(), KV_SAMPLES)
+        caches = list(stream.cache.kv.values()) + list(stream.negative_cache.kv.values())
+        for index, kv in enumerate(caches):
+            count = SAMPLES if "guidance" in case else KV_SAMPLES
+            golden[f"{case['name']}/final/kv/{index}"] = sample(kv.numpy(), count)
     recorder.close()
     return golden
 

@@ -44,6 +44,13 @@ class Scheduler:
     def add_noise(self, x0, noise, k):
         return self.a[k] * x0 + self.b[k] * noise
 
+    def epsilon(self, x, prediction, k):
+        return self.a[k] * prediction + self.b[k] * x if self.predicts_v else prediction
+
+    def step(self, x, eps, k):
+        """x0 from the noise."""
+        return self.c_out[k] * (x - self.b[k] * eps) / self.a[k] + self.c_skip[k] * x
+
     def x0(self, x, prediction, k):
         """The step's result from what the UNet predicts: the noise, or v = a noise - b x0."""
         if self.predicts_v:
