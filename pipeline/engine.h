@@ -54,6 +54,10 @@ struct l2d_engine_params {          // zero means default
     enum l2d_fit fit;
     enum l2d_batching batching;
     enum l2d_noise_choice noise;
+    // Cosine with the last frame above which one may be skipped (similar.h), up to 1; 0: none is.
+    // It comes out behind the frame it is like, with that one's picture and its own time. The first
+    // 8 frames are never skipped. In a batch what is in flight waits for the next drawn frame.
+    double skip_similar;
     enum l2d_precision precision;   // AUTO: fp16 where the device stores it
     uint64_t seed;
     bool rgba;                      // output RGBA8 instead of I420
@@ -85,6 +89,7 @@ struct l2d_engine_info {
 
 struct l2d_engine_stats {
     uint64_t frames_in, frames_out;
+    uint64_t frames_skipped;        // of these: so like the last one that they repeat its picture
     uint64_t timed;                 // submissions whose stage times were summed
     double stage_ms[L2D_NUM_STAGES];        // sums
 };

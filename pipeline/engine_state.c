@@ -588,6 +588,42 @@ static int build_unets(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
+// What the similar-frame filter needs: the last picture, and sums on their way to the host.
+static int make_filter(struct l2d_engine *e, double threshold, struct l2d_error *err)
+{
+    if (!(threshold >= 0 && threshold <= 1))
+        return l2d_error_set(err, L2D_EINVAL, "similarity %g: must be within 0..1", threshold);
+    e->filter = threshold > 0;
+    e->similar.threshold = threshold;
+    e->shown = -1;
+    if (!e->filter)
+        return L2D_OK;
+    struct l2d_tensor canvas = canvas_view(e), last = canvas, sums, back;
+    uint64_t size = L2D_SIMILAR_SUMS * 16;
+    int rc = make(e, &e->last_canvas, l2d_tensor_bytes(&canvas), L2D_MEMORY_DEVICE, "last canvas",
+                  err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->sums, size, L2D_MEMORY_DEVICE, "sums", err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->sums_back, size, L2D_MEMORY_READBACK, "sums readback", err);
+    if (rc == L2D_OK)
+        rc = l2d_frame_create(&e->last_out, e->output->width, e->output->height,
+                              &e->output->format, err);
+    last.buf = e->last_canvas;
+    sums = l2d_tensor_view(e->sums, 0, L2D_F32, 1, 1, L2D_SIMILAR_SUMS, 4);
+    back = sums;
+    back.buf = e->sums_back;
+    if (rc == L2D_OK)
+        rc = copy_graph(e, &e->keep, "keep", last, canvas, err);
+    if (rc == L2D_OK)
+        rc = new_graph(e, &e->compare, "compare", err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_similar(e->compare, last, canvas, sums);
+    l2d_graph_copy(e->compare, back, sums);
+    return finish_small(e->compare, err);
+}
+
 static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = build_encode(e, err);
@@ -661,6 +697,8 @@ static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struc
         rc = make_model_state(e, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = build_model_graphs(e, err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = make_filter(e, p->skip_similar, err);
     if (rc == L2D_OK)
         rc = build_decode(e, err);
     if (rc == L2D_OK)
@@ -727,7 +765,7 @@ void l2d_engine_destroy(struct l2d_engine **pe)
     }
     struct l2d_graph **graph[] = { &e->color_in, &e->encode, &e->warm, &e->stream, &e->decode,
                                    &e->text, &e->prompt_keys, &e->negative_keys, &e->warm_first,
-                                   &e->stream_first };
+                                   &e->stream_first, &e->compare, &e->keep };
     for (size_t i = 0; i < COUNT_OF(graph); i++)
         l2d_graph_destroy(graph[i]);
     for (size_t i = 0; i < COUNT_OF(e->select); i++)
@@ -735,7 +773,7 @@ void l2d_engine_destroy(struct l2d_engine **pe)
     struct l2d_buf **buf[] = { &e->step_bias, &e->text_kv, &e->positions, &e->text_in, &e->context,
                                &e->latents, &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
                                &e->out_pixels, &e->activations, &e->origins,
-                               &e->negative_text_kv };
+                               &e->negative_text_kv, &e->last_canvas, &e->sums, &e->sums_back };
     for (size_t i = 0; i < COUNT_OF(buf); i++)
         l2d_buf_destroy(buf[i]);
     for (size_t i = 0; i < COUNT_OF(e->cache); i++)
@@ -744,5 +782,6 @@ void l2d_engine_destroy(struct l2d_engine **pe)
         l2d_buf_destroy(&e->negative_cache[i]);
     l2d_model_destroy(&e->model);
     l2d_frame_unref(&e->output);
+    l2d_frame_unref(&e->last_out);
     free(e);
 }

@@ -13,6 +13,7 @@
 #include "pipeline/engine.h"
 #include "pipeline/models/model.h"
 #include "pipeline/scheduler.h"
+#include "pipeline/similar.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define L2D_ENGINE_SLOTS 2          // frames in flight between host and GPU
@@ -36,6 +37,7 @@ struct l2d_engine_slot {
     struct l2d_buf *pixels, *params, *readback;
     struct l2d_graph *upload_pixels, *upload_params, *download;
     bool busy, has_output;
+    bool is_part;                   // of a frame: its times count with the next submission's
     uint32_t frame;                 // the one that comes out
     uint64_t ticket;
 };
@@ -77,6 +79,16 @@ struct l2d_engine {
     struct l2d_buf *negative_text_kv, *negative_cache[L2D_UNET_MAX_ATTENTIONS];
     struct l2d_buf *pixels, *params, *rows, *canvas, *out_pixels, *activations;
     uint64_t input_bytes;           // of the stored picture; the size of pixels
+
+    // --- the similar-frame filter, if it is on
+    bool filter;
+    struct l2d_similar similar;
+    struct l2d_buf *last_canvas, *sums, *sums_back;
+    struct l2d_graph *compare, *keep;           // canvas with last_canvas; canvas -> last_canvas
+    struct l2d_frame *last_out;                 // picture of shown, the last frame that came out
+    int64_t shown;
+    struct l2d_frame_time repeat[L2D_TIMES][L2D_MAX_SKIPS];     // of those skipped after a frame
+    uint32_t num_repeats[L2D_TIMES];
 
     // --- graphs
     struct l2d_graph *color_in, *encode, *warm, *stream, *decode;

@@ -16,6 +16,7 @@
 #include "gpu/graph.h"
 #include "shaders/params/color.h"
 #include "shaders/params/row.h"
+#include "shaders/params/similar.h"
 
 // ---- conv: 3x3 and 1x1 convolution, linear ------------------------------------------------------
 
@@ -137,6 +138,13 @@ void l2d_color_out(struct l2d_graph *graph, struct l2d_tensor canvas, struct l2d
 
 /** f32 [1,H,W,4] -> the luma structure map, f32 [1,H,W,4] in [-1,1]. H and W multiples of 8. */
 struct l2d_tensor l2d_luma_structure(struct l2d_graph *graph, struct l2d_tensor canvas);
+
+/**
+ * Partial sums of <p,x>, <p,p>, <x,x> over the first three channels of two pictures f32 [1,H,W,4],
+ * to be added up by the host: sums f32 [1,1,L2D_SIMILAR_SUMS,4].
+ */
+void l2d_similar(struct l2d_graph *graph, struct l2d_tensor p, struct l2d_tensor x,
+                 struct l2d_tensor sums);
 
 /**
  * Codec input: (x + 1) / 2 and pixel-unshuffle by patch (torch's channel order), channels padded to

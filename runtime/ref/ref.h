@@ -69,6 +69,9 @@ void l2d_ref_temporal_attention(float *y, float *cache, const float *qkv, const 
 /** rgb [h,w,4] in [-1,1] -> the structure map, [h,w,4], fourth channel 0. */
 void l2d_ref_luma_structure(float *map, const float *rgb, int h, int w);
 
+/** <p,x>, <p,p>, <x,x> over the first three channels of two pictures [pixels,4]. */
+void l2d_ref_similar(double sum[3], const float *p, const float *x, int pixels);
+
 /** image [h,w,4] -> x [h/patch,w/patch,channels], and back. */
 void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels);
 void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch, int channels);

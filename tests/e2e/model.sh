@@ -39,6 +39,14 @@ l2d run -i twenty.mp4 -c ffv1 -o negative.mkv $small --frames 12 --steps 25,37/5
     --guidance 1.5 --guidance-mode full --negative "neon lights" --precision fp32
 [ "$(frame_hash negative.mkv)" != "$(frame_hash full-batch.mkv)" ] || fail "--negative does nothing"
 
+# A still clip: most frames repeat the one before, and all have their time.
+ffmpeg -v error -f lavfi -i "color=teal:size=64x64:rate=25" -frames:v 30 -c:v ffv1 still.mkv
+l2d run -i still.mkv -c ffv1 -o skipped.mkv $small --skip-similar --json skipped.json
+is "similar frames" "$(grep -c '"similar": 20' skipped.json)" 1
+frame_times skipped.mkv >got
+frame_times still.mkv >want
+at_most "times with similar frames, s" "$(max_distance want got)" 0.0011
+
 # Prompts: weights and blends; one line about what is wrong, and about what does not fit.
 l2d run -i twenty.mp4 -o weighted.mkv $small --frames 2 -p "a (pencil drawing:1.5) :2 | ink :1"
 refuses 1 "prompt: column 10: a weight" run -i twenty.mp4 -o null $small -p "a (pencil:9)"

@@ -432,6 +432,55 @@ Test(engine, negative_prompts)
     }
 }
 
+// ---- similar frames
+
+// A still picture: frame 8 is drawn and 10 others repeat it, then 19. Every frame has its own time.
+Test(engine, similar_frames_are_skipped)
+{
+    static const char *const steps[] = { "37/50", "25,30,37/50" };
+    for (size_t i = 0; i < COUNT(steps); i++)
+        for (int b = 0; b < 2; b++) {
+            struct output out = { .count = 0 };
+            struct l2d_engine_params p = params(&out);
+            p.skip_similar = 0.98;
+            p.steps = steps[i];
+            p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
+            struct l2d_engine *engine = create(&p);
+            for (unsigned f = 0; f < MAX_FRAMES; f++) {
+                struct l2d_frame *frame = input(f), *still = input(0);
+                memcpy(frame->data, still->data, still->size_bytes);
+                l2d_frame_unref(&still);
+                push(engine, frame);
+                // Nobody waits for a frame that is on the GPU only; a batch holds steps - 1 back.
+                cr_assert(f < 10 || b == 0 || out.count >= f, "%u out, %u in", out.count, f + 1);
+            }
+            cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
+            struct l2d_engine_stats stats = l2d_engine_stats(engine);
+            cr_assert_eq(stats.frames_skipped, 14, "%d skipped", (int) stats.frames_skipped);
+            cr_assert(stats.frames_in == MAX_FRAMES && stats.frames_out == MAX_FRAMES);
+            check_frames(&out, MAX_FRAMES, steps[i]);
+            for (unsigned f = 9; f < MAX_FRAMES; f++)
+                cr_assert_eq(max_difference(out.frame[f], out.frame[f - 1]) == 0, f != 19,
+                             "frame %u", f);
+            l2d_engine_destroy(&engine);
+            drop(&out);
+        }
+}
+
+// Pictures that differ are all drawn, and with the filter on they are the same.
+Test(engine, other_frames_are_not)
+{
+    struct output plain = { .count = 0 }, filtered = { .count = 0 };
+    struct l2d_engine_params p = params(&plain);
+    run(&p, 14);
+    p = params(&filtered);
+    p.skip_similar = 1;
+    run(&p, 14);
+    check_same(&plain, &filtered, 0, 14, "a threshold of 1");
+    drop(&plain);
+    drop(&filtered);
+}
+
 // ---- pictures
 
 // The same pixels in another order of bytes.
@@ -739,6 +788,9 @@ Test(engine, bad_parameters_are_refused)
     p = params(&out);
     p.guidance_delta = -1;
     check_refused(&p, L2D_EINVAL, "delta -1", "above 0");
+    p = params(&out);
+    p.skip_similar = 1.5;
+    check_refused(&p, L2D_EINVAL, "similarity 1.5", "0..1");
     p = params(&out);
     p.width = 95;
     check_refused(&p, L2D_EINVAL, "95x64", "even");

@@ -35,6 +35,7 @@ struct run_options {
     int64_t start_us;
     int audio, overwrite, passthrough, verbose, quiet;
     const char *json, *dump;
+    double skip_similar;
 };
 
 struct run {
@@ -140,6 +141,9 @@ static const struct option_row rows[] = {
     PICTURE_ROWS(struct run_options),
     { 0, "passthrough", OPTION_FLAG, NULL, NULL, "no model: only convert, resize and encode",
       AT(passthrough), NULL },
+    { 0, "skip-similar", OPTION_MAYBE_REAL, "[=0.98]", NULL,
+      "repeat the last picture for frames that are as like it as that, the cosine of their pixels; "
+      "by chance, at most 10 in a row; default: draw every frame", AT(skip_similar), NULL },
     { 'j', "json", OPTION_TEXT, "FILE", NULL, "write the summary there too; - is standard output",
       AT(json), NULL },
     { 0, "dump", OPTION_TEXT, "DIR", NULL,
@@ -168,6 +172,11 @@ static int parse(int argc, char **argv, struct run_options *o)
                            o->model.guidance_mode))
         return options_complain(c, "--passthrough uses no model: leave out -m, -p, --steps, "
                                 "--guidance and --dump");
+    if (o->skip_similar > 1)
+        return options_complain(c, "--skip-similar=%g: expected 0 to 1", o->skip_similar);
+    if (o->skip_similar > 0 && (o->passthrough || o->dump))
+        return options_complain(c, "--skip-similar goes neither with --passthrough nor with "
+                                "--dump");
     if (o->frames > INT64_MAX)
         return options_complain(c, "--frames is too large");
     for (unsigned i = 0; i < o->num_outputs; i++)
@@ -303,6 +312,7 @@ static int open_stream(struct run *run, struct l2d_error *err)
         .live = in->live,
         .dump_dir = o->dump,
     };
+    params.engine.skip_similar = o->skip_similar;
     params.engine.log = l2d_log_named(&run->log, "engine");
     upright_size(in, &params.engine.input_width, &params.engine.input_height);
     return l2d_stream_create(&run->stream, &params, err);

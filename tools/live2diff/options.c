@@ -152,6 +152,8 @@ static const char *store(const struct option_row *row, void *options, const char
         return parse_count(at, value, &end) && !*end ? NULL : "expected a whole number, 0 or more";
     case OPTION_REAL:
         return parse_real(at, value) ? NULL : "expected a number, such as 1.5";
+    case OPTION_MAYBE_REAL:
+        return parse_real(at, value) ? NULL : "expected a number, such as 0.98";
     case OPTION_TIME:
         return parse_time(at, value) ? NULL
                                      : "expected seconds or [H:]M:S, such as 12.5 or 1:02:03";
@@ -234,7 +236,11 @@ int options_parse(const struct command *command, int argc, char **argv, void *op
     for (size_t i = 0; i < command->num_rows && i < MAX_ROWS; i++) {
         const struct option_row *row = &command->rows[i];
         bool has_value = row->kind != OPTION_FLAG;
-        longs[i] = (struct option) { row->name, has_value, NULL, FIRST_ROW_VALUE + (int) i };
+        longs[i] = (struct option) {
+            row->name, row->kind == OPTION_MAYBE_REAL ? optional_argument
+                       : has_value ? required_argument : no_argument,
+            NULL, FIRST_ROW_VALUE + (int) i,
+        };
         if (row->letter)
             shorts[n++] = row->letter;
         if (row->letter && has_value)
@@ -265,6 +271,11 @@ int options_parse(const struct command *command, int argc, char **argv, void *op
             return options_complain(command, "unknown or ambiguous option '%s'", argv[optind - 1]);
         if (c == ':')
             return options_complain(command, "--%s needs a value: %s", row->name, row->form);
+        char otherwise[16] = "";
+        if (row->kind == OPTION_MAYBE_REAL && !optarg) {
+            sscanf(row->form, "[=%15[0-9.]", otherwise);
+            optarg = otherwise;
+        }
         const char *wrong = store(row, options, optarg);
         if (wrong) {
             print_bad_value(command, row, optarg, wrong);
