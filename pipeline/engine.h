@@ -44,6 +44,7 @@ struct l2d_engine_params {          // zero means default
     const char *model;              // folder; NULL: no model, pictures pass through
     const char *prompt;             // NULL: the model's; see prompt.h
     enum l2d_prompt_syntax prompt_syntax;
+    const char *clip_skip;          // "1": text layers left out at the end; NULL: the model's
     const char *steps;              // "25,37/50"; NULL: the model's
     enum l2d_guidance_mode guidance_mode;
     double guidance;                // 1..100; 1 and less: as with mode NONE

@@ -636,6 +636,21 @@ static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
+static int set_clip_skip(struct l2d_engine *e, const char *clip_skip, struct l2d_error *err)
+{
+    if (!clip_skip)
+        return L2D_OK;
+    int32_t layers = e->model->text.config.num_hidden_layers, skip = 0;
+    size_t len = strspn(clip_skip, "0123456789");
+    for (size_t i = 0; i < len && i < 4; i++)
+        skip = 10 * skip + clip_skip[i] - '0';
+    if (len == 0 || len > 3 || clip_skip[len] || skip >= layers)
+        return l2d_error_set(err, L2D_EINVAL, "--clip-skip %.16s: the text tower has %d layers, of "
+                             "which 0 to %d can be left out", clip_skip, layers, layers - 1);
+    e->model->text.config.clip_skip = skip;
+    return L2D_OK;
+}
+
 static int set_guidance(struct l2d_engine *e, const struct l2d_engine_params *p,
                         struct l2d_error *err)
 {
@@ -665,7 +680,9 @@ static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
     snprintf(e->info.model_name, sizeof(e->info.model_name), "%s", c->name);
     e->shared_noise = p->noise == L2D_NOISE_BY_MODEL ? c->scheduler.noise == L2D_NOISE_SHARED
                                                      : p->noise == L2D_NOISE_ALL_SHARED;
-    rc = set_guidance(e, p, err);
+    rc = set_clip_skip(e, p->clip_skip, err);
+    if (rc == L2D_OK)
+        rc = set_guidance(e, p, err);
     return rc == L2D_OK ? set_steps(e, p->steps, err) : rc;
 }
 

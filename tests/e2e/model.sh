@@ -39,6 +39,8 @@ l2d run -i twenty.mp4 -c ffv1 -o negative.mkv $small --frames 12 --steps 25,37/5
     --guidance 1.5 --guidance-mode full --negative "neon lights" --precision fp32
 [ "$(frame_hash negative.mkv)" != "$(frame_hash full-batch.mkv)" ] || fail "--negative does nothing"
 
+refuses 1 "--clip-skip 2: .*0 to 1" run -i twenty.mp4 -o null $small --clip-skip 2
+
 # A still clip: most frames repeat the one before, and all have their time.
 ffmpeg -v error -f lavfi -i "color=teal:size=64x64:rate=25" -frames:v 30 -c:v ffv1 still.mkv
 l2d run -i still.mkv -c ffv1 -o skipped.mkv $small --skip-similar --json skipped.json

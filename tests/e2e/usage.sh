@@ -40,6 +40,7 @@ refuses 2 "--negative needs" run -i a.mp4 -o null --negative x
 refuses 2 "--negative needs" run -i a.mp4 -o null --guidance 2 --guidance-mode self --negative x
 refuses 2 "--guidance-delta needs" inspect --guidance 2 --guidance-mode full --guidance-delta 1
 refuses 2 "--guidance-delta 101" inspect --guidance 2 --guidance-mode self --guidance-delta 101
+refuses 2 "--clip-skip 'x'.*whole number" run -i a.mp4 -o null --clip-skip x
 refuses 2 "--skip-similar 'x'.*such as 0.98" run -i a.mp4 -o null --skip-similar=x
 refuses 2 "--skip-similar=1.5: expected 0 to 1" run -i a.mp4 -o null --skip-similar=1.5
 refuses 2 "unexpected argument '0.9'" run -i a.mp4 -o null --skip-similar 0.9

@@ -153,6 +153,16 @@ static void check_differ(const struct output *a, const struct output *b, unsigne
         cr_assert(max_difference(a->frame[f], b->frame[f]) > 0, "%s: frame %u", what, f);
 }
 
+static void check_refused(const struct l2d_engine_params *p, int code, const char *a, const char *b)
+{
+    struct l2d_engine *engine = NULL;
+    struct l2d_error e = { 0 };
+    int rc = l2d_engine_create(&engine, gpu, p, &e);
+    cr_assert(rc == code && (int) e.code == code, "%s, %s: code %d, %s", a, b, rc, e.msg);
+    cr_assert(strstr(e.msg, a) && strstr(e.msg, b), "%s, %s: %s", a, b, e.msg);
+    cr_assert_null(engine);
+}
+
 // ---- frames in, frames out
 
 static void check_frames(const struct output *out, unsigned num_frames, const char *what)
@@ -352,6 +362,24 @@ Test(engine, weights_and_blends)
     for (size_t i = 3; i < COUNT(prompts); i++)
         check_differ(&out[0], &out[i], 0, 2, prompts[i]);
     for (size_t i = 0; i < COUNT(prompts); i++)
+        drop(&out[i]);
+}
+
+Test(engine, clip_skip)
+{
+    static const char *const skips[] = { NULL, "1", "0" };      // the model says 1
+    struct output out[3] = { { .count = 0 } };
+    for (int i = 0; i < 3; i++) {
+        struct l2d_engine_params p = params(&out[i]);
+        p.clip_skip = skips[i];
+        run(&p, 2);
+    }
+    check_same(&out[0], &out[1], 0, 2, "the model's");
+    check_differ(&out[0], &out[2], 0, 2, "another layer");
+    struct l2d_engine_params p = params(&out[0]);
+    p.clip_skip = "2";
+    check_refused(&p, L2D_EINVAL, "--clip-skip 2", "0 to 1");
+    for (int i = 0; i < 3; i++)
         drop(&out[i]);
 }
 
@@ -696,16 +724,6 @@ static void write_damaged(const char *from, const char *to, enum damage damage, 
     free(value);
     free(entry);
     l2d_safetensors_close(&st);
-}
-
-static void check_refused(const struct l2d_engine_params *p, int code, const char *a, const char *b)
-{
-    struct l2d_engine *engine = NULL;
-    struct l2d_error e = { 0 };
-    int rc = l2d_engine_create(&engine, gpu, p, &e);
-    cr_assert(rc == code && (int) e.code == code, "%s, %s: code %d, %s", a, b, rc, e.msg);
-    cr_assert(strstr(e.msg, a) && strstr(e.msg, b), "%s, %s: %s", a, b, e.msg);
-    cr_assert_null(engine);
 }
 
 Test(engine, damaged_models_are_refused_by_name)

@@ -3,6 +3,8 @@
 #ifndef L2D_PROGRAM_MODEL_OPTIONS_H
 #define L2D_PROGRAM_MODEL_OPTIONS_H
 
+#include <string.h>
+
 #include "gpu/device.h"
 #include "options.h"
 #include "pipeline/engine.h"
@@ -14,7 +16,7 @@ struct model_options {
     int prompt_syntax;                                  // enum of prompt.h
     int guidance_mode;
     double guidance, guidance_delta;                    // 0: not given
-    const char *negative;
+    const char *negative, *clip_skip;
     uint64_t seed;
 };
 
@@ -58,6 +60,9 @@ struct model_options {
     { 0, "prompt-syntax", OPTION_CHOICE, "numbers|brackets|plain", "numbers",                     \
       "numbers: (red:1.3) weighs, \"a :0.7 | b :0.3\" blends; brackets: (red), [red] and "         \
       "\"a | b\" too; plain: text is text", MODEL_AT(type, prompt_syntax), NULL },                \
+    { 0, "clip-skip", OPTION_TEXT, "N", NULL,                                                     \
+      "leave out the last N layers of the text tower; default: as the model says",                \
+      MODEL_AT(type, clip_skip), NULL },                                                          \
     { 0, "negative", OPTION_TEXT, "TEXT", NULL,                                                   \
       "what it shall not look like, for --guidance-mode full and initialize; default: nothing",   \
       MODEL_AT(type, negative), NULL },                                                           \
@@ -87,6 +92,9 @@ static inline int model_options_check(const struct command *command, const struc
     if (delta && mode != L2D_GUIDANCE_SELF && mode != L2D_GUIDANCE_INITIALIZE)
         return options_complain(command, "--guidance-delta needs --guidance-mode self or "
                                 "initialize");
+    if (o->clip_skip && (!*o->clip_skip || o->clip_skip[strspn(o->clip_skip, "0123456789")]))
+        return options_complain(command, "--clip-skip '%s': expected a whole number, 0 or more",
+                                o->clip_skip);
     return -1;
 }
 
@@ -98,6 +106,7 @@ static inline struct l2d_engine_params model_engine_params(const struct model_op
         .model = path, .prompt = o->prompt, .steps = o->steps,
         .guidance_mode = (enum l2d_guidance_mode) o->guidance_mode, .guidance = o->guidance,
         .guidance_delta = o->guidance_delta, .negative = o->negative,
+        .clip_skip = o->clip_skip,
         .prompt_syntax = (enum l2d_prompt_syntax) o->prompt_syntax,
         .width = o->size.width, .height = o->size.height,
         .fit = (enum l2d_fit) o->fit,
