@@ -25,6 +25,7 @@ static const char *const activations[] = { "quick_gelu" };
 static const char *const structures[] = { "luma", "image", "depth" };
 static const char *const normalizations[] = { "frame", "smooth" };
 static const char *const beta_schedules[] = { "linear" };
+static const char *const predictions[] = { "epsilon", "v" };
 static const char *const noises[] = { "shared", "fresh" };
 
 static const struct l2d_dpt_config dpt_hybrid = {
@@ -278,6 +279,7 @@ static void read_scheduler(struct l2d_json_object *root, struct l2d_scheduler_co
     c->beta_start = l2d_json_real(&o, "beta_start", 1e-6, 0.999);
     c->beta_end = l2d_json_real(&o, "beta_end", c->beta_start, 0.999);
     CHOICE(&o, "beta_schedule", beta_schedules);
+    c->prediction = (enum l2d_prediction) CHOICE(&o, "prediction", predictions);
     c->num_inference_steps = l2d_json_int(&o, "num_inference_steps", 1, L2D_MAX_INFERENCE_STEPS);
     c->num_steps = l2d_json_ints(&o, "t_index_list", c->t_index, 1, L2D_MAX_STEPS, 0,
                                  c->num_inference_steps - 1);

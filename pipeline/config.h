@@ -103,11 +103,16 @@ struct l2d_depth_config {
     bool smooth;                            // the depths' range follows slowly, or is each frame's
     struct l2d_dpt_config dpt;
 };
+enum l2d_prediction {                       // what the denoiser predicts
+    L2D_PREDICT_EPSILON,                    // the noise
+    L2D_PREDICT_V,                          // a noise - b x0 (Salimans and Ho, 2022)
+};
 enum l2d_noise_mode { L2D_NOISE_SHARED, L2D_NOISE_FRESH };  // one for all frames, or each its own
 
 struct l2d_scheduler_config {               // beta is linear in t
     int32_t num_train_timesteps;            // 50..10000
     double beta_start, beta_end;            // 0 < start <= end < 1
+    enum l2d_prediction prediction;
     int32_t num_inference_steps;            // 1..L2D_MAX_INFERENCE_STEPS
     int32_t num_steps;                      // 1..L2D_MAX_STEPS
     int32_t t_index[L2D_MAX_STEPS];         // t_index_list, as l2d_schedule_check() wants it

@@ -31,12 +31,24 @@ const char *l2d_stage_str(enum l2d_stage stage)
     return "?";
 }
 
+const char *l2d_guidance_mode_str(enum l2d_guidance_mode mode)
+{
+    switch (mode) {
+    case L2D_GUIDANCE_NONE:       return "none";
+    case L2D_GUIDANCE_FULL:       return "full";
+    case L2D_GUIDANCE_SELF:       return "self";
+    case L2D_GUIDANCE_INITIALIZE: return "initialize";
+    }
+    return "?";
+}
+
 // ---- what a row of a call is
 
 static struct l2d_row_params idle_row(void)
 {
     return (struct l2d_row_params) {
         .kv_slot = L2D_SINKS, .own_pos = L2D_SINKS, .num_open = L2D_SINKS + 1, .a = 1, .a_next = 1,
+        .pred_a = 1,
     };
 }
 
@@ -55,6 +67,7 @@ static struct l2d_row_params row_of(const struct l2d_engine *e, uint32_t frame, 
         .num_open = (uint32_t) window.num_open,
         .is_last = last,
         .a = s->a[step], .b = s->b[step], .c_skip = s->c_skip[step], .c_out = s->c_out[step],
+        .pred_a = s->pred_a[step], .pred_b = s->pred_b[step],
         .a_next = last ? 0 : s->a[step + 1], .b_next = last ? 0 : s->b[step + 1],
         .seed_lo = (uint32_t) e->seed, .seed_hi = (uint32_t) (e->seed >> 32),
     };
@@ -93,28 +106,15 @@ static void add_frame_call(struct submission *s, struct l2d_graph *graph, enum l
     c->step[0] = -1;
 }
 
-static int collect(struct l2d_engine *e, struct l2d_engine_slot *slot, struct l2d_error *err)
+// A picture leaves, with the time of its source.
+static int emit(struct l2d_engine *e, const void *pixels, const struct l2d_frame_time *t,
+                struct l2d_error *err)
 {
-    if (!slot->busy)
-        return L2D_OK;
-    double ms[L2D_MAX_STAGES];
-    int rc = l2d_gpu_wait(e->gpu, slot->ticket, err);
-    slot->busy = false;
-    if (rc != L2D_OK)
-        return rc;
-    if (l2d_gpu_stage_ms(e->gpu, slot->ticket, ms)) {
-        e->stats.timed++;
-        for (int i = 0; i < L2D_NUM_STAGES; i++)
-            e->stats.stage_ms[i] += ms[i];
-    }
-    if (!slot->has_output)
-        return L2D_OK;
     struct l2d_frame *out;
-    rc = l2d_frame_create(&out, e->output->width, e->output->height, &e->output->format, err);
+    int rc = l2d_frame_create(&out, e->output->width, e->output->height, &e->output->format, err);
     if (rc != L2D_OK)
         return rc;
-    memcpy(out->data, slot->readback->mapped, out->size_bytes);
-    const struct l2d_frame_time *t = &e->time[slot->frame % L2D_TIMES];
+    memcpy(out->data, pixels, out->size_bytes);
     out->pts = t->pts;
     out->duration = t->duration;
     out->time_base_num = t->time_base_num;
@@ -127,13 +127,48 @@ static int collect(struct l2d_engine *e, struct l2d_engine_slot *slot, struct l2
     return L2D_OK;
 }
 
+static int collect(struct l2d_engine *e, struct l2d_engine_slot *slot, struct l2d_error *err)
+{
+    if (!slot->busy)
+        return L2D_OK;
+    double ms[L2D_MAX_STAGES];
+    int rc = l2d_gpu_wait(e->gpu, slot->ticket, err);
+    slot->busy = false;
+    if (rc != L2D_OK)
+        return rc;
+    if (l2d_gpu_stage_ms(e->gpu, slot->ticket, ms)) {
+        e->stats.timed += !slot->is_part;
+        for (int i = 0; i < L2D_NUM_STAGES; i++)
+            e->stats.stage_ms[i] += ms[i];
+    }
+    if (!slot->has_output)
+        return L2D_OK;
+    uint32_t at = slot->frame % L2D_TIMES;
+    rc = emit(e, slot->readback->mapped, &e->time[at], err);
+    for (uint32_t i = 0; i < e->num_repeats[at] && rc == L2D_OK; i++)
+        rc = emit(e, slot->readback->mapped, &e->repeat[at][i], err);
+    if (e->filter)
+        memcpy(e->last_out->data, slot->readback->mapped, e->last_out->size_bytes);
+    e->shown = slot->frame;
+    return rc;
+}
+
+// Everything that is on the GPU, oldest first.
+static int collect_all(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
+        rc = collect(e, &e->slot[(e->next_slot + i) % L2D_ENGINE_SLOTS], err);
+    return rc;
+}
+
 static int begin(struct l2d_engine *e, struct submission *s, struct l2d_error *err)
 {
     *s = (struct submission) { .slot = &e->slot[e->next_slot] };
     e->next_slot = (e->next_slot + 1) % L2D_ENGINE_SLOTS;
     int rc = collect(e, s->slot, err);
     s->block = s->slot->params->mapped;
-    s->slot->has_output = false;
+    s->slot->has_output = s->slot->is_part = false;
     return rc;
 }
 
@@ -150,8 +185,7 @@ static int32_t drop_padding(const struct l2d_probe *p, float *value)
     return (int32_t) c;
 }
 
-// Read a tensor back as f32.
-static int read_values(const struct l2d_tensor *t, float *out, struct l2d_error *err)
+int l2d_engine_read(const struct l2d_tensor *t, float *out, struct l2d_error *err)
 {
     uint64_t count = l2d_tensor_count(t);
     if (t->dtype == L2D_F32)
@@ -172,7 +206,7 @@ static int emit_probes(struct l2d_engine *e, const struct call *call, struct l2d
         const struct l2d_probe *p = l2d_graph_probe_at(call->graph, i);
         const struct l2d_tensor *t = &p->tensor;
         float *value = malloc(l2d_tensor_count(t) * sizeof(*value));
-        int rc = value ? read_values(t, value, err)
+        int rc = value ? l2d_engine_read(t, value, err)
                        : l2d_error_set(err, L2D_ENOMEM, "probe %s: out of memory", p->name);
         int32_t c = rc == L2D_OK ? drop_padding(p, value) : 0;
         uint64_t row = (uint64_t) t->h * (uint64_t) t->w * (uint64_t) c;
@@ -332,7 +366,7 @@ static int warm_up(struct l2d_engine *e, struct l2d_error *err)
         struct call rows = { .num_rows = 0 };
         for (uint32_t f = 0; f < L2D_SINKS; f++)
             put_row(e, &s, (uint32_t) k, &rows, f, k, true);
-        add_unet(e, &s, (uint32_t) k, e->warm, &rows);
+        add_unet(e, &s, (uint32_t) k, k == 0 && e->warm_first ? e->warm_first : e->warm, &rows);
     }
     rc = submit(e, &s, err);
     for (uint32_t f = 0; f < L2D_SINKS && f < e->frames && rc == L2D_OK; f++) {
@@ -399,9 +433,24 @@ static void add_sequence(struct l2d_engine *e, struct submission *s, uint32_t fr
     for (int32_t k = 0; k < e->schedule.num_steps; k++) {
         struct call rows = { .num_rows = 0 };
         put_row(e, s, (uint32_t) k, &rows, frame, k, true);
-        add_unet(e, s, (uint32_t) k, e->stream, &rows);
+        add_unet(e, s, (uint32_t) k, k == 0 && e->stream_first ? e->stream_first : e->stream,
+                 &rows);
     }
     add_output(e, s, e->decode, frame);
+}
+
+// A frame that is on the canvas goes through the model.
+static int stream_frame(struct l2d_engine *e, struct submission *s, struct l2d_error *err)
+{
+    uint32_t f = e->frames++;
+    if (e->filter)
+        add_call(s, e->keep, L2D_STAGE_UPLOAD);
+    add_encode(e, s, f);
+    if (e->sequential)
+        add_sequence(e, s, f);
+    else
+        add_batch(e, s, f);
+    return submit(e, s, err);
 }
 
 static int push_stream(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
@@ -410,17 +459,67 @@ static int push_stream(struct l2d_engine *e, const struct l2d_frame *frame, stru
     int rc = begin_frame(e, &s, frame, err);
     if (rc != L2D_OK)
         return rc;
-    uint32_t f = e->frames++;
-    if (e->passthrough) {
-        add_output(e, &s, e->decode, f);
-        return submit(e, &s, err);
-    }
-    add_encode(e, &s, f);
-    if (e->sequential)
-        add_sequence(e, &s, f);
-    else
-        add_batch(e, &s, f);
+    if (!e->passthrough)
+        return stream_frame(e, &s, err);
+    add_output(e, &s, e->decode, e->frames++);
     return submit(e, &s, err);
+}
+
+static struct l2d_frame_time time_of(const struct l2d_frame *frame)
+{
+    return (struct l2d_frame_time) {
+        frame->pts, frame->duration, frame->time_base_num, frame->time_base_den,
+    };
+}
+
+// How alike the canvas and the last frame's are. Waits for all that was submitted.
+static int compare(struct l2d_engine *e, struct submission *s, double *cosine,
+                   struct l2d_error *err)
+{
+    double sum[3] = { 0 };
+    add_call(s, e->compare, L2D_STAGE_UPLOAD);
+    s->slot->is_part = true;
+    int rc = submit(e, s, err);
+    if (rc == L2D_OK)
+        rc = collect_all(e, err);
+    const float *part = e->sums_back->mapped;
+    for (int i = 0; rc == L2D_OK && i < L2D_SIMILAR_SUMS; i++)
+        for (int k = 0; k < 3; k++)
+            sum[k] += (double) part[4 * i + k];
+    *cosine = l2d_similar_cosine(sum[0], sum[1], sum[2]);
+    return rc;
+}
+
+// The frame is not drawn: its picture is that of the last frame, now, or when that has come out.
+static int repeat_last(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
+{
+    uint32_t last = e->frames - 1, at = last % L2D_TIMES;
+    struct l2d_frame_time t = time_of(frame);
+    e->stats.frames_skipped++;
+    if (e->shown == last)
+        return emit(e, e->last_out->data, &t, err);
+    assert(e->num_repeats[at] < L2D_MAX_SKIPS);
+    e->repeat[at][e->num_repeats[at]++] = t;
+    return L2D_OK;
+}
+
+static int push_filtered(struct l2d_engine *e, const struct l2d_frame *frame,
+                         struct l2d_error *err)
+{
+    struct submission s;
+    double cosine;
+    int rc = begin_frame(e, &s, frame, err);
+    if (rc == L2D_OK)
+        rc = compare(e, &s, &cosine, err);
+    if (rc != L2D_OK)
+        return rc;
+    if (l2d_similar_skip(&e->similar, cosine, e->seed, (uint32_t) e->stats.frames_in))
+        return repeat_last(e, frame, err);
+    rc = begin(e, &s, err);
+    if (rc != L2D_OK)
+        return rc;
+    add_upload(&s);
+    return stream_frame(e, &s, err);
 }
 
 int l2d_engine_push(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
@@ -430,11 +529,12 @@ int l2d_engine_push(struct l2d_engine *e, const struct l2d_frame *frame, struct 
         return l2d_error_set(err, e->failed.code, "%s", e->failed.msg);
     if (e->frames == UINT32_MAX)
         return l2d_error_set(err, L2D_EUNSUPPORTED, "more than 2^32 frames in one stream");
-    e->time[e->frames % L2D_TIMES] = (struct l2d_frame_time) {
-        frame->pts, frame->duration, frame->time_base_num, frame->time_base_den,
-    };
+    e->time[e->frames % L2D_TIMES] = time_of(frame);
+    e->num_repeats[e->frames % L2D_TIMES] = 0;
     bool warm = !e->passthrough && e->frames < L2D_SINKS;
-    int rc = warm ? push_warmup(e, frame, &e->failed) : push_stream(e, frame, &e->failed);
+    int rc = warm ? push_warmup(e, frame, &e->failed)
+           : e->filter && e->frames > L2D_SINKS ? push_filtered(e, frame, &e->failed)
+           : push_stream(e, frame, &e->failed);
     if (rc != L2D_OK)
         return l2d_error_set(err, rc, "%s", e->failed.msg);
     e->stats.frames_in++;
@@ -458,8 +558,8 @@ int l2d_engine_finish(struct l2d_engine *e, struct l2d_error *err)
         add_batch(e, &s, (int64_t) e->frames - 1 + i);
         rc = submit(e, &s, err);
     }
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
-        rc = collect(e, &e->slot[(e->next_slot + i) % L2D_ENGINE_SLOTS], err);
+    if (rc == L2D_OK)
+        rc = collect_all(e, err);
     e->finished = true;
     return rc;
 }
@@ -479,13 +579,15 @@ struct l2d_engine_stats l2d_engine_stats(const struct l2d_engine *e)
 int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint64_t *count,
                           struct l2d_error *err)
 {
-    if (e->passthrough || index >= (uint32_t) e->model->unet.num_attentions)
+    uint32_t each = e->passthrough ? 0 : (uint32_t) e->model->unet.num_attentions;
+    if (index >= each && (index >= 2 * each || !e->negative_keys))
         return l2d_error_set(err, L2D_EINVAL, "no KV cache %u", index);
-    const struct l2d_tensor *t = &e->state.cache[index];
+    const struct l2d_tensor *t = index < each ? &e->state.cache[index]
+                                              : &e->negative.cache[index - each];
     *count = l2d_tensor_count(t);
     if (!out)
         return L2D_OK;
-    return read_values(t, out, err);
+    return l2d_engine_read(t, out, err);
 }
 
 int l2d_engine_profile(struct l2d_engine *e, struct l2d_profile_row *rows, uint32_t cap,

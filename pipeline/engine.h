@@ -14,12 +14,19 @@
 #include "gpu/graph.h"
 #include "pipeline/config.h"
 #include "pipeline/geometry.h"
+#include "pipeline/prompt.h"
 
 struct l2d_gpu;
 struct l2d_engine;
 
 enum l2d_batching { L2D_BATCH, L2D_SEQUENTIAL };
 enum l2d_noise_choice { L2D_NOISE_BY_MODEL, L2D_NOISE_ALL_SHARED, L2D_NOISE_ALL_FRESH };
+// What a step is moved away from: see struct l2d_guide. FULL computes every step a second time for
+// the negative prompt and caches its keys and values; INITIALIZE only the first step; SELF nothing:
+// it takes the frame itself for what shall not be.
+enum l2d_guidance_mode { L2D_GUIDANCE_NONE, L2D_GUIDANCE_FULL, L2D_GUIDANCE_SELF,
+                         L2D_GUIDANCE_INITIALIZE };
+const char *l2d_guidance_mode_str(enum l2d_guidance_mode mode);
 enum l2d_precision { L2D_PRECISION_AUTO, L2D_PRECISION_FP16, L2D_PRECISION_FP32 };
 
 // Stages of a frame, for times.
@@ -35,13 +42,23 @@ typedef void l2d_probe_fn(void *user, uint32_t frame, int step, const char *name
 
 struct l2d_engine_params {          // zero means default
     const char *model;              // folder; NULL: no model, pictures pass through
-    const char *prompt;             // NULL: the model's
+    const char *prompt;             // NULL: the model's; see prompt.h
+    enum l2d_prompt_syntax prompt_syntax;
+    const char *clip_skip;          // "1": text layers left out at the end; NULL: the model's
     const char *steps;              // "25,37/50"; NULL: the model's
+    enum l2d_guidance_mode guidance_mode;
+    double guidance;                // 1..100; 1 and less: as with mode NONE
+    double guidance_delta;          // of SELF and INITIALIZE: share of the residual noise; 0: 1
+    const char *negative;           // of FULL and INITIALIZE, without the template; NULL: ""
     int32_t width, height;          // of the output, even; 0: by model and input
     int32_t input_width, input_height;  // upright, in square pixels; only to choose a size
     enum l2d_fit fit;
     enum l2d_batching batching;
     enum l2d_noise_choice noise;
+    // Cosine with the last frame above which one may be skipped (similar.h), up to 1; 0: none is.
+    // It comes out behind the frame it is like, with that one's picture and its own time. The first
+    // 8 frames are never skipped. In a batch what is in flight waits for the next drawn frame.
+    double skip_similar;
     enum l2d_precision precision;   // AUTO: fp16 where the device stores it
     uint64_t seed;
     bool rgba;                      // output RGBA8 instead of I420
@@ -63,13 +80,17 @@ struct l2d_engine_info {
     int32_t num_steps;
     int32_t timestep[L2D_MAX_STEPS];
     enum l2d_precision precision;
+    enum l2d_guidance_mode guidance_mode;       // in effect
+    double guidance;
     uint64_t weight_bytes, kv_cache_bytes, activation_bytes;
-    uint32_t prompt_tokens, prompt_dropped;     // of the current prompt; dropped ones did not fit
+    uint32_t prompt_tokens;         // of the current prompt; of a blend: of its longest part
+    uint32_t prompt_dropped;        // did not fit
     double gflop_encode, gflop_unet, gflop_decode;      // per frame
 };
 
 struct l2d_engine_stats {
     uint64_t frames_in, frames_out;
+    uint64_t frames_skipped;        // of these: so like the last one that they repeat its picture
     uint64_t timed;                 // submissions whose stage times were summed
     double stage_ms[L2D_NUM_STAGES];        // sums
 };
@@ -104,9 +125,13 @@ int l2d_engine_finish(struct l2d_engine *engine, struct l2d_error *err);
  */
 int l2d_engine_set_prompt(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
 
+/** The same for the negative prompt; L2D_EINVAL if the guidance mode has none. */
+int l2d_engine_set_negative(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
+
 /**
- * Read KV cache number index (execution order) as f32 [steps][h*w][16][2][c]; out has room for
- * *count values, or is NULL to ask for their number. For tests.
+ * Read KV cache number index (execution order, then those of the negative prompt) as f32
+ * [steps][h*w][16][2][c]; INITIALIZE's negative prompt has one step. out has room for *count
+ * values, or is NULL to ask for their number. For tests.
  */
 int l2d_engine_read_cache(struct l2d_engine *engine, uint32_t index, float *out, uint64_t *count,
                           struct l2d_error *err);

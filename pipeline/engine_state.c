@@ -45,25 +45,38 @@ static int32_t level_w(const struct l2d_engine *e, int32_t level)
     return e->geometry.canvas_width / L2D_LATENT_SCALE >> level;
 }
 
-static struct l2d_tensor cache_shape(const struct l2d_engine *e, int32_t index)
+// Steps that are computed for the negative prompt too.
+static int32_t negative_steps(const struct l2d_engine *e)
+{
+    switch (e->guidance_mode) {
+    case L2D_GUIDANCE_FULL:       return e->schedule.num_steps;
+    case L2D_GUIDANCE_INITIALIZE: return 1;
+    case L2D_GUIDANCE_NONE:
+    case L2D_GUIDANCE_SELF:       break;
+    }
+    return 0;
+}
+
+static struct l2d_tensor cache_shape(const struct l2d_engine *e, int32_t index, int32_t steps)
 {
     const struct l2d_unet *u = &e->model->unet;
     int32_t level = u->cache_level[index];
-    return l2d_tensor_view(NULL, 0, e->precision, e->schedule.num_steps,
+    return l2d_tensor_view(NULL, 0, e->precision, steps,
                            level_h(e, level) * level_w(e, level), L2D_WINDOW,
                            2 * u->cache_channels[index]);
 }
 
-static int make_caches(struct l2d_engine *e, struct l2d_error *err)
+static int make_caches(struct l2d_engine *e, struct l2d_unet_state *state, struct l2d_buf **cache,
+                       int32_t steps, struct l2d_error *err)
 {
     int rc = L2D_OK;
     for (int32_t i = 0; i < e->model->unet.num_attentions && rc == L2D_OK; i++) {
-        struct l2d_tensor t = cache_shape(e, i);
+        struct l2d_tensor t = cache_shape(e, i, steps);
         char name[32];
         snprintf(name, sizeof(name), "kv cache %d", i);
-        rc = make(e, &e->cache[i], l2d_tensor_bytes(&t), L2D_MEMORY_DEVICE, name, err);
-        t.buf = e->cache[i];
-        e->state.cache[i] = t;
+        rc = make(e, &cache[i], l2d_tensor_bytes(&t), L2D_MEMORY_DEVICE, name, err);
+        t.buf = cache[i];
+        state->cache[i] = t;
     }
     return rc;
 }
@@ -96,7 +109,6 @@ static int make_step_bias(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
-// Write f32 values in the engine's precision.
 static int write_values(struct l2d_engine *e, struct l2d_buf *buf, uint64_t at, const float *value,
                         size_t count, struct l2d_error *err)
 {
@@ -112,7 +124,22 @@ static int write_values(struct l2d_engine *e, struct l2d_buf *buf, uint64_t at, 
     return rc;
 }
 
-static int make_text(struct l2d_engine *e, struct l2d_error *err)
+int l2d_engine_write(struct l2d_engine *e, struct l2d_buf *buf, const float *value, size_t count,
+                     struct l2d_error *err)
+{
+    return write_values(e, buf, 0, value, count, err);
+}
+
+struct l2d_tensor l2d_engine_context(const struct l2d_engine *e)
+{
+    const struct l2d_text_config *c = &e->model->config.text;
+    return l2d_tensor_view(e->context, 0, e->precision, 1, 1, c->max_position_embeddings,
+                           c->hidden_size);
+}
+
+// A prompt's keys and values for every cross attention.
+static int make_text_kv(struct l2d_engine *e, struct l2d_unet_state *state, struct l2d_buf **buf,
+                        struct l2d_error *err)
 {
     const struct l2d_unet *u = &e->model->unet;
     const struct l2d_text_config *c = &e->model->config.text;
@@ -121,16 +148,42 @@ static int make_text(struct l2d_engine *e, struct l2d_error *err)
     l2d_unet_transformer_channels(u, channels);
     for (int32_t i = 0; i < u->num_transformers; i++)
         size += l2d_buf_align((uint64_t) tokens * 2 * (uint64_t) channels[i] * element);
-    int rc = make(e, &e->text_kv, size, L2D_MEMORY_DEVICE, "text kv", err);
-    if (rc == L2D_OK)
-        rc = make(e, &e->text_in, (uint64_t) tokens * (uint64_t) c->hidden_size * element,
-                  L2D_MEMORY_DEVICE, "text in", err);
+    int rc = make(e, buf, size, L2D_MEMORY_DEVICE, "text kv", err);
     uint64_t at = 0;
     for (int32_t i = 0; i < u->num_transformers && rc == L2D_OK; i++) {
-        e->state.text_kv[i] = l2d_tensor_view(e->text_kv, at, e->precision, 1, 1, tokens,
-                                              2 * channels[i]);
-        at += l2d_buf_align(l2d_tensor_bytes(&e->state.text_kv[i]));
+        state->text_kv[i] = l2d_tensor_view(*buf, at, e->precision, 1, 1, tokens, 2 * channels[i]);
+        at += l2d_buf_align(l2d_tensor_bytes(&state->text_kv[i]));
     }
+    return rc;
+}
+
+static int make_text(struct l2d_engine *e, struct l2d_error *err)
+{
+    const struct l2d_text_config *c = &e->model->config.text;
+    uint64_t size = (uint64_t) c->max_position_embeddings * (uint64_t) c->hidden_size *
+                    l2d_dtype_bytes(e->precision);
+    int rc = make_text_kv(e, &e->state, &e->text_kv, err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->text_in, size, L2D_MEMORY_DEVICE, "text in", err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->context, size, L2D_MEMORY_DEVICE, "text context", err);
+    return rc;
+}
+
+// What the guidance mode keeps beside the prompt's: nothing if there is none.
+static int make_guidance(struct l2d_engine *e, struct l2d_error *err)
+{
+    int32_t steps = negative_steps(e);
+    uint64_t size = L2D_RING * (uint64_t) (level_h(e, 0) * level_w(e, 0)) *
+                    (uint64_t) e->model->config.vae.latent_channels * 4;
+    int rc = L2D_OK;
+    if (e->guidance_mode == L2D_GUIDANCE_SELF || e->guidance_mode == L2D_GUIDANCE_INITIALIZE)
+        rc = make(e, &e->origins, size, L2D_MEMORY_DEVICE, "origins", err);
+    e->negative = e->state;
+    if (rc == L2D_OK && steps > 0)
+        rc = make_text_kv(e, &e->negative, &e->negative_text_kv, err);
+    if (rc == L2D_OK && steps > 0)
+        rc = make_caches(e, &e->negative, e->negative_cache, steps, err);
     return rc;
 }
 
@@ -175,6 +228,13 @@ static struct l2d_tensor latent_ring(const struct l2d_engine *e)
                            e->model->config.vae.latent_channels);
 }
 
+static struct l2d_tensor origin_ring(const struct l2d_engine *e)
+{
+    struct l2d_tensor ring = latent_ring(e);
+    ring.buf = e->origins;
+    return e->origins ? ring : L2D_NO_TENSOR;
+}
+
 static struct l2d_tensor depth_maps(const struct l2d_engine *e)
 {
     int32_t side = e->model->config.depth.dpt.input_size;
@@ -207,7 +267,7 @@ static int build_encode(struct l2d_engine *e, struct l2d_error *err)
     }
     struct l2d_tensor z = l2d_codec_encode(g, &e->model->vae, images, num_images);
     l2d_graph_probe(g, l2d_tensor_rows(z, 0, 1), "latent.image");
-    l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, latent_ring(e), rows);
+    l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, latent_ring(e), rows, origin_ring(e));
     if (mapped && e->model->config.structure != L2D_STRUCTURE_DEPTH)
         record_structure(e, g, l2d_tensor_rows(z, num_images - 1, 1));
     return L2D_OK;
@@ -240,8 +300,9 @@ static int build_depth(struct l2d_engine *e, struct l2d_error *err)
     return L2D_OK;
 }
 
+// num_negative: of the rows, those that are computed for the negative prompt too; the first ones.
 static int build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
-                      int32_t num_rows, bool warmup, struct l2d_error *err)
+                      int32_t num_rows, int32_t num_negative, bool warmup, struct l2d_error *err)
 {
     int rc = new_graph(e, graph, name, err);
     if (rc != L2D_OK)
@@ -250,10 +311,23 @@ static int build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char
     struct l2d_tensor ring = latent_ring(e), x0 = L2D_NO_TENSOR;
     struct l2d_tensor x = l2d_latent_load(g, ring, e->state.rows, num_rows);
     l2d_graph_probe(g, x, "x");
-    struct l2d_tensor eps = l2d_unet_forward(g, &e->model->unet, &e->state, x, warmup);
+    struct l2d_tensor pred = l2d_unet_forward(g, &e->model->unet, &e->state, x, warmup);
+    struct l2d_guide guide = {
+        .scale = (float) e->guidance, .delta = (float) e->guidance_delta,
+        .negative = L2D_NO_TENSOR, .origin = origin_ring(e),
+    };
+    if (num_negative > 0) {
+        l2d_graph_push(g, "negative");
+        l2d_graph_probe_prefix(g, "negative.");
+        guide.negative = l2d_unet_forward(g, &e->model->unet, &e->negative,
+                                          l2d_tensor_rows(x, 0, num_negative), warmup);
+        l2d_graph_probe_prefix(g, "");
+        l2d_graph_pop(g);
+    }
     if (e->probe)
         x0 = l2d_graph_alloc(g, L2D_F32, num_rows, ring.h, ring.w, ring.c);
-    l2d_lcm_step(g, eps, ring, e->state.rows, x0);
+    l2d_lcm_step(g, pred, ring, e->state.rows, x0,
+                 e->guidance_mode == L2D_GUIDANCE_NONE ? NULL : &guide);
     if (e->probe)
         l2d_graph_probe(g, x0, "x0");
     return L2D_OK;
@@ -283,9 +357,18 @@ static int build_text(struct l2d_engine *e, struct l2d_error *err)
     const struct l2d_text_config *c = &e->model->config.text;
     struct l2d_tensor in = l2d_tensor_view(e->text_in, 0, e->precision, 1, 1,
                                            c->max_position_embeddings, c->hidden_size);
-    struct l2d_tensor context = l2d_clip_text_forward(e->text, &e->model->text, in);
-    l2d_unet_record_text(e->text, &e->model->unet, &e->state, context);
-    return L2D_OK;
+    l2d_graph_copy(e->text, l2d_engine_context(e),
+                   l2d_clip_text_forward(e->text, &e->model->text, in));
+    rc = new_graph(e, &e->prompt_keys, "prompt", err);
+    if (rc == L2D_OK)
+        l2d_unet_record_text(e->prompt_keys, &e->model->unet, &e->state, l2d_engine_context(e));
+    if (rc != L2D_OK || negative_steps(e) == 0)
+        return rc;
+    rc = new_graph(e, &e->negative_keys, "negative prompt", err);
+    if (rc == L2D_OK)
+        l2d_unet_record_text(e->negative_keys, &e->model->unet, &e->negative,
+                             l2d_engine_context(e));
+    return rc;
 }
 
 // The positional terms of every temporal attention, W pe: computed once.
@@ -407,8 +490,10 @@ static int check_memory(const struct l2d_engine *e, struct l2d_error *err)
 // Plan what has transients, take one activation buffer for all of them, and record.
 static int plan_and_finish(struct l2d_engine *e, struct l2d_error *err)
 {
-    struct l2d_graph *graph[] = { e->encode, e->map_range, e->ring_range, e->structure, e->warm,
-                                  e->stream, e->decode, e->text };
+    struct l2d_graph *graph[] = {
+        e->encode, e->map_range, e->ring_range, e->structure, e->warm, e->warm_first, e->stream,
+        e->stream_first, e->decode, e->text, e->prompt_keys, e->negative_keys,
+    };
     uint64_t most = 256;
     int rc = L2D_OK;
     for (size_t i = 0; i < COUNT_OF(graph) && rc == L2D_OK; i++) {
@@ -489,8 +574,9 @@ static int set_size(struct l2d_engine *e, const struct l2d_engine_params *p, str
 // Weights and caches, compared with what the device has before a byte of it is taken.
 static int count_memory(struct l2d_engine *e, struct l2d_error *err)
 {
+    int32_t steps = e->schedule.num_steps + negative_steps(e);
     for (int32_t i = 0; i < e->model->unet.num_attentions; i++) {
-        struct l2d_tensor t = cache_shape(e, i);
+        struct l2d_tensor t = cache_shape(e, i, steps);
         e->info.kv_cache_bytes += l2d_tensor_bytes(&t);
     }
     e->info.weight_bytes = l2d_weights_bytes(e->model->weights);
@@ -514,7 +600,7 @@ static int make_model_state(struct l2d_engine *e, struct l2d_error *err)
     uint64_t pixels = (uint64_t) h * (uint64_t) w;
     int rc = l2d_weights_upload(e->model->weights, err);
     if (rc == L2D_OK)
-        rc = make_caches(e, err);
+        rc = make_caches(e, &e->state, e->cache, e->schedule.num_steps, err);
     if (rc == L2D_OK)
         rc = make_step_bias(e, err);
     if (rc == L2D_OK)
@@ -534,7 +620,62 @@ static int make_model_state(struct l2d_engine *e, struct l2d_error *err)
         return rc;
     e->state.rows = bytes_view(e->rows, 0, sizeof(struct l2d_row_params) * L2D_MAX_ROWS);
     e->state.cond = l2d_tensor_view(e->cond, 0, e->precision, L2D_RING, h, w, c0);
-    return compute_positions(e, err);
+    rc = compute_positions(e, err);
+    return rc == L2D_OK ? make_guidance(e, err) : rc;
+}
+
+// Calls of the UNet. The negative prompt of INITIALIZE has its part in those of step 0 only: in a
+// batch that is row 0, otherwise graphs of their own.
+static int build_unets(struct l2d_engine *e, struct l2d_error *err)
+{
+    bool full = e->guidance_mode == L2D_GUIDANCE_FULL;
+    bool first = e->guidance_mode == L2D_GUIDANCE_INITIALIZE;
+    int32_t rows = e->sequential ? 1 : e->schedule.num_steps;
+    int rc = build_unet(e, &e->warm, "warmup", L2D_SINKS, full ? L2D_SINKS : 0, true, err);
+    if (rc == L2D_OK)
+        rc = build_unet(e, &e->stream, "unet", rows, full ? rows : first && !e->sequential, false,
+                        err);
+    if (rc == L2D_OK && first)
+        rc = build_unet(e, &e->warm_first, "warmup of step 0", L2D_SINKS, L2D_SINKS, true, err);
+    if (rc == L2D_OK && first && e->sequential)
+        rc = build_unet(e, &e->stream_first, "unet of step 0", 1, 1, false, err);
+    return rc;
+}
+
+// What the similar-frame filter needs: the last picture, and sums on their way to the host.
+static int make_filter(struct l2d_engine *e, double threshold, struct l2d_error *err)
+{
+    if (!(threshold >= 0 && threshold <= 1))
+        return l2d_error_set(err, L2D_EINVAL, "similarity %g: must be within 0..1", threshold);
+    e->filter = threshold > 0;
+    e->similar.threshold = threshold;
+    e->shown = -1;
+    if (!e->filter)
+        return L2D_OK;
+    struct l2d_tensor canvas = canvas_view(e), last = canvas, sums, back;
+    uint64_t size = L2D_SIMILAR_SUMS * 16;
+    int rc = make(e, &e->last_canvas, l2d_tensor_bytes(&canvas), L2D_MEMORY_DEVICE, "last canvas",
+                  err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->sums, size, L2D_MEMORY_DEVICE, "sums", err);
+    if (rc == L2D_OK)
+        rc = make(e, &e->sums_back, size, L2D_MEMORY_READBACK, "sums readback", err);
+    if (rc == L2D_OK)
+        rc = l2d_frame_create(&e->last_out, e->output->width, e->output->height,
+                              &e->output->format, err);
+    last.buf = e->last_canvas;
+    sums = l2d_tensor_view(e->sums, 0, L2D_F32, 1, 1, L2D_SIMILAR_SUMS, 4);
+    back = sums;
+    back.buf = e->sums_back;
+    if (rc == L2D_OK)
+        rc = copy_graph(e, &e->keep, "keep", last, canvas, err);
+    if (rc == L2D_OK)
+        rc = new_graph(e, &e->compare, "compare", err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_similar(e->compare, last, canvas, sums);
+    l2d_graph_copy(e->compare, back, sums);
+    return finish_small(e->compare, err);
 }
 
 static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
@@ -543,15 +684,46 @@ static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
     if (rc == L2D_OK && e->model->config.structure == L2D_STRUCTURE_DEPTH)
         rc = build_depth(e, err);
     if (rc == L2D_OK)
-        rc = build_unet(e, &e->warm, "warmup", L2D_SINKS, true, err);
-    if (rc == L2D_OK)
-        rc = build_unet(e, &e->stream, "unet", e->sequential ? 1 : e->schedule.num_steps, false,
-                        err);
+        rc = build_unets(e, err);
     if (rc == L2D_OK)
         rc = build_text(e, err);
     for (int32_t k = 0; k < e->schedule.num_steps && rc == L2D_OK; k++)
         rc = copy_graph(e, &e->select[k], "select", e->state.rows, BLOCK_VIEW(e, set[k]), err);
     return rc;
+}
+
+static int set_clip_skip(struct l2d_engine *e, const char *clip_skip, struct l2d_error *err)
+{
+    if (!clip_skip)
+        return L2D_OK;
+    int32_t layers = e->model->text.config.num_hidden_layers, skip = 0;
+    size_t len = strspn(clip_skip, "0123456789");
+    for (size_t i = 0; i < len && i < 4; i++)
+        skip = 10 * skip + clip_skip[i] - '0';
+    if (len == 0 || len > 3 || clip_skip[len] || skip >= layers)
+        return l2d_error_set(err, L2D_EINVAL, "--clip-skip %.16s: the text tower has %d layers, of "
+                             "which 0 to %d can be left out", clip_skip, layers, layers - 1);
+    e->model->text.config.clip_skip = skip;
+    return L2D_OK;
+}
+
+static int set_guidance(struct l2d_engine *e, const struct l2d_engine_params *p,
+                        struct l2d_error *err)
+{
+    double delta = p->guidance_delta > 0 || p->guidance_delta < 0 ? p->guidance_delta : 1;
+    if (!(p->guidance >= 0 && p->guidance <= 100))
+        return l2d_error_set(err, L2D_EINVAL, "guidance %g: must be within 1..100", p->guidance);
+    if (!(delta > 0 && delta <= 100))
+        return l2d_error_set(err, L2D_EINVAL, "guidance delta %g: must be above 0, at most 100",
+                             delta);
+    if (p->guidance > 1) {
+        e->guidance_mode = p->guidance_mode;
+        e->guidance = p->guidance;
+        e->guidance_delta = delta;
+    }
+    e->info.guidance_mode = e->guidance_mode;
+    e->info.guidance = e->guidance_mode == L2D_GUIDANCE_NONE ? 1 : e->guidance;
+    return L2D_OK;
 }
 
 static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
@@ -564,7 +736,10 @@ static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
     snprintf(e->info.model_name, sizeof(e->info.model_name), "%s", c->name);
     e->shared_noise = p->noise == L2D_NOISE_BY_MODEL ? c->scheduler.noise == L2D_NOISE_SHARED
                                                      : p->noise == L2D_NOISE_ALL_SHARED;
-    return set_steps(e, p->steps, err);
+    rc = set_clip_skip(e, p->clip_skip, err);
+    if (rc == L2D_OK)
+        rc = set_guidance(e, p, err);
+    return rc == L2D_OK ? set_steps(e, p->steps, err) : rc;
 }
 
 static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
@@ -593,6 +768,8 @@ static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struc
         rc = make_model_state(e, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = build_model_graphs(e, err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = make_filter(e, p->skip_similar, err);
     if (rc == L2D_OK)
         rc = build_decode(e, err);
     if (rc == L2D_OK)
@@ -606,8 +783,14 @@ static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struc
         e->info.gflop_encode += l2d_graph_flops(e->structure) * 1e-9;
     e->info.gflop_unet = l2d_graph_flops(e->stream) * 1e-9 *
                          (e->sequential ? e->schedule.num_steps : 1);
+    if (e->stream_first)
+        e->info.gflop_unet += (l2d_graph_flops(e->stream_first) -
+                               l2d_graph_flops(e->stream)) * 1e-9;
     e->info.gflop_decode = l2d_graph_flops(e->decode) * 1e-9;
-    return l2d_engine_set_prompt(e, p->prompt ? p->prompt : e->model->config.prompt, err);
+    if (e->negative_keys)
+        rc = l2d_engine_set_negative(e, p->negative ? p->negative : "", err);
+    return rc == L2D_OK ? l2d_engine_set_prompt(e, p->prompt ? p->prompt : e->model->config.prompt,
+                                                err) : rc;
 }
 
 int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
@@ -621,6 +804,7 @@ int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
     e->passthrough = !params->model;
     e->sequential = params->batching == L2D_SEQUENTIAL;
     e->fit = params->fit;
+    e->prompt_syntax = params->prompt_syntax;
     e->seed = params->seed;
     e->emit = params->emit;
     e->probe = params->probe;
@@ -653,77 +837,26 @@ void l2d_engine_destroy(struct l2d_engine **pe)
         l2d_buf_destroy(&s->readback);
     }
     struct l2d_graph **graph[] = { &e->color_in, &e->encode, &e->warm, &e->stream, &e->decode,
-                                   &e->text, &e->map_range, &e->ring_range, &e->structure };
+                                   &e->text, &e->map_range, &e->ring_range, &e->structure,
+                                   &e->prompt_keys, &e->negative_keys, &e->warm_first,
+                                   &e->stream_first, &e->compare, &e->keep };
     for (size_t i = 0; i < COUNT_OF(graph); i++)
         l2d_graph_destroy(graph[i]);
     for (size_t i = 0; i < COUNT_OF(e->select); i++)
         l2d_graph_destroy(&e->select[i]);
-    struct l2d_buf **buf[] = { &e->step_bias, &e->text_kv, &e->positions, &e->text_in, &e->latents,
-                               &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
-                               &e->out_pixels, &e->activations, &e->depth_maps,
-                               &e->depth_range };
+    struct l2d_buf **buf[] = { &e->step_bias, &e->text_kv, &e->positions, &e->text_in, &e->context,
+                               &e->latents, &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
+                               &e->out_pixels, &e->activations, &e->depth_maps, &e->depth_range,
+                               &e->origins, &e->negative_text_kv, &e->last_canvas, &e->sums,
+                               &e->sums_back };
     for (size_t i = 0; i < COUNT_OF(buf); i++)
         l2d_buf_destroy(buf[i]);
     for (size_t i = 0; i < COUNT_OF(e->cache); i++)
         l2d_buf_destroy(&e->cache[i]);
+    for (size_t i = 0; i < COUNT_OF(e->negative_cache); i++)
+        l2d_buf_destroy(&e->negative_cache[i]);
     l2d_model_destroy(&e->model);
     l2d_frame_unref(&e->output);
+    l2d_frame_unref(&e->last_out);
     free(e);
-}
-
-// ---- prompt
-
-// The prompt in its template's place of "{}".
-static char *fill_template(const char *template, const char *prompt)
-{
-    const char *at = strstr(template, "{}");
-    size_t before = at ? (size_t) (at - template) : 0;
-    char *text = malloc(strlen(template) + strlen(prompt) + 1);
-    if (!text)
-        return NULL;
-    memcpy(text, template, before);
-    strcpy(text + before, prompt);
-    if (at)
-        strcat(text, at + 2);
-    return text;
-}
-
-int l2d_engine_set_prompt(struct l2d_engine *e, const char *prompt, struct l2d_error *err)
-{
-    if (e->passthrough)
-        return L2D_OK;
-    const struct l2d_text_config *c = &e->model->config.text;
-    size_t tokens = (size_t) c->max_position_embeddings, width = (size_t) c->hidden_size;
-    char *text = fill_template(e->model->config.prompt_template, prompt);
-    int32_t *ids = malloc(tokens * sizeof(*ids));
-    float *embedded = malloc(tokens * width * sizeof(*embedded));
-    int used = 0, dropped = 0;
-    int rc = text && ids && embedded ? L2D_OK
-                                     : l2d_error_set(err, L2D_ENOMEM, "prompt: out of memory");
-    if (rc == L2D_OK)
-        rc = l2d_tokenizer_encode(e->model->tokenizer, text, (int) tokens, ids, &used, &dropped,
-                                  err);
-    if (rc == L2D_OK && dropped > 0)
-        l2d_log_print(&e->log, L2D_LOG_WARN, "the prompt is too long: its last %d tokens of %d are "
-                      "not used", dropped, used - 2 + dropped);
-    // Frames that were submitted before this read the old keys and values: wait for them.
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
-        if (e->slot[i].busy)
-            rc = l2d_gpu_wait(e->gpu, e->slot[i].ticket, err);
-    if (rc == L2D_OK) {
-        l2d_clip_text_embed(&e->model->text, ids, embedded);
-        rc = write_values(e, e->text_in, 0, embedded, tokens * width, err);
-    }
-    if (rc == L2D_OK)
-        rc = l2d_graph_run(e->text, err);
-    if (rc == L2D_OK) {
-        e->info.prompt_tokens = (uint32_t) used;
-        e->info.prompt_dropped = (uint32_t) dropped;
-        if (e->probe)
-            rc = l2d_engine_emit_probes(e, e->text, err);
-    }
-    free(embedded);
-    free(ids);
-    free(text);
-    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "prompt");
 }

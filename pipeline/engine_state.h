@@ -13,6 +13,7 @@
 #include "pipeline/engine.h"
 #include "pipeline/models/model.h"
 #include "pipeline/scheduler.h"
+#include "pipeline/similar.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define L2D_ENGINE_SLOTS 2          // frames in flight between host and GPU
@@ -36,6 +37,7 @@ struct l2d_engine_slot {
     struct l2d_buf *pixels, *params, *readback;
     struct l2d_graph *upload_pixels, *upload_params, *download;
     bool busy, has_output;
+    bool is_part;                   // of a frame: its times count with the next submission's
     uint32_t frame;                 // the one that comes out
     uint64_t ticket;
 };
@@ -49,6 +51,9 @@ struct l2d_engine {
 
     // --- what was asked for
     bool passthrough, sequential, shared_noise;
+    enum l2d_prompt_syntax prompt_syntax;
+    enum l2d_guidance_mode guidance_mode;
+    double guidance, guidance_delta;
     enum l2d_fit fit;
     uint64_t seed;
     void (*emit)(void *user, struct l2d_frame *frame);
@@ -64,15 +69,34 @@ struct l2d_engine {
     // --- the model and what the stream adds to it
     struct l2d_model *model;
     struct l2d_unet_state state;
-    struct l2d_buf *step_bias, *text_kv, *positions, *text_in;
+    struct l2d_buf *step_bias, *text_kv, *positions, *text_in, *context;
     struct l2d_buf *cache[L2D_UNET_MAX_ATTENTIONS];
     struct l2d_buf *latents, *cond;             // rings
     struct l2d_buf *depth_maps, *depth_range;   // a ring; the range that maps to [-1,1]
+    struct l2d_buf *origins;                    // a ring for guidance, or NULL
+
+    // --- the negative prompt's, where the guidance mode has one: keys and values of its own
+    struct l2d_unet_state negative;
+    struct l2d_buf *negative_text_kv, *negative_cache[L2D_UNET_MAX_ATTENTIONS];
     struct l2d_buf *pixels, *params, *rows, *canvas, *out_pixels, *activations;
     uint64_t input_bytes;           // of the stored picture; the size of pixels
 
+    // --- the similar-frame filter, if it is on
+    bool filter;
+    struct l2d_similar similar;
+    struct l2d_buf *last_canvas, *sums, *sums_back;
+    struct l2d_graph *compare, *keep;           // canvas with last_canvas; canvas -> last_canvas
+    struct l2d_frame *last_out;                 // picture of shown, the last frame that came out
+    int64_t shown;
+    struct l2d_frame_time repeat[L2D_TIMES][L2D_MAX_SKIPS];     // of those skipped after a frame
+    uint32_t num_repeats[L2D_TIMES];
+
     // --- graphs
-    struct l2d_graph *color_in, *encode, *warm, *stream, *decode, *text;
+    struct l2d_graph *color_in, *encode, *warm, *stream, *decode;
+    struct l2d_graph *text;         // text_in -> context, which the host reads, weighs and writes
+    struct l2d_graph *prompt_keys;  // context -> state.text_kv
+    struct l2d_graph *negative_keys;            // context -> negative.text_kv
+    struct l2d_graph *warm_first, *stream_first;        // for step 0, if they are others there
     struct l2d_graph *select[L2D_MAX_STEPS];    // block->set[k] -> rows
     // Depth, whose map encode makes: its range, that of all maps in the ring, and what follows.
     struct l2d_graph *map_range, *ring_range, *structure;
@@ -88,6 +112,14 @@ struct l2d_engine {
 
 /** Buffers and graphs that depend on the stored size of input pictures; waits for the GPU. */
 int l2d_engine_resize_input(struct l2d_engine *engine, uint64_t size_bytes, struct l2d_error *err);
+
+/** The text tower's result, one text's: T [1,1,tokens,hidden]. */
+struct l2d_tensor l2d_engine_context(const struct l2d_engine *engine);
+
+/** f32 values to or from the GPU; waits for it. A buffer has the engine's precision. */
+int l2d_engine_write(struct l2d_engine *engine, struct l2d_buf *buf, const float *value,
+                     size_t count, struct l2d_error *err);
+int l2d_engine_read(const struct l2d_tensor *tensor, float *out, struct l2d_error *err);
 
 /** Hand on the probes of the text's graph, which has no frame: frame UINT32_MAX, step -1. */
 int l2d_engine_emit_probes(struct l2d_engine *engine, struct l2d_graph *graph,

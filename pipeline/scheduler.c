@@ -65,6 +65,9 @@ int l2d_schedule_init(struct l2d_schedule *schedule, const struct l2d_scheduler_
         schedule->timestep[k] = tau;
         schedule->a[k] = (float) sqrt(ab);
         schedule->b[k] = (float) sqrt(1.0 - ab);
+        bool v = config->prediction == L2D_PREDICT_V;
+        schedule->pred_a[k] = v ? (float) (1 / sqrt(ab)) : schedule->a[k];
+        schedule->pred_b[k] = v ? (float) sqrt((1.0 - ab) / ab) : schedule->b[k];
         schedule->c_skip[k] = (float) (var / (u * u + var));
         schedule->c_out[k] = (float) (u / sqrt(u * u + var));
     }

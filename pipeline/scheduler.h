@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The LCM sampler as numbers: which timesteps, and the factors of one step. Numbers in, numbers
 // out; the arithmetic on latents is the GPU's.
-//     x0     = c_out*(x - b*eps)/a + c_skip*x         one denoising step
+//     x0     = c_out*(x - pb*p)/pa + c_skip*x         one denoising step; p is what the net says
 //     x_next = a'*x0 + b'*noise                       a', b' of the following step
 // Sources: Luo et al., "Latent consistency models", 2023; diffusers v0.25, LCMScheduler.
 #ifndef L2D_PIPELINE_SCHEDULER_H
@@ -15,6 +15,8 @@ struct l2d_schedule {
     int timestep[L2D_MAX_STEPS];        // tau, strictly decreasing: the noisiest first
     float a[L2D_MAX_STEPS];             // sqrt(alpha_bar(tau)): the signal's share
     float b[L2D_MAX_STEPS];             // sqrt(1 - alpha_bar(tau)): the noise's
+    float pred_a[L2D_MAX_STEPS];        // pa, pb: what the prediction is taken for: with epsilon
+    float pred_b[L2D_MAX_STEPS];        // a and b; with v 1/a and b/a, which is x0 = a x - b v
     float c_skip[L2D_MAX_STEPS], c_out[L2D_MAX_STEPS];
 };
 

@@ -365,9 +365,9 @@ static json_t *scheduler(const struct l2d_import *import)
     static const int32_t usual[] = { 30, 36, 42 };      // of 50, as most presets have it
     json_t *list = import->num_steps ? ints(import->t_index, import->num_steps) : ints(usual, 3);
     int32_t total = import->num_inference_steps ? import->num_inference_steps : 50;
-    return json_pack("{s:i, s:f, s:f, s:s, s:i, s:o, s:s}", "num_train_timesteps", 1000,
+    return json_pack("{s:i, s:f, s:f, s:s, s:s, s:i, s:o, s:s}", "num_train_timesteps", 1000,
                      "beta_start", 0.00085, "beta_end", 0.012, "beta_schedule", "linear",
-                     "num_inference_steps", (int) total, "t_index_list", list, "noise", "fresh");
+                     "prediction", import->predicts_v ? "v" : "epsilon", "num_inference_steps", (int) total, "t_index_list", list, "noise", "fresh");
 }
 
 int l2d_architecture_infer(json_t **out, const struct l2d_sources *sources,

@@ -33,6 +33,7 @@ struct l2d_import {                 // NULL: not given. Strings are the caller's
     const char *name;               // of the model; NULL: "imported"
     const char *prompt;             // default prompt; NULL: none
     const char *prompt_template;    // with one "{}"; NULL: "{}"
+    bool predicts_v;                // the base is a v-prediction model
     int32_t clip_skip;              // last layers of the text encoder left out
     int32_t width, height;          // default size; 0: 512
     int32_t num_inference_steps;    // 0: 50

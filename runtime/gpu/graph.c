@@ -46,6 +46,7 @@ struct l2d_graph {
     uint32_t num_transients, cap_transients;
     struct l2d_probe *probe;
     uint32_t num_probes, cap_probes;
+    const char *probe_prefix;           // or NULL
     bool probes_on, planned;
     uint64_t size_bytes;                // of the activation buffer
 
@@ -276,12 +277,19 @@ void l2d_graph_probe(struct l2d_graph *g, struct l2d_tensor tensor, const char *
         return;
     struct l2d_probe *p = &g->probe[g->num_probes++];
     p->tensor = tensor;
+    int len = snprintf(p->name, sizeof(p->name), "%s", g->probe_prefix ? g->probe_prefix : "");
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(p->name, sizeof(p->name), fmt, ap);
+    vsnprintf(p->name + len, sizeof(p->name) - (size_t) len, fmt, ap);
     va_end(ap);
     if (tensor.id >= 0)
         g->transient[tensor.id].keep = true;
+}
+
+void l2d_graph_probe_prefix(struct l2d_graph *g, const char *prefix)
+{
+    assert(strlen(prefix) < sizeof(g->probe->name) / 2);
+    g->probe_prefix = prefix;
 }
 
 uint32_t l2d_graph_num_probes(const struct l2d_graph *g)

@@ -116,8 +116,8 @@ struct l2d_tensor l2d_graph_alloc(struct l2d_graph *graph, enum l2d_dtype dtype,
 void l2d_graph_dispatch(struct l2d_graph *graph, const struct l2d_dispatch *dispatch);
 
 /**
- * Copy bytes between two buffers, or two transients, of the same size. For the small graphs around
- * the networks: upload, selection of a call's rows, readback.
+ * Copy bytes between two tensors of the same size. For the small graphs around the networks:
+ * upload, selection of a call's rows, readback.
  */
 void l2d_graph_copy(struct l2d_graph *graph, struct l2d_tensor dst, struct l2d_tensor src);
 
@@ -129,6 +129,9 @@ void l2d_graph_enable_probes(struct l2d_graph *graph, bool on);
 bool l2d_graph_probing(const struct l2d_graph *graph);
 void l2d_graph_probe(struct l2d_graph *graph, struct l2d_tensor tensor, const char *fmt, ...)
     L2D_PRINTF(3, 4);
+
+/** What probes' names begin with from here on, such as "negative."; at first "". Not copied. */
+void l2d_graph_probe_prefix(struct l2d_graph *graph, const char *prefix);
 
 struct l2d_probe {
     char name[128];

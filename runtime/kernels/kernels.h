@@ -16,6 +16,7 @@
 #include "gpu/graph.h"
 #include "shaders/params/color.h"
 #include "shaders/params/row.h"
+#include "shaders/params/similar.h"
 
 // ---- conv: 1x1, 3x3 and 7x7 convolution, linear -------------------------------------------------
 
@@ -196,6 +197,13 @@ struct l2d_tensor l2d_luma_structure(struct l2d_graph *graph, struct l2d_tensor 
 enum l2d_range { L2D_RANGE_0_1, L2D_RANGE_PM1 };     // what a codec takes and gives: 0..1 or -1..1
 
 /**
+ * Partial sums of <p,x>, <p,p>, <x,x> over the first three channels of two pictures f32 [1,H,W,4],
+ * to be added up by the host: sums f32 [1,1,L2D_SIMILAR_SUMS,4].
+ */
+void l2d_similar(struct l2d_graph *graph, struct l2d_tensor p, struct l2d_tensor x,
+                 struct l2d_tensor sums);
+
+/**
  * Codec input: its range, and pixel-unshuffle by patch (torch's channel order), channels padded to
  * a multiple of 4 with zeros. images: n f32 [1,H,W,4] -> T [n,H/patch,W/patch,pad4(3*patch^2)].
  */
@@ -210,21 +218,38 @@ struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x,
 
 // ---- latents: always f32 in the ring, [L2D_RING,h,w,c] ------------------------------------------
 
-/** ring[rows[0].ring] = a * scale * z + b * noise(frame, step 0); z is [1,h,w,c] T. */
+/**
+ * ring[rows[0].ring] = a * scale * z + b * noise(frame, step 0); z is [1,h,w,c] T.
+ * origin   f32, a ring too, that keeps scale * z; or L2D_NO_TENSOR
+ */
 void l2d_latent_noise(struct l2d_graph *graph, struct l2d_tensor z, float scale,
-                      struct l2d_tensor ring, struct l2d_tensor rows);
+                      struct l2d_tensor ring, struct l2d_tensor rows, struct l2d_tensor origin);
 
 /** Gather the rows' latents: T [num_rows,h,w,c]. */
 struct l2d_tensor l2d_latent_load(struct l2d_graph *graph, struct l2d_tensor ring,
                                   struct l2d_tensor rows, int32_t num_rows);
 
+// Guidance: x0 becomes other + scale (x0 - other), where other is
+//   negative alone         what the negative prompt's prediction gives
+//   origin alone           what delta times the noise gives that separates x from the origin
+//   both                   the same, but rows of step 0 first take their origin from the negative
+//                          prompt and write it; negative may then have fewer rows, if those behind
+//                          them are of later steps
+struct l2d_guide {
+    float scale, delta;
+    struct l2d_tensor negative;         // T [num_rows,h,w,c] or L2D_NO_TENSOR
+    struct l2d_tensor origin;           // f32 [L2D_RING,h,w,c] or L2D_NO_TENSOR
+};
+
 /**
- * The LCM step of each active row, in place in the ring: x0 = c_out (x - b eps) / a + c_skip x,
- * then x0 itself if is_last, else a_next x0 + b_next noise(frame, step + 1).
+ * The LCM step of each active row, in place in the ring, with what the denoiser predicts:
+ * x0 = c_out (x - pred_b pred) / pred_a + c_skip x; then the ring has x0 itself if is_last, else
+ * a_next x0 + b_next noise(frame, step + 1).
  * x0       f32 [num_rows,h,w,c]: also written there if it exists (probes), or L2D_NO_TENSOR
+ * guide    NULL: no guidance
  */
-void l2d_lcm_step(struct l2d_graph *graph, struct l2d_tensor eps, struct l2d_tensor ring,
-                  struct l2d_tensor rows, struct l2d_tensor x0);
+void l2d_lcm_step(struct l2d_graph *graph, struct l2d_tensor pred, struct l2d_tensor ring,
+                  struct l2d_tensor rows, struct l2d_tensor x0, const struct l2d_guide *guide);
 
 /** Decoder input of rows[0]: 3 tanh(z / (3 scale)), T [1,h,w,c]. */
 struct l2d_tensor l2d_latent_decode(struct l2d_graph *graph, struct l2d_tensor ring,

@@ -4,12 +4,26 @@
 
 #include "ref/ref.h"
 
-void l2d_ref_lcm_step(float *x, float *x0, const float *eps, const float *noise, int count,
-                      const struct l2d_ref_lcm *p)
+static double x0_of(const struct l2d_ref_lcm *p, double v, double x0)
+{
+    return p->c_out * x0 + p->c_skip * v;
+}
+
+void l2d_ref_lcm_step(float *x, float *x0, const float *pred, const float *noise, int count,
+                      const struct l2d_ref_lcm *p, const float *negative, float *origin)
 {
     for (int i = 0; i < count; i++) {
         double v = (double) x[i];
-        double done = p->c_out * (v - p->b * (double) eps[i]) / p->a + p->c_skip * v;
+        double done = x0_of(p, v, (v - p->pred_b * (double) pred[i]) / p->pred_a), other = done;
+        if (negative && (!origin || p->is_first))
+            other = (v - p->pred_b * (double) negative[i]) / p->pred_a;
+        if (origin) {
+            if (negative && p->is_first)
+                origin[i] = (float) other;
+            other = (v - p->delta * (v - p->a * (double) origin[i])) / p->a;
+        }
+        if (negative || origin)
+            done = x0_of(p, v, other) + p->guidance * (done - x0_of(p, v, other));
         x0[i] = (float) done;
         x[i] = (float) (p->is_last ? done : p->a_next * done + p->b_next * (double) noise[i]);
     }

@@ -15,6 +15,17 @@ static double clamp1(double v, double lo, double hi)
     return v < lo ? lo : v > hi ? hi : v;
 }
 
+void l2d_ref_similar(double sum[3], const float *p, const float *x, int pixels)
+{
+    sum[0] = sum[1] = sum[2] = 0;
+    for (int i = 0; i < 4 * pixels; i++)
+        if (i % 4 < 3) {
+            sum[0] += (double) p[i] * (double) x[i];
+            sum[1] += (double) p[i] * (double) p[i];
+            sum[2] += (double) x[i] * (double) x[i];
+        }
+}
+
 void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels,
                         bool unit)
 {

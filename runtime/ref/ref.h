@@ -86,6 +86,9 @@ void l2d_ref_depth_structure(float *picture, const float *depth, const float ran
 /** rgb [h,w,4] in [-1,1] -> the structure map, [h,w,4], fourth channel 0. */
 void l2d_ref_luma_structure(float *map, const float *rgb, int h, int w);
 
+/** <p,x>, <p,p>, <x,x> over the first three channels of two pictures [pixels,4]. */
+void l2d_ref_similar(double sum[3], const float *p, const float *x, int pixels);
+
 /** image [h,w,4] -> x [h/patch,w/patch,channels], in [0,1] if unit, else in [-1,1]; and back. */
 void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels,
                         bool unit);
@@ -94,11 +97,14 @@ void l2d_ref_image_unpack(float *image, const float *x, int h, int w, int patch,
 
 /** x0 of a consistency step, and the latent with the next step's noise: see lcm_step.comp. */
 struct l2d_ref_lcm {
-    double a, b, c_skip, c_out, a_next, b_next;
+    double pred_a, pred_b, c_skip, c_out, a_next, b_next;
     bool is_last;
+    double a, guidance, delta;          // for guidance
+    bool is_first;                      // takes its origin from negative
 };
-void l2d_ref_lcm_step(float *x, float *x0, const float *eps, const float *noise, int count,
-                      const struct l2d_ref_lcm *p);
+/** negative, origin: NULL, or what guidance moves away from; see struct l2d_guide. */
+void l2d_ref_lcm_step(float *x, float *x0, const float *pred, const float *noise, int count,
+                      const struct l2d_ref_lcm *p, const float *negative, float *origin);
 
 /** y = 3 tanh(z / (3 scale)). */
 void l2d_ref_latent_decode(float *y, const float *z, int count, double scale);

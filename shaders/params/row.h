@@ -23,6 +23,7 @@ struct l2d_row_params {
     u32 is_last;                // 1 at the last step: x0 is the result and is not noised again
     f32 a, b, c_skip, c_out;    // of its timestep
     f32 a_next, b_next;         // of the next one
+    f32 pred_a, pred_b;         // x0 is (x - pred_b prediction) / pred_a, but for c_skip and c_out
     u32 seed_lo, seed_hi;
 };
 

@@ -25,6 +25,37 @@ l2d run -i twenty.mp4 -o c.mkv $small --steps 25,37/50 --seed 2
 l2d run -i twenty.mp4 -o d.mkv $small --steps 25,37/50 -p "a pencil drawing"
 [ "$(frame_hash d.mkv)" != "$(frame_hash a.mkv)" ] || fail "the prompt changes nothing"
 
+# Guidance: both schedules draw the same; what is pushed away from is seen.
+for mode in full self initialize; do
+    for schedule in batch sequential; do
+        l2d run -i twenty.mp4 -c ffv1 -o $mode-$schedule.mkv $small --frames 12 --steps 25,37/50 \
+            --guidance 1.5 --guidance-mode $mode --schedule $schedule --precision fp32 --json g.json
+    done
+    is "guidance $mode: batch and sequential" "$(frame_hash $mode-batch.mkv)" \
+        "$(frame_hash $mode-sequential.mkv)"
+    grep -q "\"guidance_mode\": \"$mode\"" g.json || fail "guidance $mode: $(cat g.json)"
+done
+l2d run -i twenty.mp4 -c ffv1 -o negative.mkv $small --frames 12 --steps 25,37/50 \
+    --guidance 1.5 --guidance-mode full --negative "neon lights" --precision fp32
+[ "$(frame_hash negative.mkv)" != "$(frame_hash full-batch.mkv)" ] || fail "--negative does nothing"
+
+refuses 1 "--clip-skip 2: .*0 to 1" run -i twenty.mp4 -o null $small --clip-skip 2
+
+# A still clip: most frames repeat the one before, and all have their time.
+ffmpeg -v error -f lavfi -i "color=teal:size=64x64:rate=25" -frames:v 30 -c:v ffv1 still.mkv
+l2d run -i still.mkv -c ffv1 -o skipped.mkv $small --skip-similar --json skipped.json
+is "similar frames" "$(grep -c '"similar": 20' skipped.json)" 1
+frame_times skipped.mkv >got
+frame_times still.mkv >want
+at_most "times with similar frames, s" "$(max_distance want got)" 0.0011
+
+# Prompts: weights and blends; one line about what is wrong, and about what does not fit.
+l2d run -i twenty.mp4 -o weighted.mkv $small --frames 2 -p "a (pencil drawing:1.5) :2 | ink :1"
+refuses 1 "prompt: column 10: a weight" run -i twenty.mp4 -o null $small -p "a (pencil:9)"
+long="a pencil drawing of a very small house by the sea at night with boats and birds and a moon"
+l2d run -i twenty.mp4 -o null $small --frames 1 -p "$long, $long"
+is "one warning names what is cut" "$(grep -c 'too long by .* not used is "' said)" 1
+
 for steps in 25,37/50 10,20,30,40/50; do
     for schedule in batch sequential; do
         l2d run -i twenty.mp4 -c ffv1 -o $schedule.mkv -y $small --steps $steps \

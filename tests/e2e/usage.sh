@@ -29,6 +29,22 @@ refuses 2 "--fit 'squash'.*cover\|contain\|stretch" run -i a.mp4 -o null --fit s
 refuses 2 "--schedule 'x'.*batch\|sequential" run -i a.mp4 -o null --schedule x
 refuses 2 "--noise 'x'.*shared" run -i a.mp4 -o null --noise x
 refuses 2 "--precision 'fp8'.*fp16" run -i a.mp4 -o null --precision fp8
+refuses 2 "--prompt-syntax 'x'.*brackets" run -i a.mp4 -o null --prompt-syntax x
+refuses 2 "--guidance 'x'.*such as 1.5" run -i a.mp4 -o null --guidance x
+refuses 2 "--guidance '-2'" run -i a.mp4 -o null --guidance -2 --guidance-mode full
+refuses 2 "--guidance 0.5: expected 1 to 100" run -i a.mp4 -o null --guidance 0.5
+refuses 2 "--guidance needs a --guidance-mode" run -i a.mp4 -o null --guidance 1.5
+refuses 2 "--guidance-mode 'x'.*initialize" run -i a.mp4 -o null --guidance-mode x
+refuses 2 "--guidance-mode needs a --guidance" bench --guidance-mode full
+refuses 2 "--negative needs" run -i a.mp4 -o null --negative x
+refuses 2 "--negative needs" run -i a.mp4 -o null --guidance 2 --guidance-mode self --negative x
+refuses 2 "--guidance-delta needs" inspect --guidance 2 --guidance-mode full --guidance-delta 1
+refuses 2 "--guidance-delta 101" inspect --guidance 2 --guidance-mode self --guidance-delta 101
+refuses 2 "--clip-skip 'x'.*whole number" run -i a.mp4 -o null --clip-skip x
+refuses 2 "--skip-similar 'x'.*such as 0.98" run -i a.mp4 -o null --skip-similar=x
+refuses 2 "--skip-similar=1.5: expected 0 to 1" run -i a.mp4 -o null --skip-similar=1.5
+refuses 2 "unexpected argument '0.9'" run -i a.mp4 -o null --skip-similar 0.9
+refuses 2 "--skip-similar goes neither" run -i a.mp4 -o null --skip-similar --dump d
 refuses 2 "--steps '25'.*25,37/50" run -i a.mp4 -o null --steps 25
 refuses 2 "--frames '-1'" run -i a.mp4 -o null --frames -1
 refuses 2 "--frames '5x'" run -i a.mp4 -o null --frames 5x

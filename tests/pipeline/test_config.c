@@ -39,6 +39,7 @@ Test(config, small)
     cr_assert(c.text.vocab_size == 1024 && c.text.intermediate_size == 384);
     cr_assert(c.scheduler.num_steps == 2 && c.scheduler.t_index[1] == 37);
     cr_assert(c.scheduler.beta_end == 0.012 && c.scheduler.noise == L2D_NOISE_SHARED);
+    cr_assert_eq(c.scheduler.prediction, L2D_PREDICT_EPSILON);
 }
 
 Test(config, sd15)
@@ -146,6 +147,9 @@ static const struct change { const char *path, *value, *want; } changes[] = {
     { "scheduler.t_index_list", "[37,25]", "scheduler.t_index_list: step 25 does not follow 37" },
     { "scheduler.t_index_list", "[]", "scheduler.t_index_list: has 0 elements" },
     { "scheduler.t_index_list", "[0,1,2,3,4,5,6,7,8]", "scheduler.t_index_list: has 9 elements" },
+    { "scheduler.prediction", NULL, "scheduler: key \"prediction\" is missing" },
+    { "scheduler.prediction", "\"sample\"",
+      "scheduler.prediction: is \"sample\", must be one of \"epsilon\", \"v\"" },
     { "scheduler.noise", "\"none\"",
       "scheduler.noise: is \"none\", must be one of \"shared\", \"fresh\"" },
 };

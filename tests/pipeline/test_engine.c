@@ -153,6 +153,16 @@ static void check_differ(const struct output *a, const struct output *b, unsigne
         cr_assert(max_difference(a->frame[f], b->frame[f]) > 0, "%s: frame %u", what, f);
 }
 
+static void check_refused(const struct l2d_engine_params *p, int code, const char *a, const char *b)
+{
+    struct l2d_engine *engine = NULL;
+    struct l2d_error e = { 0 };
+    int rc = l2d_engine_create(&engine, gpu, p, &e);
+    cr_assert(rc == code && (int) e.code == code, "%s, %s: code %d, %s", a, b, rc, e.msg);
+    cr_assert(strstr(e.msg, a) && strstr(e.msg, b), "%s, %s: %s", a, b, e.msg);
+    cr_assert_null(engine);
+}
+
 // ---- frames in, frames out
 
 static void check_frames(const struct output *out, unsigned num_frames, const char *what)
@@ -312,6 +322,191 @@ Test(engine, long_and_odd_prompts)
     finish(&engine);
     cr_assert_eq(out.count, 2);
     drop(&out);
+}
+
+Test(engine, wrong_prompts_leave_the_old_one)
+{
+    static const struct { const char *prompt, *want; } cases[] = {
+        { "a (bird:9)", "prompt: column 8: a weight" },
+        { "a :0 | b :0", "prompt: column 2: the shares" },
+    };
+    struct output out[2] = { { .count = 0 } };
+    for (int i = 0; i < 2; i++) {
+        struct l2d_engine_params p = params(&out[i]);
+        struct l2d_engine *engine = create(&p);
+        for (size_t c = 0; i == 1 && c < COUNT(cases); c++) {
+            cr_assert_eq(l2d_engine_set_prompt(engine, cases[c].prompt, &err), L2D_EINVAL);
+            cr_assert(strstr(err.msg, cases[c].want), "%s", err.msg);
+        }
+        push_inputs(engine, 0, 2);
+        finish(&engine);
+    }
+    check_same(&out[0], &out[1], 0, 2, "after wrong prompts");
+    drop(&out[0]);
+    drop(&out[1]);
+}
+
+// A weight of 1 and a blend with nothing are the plain prompt; others are not.
+Test(engine, weights_and_blends)
+{
+    static const char *const prompts[] = { "a bird", "a (bird:1)", "a bird :1 | a cat :0",
+                                           "a (bird:1.5)", "a bird :1 | a cat :1", "[a bird]" };
+    struct output out[COUNT(prompts)] = { { .count = 0 } };
+    for (size_t i = 0; i < COUNT(prompts); i++) {
+        struct l2d_engine_params p = params(&out[i]);
+        p.prompt = prompts[i];
+        run(&p, 2);
+    }
+    check_same(&out[0], &out[1], 0, 2, "a weight of 1");
+    check_same(&out[0], &out[2], 0, 2, "a share of 0");
+    for (size_t i = 3; i < COUNT(prompts); i++)
+        check_differ(&out[0], &out[i], 0, 2, prompts[i]);
+    for (size_t i = 0; i < COUNT(prompts); i++)
+        drop(&out[i]);
+}
+
+Test(engine, clip_skip)
+{
+    static const char *const skips[] = { NULL, "1", "0" };      // the model says 1
+    struct output out[3] = { { .count = 0 } };
+    for (int i = 0; i < 3; i++) {
+        struct l2d_engine_params p = params(&out[i]);
+        p.clip_skip = skips[i];
+        run(&p, 2);
+    }
+    check_same(&out[0], &out[1], 0, 2, "the model's");
+    check_differ(&out[0], &out[2], 0, 2, "another layer");
+    struct l2d_engine_params p = params(&out[0]);
+    p.clip_skip = "2";
+    check_refused(&p, L2D_EINVAL, "--clip-skip 2", "0 to 1");
+    for (int i = 0; i < 3; i++)
+        drop(&out[i]);
+}
+
+// ---- guidance
+
+static struct l2d_engine_params guided(struct output *out, enum l2d_guidance_mode mode)
+{
+    struct l2d_engine_params p = params(out);
+    p.steps = "25,30,37/50";
+    p.guidance_mode = mode;
+    p.guidance = 1.5;
+    return p;
+}
+
+// Every mode draws the same in both schedules, something of its own, and takes what memory it says.
+Test(engine, guidance_modes)
+{
+    enum { FRAMES = 12, MODES = 4 };
+    static const unsigned negative_steps[MODES] = { 0, 3, 0, 1 };
+    struct output out[MODES][2] = { 0 };
+    uint64_t plain_bytes = 0;
+    for (int m = 0; m < MODES; m++) {
+        for (int b = 0; b < 2; b++) {
+            struct l2d_engine_params p = guided(&out[m][b], (enum l2d_guidance_mode) m);
+            p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
+            struct l2d_engine *engine = create(&p);
+            uint64_t bytes = l2d_engine_info(engine)->kv_cache_bytes;
+            plain_bytes = m == 0 ? bytes : plain_bytes;
+            cr_assert_eq(bytes, plain_bytes / 3 * (3 + negative_steps[m]), "mode %d", m);
+            cr_assert_eq((int) l2d_engine_info(engine)->guidance_mode, m);
+            int rc = l2d_engine_set_negative(engine, "", &err);
+            cr_assert_eq(rc, negative_steps[m] ? L2D_OK : L2D_EINVAL, "mode %d: %s", m, err.msg);
+            push_inputs(engine, 0, FRAMES);
+            finish(&engine);
+            check_frames(&out[m][b], FRAMES, "guidance");
+        }
+        check_same(&out[m][0], &out[m][1], 0, FRAMES, "batch against sequential");
+        for (int other = 0; other < m; other++)
+            check_differ(&out[m][0], &out[other][0], 0, FRAMES, "another mode");
+    }
+    for (int m = 0; m < MODES; m++)
+        for (int b = 0; b < 2; b++)
+            drop(&out[m][b]);
+}
+
+Test(engine, guidance_of_one_is_none)
+{
+    struct output plain = { .count = 0 }, one = { .count = 0 };
+    struct l2d_engine_params p = guided(&plain, L2D_GUIDANCE_NONE);
+    run(&p, 10);
+    p = guided(&one, L2D_GUIDANCE_FULL);
+    p.guidance = 1;
+    run(&p, 10);
+    check_same(&plain, &one, 0, 10, "guidance 1");
+    drop(&plain);
+    drop(&one);
+}
+
+// The negative prompt is set at creation or later, and is seen from there on.
+Test(engine, negative_prompts)
+{
+    static const enum l2d_guidance_mode modes[] = { L2D_GUIDANCE_FULL, L2D_GUIDANCE_INITIALIZE };
+    for (size_t m = 0; m < COUNT(modes); m++) {
+        struct output out[3] = { { .count = 0 } };
+        for (int i = 0; i < 3; i++) {
+            struct l2d_engine_params p = guided(&out[i], modes[m]);
+            p.negative = i == 1 ? "(ink:1.2) drawing" : NULL;
+            struct l2d_engine *engine = create(&p);
+            if (i == 2)
+                cr_assert_eq(l2d_engine_set_negative(engine, "(ink:1.2) drawing", &err), L2D_OK);
+            push_inputs(engine, 0, 10);
+            finish(&engine);
+        }
+        check_differ(&out[0], &out[1], 0, 10, "a negative prompt");
+        check_same(&out[1], &out[2], 0, 10, "of creation or set before");
+        for (int i = 0; i < 3; i++)
+            drop(&out[i]);
+    }
+}
+
+// ---- similar frames
+
+// A still picture: frame 8 is drawn and 10 others repeat it, then 19. Every frame has its own time.
+Test(engine, similar_frames_are_skipped)
+{
+    static const char *const steps[] = { "37/50", "25,30,37/50" };
+    for (size_t i = 0; i < COUNT(steps); i++)
+        for (int b = 0; b < 2; b++) {
+            struct output out = { .count = 0 };
+            struct l2d_engine_params p = params(&out);
+            p.skip_similar = 0.98;
+            p.steps = steps[i];
+            p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
+            struct l2d_engine *engine = create(&p);
+            for (unsigned f = 0; f < MAX_FRAMES; f++) {
+                struct l2d_frame *frame = input(f), *still = input(0);
+                memcpy(frame->data, still->data, still->size_bytes);
+                l2d_frame_unref(&still);
+                push(engine, frame);
+                // Nobody waits for a frame that is on the GPU only; a batch holds steps - 1 back.
+                cr_assert(f < 10 || b == 0 || out.count >= f, "%u out, %u in", out.count, f + 1);
+            }
+            cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
+            struct l2d_engine_stats stats = l2d_engine_stats(engine);
+            cr_assert_eq(stats.frames_skipped, 14, "%d skipped", (int) stats.frames_skipped);
+            cr_assert(stats.frames_in == MAX_FRAMES && stats.frames_out == MAX_FRAMES);
+            check_frames(&out, MAX_FRAMES, steps[i]);
+            for (unsigned f = 9; f < MAX_FRAMES; f++)
+                cr_assert_eq(max_difference(out.frame[f], out.frame[f - 1]) == 0, f != 19,
+                             "frame %u", f);
+            l2d_engine_destroy(&engine);
+            drop(&out);
+        }
+}
+
+// Pictures that differ are all drawn, and with the filter on they are the same.
+Test(engine, other_frames_are_not)
+{
+    struct output plain = { .count = 0 }, filtered = { .count = 0 };
+    struct l2d_engine_params p = params(&plain);
+    run(&p, 14);
+    p = params(&filtered);
+    p.skip_similar = 1;
+    run(&p, 14);
+    check_same(&plain, &filtered, 0, 14, "a threshold of 1");
+    drop(&plain);
+    drop(&filtered);
 }
 
 // ---- pictures
@@ -531,16 +726,6 @@ static void write_damaged(const char *from, const char *to, enum damage damage, 
     l2d_safetensors_close(&st);
 }
 
-static void check_refused(const struct l2d_engine_params *p, int code, const char *a, const char *b)
-{
-    struct l2d_engine *engine = NULL;
-    struct l2d_error e = { 0 };
-    int rc = l2d_engine_create(&engine, gpu, p, &e);
-    cr_assert(rc == code && (int) e.code == code, "%s, %s: code %d, %s", a, b, rc, e.msg);
-    cr_assert(strstr(e.msg, a) && strstr(e.msg, b), "%s, %s: %s", a, b, e.msg);
-    cr_assert_null(engine);
-}
-
 Test(engine, damaged_models_are_refused_by_name)
 {
     static const struct {
@@ -615,6 +800,15 @@ Test(engine, bad_parameters_are_refused)
     p = params(&out);
     p.steps = "37,25/50";
     check_refused(&p, L2D_EINVAL, "37,25/50", "25 does not follow 37");
+    p = params(&out);
+    p.guidance = 101;
+    check_refused(&p, L2D_EINVAL, "guidance 101", "1..100");
+    p = params(&out);
+    p.guidance_delta = -1;
+    check_refused(&p, L2D_EINVAL, "delta -1", "above 0");
+    p = params(&out);
+    p.skip_similar = 1.5;
+    check_refused(&p, L2D_EINVAL, "similarity 1.5", "0..1");
     p = params(&out);
     p.width = 95;
     check_refused(&p, L2D_EINVAL, "95x64", "even");

@@ -270,9 +270,12 @@ static void run_case(struct l2d_gpu *gpu, const struct golden_model *model,
     double start = now();
     golden_model_set_case(model, c);
     read_records(&g, golden, model->name, c->name);
+    golden_model_set(model, c);
     cr_assert_eq(l2d_engine_create(&engine, gpu, &(struct l2d_engine_params) {
         .model = model->dir, .prompt = c->prompt, .steps = c->steps,
         .width = c->width, .height = c->height, .fit = L2D_FIT_STRETCH,
+        .guidance_mode = (enum l2d_guidance_mode) c->guidance_mode, .guidance = c->guidance,
+        .guidance_delta = c->guidance_delta, .negative = c->negative,
         .batching = run->batching, .precision = run->precision, .seed = c->seed,
         .noise = c->shared_noise ? L2D_NOISE_ALL_SHARED : L2D_NOISE_ALL_FRESH,
         .rgba = true, .emit = on_frame, .probe = on_probe, .user = &g,
@@ -350,12 +353,36 @@ Test(golden, tiny3)
         { "d1", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
         { "d2", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
         { "short", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "prompt", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "prompt", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_0 },
         { "d2", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
         { "d2", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_0 },
+        { "v", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
         { "d1", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_1 },
         { "short", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_1 },
     };
     run_all("tiny3", runs, COUNT(runs));
+}
+
+// Guidance: D = 2 and 3, some of them with a model that predicts v.
+Test(golden, guidance)
+{
+    static const struct run runs[] = {
+        { "full2", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "full2", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "full3", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "full3", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "self2", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "self2", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "self3", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "self3", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "initialize2", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "initialize2", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "initialize3", L2D_BATCH, L2D_PRECISION_FP32, L2D_TIER_0 },
+        { "initialize3", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
+    };
+    if (!getenv("L2D_TEST_ALL"))        // else tiny3 has them
+        run_all("tiny3", runs, COUNT(runs));
 }
 
 Test(golden, narrow4)

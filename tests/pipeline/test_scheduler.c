@@ -70,6 +70,24 @@ Test(scheduler, factors)
     }
 }
 
+// x0 = (x - b eps) / a, or a x - b v: the same x0 where v = a eps - b x0.
+Test(scheduler, predictions)
+{
+    for (int index = 0; index < 50; index++) {
+        struct l2d_scheduler_config v_config = config;
+        struct l2d_schedule e, v;
+        v_config.prediction = L2D_PREDICT_V;
+        cr_assert_eq(l2d_schedule_init(&e, &config, &index, 1, 50, NULL), L2D_OK);
+        cr_assert_eq(l2d_schedule_init(&v, &v_config, &index, 1, 50, NULL), L2D_OK);
+        cr_assert(e.pred_a[0] == e.a[0] && e.pred_b[0] == e.b[0]);
+        double a = (double) v.a[0], b = (double) v.b[0], x0 = 0.7, eps = -1.3;
+        double x = a * x0 + b * eps, said = a * eps - b * x0;
+        double got = (x - (double) v.pred_b[0] * said) / (double) v.pred_a[0];
+        cr_assert_float_eq(got, x0, 1e-6, "index %d: %g", index, got);
+        cr_assert_float_eq(a * x - b * said, x0, 1e-6);
+    }
+}
+
 Test(scheduler, refuses_bad_indices)
 {
     static const struct { int index[9], num, of; const char *want; } cases[] = {

@@ -96,6 +96,17 @@ static void read_case(struct golden_case *c, const json_t *o)
         .num_frames = (uint32_t) json_integer_value(json_object_get(o, "frames")),
         .shared_noise = !strcmp(json_string_value(json_object_get(o, "noise")), "shared"),
     };
+    const char *prediction = json_string_value(json_object_get(o, "prediction"));
+    c->predicts_v = prediction && !strcmp(prediction, "v");
+    static const char *const modes[] = { "none", "full", "self", "initialize" };    // as the enum
+    const char *mode = json_string_value(json_object_get(o, "guidance_mode"));
+    for (int m = 0; mode && m < 4; m++)
+        if (!strcmp(mode, modes[m]))
+            c->guidance_mode = m;
+    c->guidance = json_number_value(json_object_get(o, "guidance"));
+    c->guidance_delta = json_number_value(json_object_get(o, "guidance_delta"));
+    if (mode)
+        copy_string(c->negative, sizeof(c->negative), o, "negative");
     copy_string(c->name, sizeof(c->name), o, "name");
     copy_string(c->prompt, sizeof(c->prompt), o, "prompt");
     if (json_object_get(o, "normalize"))
@@ -107,6 +118,18 @@ static void read_case(struct golden_case *c, const json_t *o)
                                  (int) json_integer_value(index));
     snprintf(c->steps + len, sizeof(c->steps) - len, "/%d",
              (int) json_integer_value(json_object_get(o, "num_inference_steps")));
+}
+
+void golden_model_set(const struct golden_model *m, const struct golden_case *c)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s/model.json", m->dir);
+    json_t *config = load(m->name, "model.json");
+    json_object_set_new(json_object_get(config, "scheduler"), "prediction",
+                        json_string(c->predicts_v ? "v" : "epsilon"));
+    cr_assert_eq(unlink(path), 0);      // a link to the file of tests/data
+    cr_assert_eq(json_dump_file(config, path, 0), 0, "%s", path);
+    json_decref(config);
 }
 
 void golden_model_make(struct golden_model *m, const char *name)

@@ -9,15 +9,19 @@
 
 #include "base/frame.h"
 
-#define GOLDEN_MAX_CASES 4
+#define GOLDEN_MAX_CASES 16
 
 struct golden_case {
     char name[16];
     int32_t width, height;
-    char prompt[64];
+    char prompt[96];
     char steps[64];                     // as --steps takes them
     uint64_t seed;
     bool shared_noise;
+    bool predicts_v;                    // whatever the model says
+    int guidance_mode;                  // enum l2d_guidance_mode
+    double guidance, guidance_delta;
+    char negative[64];
     uint32_t num_frames;
     char normalize[16];                 // instead of the model's structure.normalize; may be empty
 };
@@ -39,6 +43,9 @@ void golden_model_set_case(const struct golden_model *model, const struct golden
 void golden_model_remove(struct golden_model *model);
 
 const struct golden_case *golden_model_case(const struct golden_model *model, const char *name);
+
+/** Make the folder's model.json say what a case needs. */
+void golden_model_set(const struct golden_model *model, const struct golden_case *c);
 
 /** Input frame f as RGBA8; pts is f, in 1/25 s. */
 struct l2d_frame *golden_frame(uint32_t f, int32_t width, int32_t height);

@@ -239,6 +239,9 @@ static int bench_main(int argc, char **argv)
     int code = options_parse(&command_bench, argc, argv, &options, NULL);
     if (code >= 0)
         return code;
+    code = model_options_check(&command_bench, &options.model);
+    if (code >= 0)
+        return code;
     if (options.frames == 0 || options.frames > 1000000)
         return options_complain(&command_bench, "--frames: expected 1..1000000");
     static struct bench bench;

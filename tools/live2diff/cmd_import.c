@@ -12,7 +12,7 @@
 struct import_options {
     const char *config, *output;
     const char *base, *motion, *dreambooth, *vae, *depth, *tokenizer;
-    int depth_range;
+    int depth_range, prediction;
     const char *name, *prompt, *template, *steps;
     uint64_t clip_skip;
     int clip_skip_given;
@@ -85,6 +85,9 @@ static const struct option_row rows[] = {
       AT(depth_range), NULL },
     { 0, "tokenizer", OPTION_TEXT, "FOLDER", NULL,
       "vocab.json and merges.txt; default: the base folder's", AT(tokenizer), NULL },
+    { 0, "prediction", OPTION_CHOICE, "epsilon|v", "epsilon",
+      "what the base was trained to predict; v only where its author says so", AT(prediction),
+      NULL },
     { 0, "clip-skip", OPTION_CALL, "N", NULL,
       "last layers of the text encoder left out, as diffusers counts; default: the config's, or 0",
       0, set_clip_skip },
@@ -142,6 +145,7 @@ static int import_all(const struct import_options *o, struct l2d_error *err)
             *texts[i].at = texts[i].given;
     if (o->depth)
         import.depth = strcmp(o->depth, "none") ? o->depth : NULL;
+    import.predicts_v = o->prediction == 1;
     import.depth_by_frame = o->depth_range == 1;
     for (int i = 0; i < o->num_loras && rc == L2D_OK; i++) {
         if (import.num_loras == L2D_IMPORT_MAX_LORAS)

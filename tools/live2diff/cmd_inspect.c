@@ -146,6 +146,9 @@ static int inspect_main(int argc, char **argv)
     int code = options_parse(&command_inspect, argc, argv, &options, &folder);
     if (code >= 0)
         return code;
+    code = model_options_check(&command_inspect, &options.model);
+    if (code >= 0)
+        return code;
     if (folder && options.model.model)
         return options_complain(&command_inspect, "two models: '%s' and '%s'", options.model.model,
                                 folder);

@@ -35,6 +35,7 @@ struct run_options {
     int64_t start_us;
     int audio, overwrite, passthrough, verbose, quiet;
     const char *json, *dump;
+    double skip_similar;
 };
 
 struct run {
@@ -140,6 +141,9 @@ static const struct option_row rows[] = {
     PICTURE_ROWS(struct run_options),
     { 0, "passthrough", OPTION_FLAG, NULL, NULL, "no model: only convert, resize and encode",
       AT(passthrough), NULL },
+    { 0, "skip-similar", OPTION_MAYBE_REAL, "[=0.98]", NULL,
+      "repeat the last picture for frames that are as like it as that, the cosine of their pixels; "
+      "by chance, at most 10 in a row; default: draw every frame", AT(skip_similar), NULL },
     { 'j', "json", OPTION_TEXT, "FILE", NULL, "write the summary there too; - is standard output",
       AT(json), NULL },
     { 0, "dump", OPTION_TEXT, "DIR", NULL,
@@ -161,8 +165,17 @@ static int parse(int argc, char **argv, struct run_options *o)
     if (o->next.format || o->next.codec || o->next.codec_options || o->next_input_options)
         return options_complain(c, "--format, --codec, --codec-options and --input-options belong "
                                 "before the -i or -o that they are for");
-    if (o->passthrough && (o->model.model || o->model.prompt || o->model.steps || o->dump))
-        return options_complain(c, "--passthrough uses no model: leave out -m, -p, --steps and "
+    code = model_options_check(c, &o->model);
+    if (code >= 0)
+        return code;
+    if (o->passthrough && (o->model.model || o->model.prompt || o->model.steps || o->dump ||
+                           o->model.guidance_mode))
+        return options_complain(c, "--passthrough uses no model: leave out -m, -p, --steps, "
+                                "--guidance and --dump");
+    if (o->skip_similar > 1)
+        return options_complain(c, "--skip-similar=%g: expected 0 to 1", o->skip_similar);
+    if (o->skip_similar > 0 && (o->passthrough || o->dump))
+        return options_complain(c, "--skip-similar goes neither with --passthrough nor with "
                                 "--dump");
     if (o->frames > INT64_MAX)
         return options_complain(c, "--frames is too large");
@@ -299,6 +312,7 @@ static int open_stream(struct run *run, struct l2d_error *err)
         .live = in->live,
         .dump_dir = o->dump,
     };
+    params.engine.skip_similar = o->skip_similar;
     params.engine.log = l2d_log_named(&run->log, "engine");
     upright_size(in, &params.engine.input_width, &params.engine.input_height);
     return l2d_stream_create(&run->stream, &params, err);

@@ -3,6 +3,8 @@
 #ifndef L2D_PROGRAM_MODEL_OPTIONS_H
 #define L2D_PROGRAM_MODEL_OPTIONS_H
 
+#include <string.h>
+
 #include "gpu/device.h"
 #include "options.h"
 #include "pipeline/engine.h"
@@ -11,6 +13,10 @@ struct model_options {
     const char *model, *prompt, *steps, *device;
     struct option_size size;
     int fit, schedule, noise, precision, validation;    // enums of engine.h, in their order
+    int prompt_syntax;                                  // enum of prompt.h
+    int guidance_mode;
+    double guidance, guidance_delta;                    // 0: not given
+    const char *negative, *clip_skip;
     uint64_t seed;
 };
 
@@ -32,6 +38,15 @@ struct model_options {
       MODEL_AT(type, schedule), NULL },                                                           \
     { 0, "precision", OPTION_CHOICE, "auto|fp16|fp32", "auto", "type of activations",             \
       MODEL_AT(type, precision), NULL },                                                          \
+    { 0, "guidance", OPTION_REAL, "G", NULL,                                                      \
+      "how much more the prompt counts, above 1; needs a --guidance-mode",                        \
+      MODEL_AT(type, guidance), NULL },                                                           \
+    { 0, "guidance-mode", OPTION_CHOICE, "none|full|self|initialize", "none",                     \
+      "against what: --negative at every step (twice the work and the cache), the frame itself "  \
+      "(free), or --negative at the first step", MODEL_AT(type, guidance_mode), NULL },           \
+    { 0, "guidance-delta", OPTION_REAL, "D", NULL,                                                \
+      "of self and initialize: less than 1 holds the frame's noise against it less [1]",          \
+      MODEL_AT(type, guidance_delta), NULL },                                                     \
     { 'd', "device", OPTION_TEXT, "I", NULL,                                                      \
       "index or part of the name of a Vulkan device (live2diff devices); default: the best",      \
       MODEL_AT(type, device), NULL },                                                             \
@@ -42,11 +57,46 @@ struct model_options {
 #define PICTURE_ROWS(type)                                                                        \
     { 'p', "prompt", OPTION_TEXT, "TEXT", NULL, "what it shall look like; default: the model's",  \
       MODEL_AT(type, prompt), NULL },                                                             \
+    { 0, "prompt-syntax", OPTION_CHOICE, "numbers|brackets|plain", "numbers",                     \
+      "numbers: (red:1.3) weighs, \"a :0.7 | b :0.3\" blends; brackets: (red), [red] and "         \
+      "\"a | b\" too; plain: text is text", MODEL_AT(type, prompt_syntax), NULL },                \
+    { 0, "clip-skip", OPTION_TEXT, "N", NULL,                                                     \
+      "leave out the last N layers of the text tower; default: as the model says",                \
+      MODEL_AT(type, clip_skip), NULL },                                                          \
+    { 0, "negative", OPTION_TEXT, "TEXT", NULL,                                                   \
+      "what it shall not look like, for --guidance-mode full and initialize; default: nothing",   \
+      MODEL_AT(type, negative), NULL },                                                           \
     { 0, "fit", OPTION_CHOICE, "cover|contain|stretch", "cover",                                  \
       "input of another shape: crop it, add bars, or distort it", MODEL_AT(type, fit), NULL },    \
     { 0, "seed", OPTION_COUNT, "N", "0", "of the noise", MODEL_AT(type, seed), NULL },            \
     { 0, "noise", OPTION_CHOICE, "model|shared|fresh", "model",                                   \
       "as the model says, one for all frames, or new for each", MODEL_AT(type, noise), NULL }
+
+/** Options that contradict each other. returns -1, or EXIT_USAGE after a printed line. */
+static inline int model_options_check(const struct command *command, const struct model_options *o)
+{
+    enum l2d_guidance_mode mode = (enum l2d_guidance_mode) o->guidance_mode;
+    bool given = o->guidance > 0 || o->guidance < 0, delta = o->guidance_delta > 0;
+    if (given && !(o->guidance >= 1 && o->guidance <= 100))
+        return options_complain(command, "--guidance %g: expected 1 to 100", o->guidance);
+    if (delta && o->guidance_delta > 100)
+        return options_complain(command, "--guidance-delta %g: expected at most 100",
+                                o->guidance_delta);
+    if (o->guidance > 1 && mode == L2D_GUIDANCE_NONE)
+        return options_complain(command, "--guidance needs a --guidance-mode: full, self or "
+                                "initialize");
+    if (!given && mode != L2D_GUIDANCE_NONE)
+        return options_complain(command, "--guidance-mode needs a --guidance above 1");
+    if (o->negative && mode != L2D_GUIDANCE_FULL && mode != L2D_GUIDANCE_INITIALIZE)
+        return options_complain(command, "--negative needs --guidance-mode full or initialize");
+    if (delta && mode != L2D_GUIDANCE_SELF && mode != L2D_GUIDANCE_INITIALIZE)
+        return options_complain(command, "--guidance-delta needs --guidance-mode self or "
+                                "initialize");
+    if (o->clip_skip && (!*o->clip_skip || o->clip_skip[strspn(o->clip_skip, "0123456789")]))
+        return options_complain(command, "--clip-skip '%s': expected a whole number, 0 or more",
+                                o->clip_skip);
+    return -1;
+}
 
 /** The part of the engine's parameters that comes from here; path is the model folder or NULL. */
 static inline struct l2d_engine_params model_engine_params(const struct model_options *o,
@@ -54,6 +104,10 @@ static inline struct l2d_engine_params model_engine_params(const struct model_op
 {
     return (struct l2d_engine_params) {
         .model = path, .prompt = o->prompt, .steps = o->steps,
+        .guidance_mode = (enum l2d_guidance_mode) o->guidance_mode, .guidance = o->guidance,
+        .guidance_delta = o->guidance_delta, .negative = o->negative,
+        .clip_skip = o->clip_skip,
+        .prompt_syntax = (enum l2d_prompt_syntax) o->prompt_syntax,
         .width = o->size.width, .height = o->size.height,
         .fit = (enum l2d_fit) o->fit,
         .batching = (enum l2d_batching) o->schedule,

@@ -36,6 +36,25 @@ static bool parse_count(uint64_t *out, const char *text, const char **end)
     return isdigit((unsigned char) *text) && errno == 0;
 }
 
+// Digits, a point and digits: strtod would take words and the locale's comma too.
+static bool parse_real(double *out, const char *text)
+{
+    size_t digits = strspn(text, "0123456789"), fraction = 0;
+    if (text[digits] == '.')
+        fraction = 1 + strspn(text + digits + 1, "0123456789");
+    if (text[digits + fraction] || digits == 0 || digits > 9 || fraction > 10)
+        return false;
+    double unit = 1;
+    *out = 0;
+    for (size_t i = 0; i < digits + fraction; i++)
+        if (text[i] != '.') {
+            *out = *out * 10 + (text[i] - '0');
+            unit *= i > digits ? 10 : 1;
+        }
+    *out /= unit;
+    return true;
+}
+
 static bool parse_size(struct option_size *out, const char *text)
 {
     uint64_t w, h;
@@ -131,6 +150,10 @@ static const char *store(const struct option_row *row, void *options, const char
         return NULL;
     case OPTION_COUNT:
         return parse_count(at, value, &end) && !*end ? NULL : "expected a whole number, 0 or more";
+    case OPTION_REAL:
+        return parse_real(at, value) ? NULL : "expected a number, such as 1.5";
+    case OPTION_MAYBE_REAL:
+        return parse_real(at, value) ? NULL : "expected a number, such as 0.98";
     case OPTION_TIME:
         return parse_time(at, value) ? NULL
                                      : "expected seconds or [H:]M:S, such as 12.5 or 1:02:03";
@@ -213,7 +236,11 @@ int options_parse(const struct command *command, int argc, char **argv, void *op
     for (size_t i = 0; i < command->num_rows && i < MAX_ROWS; i++) {
         const struct option_row *row = &command->rows[i];
         bool has_value = row->kind != OPTION_FLAG;
-        longs[i] = (struct option) { row->name, has_value, NULL, FIRST_ROW_VALUE + (int) i };
+        longs[i] = (struct option) {
+            row->name, row->kind == OPTION_MAYBE_REAL ? optional_argument
+                       : has_value ? required_argument : no_argument,
+            NULL, FIRST_ROW_VALUE + (int) i,
+        };
         if (row->letter)
             shorts[n++] = row->letter;
         if (row->letter && has_value)
@@ -244,6 +271,11 @@ int options_parse(const struct command *command, int argc, char **argv, void *op
             return options_complain(command, "unknown or ambiguous option '%s'", argv[optind - 1]);
         if (c == ':')
             return options_complain(command, "--%s needs a value: %s", row->name, row->form);
+        char otherwise[16] = "";
+        if (row->kind == OPTION_MAYBE_REAL && !optarg) {
+            sscanf(row->form, "[=%15[0-9.]", otherwise);
+            optarg = otherwise;
+        }
         const char *wrong = store(row, options, optarg);
         if (wrong) {
             print_bad_value(command, row, optarg, wrong);

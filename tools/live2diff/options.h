@@ -17,6 +17,8 @@ enum option_kind {              // what the value is, and the type it is stored 
     OPTION_FLAG,                // int, counts how often it was given
     OPTION_TEXT,                // const char *
     OPTION_COUNT,               // uint64_t
+    OPTION_REAL,                // double, 0 or more: "1.5"
+    OPTION_MAYBE_REAL,          // double; without a value the one in the form: "[=0.98]"
     OPTION_TIME,                // int64_t, microseconds: "12.5", "1:02:03.5"
     OPTION_SIZE,                // struct option_size, even: "512x288"
     OPTION_RATE,                // struct option_rate: "25", "29.97", "30000/1001"

@@ -118,6 +118,9 @@ void report_print(FILE *file, const struct report *r)
             (unsigned long long) r->frames_in, (unsigned long long) r->frames_out,
             (unsigned long long) (r->dropped_late + r->dropped_stopped),
             (unsigned long long) r->dropped_late, (unsigned long long) r->dropped_stopped);
+    if (r->engine.frames_skipped)
+        fprintf(file, "  similar frames: %llu of them repeat the picture before\n",
+                (unsigned long long) r->engine.frames_skipped);
     fprintf(file, "  %.2f fps, speed %.2fx, %.1f s (and %.1f s to set up)\n", report_fps(r),
             r->wall_s > 0 ? r->media_s / r->wall_s : 0, r->wall_s, r->setup_s);
     fprintf(file, "  ms between frames out: p50 %.1f, p95 %.1f, p99 %.1f\n",
@@ -148,12 +151,14 @@ json_t *report_json_model(const struct l2d_engine_info *info, const struct l2d_g
     for (int i = 0; i < info->num_steps; i++)
         json_array_append_new(timesteps, json_integer(info->timestep[i]));
     return json_pack(
-        "{ss ss ss si si si si so ss sI sI sI}", "name", info->model_name, "device", caps->name,
-        "driver", caps->driver, "width", info->width, "height", info->height, "canvas_width",
-        info->canvas_width, "canvas_height", info->canvas_height, "timesteps", timesteps,
-        "precision", info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", "weight_bytes",
-        (json_int_t) info->weight_bytes, "kv_cache_bytes", (json_int_t) info->kv_cache_bytes,
-        "activation_bytes", (json_int_t) info->activation_bytes);
+        "{ss ss ss si si si si so ss ss sf sI sI sI}", "name", info->model_name, "device",
+        caps->name, "driver", caps->driver, "width", info->width, "height", info->height,
+        "canvas_width", info->canvas_width, "canvas_height", info->canvas_height, "timesteps",
+        timesteps, "precision", info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32",
+        "guidance_mode", l2d_guidance_mode_str(info->guidance_mode), "guidance", info->guidance,
+        "weight_bytes", (json_int_t) info->weight_bytes, "kv_cache_bytes",
+        (json_int_t) info->kv_cache_bytes, "activation_bytes",
+        (json_int_t) info->activation_bytes);
 }
 
 static json_t *json_outputs(const struct report *r)
@@ -173,7 +178,8 @@ static json_t *json_outputs(const struct report *r)
 json_t *report_json(const struct report *r)
 {
     json_t *frames = json_pack(
-        "{sI sI s{sI sI}}", "in", (json_int_t) r->frames_in, "out", (json_int_t) r->frames_out,
+        "{sI sI sI s{sI sI}}", "in", (json_int_t) r->frames_in, "out",
+        (json_int_t) r->frames_out, "similar", (json_int_t) r->engine.frames_skipped,
         "dropped", "late", (json_int_t) r->dropped_late, "stopped",
         (json_int_t) r->dropped_stopped);
     json_t *input = json_pack(

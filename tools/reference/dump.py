@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from model.folder import load_model, write_safetensors
+from model.prompt import SYNTAXES
 from stream import Recorder, Stream
 
 
@@ -58,7 +59,12 @@ def main():
     parser.add_argument("--size", required=True, help="WxH")
     parser.add_argument("--out", required=True)
     parser.add_argument("--prompt", help="default: the model's")
+    parser.add_argument("--prompt-syntax", choices=SYNTAXES, default="numbers")
     parser.add_argument("--steps", help="list/count, such as 25,37/50; default: the model's")
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--guidance-mode", choices=["none", "full", "self", "initialize"], default="none")
+    parser.add_argument("--guidance-delta", type=float, default=1.0)
+    parser.add_argument("--negative", default="")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noise", choices=["shared", "fresh"])
     parser.add_argument("--batch", action="store_true", help="keep a frame per step in flight")
@@ -71,7 +77,8 @@ def main():
     files = FrameFiles(args.out)
     prompt = model.config["default"]["prompt"] if args.prompt is None else args.prompt
     stream = Stream(model, prompt, width, height, args.seed, steps, count, args.noise, args.batch,
-                    Recorder(model, files))
+                    Recorder(model, files), args.prompt_syntax, None, args.guidance_mode, args.guidance,
+                    args.guidance_delta, args.negative)
     write_safetensors(Path(args.out) / "text.safetensors", files.text)
     with open(Path(args.out) / "frames.rgb", "wb") as video:
         for index, rgb in stream.run(read_frames(args.frames, width, height, args.limit)):

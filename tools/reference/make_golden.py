@@ -17,6 +17,7 @@ import torch
 
 from model.folder import FILES, load_state, read_model, write_safetensors
 from model.noise import philox
+from model.prompt import PromptError, parse
 from model.tokenizer import END, START, Tokenizer, byte_symbols, clean, split
 from stream import Recorder, Stream
 
@@ -38,12 +39,31 @@ GAINS = [(re.compile(pattern), gain) for pattern, gain in (
     (r"", 1.0))]
 SAMPLES, KV_SAMPLES = 24, 256
 FULL_FRAMES = (8, 14, 15, 16, 17)                 # all activations of these and of the last frame
+GUIDED = ("x", "x0", "image", "unet.conv_out", "negative.unet.conv_out")      # of runs with guidance, no more
 EVERY_FRAME = ("x", "x0", "image", "depth", "structure", "latent.image", "latent.structure", "unet.flow_conv_in")
+OPTIONS = ("prediction", "guidance_mode", "guidance", "guidance_delta", "negative")
 CORPUS = "a photo of a cat, a painting of the street in warm colors, an ink drawing of a bird, cold colors, 1girl's"
 MERGES = 40
 TEXTS = ["", "a cat", "a painting of a street, warm colors", "It's   the DOG'S 2024 café!!", "don't we'll I'M",
          "naïve 🙂", "ink<|endoftext|>bird", "日本語 of the_cat (1girl)), 42", "x" * 60,
          "A\tPhoto\nof É\u0301 ½ Ⅷ ǅ"]
+PROMPTS = [                                       # template, prompt, syntax
+    ("{}", "a cat", "numbers"), ("a painting of {}", "", "numbers"), ("{}", "{} of {}", "numbers"),
+    ("{}", "a (red:1.3) house", "numbers"), ("{}", "((a:1.2) b:0.5) c", "numbers"), ("{}", "(a (b) c:1.5)d", "numbers"),
+    ("{}", "(masterpiece),best [quality], a | b, 16:9", "numbers"), ("{}", ":( and :-) (re:zero)", "numbers"),
+    ("{}", r"a \(red:1.3\) \[x\] \| \\ \n", "numbers"), ("{}", r"(a\:1.3)", "numbers"),
+    ("{}", "(a : 1.25 )b", "numbers"), ("{}", "(:2)", "numbers"),
+    ("{}", "(é:+.5)日本", "numbers"), ("{}", "(a:1.2.3) (b:1e1)", "numbers"),
+    ("oil of {}, good", "a cat :0.7 | a (dog:1.2) :0.3", "numbers"),
+    ("({}:1.5), (old:0.5)", "a (b:2)", "numbers"),
+    ("{}", "a :1 | b :2 | c", "numbers"), ("{}", "a (b|c:1.1) :3|:1", "numbers"), ("{}", " a | b :0", "numbers"),
+    ("(masterpiece), {}", "(a [b]) c | d", "brackets"), ("{}", "((a)) [[b]] (c:1.5)", "brackets"),
+    ("(m), {}", r"(a:1.2) | b :2 \(", "plain"),
+    ("{}", "a é(b:9)", "numbers"), ("{}", "(a:-1)", "numbers"), ("{}", "a (b:1.2", "numbers"),
+    ("{}", "a :1 | ", "numbers"),
+    ("{}", "a :0 | b :0", "numbers"), ("{}", "a :-1 | b", "numbers"), ("{}", "a" + " |a" * 8 + ":1", "numbers"),
+    ("{}", "é (b", "brackets"), ("{}", "b) c", "brackets"), ("{}", "b] c", "brackets"), ("{}", "[b:2]", "brackets"),
+    ("{}", "([)]", "brackets"), ("{}", "a ||b", "brackets"), ("(x:5) {}", "a", "numbers")]
 
 MOTION = {"num_attention_heads": 8, "num_transformer_block": 1, "attention_block_types": ["Temporal_Self"] * 2,
           "temporal_position_encoding": True, "temporal_position_encoding_max_len": 24,
@@ -52,7 +72,7 @@ COMMON_UNET = {"mid_block_type": "UNetMidBlock3DCrossAttn", "attention_head_dim"
                "freq_shift": 0, "cond_mapping": True, "use_motion_module": True, "motion_module_mid_block": False,
                "motion_module_kwargs": MOTION}
 SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear",
-             "num_inference_steps": 50, "t_index_list": [25, 37]}
+             "prediction": "epsilon", "num_inference_steps": 50, "t_index_list": [25, 37]}
 
 # SD1.5's topology, every block type, patch 1.
 NARROW4 = {
@@ -108,17 +128,25 @@ NARROWD = {
     "scheduler": {**SCHEDULER, "noise": "shared"}}
 
 
-def case(name, config, steps, frames, seed, noise=None, prompt=None):
+def case(name, config, steps, frames, seed, noise=None, prompt=None, **options):
     return {"name": name, "width": config["default"]["width"], "height": config["default"]["height"],
             "prompt": prompt or config["default"]["prompt"], "seed": seed, "t_index_list": steps,
-            "num_inference_steps": 50, "noise": noise or config["scheduler"]["noise"], "frames": frames}
+            "num_inference_steps": 50, "noise": noise or config["scheduler"]["noise"], "frames": frames, **options}
 
 
 CASES = {
     "narrow4": (NARROW4, [case("d1", NARROW4, [25], 20, 7), case("d2", NARROW4, [25, 37], 32, 7),
                           case("d4", NARROW4, [25, 31, 37, 43], 20, 0x123456789AB, "fresh", "a bird, cold colors")]),
     "tiny3": (TINY3, [case("d1", TINY3, [25], 18, 3), case("d2", TINY3, [25, 37], 18, 3),
-                      case("short", TINY3, [25, 37], 5, 3, "shared")]),
+                      case("short", TINY3, [25, 37], 5, 3, "shared"),
+                      case("v", TINY3, [25, 37], 10, 3, prediction="v"),
+                      *[case(mode + str(len(steps)), TINY3, steps, 17, 3, guidance_mode=mode, guidance=guidance,
+                             guidance_delta=delta, negative="cold ink", **options)
+                        for mode, steps, guidance, delta, options in (
+                            ("full", [25, 37], 2.0, 1.0, {}), ("full", [25, 31, 37], 1.5, 1.0, {"prediction": "v"}),
+                            ("self", [25, 37], 1.5, 0.8, {"prediction": "v"}), ("self", [25, 31, 37], 1.25, 1.0, {}),
+                            ("initialize", [25, 37], 1.5, 1.0, {}), ("initialize", [25, 31, 37], 1.5, 0.7, {}))],
+                      case("prompt", TINY3, [25], 1, 3, prompt="a (bird:1.4) :0.7 | ink (drawing:0.5), [cold] :0.3")]),
     "narrowd": (NARROWD, [case("d1", NARROWD, [25], 10, 11), case("d2", NARROWD, [25, 37], 10, 11),
                           case("short", NARROWD, [25], 3, 11),
                           {**case("smooth", NARROWD, [25], 10, 11), "normalize": "smooth"}])}
@@ -231,6 +259,10 @@ def run_case(model, case):
     def sink(name, tensor):
         label, activation = name.split("/")
         frame = ".".join(label.split(".")[:2])
+        if "guidance" in case:
+            if activation in GUIDED:
+                golden[f"{case['name']}/{name}"] = sample(tensor.numpy(), SAMPLES)
+            return
         if label == "text" or label.startswith("warmup") or frame in full or activation in EVERY_FRAME:
             golden[f"{case['name']}/{name}"] = sample(tensor.numpy(), SAMPLES)
 
@@ -238,15 +270,26 @@ def run_case(model, case):
         model.config["structure"]["normalize"] = case["normalize"]
     recorder = Recorder(model, sink)
     stream = Stream(model, case["prompt"], case["width"], case["height"], case["seed"], case["t_index_list"],
-                    case["num_inference_steps"], case["noise"], recorder=recorder)
+                    case["num_inference_steps"], case["noise"], recorder=recorder,
+                    **{key: case[key] for key in OPTIONS if key in case})
     frames = [input_frame(f, case["width"], case["height"]) for f in range(case["frames"])]
     shown = [image for _, image in stream.run(frames)]
     assert len(shown) == len(frames)
     if case["frames"] >= stream.cache.size:                # every slot is written
-        for index, kv in stream.cache.kv.items():
-            golden[f"{case['name']}/final/kv/{index}"] = sample(kv.numpy(), KV_SAMPLES)
+        caches = list(stream.cache.kv.values()) + list(stream.negative_cache.kv.values())
+        for index, kv in enumerate(caches):
+            count = SAMPLES if "guidance" in case else KV_SAMPLES
+            golden[f"{case['name']}/final/kv/{index}"] = sample(kv.numpy(), count)
     recorder.close()
     return golden
+
+
+def read_prompt(template, text, syntax):
+    row = {"template": template, "text": text, "syntax": syntax}
+    try:
+        return {**row, "parts": [{"share": share, "runs": runs} for share, runs in parse(template, text, syntax)]}
+    except PromptError as error:
+        return {**row, "column": error.column}
 
 
 def write_json_lines(path, rows):
@@ -256,6 +299,7 @@ def write_json_lines(path, rows):
 
 def main():
     data = Path(sys.argv[1])
+    write_json_lines(data / "prompts.json", [read_prompt(*prompt) for prompt in PROMPTS])
     for name in sys.argv[2:] or CASES:
         config, cases = CASES[name]
         folder = data / name

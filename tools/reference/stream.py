@@ -36,7 +36,7 @@ class Recorder:
     """
 
     def __init__(self, model, sink):
-        self.sink, self.labels = sink, None
+        self.sink, self.labels, self.prefix = sink, None, ""
         self.handles = [
             module.register_forward_hook(lambda m, i, out, name=PREFIX[part] + name: self.put(name, out))
             for part, network in model.parts().items() for name, module in network.named_modules()
@@ -45,6 +45,7 @@ class Recorder:
     def put(self, name, tensor):
         if not self.labels:
             return
+        name = self.prefix + name
         if tensor.dim() == 4:
             tensor = tensor.permute(0, 2, 3, 1)
         if len(self.labels) == 1:
@@ -59,7 +60,7 @@ class Recorder:
 
 
 class Silent:
-    labels = None
+    labels, prefix = None, ""
 
     def put(self, name, tensor):
         pass
@@ -67,18 +68,20 @@ class Silent:
 
 class Frame:
     """A frame on its way: latent x at its present step, what its structure is made of, the mapped structure, and x0
-    once a step is done."""
+    once a step is done. stock: the residual noise of guidance, at first the noise that was added."""
 
-    def __init__(self, index, x, source):
-        self.index, self.x, self.source, self.cond, self.x0 = index, x, source, None, None
+    def __init__(self, index, x, source, stock):
+        self.index, self.x, self.source, self.stock, self.cond, self.x0 = index, x, source, stock, None, None
 
 
 class Stream:
     def __init__(self, model, prompt, width, height, seed=0, t_index_list=None, num_inference_steps=None,
-                 noise=None, batch=False, recorder=None):
+                 noise=None, batch=False, recorder=None, syntax="numbers",
+                 prediction=None, guidance_mode="none", guidance=1.0, guidance_delta=1.0, negative=""):
         config = dict(model.config["scheduler"])
         config["t_index_list"] = t_index_list or config["t_index_list"]
         config["num_inference_steps"] = num_inference_steps or config["num_inference_steps"]
+        config["prediction"] = prediction or config["prediction"]
         kwargs = model.config["unet"]["motion_module_kwargs"]
         self.model, self.seed, self.batch, self.recorder = model, seed, batch, recorder or Silent()
         self.structure, self.range = model.config["structure"], None
@@ -88,10 +91,18 @@ class Stream:
         self.scheduler = Scheduler(config)
         self.steps, self.sinks = len(self.scheduler), kwargs["sink_size"]
         self.cache = KvCache(self.steps, self.sinks, kwargs["window_size"])
+        self.mode, self.guidance, self.delta = guidance_mode if guidance > 1 else "none", guidance, guidance_delta
+        negative_steps = {"none": 0, "self": 0, "initialize": 1, "full": self.steps}[self.mode]
+        self.negative_cache = KvCache(negative_steps, self.sinks, kwargs["window_size"])
         self.in_flight = []                               # [frame, next step], oldest first
         with torch.no_grad():
+            blended = len(model.prompt_parts(prompt, syntax)) > 1      # the tower then runs for each part
+            self.recorder.labels = None if blended else ["text"]
+            self.text = model.prompt_embedding(prompt, syntax)
             self.recorder.labels = ["text"]
-            self.text = model.prompt_embedding(prompt)
+            self.recorder.put("text_model.context", self.text)
+            self.recorder.labels = None
+            self.negative = model.prompt_embedding(negative, syntax, "{}")
 
     def noise(self, frame, step):
         n = normal(self.seed, 0 if self.shared_noise else frame, step, *self.latent)
@@ -104,7 +115,8 @@ class Stream:
         record.labels = [f"frame.{index}"]
         z = vae.encode(image)
         record.put("latent.image", z)
-        return Frame(index, self.scheduler.add_noise(z, self.noise(index, 0), 0), self.source(image, z))
+        noise = self.noise(index, 0)
+        return Frame(index, self.scheduler.add_noise(z, noise, 0), self.source(image, z), noise)
 
     def source(self, image, z):
         """What an image's structure is made of; z is its own latent."""
@@ -148,16 +160,59 @@ class Stream:
             frame.cond = self.model.unet.flow_conv_in(z)
         return frames
 
-    def denoise(self, rows, window, labels):
-        """rows [(frame, step)]: one UNet call, then every row's x0 and next x."""
+    def predict(self, rows, window, text, labels):
+        """One UNet call on rows [(frame, step)]."""
         x = torch.cat([frame.x for frame, _ in rows])
         cond = None if rows[0][0].cond is None else torch.cat([frame.cond for frame, _ in rows])
         t = torch.tensor([self.scheduler.timesteps[k] for _, k in rows], device=self.device)
         self.recorder.labels = labels
-        self.recorder.put("x", x)
-        eps = self.model.unet(x, t, self.text, cond, window)
+        return self.model.unet(x, t, text, cond, window)
+
+    def predict_negative(self, rows, window, labels):
+        """-> {row: what the UNet predicts for the negative prompt}, for the rows whose guidance asks for it."""
+        chosen = [r for r, (_, k) in enumerate(rows) if self.mode == "full" or self.mode == "initialize" and k == 0]
+        if not chosen:
+            return {}
+        self.recorder.prefix = "negative."
+        part = [rows[r] for r in chosen]
+        prediction = self.predict(part, window(self.negative_cache, part), self.negative,
+                                  labels if len(labels) == 1 else [labels[r] for r in chosen])
+        self.recorder.prefix = ""
+        return dict(zip(chosen, prediction[:, None]))
+
+    def guide(self, frame, k, eps, negative):
+        """The noise of a step, moved away from that of the negative prompt or from the frame's own.
+
+        Residual guidance is StreamDiffusion's, but that a stock belongs to a frame and is made of the noise
+        that this frame gets: Kodaira et al., "StreamDiffusion" (2023), pipeline.py, unet_step.
+        """
+        if self.mode == "none":
+            return eps
+        if self.mode == "full":
+            return negative + self.guidance * (eps - negative)
+        if negative is not None:
+            frame.stock = negative
+        s, stock = self.scheduler, frame.stock
+        eps = self.delta * stock + self.guidance * (eps - self.delta * stock)
+        if k + 1 < self.steps:
+            step = s.step(s.b[k] * stock, eps, k)
+            frame.stock = self.noise(frame.index, k + 1) + s.a[k + 1] * step / s.b[k + 1]
+        return eps
+
+    def denoise(self, rows, window, labels):
+        """rows [(frame, step)]: one UNet call, then every row's x0 and next x. window(cache, rows): what it sees."""
+        self.recorder.labels = labels
+        self.recorder.put("x", torch.cat([frame.x for frame, _ in rows]))
+        prediction = self.predict(rows, window(self.cache, rows), self.text, labels)
+        negative = self.predict_negative(rows, window, labels)
+        self.recorder.labels = labels
         for r, (frame, k) in enumerate(rows):
-            frame.x0 = self.scheduler.x0(frame.x, eps[r:r + 1], k)
+            if self.mode == "none":
+                frame.x0 = self.scheduler.x0(frame.x, prediction[r:r + 1], k)
+            else:
+                eps, other = (None if p is None else self.scheduler.epsilon(frame.x, p, k)
+                              for p in (prediction[r:r + 1], negative.get(r)))
+                frame.x0 = self.scheduler.step(frame.x, self.guide(frame, k, eps, other), k)
             if k + 1 < self.steps:
                 frame.x = self.scheduler.add_noise(frame.x0, self.noise(frame.index, k + 1), k + 1)
         self.recorder.put("x0", torch.cat([frame.x0 for frame, _ in rows]))
@@ -175,14 +230,15 @@ class Stream:
         padded = images + [images[-1]] * (self.sinks - len(images))
         frames = self.condition([self.enter(i, image) for i, image in enumerate(padded)])
         for k in range(self.steps):
-            window = ClipWindow(range(self.sinks), self.cache, k, self.sinks, self.cache.size, self.device)
+            def window(cache, rows, k=k):
+                return ClipWindow(range(self.sinks), cache, k, self.sinks, cache.size, self.device)
             self.denoise([(frame, k) for frame in frames], window, [f"warmup.{k}"])
         return [self.leave(frame) for frame in frames[:len(images)]]
 
     def advance(self):
         """One UNet call on all frames in flight -> frames that are done."""
-        frames, rows = zip(*self.in_flight)
-        window = StreamWindow([f.index for f in frames], self.cache, rows, self.device)
+        def window(cache, rows):
+            return StreamWindow([f.index for f, _ in rows], cache, [k for _, k in rows], self.device)
         self.denoise(self.in_flight, window, [f"frame.{f.index}.step.{k}" for f, k in self.in_flight])
         done = [f for f, k in self.in_flight if k + 1 == self.steps]
         self.in_flight = [(f, k + 1) for f, k in self.in_flight if k + 1 < self.steps]

@@ -162,3 +162,27 @@ def prompt(rng, style, palette=None):
         words.insert(int(rng.integers(len(words) + 1)), form)
     joint = ", " if rng.random() < .7 else " "
     return joint.join(w for w in words if w)
+
+
+def cores():
+    """Everything that prompt() may put between its filler and palette words, nonsense apart."""
+    said = set(SUBJECTS) | set(PLAIN) | {f"{p} of {s}" for p in PLAIN for s in SUBJECTS}
+    media = {m for table in (MEDIA, MORE_MEDIA) for phrases_ in table.values() for m in phrases_}
+    for frame in FRAMES + MORE_FRAMES:
+        subjects = SUBJECTS if "{s}" in frame else [""]
+        said.update(frame.format(m, s=s) for m in media for s in subjects)
+    return said
+
+
+def sayable(unseen):
+    """Those of the phrases that prompt() can say, with at most one filler word on either side."""
+    said = cores()
+    before = [f + joint for f in FILLER for joint in (" ", ", ")]
+    after = [joint + f for f in FILLER for joint in (" ", ", ")]
+
+    def can_say(phrase):
+        starts = [phrase] + [phrase[len(b):] for b in before if phrase.startswith(b)]
+        return any(rest in said or any(rest.endswith(a) and rest[:-len(a)] in said for a in after)
+                   for rest in starts)
+
+    return [phrase for phrase in unseen if can_say(phrase)]

@@ -14,10 +14,12 @@
 
 static const struct l2d_row_params rows[] = {
     { .is_active = 1, .frame = 7, .step = 0, .ring = 3, .a = 0.4022588f, .b = 0.9155260f,
-      .c_skip = 1.004e-8f, .c_out = 1, .a_next = 0.7f, .b_next = 0.71f },
+      .pred_a = 0.4022588f, .pred_b = 0.9155260f, .c_skip = 1.004e-8f, .c_out = 1, .a_next = 0.7f,
+      .b_next = 0.71f },
     { .is_active = 0, .frame = 6, .step = 1, .ring = 2 },
     { .is_active = 1, .frame = 4000000000u, .step = 2, .ring = 6, .a = 0.8923482f, .b = 0.4513476f,
-      .c_skip = 1.294e-7f, .c_out = 0.9999999f, .is_last = 1 },
+      .pred_a = 1.1206387f, .pred_b = 0.5057976f, .c_skip = 1.294e-7f,
+      .c_out = 0.9999999f, .is_last = 1 },           // predicts v
 };
 
 static const struct { int h, w, c; } shapes[] = { { 32, 32, 16 }, { 5, 7, 4 }, { 1, 1, 16 } };
@@ -36,57 +38,92 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     }
     double huge = 100, size = fill == GT_HUGE ? huge : 1;
     float *ring = gt_floats(L2D_RING * n), *eps = gt_floats(ROWS * n), *z = gt_floats(n);
+    float *negative = gt_floats(ROWS * n), *origin = gt_floats(L2D_RING * n);
     float *noise = gt_floats(n), *want = gt_floats(n), *x0 = gt_floats(n);
     gt_fill(ring, L2D_RING * n, fill, 1, huge, L2D_F32, index);
     gt_fill(eps, ROWS * n, fill, 1, huge, type, index + 100);
     gt_fill(z, n, fill, 1, huge, type, index + 200);
+    gt_fill(negative, ROWS * n, fill, 1, huge, type, index + 300);
+    gt_fill(origin, L2D_RING * n, fill, 1, huge, L2D_F32, index + 400);
     // The noise differs from double precision by up to 2e-6: f32 logarithm, sine and cosine.
     struct gt_tol exact = { 2e-6, 4e-6 * size, 2e-6 };
     struct gt_tol rounded = type == L2D_F32 ? exact
                                             : (struct gt_tol) { 5e-4, 1e-5 * size, 1.0 / 1024 };
 
-    // the step, of all rows, with its x0
+    // the step, of all rows, with its x0: without guidance, and with all that it may have, where
+    // large terms cancel
+    struct gt_tol tol[] = { exact, { 4e-5, 1e-5 * size, 4e-5 } };
+    for (int guided = 0; guided < 4; guided++) {
+        bool use_negative = guided & 1, use_origin = guided & 2;
+        float *moved = use_origin ? gt_floats(L2D_RING * n) : NULL;
+        if (moved)
+            memcpy(moved, origin, L2D_RING * n * sizeof(*moved));
+        gt_begin(t, type);
+        struct l2d_tensor trows = gt_bytes(t, row, sizeof(row), false);
+        struct l2d_tensor tring = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, ring, true);
+        struct l2d_tensor tx0 = gt_tensor(t, L2D_F32, ROWS, h, w, c, NULL, true);
+        struct l2d_guide guide = { 1.5f, 0.8f, L2D_NO_TENSOR, L2D_NO_TENSOR };
+        if (use_negative)       // with an origin only rows of step 0 need it
+            guide.negative = gt_tensor(t, type, use_origin ? 1 : ROWS, h, w, c, negative, false);
+        if (use_origin)
+            guide.origin = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, origin, true);
+        l2d_lcm_step(t->graph, gt_tensor(t, type, ROWS, h, w, c, eps, false), tring, trows, tx0,
+                     guided ? &guide : NULL);
+        gt_run(t);
+        float *got = gt_read(t, tring), *got_x0 = gt_read(t, tx0);
+        for (int slot = 0; slot < L2D_RING; slot++) {
+            memcpy(want, ring + (size_t) slot * n, n * sizeof(*want));
+            for (size_t r = 0; r < ROWS; r++)
+                if (row[r].is_active && (int) row[r].ring == slot) {
+                    struct l2d_ref_lcm p = {
+                        (double) row[r].pred_a, (double) row[r].pred_b, (double) row[r].c_skip,
+                        (double) row[r].c_out, (double) row[r].a_next, (double) row[r].b_next,
+                        row[r].is_last, (double) row[r].a, (double) guide.scale,
+                        (double) guide.delta, row[r].step == 0,
+                    };
+                    l2d_noise_fill(noise, n, SEED, row[r].frame, row[r].step + 1);
+                    l2d_ref_lcm_step(want, x0, eps + r * n, noise, (int) n, &p,
+                                     use_negative ? negative + r * n : NULL,
+                                     moved ? moved + row[r].ring * n : NULL);
+                    gt_check(x0, got_x0 + r * n, n, tol[guided > 0], "x0 case %u fill %d, guided "
+                             "%d, %s", index, (int) fill, guided, name);
+                }
+            gt_check(want, got + (size_t) slot * n, n, tol[guided > 0],
+                     "lcm_step case %u fill %d slot %d, guided %d, %s", index, (int) fill, slot,
+                     guided, name);
+        }
+        if (use_origin) {
+            float *got_origin = gt_read(t, guide.origin);
+            gt_check(moved, got_origin, L2D_RING * n, exact, "origin case %u fill %d, %s", index,
+                     (int) fill, name);
+            free(got_origin);
+        }
+        free(got);
+        free(got_x0);
+        free(moved);
+        gt_end(t);
+    }
+
+    // a new frame, with an origin to keep
     gt_begin(t, type);
     struct l2d_tensor trows = gt_bytes(t, row, sizeof(row), false);
-    struct l2d_tensor tring = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, ring, true);
-    struct l2d_tensor tx0 = gt_tensor(t, L2D_F32, ROWS, h, w, c, NULL, true);
-    l2d_lcm_step(t->graph, gt_tensor(t, type, ROWS, h, w, c, eps, false), tring, trows, tx0);
+    struct l2d_tensor tring = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, NULL, true);
+    struct l2d_tensor torigin = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, NULL, true);
+    l2d_latent_noise(t->graph, gt_tensor(t, type, 1, h, w, c, z, false), 0.5f, tring, trows,
+                     torigin);
     gt_run(t);
-    float *got = gt_read(t, tring), *got_x0 = gt_read(t, tx0);
-    for (int slot = 0; slot < L2D_RING; slot++) {
-        memcpy(want, ring + (size_t) slot * n, n * sizeof(*want));
-        for (size_t r = 0; r < ROWS; r++)
-            if (row[r].is_active && (int) row[r].ring == slot) {
-                l2d_noise_fill(noise, n, SEED, row[r].frame, row[r].step + 1);
-                l2d_ref_lcm_step(want, x0, eps + r * n, noise, (int) n, &(struct l2d_ref_lcm) {
-                    (double) row[r].a, (double) row[r].b, (double) row[r].c_skip,
-                    (double) row[r].c_out, (double) row[r].a_next, (double) row[r].b_next,
-                    row[r].is_last,
-                });
-                gt_check(x0, got_x0 + r * n, n, exact, "x0 case %u fill %d, %s", index, (int) fill,
-                         name);
-            }
-        gt_check(want, got + (size_t) slot * n, n, exact, "lcm_step case %u fill %d slot %d, %s",
-                 index, (int) fill, slot, name);
-    }
-    free(got);
-    free(got_x0);
-    gt_end(t);
-
-    // a new frame, without x0 as an operand
-    gt_begin(t, type);
-    trows = gt_bytes(t, row, sizeof(row), false);
-    tring = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, NULL, true);
-    l2d_latent_noise(t->graph, gt_tensor(t, type, 1, h, w, c, z, false), 0.5f, tring, trows);
-    gt_run(t);
-    got = gt_read(t, tring);
+    float *got = gt_read(t, tring), *got_origin = gt_read(t, torigin);
     l2d_noise_fill(noise, n, SEED, row[0].frame, 0);
     for (size_t i = 0; i < n; i++)
         want[i] = row[0].a * 0.5f * z[i] + row[0].b * noise[i];
     gt_check(want, got + row[0].ring * n, n, exact, "latent_noise case %u fill %d, %s", index,
              (int) fill, name);
     for (size_t i = 0; i < L2D_RING * n; i++)
-        cr_assert(i / n == row[0].ring || isnan(got[i]), "latent_noise wrote to slot %zu", i / n);
+        cr_assert(i / n == row[0].ring || (isnan(got[i]) && isnan(got_origin[i])),
+                  "latent_noise wrote to slot %zu", i / n);
+    for (size_t i = 0; i < n; i++)
+        cr_assert_float_eq((double) got_origin[row[0].ring * n + i], 0.5 * (double) z[i], 0);
+    free(got_origin);
     free(got);
     gt_end(t);
 
@@ -110,7 +147,7 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
         free(got);
         gt_end(t);
     }
-    void *all[] = { ring, eps, z, noise, want, x0 };
+    void *all[] = { ring, eps, z, negative, origin, noise, want, x0 };
     for (size_t i = 0; i < COUNT(all); i++)
         free(all[i]);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Patches and the luma structure map against plain C.
+// Patches, the luma structure map and the products of pictures against plain C.
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +51,25 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
                            unit);
     gt_check(want, got, 2 * packed, rounded, "image_pack case %u fill %d, %s", index, (int) fill,
              name);
+    free(got);
+    gt_end(t);
+
+    gt_begin(t, type);
+    struct l2d_tensor sums = gt_tensor(t, L2D_F32, 1, 1, L2D_SIMILAR_SUMS, 4, NULL, true);
+    for (int i = 0; i < 2; i++)
+        images[i] = gt_tensor(t, L2D_F32, 1, h, w, 4, image[i], false);
+    l2d_similar(t->graph, images[0], images[1], sums);
+    gt_run(t);
+    got = gt_read(t, sums);
+    double wanted[3], added[3] = { 0 };
+    l2d_ref_similar(wanted, image[0], image[1], (int) pixels);
+    for (int i = 0; i < 4 * L2D_SIMILAR_SUMS; i++)
+        if (i % 4 < 3)
+            added[i % 4] += (double) got[i];
+    for (int i = 0; i < 3; i++)         // of the two norms' product, as <p,x> may cancel
+        cr_assert_float_eq(added[i], wanted[i], 2e-6 * sqrt(wanted[1] * wanted[2]) + 1e-12,
+                           "similar case %u fill %d: %g, %g", index, (int) fill, added[i],
+                           wanted[i]);
     free(got);
     gt_end(t);
 

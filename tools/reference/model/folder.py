@@ -14,6 +14,7 @@ import torch
 from . import dpt
 from .autoencoder_kl import AutoencoderKL
 from .clip_text import ClipText
+from .prompt import encode, parse, weigh
 from .taesd import Taesd
 from .tokenizer import Tokenizer
 from .unet import UNet
@@ -88,12 +89,19 @@ class Model:
             module.to(*args, **kwargs)
         return self
 
-    def prompt_embedding(self, prompt):
-        """prompt -> [1, T, C], by the folder's template."""
-        template = self.config["default"].get("prompt_template", "{}")
-        ids = self.tokenizer.encode(template.replace("{}", prompt))
+    def prompt_parts(self, prompt, syntax="numbers", template=None):
+        if template is None:
+            template = self.config["default"].get("prompt_template", "{}")
+        return parse(template, prompt, syntax)
+
+    def prompt_embedding(self, prompt, syntax="numbers", template=None):
+        """prompt -> [1, T, C], by the folder's template if no other is given; see prompt.py."""
         device = next(self.text.parameters()).device
-        return self.text(torch.tensor([ids], device=device))
+        total = 0
+        for share, runs in self.prompt_parts(prompt, syntax, template):
+            ids, weights = encode(self.tokenizer, runs)
+            total = total + share * weigh(self.text(torch.tensor([ids], device=device)), weights)
+        return total
 
 
 def load_state(module, tensors, unused=()):

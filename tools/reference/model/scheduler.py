@@ -32,6 +32,9 @@ class Scheduler:
         alphas = alphas_cumprod(config)[self.timesteps]
         u = 10.0 * np.asarray(self.timesteps)
         self.a, self.b = np.sqrt(alphas).tolist(), np.sqrt(1 - alphas).tolist()
+        if config["prediction"] not in ("epsilon", "v"):
+            raise ValueError(f"scheduler: prediction {config['prediction']!r} is not known")
+        self.predicts_v = config["prediction"] == "v"
         self.c_skip = (0.25 / (u * u + 0.25)).tolist()
         self.c_out = (u / np.sqrt(u * u + 0.25)).tolist()
 
@@ -41,5 +44,15 @@ class Scheduler:
     def add_noise(self, x0, noise, k):
         return self.a[k] * x0 + self.b[k] * noise
 
-    def x0(self, x, eps, k):
+    def epsilon(self, x, prediction, k):
+        return self.a[k] * prediction + self.b[k] * x if self.predicts_v else prediction
+
+    def step(self, x, eps, k):
+        """x0 from the noise."""
         return self.c_out[k] * (x - self.b[k] * eps) / self.a[k] + self.c_skip[k] * x
+
+    def x0(self, x, prediction, k):
+        """The step's result from what the UNet predicts: the noise, or v = a noise - b x0."""
+        if self.predicts_v:
+            return self.c_out[k] * (self.a[k] * x - self.b[k] * prediction) + self.c_skip[k] * x
+        return self.c_out[k] * (x - self.b[k] * prediction) / self.a[k] + self.c_skip[k] * x
