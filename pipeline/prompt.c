@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipeline/models/tokenizer.h"
+
 #define BRACKET_WEIGHT 1.1
 #define MAX_MEAN_RATIO 4.0
 #define NOWHERE SIZE_MAX

@@ -18,7 +18,8 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "pipeline/models/tokenizer.h"
+
+struct l2d_tokenizer;
 
 #define L2D_PROMPT_MAX_PARTS 8
 #define L2D_PROMPT_MAX_WEIGHT 4

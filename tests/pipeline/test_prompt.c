@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipeline/models/tokenizer.h"
+
 #define COUNT(a) (sizeof(a) / sizeof(*(a)))
 #define TOKENS 24
 
