@@ -136,7 +136,7 @@ int l2d_engine_set_negative(struct l2d_engine *engine, const char *prompt, struc
 int l2d_engine_read_cache(struct l2d_engine *engine, uint32_t index, float *out, uint64_t *count,
                           struct l2d_error *err);
 
-/** Profile one streamed frame by kernel; see gpu/graph.h. At most cap rows each, three graphs. */
+/** Profile one streamed frame by kernel; see gpu/graph.h. At most cap rows in all. */
 int l2d_engine_profile(struct l2d_engine *engine, struct l2d_profile_row *rows, uint32_t cap,
                        uint32_t *count, struct l2d_error *err);
 
