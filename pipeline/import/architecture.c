@@ -367,7 +367,8 @@ static json_t *scheduler(const struct l2d_import *import)
     int32_t total = import->num_inference_steps ? import->num_inference_steps : 50;
     return json_pack("{s:i, s:f, s:f, s:s, s:s, s:i, s:o, s:s}", "num_train_timesteps", 1000,
                      "beta_start", 0.00085, "beta_end", 0.012, "beta_schedule", "linear",
-                     "prediction", import->predicts_v ? "v" : "epsilon", "num_inference_steps", (int) total, "t_index_list", list, "noise", "fresh");
+                     "prediction", import->predicts_v ? "v" : "epsilon",
+                     "num_inference_steps", (int) total, "t_index_list", list, "noise", "fresh");
 }
 
 int l2d_architecture_infer(json_t **out, const struct l2d_sources *sources,

@@ -75,8 +75,8 @@ def config(full, depth, kl):
                  "intermediate_size": 3072 if full else 128, "hidden_act": "quick_gelu", "clip_skip": 1},
         "structure": {"type": "depth", "normalize": "frame", "dpt": dpt} if depth else {"type": "luma"},
         "scheduler": {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
-                      "beta_schedule": "linear", "prediction": "epsilon", "num_inference_steps": 50, "t_index_list": [25, 37],
-                      "noise": "fresh"},
+                      "beta_schedule": "linear", "prediction": "epsilon", "num_inference_steps": 50,
+                      "t_index_list": [25, 37], "noise": "fresh"},
     }
 
 

@@ -43,6 +43,33 @@ Test(import_names, ldm_unet)
         cr_assert_not(l2d_names_ldm_unet(out, none[i]), "%s", none[i]);
 }
 
+Test(import_names, autoencoder_kl)
+{
+    static const struct { const char *ours, *ldm; } cases[] = {
+        { "encoder.conv_in.weight", "encoder.conv_in.weight" },
+        { "encoder.down_blocks.1.resnets.0.conv_shortcut.weight",
+          "encoder.down.1.block.0.nin_shortcut.weight" },
+        { "encoder.down_blocks.2.downsamplers.0.conv.bias", "encoder.down.2.downsample.conv.bias" },
+        { "decoder.up_blocks.0.resnets.2.norm1.weight", "decoder.up.3.block.2.norm1.weight" },
+        { "decoder.up_blocks.2.upsamplers.0.conv.weight", "decoder.up.1.upsample.conv.weight" },
+        { "decoder.mid_block.resnets.1.conv2.bias", "decoder.mid.block_2.conv2.bias" },
+        { "encoder.mid_block.attentions.0.group_norm.bias", "encoder.mid.attn_1.norm.bias" },
+        { "encoder.mid_block.attentions.0.to_out.0.weight", "encoder.mid.attn_1.proj_out.weight" },
+        { "decoder.conv_norm_out.weight", "decoder.norm_out.weight" },
+        { "post_quant_conv.bias", "post_quant_conv.bias" },
+    };
+    char out[L2D_NAME_BYTES];
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        cr_assert(l2d_names_ldm_vae(out, cases[i].ours), "%s", cases[i].ours);
+        cr_assert_str_eq(out, cases[i].ldm);
+    }
+    cr_assert_not(l2d_names_ldm_vae(out, "decoder.up_blocks.4.resnets.0.norm1.weight"));
+    cr_assert_not(l2d_names_ldm_vae(out, "encoder.layers.0.weight"));
+    cr_assert(l2d_names_old_vae(out, "encoder.mid_block.attentions.0.to_out.0.bias"));
+    cr_assert_str_eq(out, "encoder.mid_block.attentions.0.proj_attn.bias");
+    cr_assert_not(l2d_names_old_vae(out, "encoder.mid_block.attentions.0.group_norm.bias"));
+}
+
 Test(import_names, original_taesd)
 {
     char out[L2D_NAME_BYTES];
