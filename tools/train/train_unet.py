@@ -29,6 +29,7 @@ from train_autoencoder import detail_loss
 
 # t_index_list, of 50, for 1, 2 and 4 steps; a timestep comes either first or later, never both.
 SCHEDULES = ([43], [43, 47], [40, 44, 46, 48])
+MOVE = 5        # pixels that a picture's second view may be moved by
 
 
 def start_as_identity(unet, gain):
@@ -132,7 +133,9 @@ class Painter:
         return flat + .3 * sum(F.l1_loss(x0.diff(dim=d), target.diff(dim=d)) for d in (2, 3))
 
     def picture_loss(self, y, images):
-        return F.l1_loss(y, images) + .5 * detail_loss(y, images)
+        """Level, detail, and each picture's PSNR: a style that is nearly right counts like the others."""
+        nepers = (y - images).square().mean((1, 2, 3)).add(1e-5).log().mean()
+        return F.l1_loss(y, images) + .5 * detail_loss(y, images) + .1 * (nepers + 5)
 
     def flicker_loss(self, shown, target, back):
         """How the errors of successive frames [clips,F,3,S,S] differ where they show the same thing.
@@ -154,38 +157,60 @@ class Painter:
 
 
 def pictures(stills, rng, count, size, device):
-    """Crops: sources, some with sensor noise, targets, and their looks."""
+    """Crops: sources, targets, and their looks."""
     sources, targets, looks = [], [], []
     for _ in range(count):
         style = int(rng.integers(len(data.STYLES))) if rng.random() > .1 else -1
         palette = data.some_palette(rng)
         source, target = data.to_float(stills.crop(rng, size, [0, style + 1]), device).split(1)
-        if rng.random() < .3:
-            source = source + rng.uniform(0, .04) * torch.randn_like(source)
-        sources.append(source.clamp(-1, 1))
+        sources.append(source)
         targets.append(data.grade(palette, target))
         looks.append((style, palette))
     return torch.cat(sources), torch.cat(targets), looks
 
 
+def sensor_noise(rng, source):
+    sigma = [rng.uniform(0, .04) if rng.random() < .3 else 0 for _ in source]
+    sigma = torch.tensor(sigma, dtype=source.dtype, device=source.device)[:, None, None, None]
+    return (source + sigma * torch.randn_like(source)).clamp(-1, 1)
+
+
 def image_step(painter, stage, stills, args):
+    """Every third picture comes twice, moved by a few pixels: what is wrong shall move along.
+
+    Else the codec's 8x8 places show: the same thing looks different as it passes over them.
+    """
     shared, own = (np.random.default_rng(s) for s in stage.seeds())
     big = stage.progress > .3 and shared.random() < .2      # other sizes than the usual crop
     size, count = (args.crop + 64, args.batch // 3) if big else (args.crop, args.batch)
     plan = painter.plan(shared, stage.progress)
-    source, target, looks = pictures(stills, own, count, size, args.device)
+    twins = max(1, count // 3)
+    singles = max(1, count - twins)
+    dy, dx = (int(i) for i in own.integers(0, MOVE + 1, 2))
+    whole, wanted, looks = pictures(stills, own, singles, size + MOVE, args.device)
+
+    def views(x):
+        return torch.cat([x[..., :size, :size], x[:twins, :, dy:dy + size, dx:dx + size]])
+
+    source, target = sensor_noise(own, views(whole)), views(wanted)
     with stage.autocast():
         z, z_target = painter.encode(torch.cat([source, target])).chunk(2)
-        x0 = painter.run(z, painter.structure(source, z), lambda k: torch.randn_like(z),
-                         painter.prompts(own, looks), plan)
+        noise = [torch.randn_like(z[:singles]) for _ in range(plan[1] + 1)]
+        x0 = painter.run(z, painter.structure(source, z),
+                         lambda k: torch.cat([noise[k], noise[k][:twins]]),
+                         painter.prompts(own, looks)[[*range(singles), *range(twins)]], plan)
         latent = painter.latent_loss(x0, z_target.detach())
-        picture = painter.picture_loss(painter.decode(x0), target)
+        shown = painter.decode(x0)
+        picture = painter.picture_loss(shown, target)
+        error = shown - target
+        flicker = F.l1_loss(error[:twins, :, dy:, dx:],
+                            error[singles:, :, :size - dy, :size - dx])
         some = slice(0, max(1, count // 4))
         codec = painter.codec_loss(torch.cat([z[some], z_target[some]]),
                                    torch.cat([source[some], target[some]]))
-    return stage.update(.3 * latent + 2 * picture + .5 * codec,
+    return stage.update(.3 * latent + 2 * picture + 3 * flicker + .5 * codec,
                         **{f"latent{min(plan[1], 1)}": latent, f"picture{min(plan[1], 1)}": picture,
-                           "codec": codec})
+                           "flicker": flicker, "codec": codec})
 
 
 def clip_step(painter, stage, stills, args):
@@ -224,7 +249,7 @@ def clip_step(painter, stage, stills, args):
                                        torch.stack([m[2][s:s + 3] for m, s in zip(made, starts)]))
         codec = painter.codec_loss(torch.cat([z[some[:2]], z_target[some[:2]]]),
                                    torch.cat([source[some[:2]], target[some[:2]]]))
-    return stage.update(.3 * latent + 2 * picture + 7 * flicker + .5 * codec,
+    return stage.update(.3 * latent + 2 * picture + 5 * flicker + .5 * codec,
                         **{f"latent{min(plan[1], 1)}": latent, "flicker": flicker,
                            "picture": picture, "codec": codec})
 
