@@ -268,7 +268,6 @@ static void run_case(struct l2d_gpu *gpu, const struct golden_model *model,
     struct l2d_error err = { 0 };
     struct l2d_engine *engine = NULL;
     double start = now();
-    golden_model_set_case(model, c);
     read_records(&g, golden, model->name, c->name);
     golden_model_set(model, c);
     cr_assert_eq(l2d_engine_create(&engine, gpu, &(struct l2d_engine_params) {

@@ -127,6 +127,9 @@ void golden_model_set(const struct golden_model *m, const struct golden_case *c)
     json_t *config = load(m->name, "model.json");
     json_object_set_new(json_object_get(config, "scheduler"), "prediction",
                         json_string(c->predicts_v ? "v" : "epsilon"));
+    if (c->normalize[0])
+        json_object_set_new(json_object_get(config, "structure"), "normalize",
+                            json_string(c->normalize));
     cr_assert_eq(unlink(path), 0);      // a link to the file of tests/data
     cr_assert_eq(json_dump_file(config, path, 0), 0, "%s", path);
     json_decref(config);
@@ -155,19 +158,6 @@ void golden_model_make(struct golden_model *m, const char *name)
     for (unsigned i = 0; i < m->num_cases; i++)
         read_case(&m->cases[i], json_array_get(cases, i));
     json_decref(cases);
-}
-
-void golden_model_set_case(const struct golden_model *m, const struct golden_case *c)
-{
-    char path[128];
-    json_t *root = load(m->name, "model.json");
-    if (c->normalize[0])
-        json_object_set_new(json_object_get(root, "structure"), "normalize",
-                            json_string(c->normalize));
-    snprintf(path, sizeof(path), "%s/model.json", m->dir);
-    unlink(path);                       // a link to the file in tests/data
-    cr_assert_eq(json_dump_file(root, path, 0), 0, "%s", path);
-    json_decref(root);
 }
 
 void golden_model_remove(struct golden_model *m)

@@ -36,9 +36,6 @@ struct golden_model {
 /** Make the folder of "tiny3", "narrow4" or "narrowd". */
 void golden_model_make(struct golden_model *model, const char *name);
 
-/** Write the folder's model.json as a case wants it. */
-void golden_model_set_case(const struct golden_model *model, const struct golden_case *c);
-
 /** Remove the folder. */
 void golden_model_remove(struct golden_model *model);
 
