@@ -70,14 +70,6 @@ static void say(const struct job *job, const char *fmt, ...)
 
 // ---- what a network asks for --------------------------------------------------------------------
 
-static bool fits(const struct l2d_checkpoint_tensor *t, int ndim, const int64_t *dims)
-{
-    for (int i = 0; i < t->ndim; i++)
-        if (t->dims[i] != (i < ndim ? (uint64_t) dims[i] : 1))      // a linear layer as a 1x1 conv
-            return false;
-    return t->ndim >= ndim;
-}
-
 static void want(void *user, const char *name, int ndim, const int64_t *dims, bool optional)
 {
     struct job *job = user;
@@ -104,7 +96,7 @@ static void want(void *user, const char *name, int ndim, const int64_t *dims, bo
         return;
     }
     struct l2d_source *source = &job->sources.source[w->source];
-    if (!fits(w->tensor, ndim, dims)) {
+    if (!l2d_safetensors_shape_fits(w->tensor->ndim, w->tensor->dims, ndim, dims)) {
         job->rc = l2d_error_set(job->err, L2D_EFORMAT, "%s: tensor %s: is of another shape than "
                                 "the rest of the model; is it for another kind of model?",
                                 l2d_checkpoint_path(source->file), w->tensor->name);

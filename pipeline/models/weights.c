@@ -192,10 +192,7 @@ static entry_ref find(struct l2d_weights *w, const char *name, int ndim, const i
             fail(w, L2D_EFORMAT, "tensor %s is missing", full);
         return NULL;
     }
-    bool same = e->ndim >= ndim;
-    for (int i = 0; i < e->ndim && same; i++)
-        same = e->dims[i] == (i < ndim ? (uint64_t) dims[i] : 1);
-    if (!same) {
+    if (!l2d_safetensors_shape_fits(e->ndim, e->dims, ndim, dims)) {
         char got[128], want[128];
         uint64_t expected[L2D_SAFETENSORS_MAX_DIMS];
         for (int i = 0; i < ndim; i++)

@@ -53,6 +53,14 @@ uint32_t l2d_safetensors_dtype_bytes(enum l2d_safetensors_dtype dtype)
     return dtypes[dtype].bytes;
 }
 
+bool l2d_safetensors_shape_fits(int ndim, const uint64_t *dims, int want_ndim, const int64_t *want)
+{
+    for (int i = 0; i < ndim; i++)
+        if (dims[i] != (i < want_ndim ? (uint64_t) want[i] : 1))
+            return false;
+    return ndim >= want_ndim;
+}
+
 size_t l2d_safetensors_count(const struct l2d_safetensors *st)
 {
     return st->count;

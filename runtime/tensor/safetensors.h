@@ -7,6 +7,7 @@
 #ifndef L2D_TENSOR_SAFETENSORS_H
 #define L2D_TENSOR_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -78,6 +79,9 @@ int l2d_safetensors_writer_put(struct l2d_safetensors_writer *writer, const void
                                uint64_t size_bytes, struct l2d_error *err);
 int l2d_safetensors_writer_end(struct l2d_safetensors_writer *writer, struct l2d_error *err);
 void l2d_safetensors_writer_destroy(struct l2d_safetensors_writer **writer);
+
+/** Whether a shape is the wanted one; 1s may follow, as in a linear layer saved as 1x1 conv. */
+bool l2d_safetensors_shape_fits(int ndim, const uint64_t *dims, int want_ndim, const int64_t *want);
 
 /** "F16", "BF16", ... as in the header, and bytes of one element. */
 const char *l2d_safetensors_dtype_str(enum l2d_safetensors_dtype dtype);

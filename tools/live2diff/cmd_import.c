@@ -107,23 +107,11 @@ static void print_line(void *user, const char *line)
     printf("%s\n", line);
 }
 
-// "25,37/50", whose form was checked.
 static int set_steps(struct l2d_import *import, const char *text, struct l2d_error *err)
 {
-    char *end = (char *) (uintptr_t) text;
-    import->num_steps = 0;
-    do {
-        if (import->num_steps == L2D_MAX_STEPS)
-            return l2d_error_set(err, L2D_EINVAL, "--steps: more than %d", L2D_MAX_STEPS);
-        unsigned long index = strtoul(end + (end != text), &end, 10);
-        import->t_index[import->num_steps++] = index < 1000 ? (int32_t) index : 1000;
-    } while (*end == ',');
-    unsigned long total = strtoul(end + 1, NULL, 10);
-    if (total < 1 || total > L2D_MAX_INFERENCE_STEPS)
-        return l2d_error_set(err, L2D_EINVAL, "--steps: of %lu; 1 to %d are possible", total,
-                             L2D_MAX_INFERENCE_STEPS);
-    import->num_inference_steps = (int32_t) total;
-    return l2d_schedule_check(import->t_index, import->num_steps, import->num_inference_steps, err);
+    int rc = l2d_schedule_parse(text, import->t_index, &import->num_steps,
+                                &import->num_inference_steps, err);
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "--steps %s", text);
 }
 
 static int import_all(const struct import_options *o, struct l2d_error *err)

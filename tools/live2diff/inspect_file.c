@@ -58,10 +58,7 @@ static void compare(void *user, const char *name, int ndim, const int64_t *dims,
         return;
     }
     g->found++;
-    bool same = t->ndim >= ndim;
-    for (int i = 0; i < t->ndim; i++)
-        same &= t->dims[i] == (i < ndim ? (uint64_t) dims[i] : 1);
-    g->other_shape += !same;
+    g->other_shape += !l2d_safetensors_shape_fits(t->ndim, t->dims, ndim, dims);
 }
 
 // What of Live2Diff's full-size UNet the file has.
@@ -114,8 +111,7 @@ int inspect_file(const char *path, bool tensors, struct l2d_error *err)
     printf("%s: %s (%s, %zu tensors)\n", path, kind.what, l2d_checkpoint_kind(file),
            l2d_checkpoint_count(file));
     print_types(file);
-    if (strstr(kind.what, "UNet") || strstr(kind.what, "motion") ||
-        strstr(kind.what, "Stable Diffusion"))
+    if (kind.has_unet)
         rc = print_comparison(file, err);
     if (kind.use)
         printf("  use it with: live2diff import %s\n", kind.use);
