@@ -43,8 +43,7 @@ static void fail(struct reader *r, const yaml_node_t *at, int code, const char *
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    for (char *c = text; *c; c++)
-        *c = (unsigned char) *c < 0x20 || *c == 0x7f ? '?' : *c;
+    l2d_error_printable(text);
     if (r->rc == L2D_OK)
         r->rc = l2d_error_set(r->err, code, "%s:%zu: %s", r->path, at->start_mark.line + 1, text);
 }

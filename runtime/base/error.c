@@ -43,6 +43,12 @@ int l2d_error_wrap(struct l2d_error *err, int code, const char *fmt, ...)
     return code;
 }
 
+void l2d_error_printable(char *text)
+{
+    for (char *c = text; *c; c++)
+        *c = (unsigned char) *c < 0x20 || *c == 0x7f ? '?' : *c;
+}
+
 const char *l2d_code_str(int code)
 {
     switch ((enum l2d_code) code) {

@@ -42,6 +42,9 @@ int l2d_error_set(struct l2d_error *err, int code, const char *fmt, ...) L2D_PRI
 /** Put "<fmt>: " before the message that is there. err may be NULL. returns code. */
 int l2d_error_wrap(struct l2d_error *err, int code, const char *fmt, ...) L2D_PRINTF(3, 4);
 
+/** Put '?' in place of control characters: for text that quotes a file, which may hold anything. */
+void l2d_error_printable(char *text);
+
 /** A word for a code: "out of memory", "not supported", ... */
 const char *l2d_code_str(int code);
 

@@ -75,8 +75,7 @@ static void fail(struct machine *m, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    for (char *c = text; *c; c++)               // may quote the file, which may hold anything
-        *c = (unsigned char) *c < 0x20 || *c == 0x7f ? '?' : *c;
+    l2d_error_printable(text);
     m->rc = l2d_error_set(m->err, L2D_EFORMAT, "%s: pickle, byte %td: %s", m->file,
                           m->at - m->start, text);
 }

@@ -231,8 +231,7 @@ static int read_header(struct l2d_safetensors *st, const char *path, struct l2d_
     if (!st->header && !*e.text)                    // how jansson says that it had no memory
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
     if (!json_is_object(st->header)) {
-        for (char *c = e.text; *c; c++)             // quotes the file, which may hold anything
-            *c = (unsigned char) *c < 0x20 || *c == 0x7f ? '?' : *c;
+        l2d_error_printable(e.text);
         return l2d_error_set(err, L2D_EFORMAT, "%s: header: %s", path,
                              st->header ? "is not a JSON object" : e.text);
     }
