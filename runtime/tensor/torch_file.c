@@ -35,6 +35,15 @@ bool l2d_torch_file_is(const void *first_bytes, size_t size_bytes)
 
 // ---- the zip archive ----------------------------------------------------------------------------
 
+// Size of a file of the archive. torch.save() never compresses, so one that is compressed is
+// refused: what is read is then never larger than the archive, however it was made.
+static bool stored_size(const zip_stat_t *st, uint64_t *size)
+{
+    *size = st->size;
+    return (st->valid & ZIP_STAT_SIZE) && (st->valid & ZIP_STAT_COMP_METHOD) &&
+           st->comp_method == ZIP_CM_STORE;
+}
+
 static int open_zip(struct l2d_torch_file *tf, struct l2d_error *err)
 {
     int code = 0;
@@ -67,21 +76,22 @@ static int open_zip(struct l2d_torch_file *tf, struct l2d_error *err)
         return l2d_error_set(err, L2D_EFORMAT, "%s: a zip archive, but not of torch.save(): it has "
                              "no data.pkl", tf->path);
     zip_stat_t st;
-    if (zip_stat_index(tf->zip, (zip_uint64_t) found, 0, &st) != 0 ||
-        !(st.valid & ZIP_STAT_SIZE) || st.size > L2D_PICKLE_MAX_BYTES)
-        return l2d_error_set(err, L2D_EFORMAT, "%s: its data.pkl is larger than %d bytes", tf->path,
-                             L2D_PICKLE_MAX_BYTES);
-    uint8_t *data = malloc(st.size + 1);
+    uint64_t size;
+    if (zip_stat_index(tf->zip, (zip_uint64_t) found, 0, &st) != 0 || !stored_size(&st, &size) ||
+        size > L2D_PICKLE_MAX_BYTES)
+        return l2d_error_set(err, L2D_EFORMAT, "%s: its data.pkl is compressed, which torch.save() "
+                             "never does, or larger than %d bytes", tf->path, L2D_PICKLE_MAX_BYTES);
+    uint8_t *data = malloc(size + 1);
     if (!data)
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", tf->path);
     zip_file_t *f = zip_fopen_index(tf->zip, (zip_uint64_t) found, 0);
     size_t used;
     int rc;
     // One byte more than there are: the end is where the checksum is looked at.
-    if (!f || zip_fread(f, data, st.size + 1) != (zip_int64_t) st.size)
+    if (!f || zip_fread(f, data, size + 1) != (zip_int64_t) size)
         rc = l2d_error_set(err, L2D_EFORMAT, "%s: its data.pkl is damaged", tf->path);
     else
-        rc = l2d_pickle_read(&tf->pickle, tf->path, data, st.size, &used, err);
+        rc = l2d_pickle_read(&tf->pickle, tf->path, data, size, &used, err);
     if (f)
         zip_fclose(f);
     free(data);
@@ -100,12 +110,12 @@ static int read_zip(struct l2d_torch_file *tf, const struct l2d_pickle_tensor *t
                     uint8_t *out, uint64_t size, struct l2d_error *err)
 {
     const struct l2d_pickle_storage *s = l2d_pickle_storage(tf->pickle, t->storage);
-    uint64_t want = s->count * l2d_safetensors_dtype_bytes(s->dtype);
+    uint64_t want = s->count * l2d_safetensors_dtype_bytes(s->dtype), there;
     char name[sizeof(tf->prefix) + 300];
     snprintf(name, sizeof(name), "%sdata/%s", tf->prefix, s->key);
     zip_stat_t st;
-    if (zip_stat(tf->zip, name, ZIP_FL_ENC_RAW, &st) != 0 || !(st.valid & ZIP_STAT_SIZE) ||
-        st.size != want)
+    if (zip_stat(tf->zip, name, ZIP_FL_ENC_RAW, &st) != 0 || !stored_size(&st, &there) ||
+        there != want)
         return damaged(tf, t, err);
     zip_file_t *f = zip_fopen_index(tf->zip, st.index, 0);
     uint8_t skipped[16384];

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zip.h>
 
 #include "base/half.h"
 
@@ -169,6 +170,42 @@ Test(torch_file, refuses)
         write_file(path, data, size);
         cr_assert_eq(read_everything(path, &err), L2D_OK, "%s", err.msg);
     }
+    unlink(path);
+}
+
+// The archive again, with the file of this ending compressed: where a bomb would hide.
+static void compress_one(const char *path, const char *ending)
+{
+    uint8_t data[8192];
+    size_t size = load(data, sizeof(data), "zip.pt"), found = 0;
+    write_file(path, data, size);
+    zip_t *zip = zip_open(path, 0, NULL);
+    cr_assert_not_null(zip);
+    for (zip_int64_t i = 0; i < zip_get_num_entries(zip, 0); i++) {
+        const char *name = zip_get_name(zip, (zip_uint64_t) i, ZIP_FL_ENC_RAW);
+        size_t len = strlen(name), end = strlen(ending);
+        if (len < end || strcmp(name + len - end, ending) != 0)
+            continue;
+        cr_assert_eq(zip_set_file_compression(zip, (zip_uint64_t) i, ZIP_CM_DEFLATE, 9), 0);
+        found++;
+    }
+    cr_assert_eq(found, 1, "%s: %zu", ending, found);
+    cr_assert_eq(zip_close(zip), 0);
+}
+
+Test(torch_file, refuses_what_could_swell)
+{
+    struct l2d_error err = { 0 };
+    char path[] = "/tmp/l2d_torch_XXXXXX";
+    int fd = mkstemp(path);
+    cr_assert_geq(fd, 0);
+    close(fd);
+    compress_one(path, "/data.pkl");
+    cr_assert_eq(read_everything(path, &err), L2D_EFORMAT);
+    cr_assert(strstr(err.msg, "compressed"), "%s", err.msg);
+    compress_one(path, "/data/0");
+    cr_assert_eq(read_everything(path, &err), L2D_EFORMAT);
+    cr_assert(strstr(err.msg, "a.weight"), "%s", err.msg);
     unlink(path);
 }
 
