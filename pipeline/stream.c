@@ -26,7 +26,7 @@ struct l2d_stream {
     // --- guarded by lock
     struct l2d_error error;             // what ended the stream, if anything did
     struct l2d_stream_stats stats;
-    char *prompt;                       // the next one, or NULL
+    char *prompt, *negative;            // the next ones, or NULL
 };
 
 static void free_frame(void *item)
@@ -60,13 +60,15 @@ static void fail(struct l2d_stream *s, const struct l2d_error *err)
 
 // A prompt that cannot be used leaves the old one in place and a line in the log; what the GPU does
 // not do ends the stream.
-static int take_prompt(struct l2d_stream *s, struct l2d_error *err)
+static int take_prompt(struct l2d_stream *s, char **next,
+                       int (*set)(struct l2d_engine *, const char *, struct l2d_error *),
+                       struct l2d_error *err)
 {
     pthread_mutex_lock(&s->lock);
-    char *prompt = s->prompt;
-    s->prompt = NULL;
+    char *prompt = *next;
+    *next = NULL;
     pthread_mutex_unlock(&s->lock);
-    int rc = prompt ? l2d_engine_set_prompt(s->engine, prompt, err) : L2D_OK;
+    int rc = prompt ? set(s->engine, prompt, err) : L2D_OK;
     free(prompt);
     if (rc != L2D_EINVAL)
         return rc;
@@ -90,7 +92,9 @@ static void run(void *arg)
     void *item;
     while (rc == L2D_OK && l2d_queue_pop(s->in, &item) == L2D_QUEUE_OK) {
         struct l2d_frame *frame = item;
-        rc = take_prompt(s, &err);
+        rc = take_prompt(s, &s->prompt, l2d_engine_set_prompt, &err);
+        if (rc == L2D_OK)
+            rc = take_prompt(s, &s->negative, l2d_engine_set_negative, &err);
         if (rc == L2D_OK)
             rc = l2d_engine_push(s->engine, frame, &err);
         l2d_frame_unref(&frame);
@@ -160,6 +164,7 @@ void l2d_stream_destroy(struct l2d_stream **ps)
     l2d_dump_finish(&s->dump, NULL);
     l2d_gpu_destroy(&s->gpu);
     free(s->prompt);
+    free(s->negative);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
@@ -234,14 +239,25 @@ void l2d_stream_stop(struct l2d_stream *s)
     l2d_queue_abort(s->out);
 }
 
-int l2d_stream_set_prompt(struct l2d_stream *s, const char *prompt, struct l2d_error *err)
+static int leave_prompt(struct l2d_stream *s, char **next, const char *prompt,
+                        struct l2d_error *err)
 {
     char *copy = strdup(prompt);
     if (!copy)
         return l2d_error_set(err, L2D_ENOMEM, "prompt: out of memory");
     pthread_mutex_lock(&s->lock);
-    free(s->prompt);
-    s->prompt = copy;
+    free(*next);
+    *next = copy;
     pthread_mutex_unlock(&s->lock);
     return L2D_OK;
+}
+
+int l2d_stream_set_prompt(struct l2d_stream *s, const char *prompt, struct l2d_error *err)
+{
+    return leave_prompt(s, &s->prompt, prompt, err);
+}
+
+int l2d_stream_set_negative(struct l2d_stream *s, const char *prompt, struct l2d_error *err)
+{
+    return leave_prompt(s, &s->negative, prompt, err);
 }

@@ -70,4 +70,7 @@ void l2d_stream_stop(struct l2d_stream *stream);
 /** Change the prompt, as soon as the frame being worked on is done; the text is copied. */
 int l2d_stream_set_prompt(struct l2d_stream *stream, const char *prompt, struct l2d_error *err);
 
+/** The same for the negative prompt. Without a guidance mode that has one, nothing changes. */
+int l2d_stream_set_negative(struct l2d_stream *stream, const char *prompt, struct l2d_error *err);
+
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The stream's queues, ends and counts, with pictures that pass through (no model).
+// The stream's queues, ends and counts, with pictures that pass through (no model); its prompts.
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -118,6 +118,50 @@ Test(stream, stop_wakes_a_waiting_push, .timeout = 60)
     cr_expect_eq(l2d_stream_pop(stream, &none, &err), L2D_OK);
     cr_expect_null(none);
     l2d_stream_destroy(&stream);
+}
+
+// The first frame after the warm-up, drawn with other prompts than the stream began with, if given.
+static struct l2d_frame *drawn(const char *prompt, const char *negative)
+{
+    struct l2d_stream *stream = NULL;
+    struct l2d_stream_params params = {
+        .engine = { .model = L2D_SOURCE_DIR "/samples/models/paint-s", .prompt = "a pencil sketch",
+                    .guidance_mode = L2D_GUIDANCE_FULL, .guidance = 2, .width = 32, .height = 32,
+                    .input_width = SIDE, .input_height = SIDE, .rgba = true },
+        .queue_frames = 16,
+    };
+    cr_assert_eq(l2d_stream_create(&stream, &params, &err), L2D_OK, "%s", err.msg);
+    if (prompt)
+        cr_assert_eq(l2d_stream_set_prompt(stream, prompt, &err), L2D_OK);
+    if (negative)
+        cr_assert_eq(l2d_stream_set_negative(stream, negative, &err), L2D_OK);
+    for (int i = 0; i < 9; i++) {
+        struct l2d_frame *frame = new_frame(10 * i);
+        cr_assert_eq(l2d_stream_push(stream, &frame, &err), L2D_OK, "%s", err.msg);
+    }
+    l2d_stream_end(stream);
+    struct l2d_frame *last = NULL;
+    for (int i = 0; i < 9; i++) {
+        l2d_frame_unref(&last);
+        cr_assert_eq(l2d_stream_pop(stream, &last, &err), L2D_OK, "%s", err.msg);
+        cr_assert_not_null(last);
+    }
+    l2d_stream_destroy(&stream);
+    return last;
+}
+
+Test(stream, prompts_change_while_it_runs, .timeout = 600)
+{
+    struct l2d_frame *before = drawn(NULL, NULL), *prompt = drawn("neon lights", NULL);
+    struct l2d_frame *negative = drawn(NULL, "neon lights"), *bad = drawn("\xff\xc3", NULL);
+    cr_expect_neq(memcmp(prompt->data, before->data, before->size_bytes), 0);
+    cr_expect_neq(memcmp(negative->data, before->data, before->size_bytes), 0);
+    cr_expect_neq(memcmp(negative->data, prompt->data, before->size_bytes), 0);
+    cr_expect_eq(memcmp(bad->data, before->data, before->size_bytes), 0);   // it stays as it was
+    l2d_frame_unref(&before);
+    l2d_frame_unref(&prompt);
+    l2d_frame_unref(&negative);
+    l2d_frame_unref(&bad);
 }
 
 Test(stream, bad_parameters_say_what_is_wrong)
