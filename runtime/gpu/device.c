@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gpu/matrix.h"
 #include "gpu/vk.h"
 
 #define LAYER "VK_LAYER_KHRONOS_validation"
@@ -147,10 +148,12 @@ static uint32_t compute_family(VkPhysicalDevice physical, uint32_t *timestamp_bi
     return UINT32_MAX;
 }
 
-static void read_caps(VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
+static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
 {
+    VkPhysicalDeviceVulkan13Properties p13 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES };
     VkPhysicalDeviceVulkan12Properties p12 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES };
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES, .pNext = &p13 };
     VkPhysicalDeviceVulkan11Properties p11 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES, .pNext = &p12 };
     VkPhysicalDeviceProperties2 props = {
@@ -170,6 +173,7 @@ static void read_caps(VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
     *caps = (struct l2d_gpu_caps) {
         .api_version = props.properties.apiVersion,
         .subgroup_size = p11.subgroupSize,
+        .sets_subgroup_size = p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT,
         .has_fp16 = f11.storageBuffer16BitAccess,
         .max_range_bytes = limits->maxStorageBufferRange,
         .max_shared_bytes = limits->maxComputeSharedMemorySize,
@@ -185,7 +189,8 @@ static void read_caps(VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
     case VK_PHYSICAL_DEVICE_TYPE_CPU:            caps->type = L2D_GPU_CPU;        break;
     default:                                     caps->type = L2D_GPU_OTHER;      break;
     }
-    caps->tier = caps->type == L2D_GPU_CPU ? L2D_TIER_0 : L2D_TIER_1;
+    l2d_matrix_find(instance, physical, caps);
+    caps->tier = caps->type == L2D_GPU_CPU ? L2D_TIER_0 : caps->matrix.m ? L2D_TIER_2 : L2D_TIER_1;
     for (uint32_t i = 0; i < memory.memoryHeapCount; i++)
         if ((memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) &&
             memory.memoryHeaps[i].size > caps->memory_bytes)
@@ -240,7 +245,7 @@ int l2d_gpu_list(struct l2d_gpu_caps *desc, uint32_t cap, uint32_t *count, struc
     VkPhysicalDevice physical[MAX_DEVICES];
     rc = list_physical(instance, physical, count, err);
     for (uint32_t i = 0; rc == L2D_OK && i < *count && i < cap; i++)
-        read_caps(physical[i], &desc[i]);
+        read_caps(instance, physical[i], &desc[i]);
     vkDestroyInstance(instance, NULL);
     return rc;
 }
@@ -280,7 +285,7 @@ static int choose(struct l2d_gpu *gpu, const char *wanted, struct l2d_error *err
     const char *lacks = NULL;
     for (uint32_t i = 0; i < count; i++) {
         struct l2d_gpu_caps caps;
-        read_caps(physical[i], &caps);
+        read_caps(gpu->instance, physical[i], &caps);
         if (wanted && (by_index ? index != i : !contains_nocase(caps.name, wanted)))
             continue;
         const char *lack = what_it_lacks(physical[i]);
@@ -319,10 +324,19 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
         .synchronization2 = VK_TRUE, .maintenance4 = VK_TRUE,
     };
-    VkPhysicalDeviceVulkan12Features f12 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &f13,
-        .timelineSemaphore = VK_TRUE, .hostQueryReset = VK_TRUE,
+    bool matrix = gpu->caps.tier == L2D_TIER_2;
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix_features = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR, .pNext = &f13,
+        .cooperativeMatrix = VK_TRUE,
     };
+    VkPhysicalDeviceVulkan12Features f12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+        .pNext = matrix ? (void *) &matrix_features : &f13,
+        .timelineSemaphore = VK_TRUE, .hostQueryReset = VK_TRUE,
+        .shaderFloat16 = matrix, .vulkanMemoryModel = matrix,
+    };
+    f13.computeFullSubgroups = f13.subgroupSizeControl = matrix;    // every 1.3 device has them
+    const char *extension = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
     VkPhysicalDeviceVulkan11Features f11 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &f12,
         .storageBuffer16BitAccess = gpu->caps.has_fp16,
@@ -335,6 +349,7 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
     VK_TRY(vkCreateDevice(gpu->physical, &(VkDeviceCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &f11,
         .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue,
+        .enabledExtensionCount = matrix, .ppEnabledExtensionNames = &extension,
     }, NULL, &gpu->device));
     vkGetDeviceQueue(gpu->device, gpu->family, 0, &gpu->queue);
     VK_TRY(vkCreateCommandPool(gpu->device, &(VkCommandPoolCreateInfo) {
@@ -378,8 +393,11 @@ int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
     }
     if (rc == L2D_OK)
         rc = choose(gpu, params->device, err);
-    if (rc == L2D_OK && params->force_tier)
-        gpu->caps.tier = params->force_tier == 1 ? L2D_TIER_0 : L2D_TIER_1;
+    if (rc == L2D_OK && params->tier == L2D_TIER_2 && !gpu->caps.matrix.m)
+        rc = l2d_error_set(err, L2D_EUNSUPPORTED, "tier 2: %s has no VK_KHR_cooperative_matrix of "
+                           "halves that add up to floats; tier 1 runs on it", gpu->caps.name);
+    if (rc == L2D_OK && params->tier != L2D_TIER_AUTO)
+        gpu->caps.tier = params->tier;
     if (rc == L2D_OK)
         rc = create_device(gpu, err);
     if (rc != L2D_OK) {
@@ -424,4 +442,10 @@ const struct l2d_gpu_caps *l2d_gpu_caps(const struct l2d_gpu *gpu)
 uint32_t l2d_gpu_num_validation_messages(const struct l2d_gpu *gpu)
 {
     return gpu->num_validation_messages;
+}
+
+const char *l2d_tier_str(enum l2d_tier tier)
+{
+    static const char *const names[] = { "auto", "T0", "T1", "T2" };
+    return names[tier];
 }

@@ -16,8 +16,12 @@ enum l2d_gpu_type { L2D_GPU_OTHER, L2D_GPU_INTEGRATED, L2D_GPU_DISCRETE, L2D_GPU
                     L2D_GPU_CPU };
 
 // Which family of matrix kernels a device gets. T0: register tiles and no shared memory, for CPU
-// drivers. T1: shared-memory tiles, for any GPU. Both need only Vulkan 1.3.
-enum l2d_tier { L2D_TIER_0, L2D_TIER_1 };
+// drivers. T1: shared-memory tiles, for any GPU. Both need only Vulkan 1.3. T2: matrix units, in
+// fp16; in fp32 and for what has no kernel of its own it is T1.
+enum l2d_tier { L2D_TIER_AUTO, L2D_TIER_0, L2D_TIER_1, L2D_TIER_2 };
+const char *l2d_tier_str(enum l2d_tier tier);
+
+struct l2d_matrix_shape { uint32_t m, n, k; };  // of VK_KHR_cooperative_matrix; 0: there is none
 
 struct l2d_gpu_caps {
     char     name[256];
@@ -26,7 +30,9 @@ struct l2d_gpu_caps {
     enum l2d_tier tier;
     uint32_t api_version;
     uint32_t subgroup_size;
+    bool     sets_subgroup_size;    // a pipeline can ask for it
     bool     has_fp16;              // 16-bit values in storage buffers
+    struct l2d_matrix_shape matrix;
     uint64_t memory_bytes;          // of the largest device-local heap
     uint64_t max_range_bytes;       // of one storage buffer binding
     uint32_t max_shared_bytes;
@@ -38,7 +44,7 @@ struct l2d_gpu_params {             // zero means default
     const char *device;             // index, or part of the name; NULL: the best one
     const char *cache_dir;          // pipeline cache; NULL: $XDG_CACHE_HOME/live2diff; "": none
     bool validation;                // with the validation layer; a missing layer is an error
-    int32_t force_tier;             // 0: by device; 1: T0; 2: T1 (tests)
+    enum l2d_tier tier;             // AUTO: by device
     struct l2d_log log;
 };
 

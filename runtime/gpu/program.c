@@ -70,10 +70,17 @@ static int create(struct l2d_program *p, struct l2d_gpu *gpu, const struct l2d_s
         .mapEntryCount = p->num_spec, .pMapEntries = entry,
         .dataSize = 4 * p->num_spec, .pData = p->spec,
     };
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo subgroup = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
+        .requiredSubgroupSize = gpu->caps.subgroup_size,
+    };
     VK_TRY(vkCreateComputePipelines(gpu->device, gpu->cache, 1, &(VkComputePipelineCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {
             .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+            .pNext = shader->whole_subgroups && gpu->caps.sets_subgroup_size ? &subgroup : NULL,
+            .flags = shader->whole_subgroups
+                   ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
             .stage = VK_SHADER_STAGE_COMPUTE_BIT, .module = module, .pName = "main",
             .pSpecializationInfo = p->num_spec ? &spec : NULL,
         },

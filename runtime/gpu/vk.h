@@ -65,6 +65,7 @@ struct l2d_gpu {
 struct l2d_shader {             // generated: shader_table.c
     const char *name;
     bool f16;
+    bool whole_subgroups;       // its workgroups are made of full subgroups of the device's size
     const uint32_t *code;
     size_t size_bytes;
 };

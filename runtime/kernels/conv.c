@@ -112,6 +112,54 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
     return !l2d_graph_failed(graph);
 }
 
+// A shader and how much of the output one of its workgroups makes.
+struct variant {
+    const char *shader;
+    uint32_t size;                          // of a workgroup
+    uint32_t pixels, quads;
+    uint32_t spec[8], num_spec;             // from constant 4 on
+};
+
+static struct variant tier0_variant(const struct l2d_graph *graph, uint32_t quads)
+{
+    uint32_t lanes = subgroup_lanes(graph), tile = quads <= 4 ? 4 : 8;
+    return (struct variant) { "conv_t0", lanes, lanes * L2D_CONV_T0_PIXELS, tile, { tile }, 1 };
+}
+
+// Matrices of the device's shape: large tiles, which load each number least often, unless they would
+// leave most of a large GPU idle.
+static struct variant tier2_variant(const struct l2d_gpu_caps *caps, uint32_t pixels,
+                                    uint32_t quads)
+{
+    static const struct { uint32_t subgroups, side, wm, wn; } tiles[] = {
+        { 8, 2, 2, 4 }, { 4, 1, 2, 4 }, { 4, 2, 2, 2 },     // of 16x16: 128x128, 128x64, 64x64
+    };
+    const struct l2d_matrix_shape *m = &caps->matrix;
+    struct variant v = { 0 };
+    for (size_t i = 0; i < COUNT_OF(tiles); i++) {
+        uint32_t lanes = caps->subgroup_size, subgroups = tiles[i].subgroups;
+        v = (struct variant) {
+            "conv_t2", subgroups * lanes,
+            subgroups / tiles[i].side * tiles[i].wm * m->m, tiles[i].side * tiles[i].wn * m->n / 4,
+            { m->m, m->n, m->k, tiles[i].wm, tiles[i].wn, tiles[i].side, subgroups, lanes }, 8,
+        };
+        bool narrow = i == 0 && quads <= v.quads / 2;
+        if (!narrow && (uint64_t) div_up(pixels, v.pixels) * div_up(quads, v.quads) >= 96)
+            break;
+    }
+    return v;
+}
+
+static struct variant choose(const struct l2d_graph *graph, uint32_t pixels, uint32_t quads)
+{
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(l2d_graph_gpu(graph));
+    if (caps->tier == L2D_TIER_0)
+        return tier0_variant(graph, quads);
+    if (caps->tier == L2D_TIER_2 && l2d_graph_precision(graph) == L2D_F16)
+        return tier2_variant(caps, pixels, quads);
+    return (struct variant) { .shader = "conv_t1", .size = 128, .pixels = 64, .quads = 16 };
+}
+
 struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc *d)
 {
     const struct l2d_conv *conv = d->conv;
@@ -119,10 +167,9 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
     if (!check(graph, d, &y))
         return L2D_NO_TENSOR;
 
-    bool tier0 = is_tier0(graph), two = l2d_tensor_exists(&d->x2);
+    bool two = l2d_tensor_exists(&d->x2);
     uint32_t pixels = (uint32_t) (y.h * y.w * d->x.rows), quads = (uint32_t) conv->cout / 4;
-    uint32_t tile_quads = tier0 ? (quads <= 4 ? 4 : 8) : 16;
-    uint32_t lanes = subgroup_lanes(graph), tile = tier0 ? lanes * L2D_CONV_T0_PIXELS : 64;
+    struct variant v = choose(graph, pixels, quads);
     uint32_t has = (l2d_tensor_exists(&conv->bias) ? L2D_CONV_BIAS : 0) |
                    (l2d_tensor_exists(&d->step_bias) ? L2D_CONV_STEP_BIAS : 0) |
                    (l2d_tensor_exists(&d->residual) ? L2D_CONV_RESIDUAL : 0) |
@@ -132,12 +179,13 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
                      (d->out_ring ? L2D_CONV_OUT_RING : 0) |
                      (d->relu_in ? L2D_CONV_RELU_IN : 0) |
                      (x2_is_one(d) ? L2D_CONV_X2_ONE : 0);
-    const uint32_t spec[] = {
-        tier0 ? lanes : 128, (uint32_t) conv->ksize, (uint32_t) d->act, has, tile_quads,
+    uint32_t spec[4 + COUNT_OF(v.spec)] = {
+        v.size, (uint32_t) conv->ksize, (uint32_t) d->act, has,
     };
+    memcpy(spec + 4, v.spec, sizeof(v.spec));
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
-        .shader = tier0 ? "conv_t0" : "conv_t1",
-        .spec = spec, .num_spec = COUNT_OF(spec),
+        .shader = v.shader,
+        .spec = spec, .num_spec = 4 + v.num_spec,
         .params = &(struct l2d_conv_params) {
             .num_rows = (u32) d->x.rows, .w = (u32) d->x.w, .h = (u32) d->x.h,
             .ow = (u32) y.w, .oh = (u32) y.h,
@@ -152,7 +200,7 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
             { d->rows, L2D_READ }, { y, L2D_WRITE },
         },
         .num_bind = 8,
-        .groups = { div_up(pixels, tile), div_up(quads, tile_quads), 1 },
+        .groups = { div_up(pixels, v.pixels), div_up(quads, v.quads), 1 },
         .flops = 2.0 * pixels * conv->cin * conv->cout * conv->ksize * conv->ksize,
     });
     return y;

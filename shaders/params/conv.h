@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolutions: what the tiers share. Specialization constants: 0 workgroup size, 1 ksize,
-// 2 activation (enum l2d_act), 3 flags, 4 (T0) quads of output channels in a tile. Each variant
-// takes a CPU driver 0.3 s to compile, so what costs little to decide at run time is in the
-// parameters.
+// 2 activation (enum l2d_act), 3 flags; from 4 on what the tier's tile is (T0: its quads of output
+// channels; T2: see conv_t2.comp). Each variant takes a CPU driver 0.3 s to compile, so what costs
+// little to decide at run time is in the parameters.
 #ifndef L2D_SHADERS_CONV_H
 #define L2D_SHADERS_CONV_H
 

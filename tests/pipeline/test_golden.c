@@ -22,9 +22,9 @@
 #include "gpu/device.h"
 #include "pipeline/engine.h"
 #include "support/golden_model.h"
+#include "support/gpu_test.h"
 #include "tensor/safetensors.h"
 
-#define COUNT(a) (sizeof(a) / sizeof(*(a)))
 #define MAX_SAMPLES 256
 #define WARMUP_ROWS 8
 
@@ -290,9 +290,9 @@ static void run_case(struct l2d_gpu *gpu, const struct golden_model *model,
     l2d_engine_destroy(&engine);
 
     char title[128];
-    snprintf(title, sizeof(title), "%s/%s %s %s T%d", model->name, c->name,
+    snprintf(title, sizeof(title), "%s/%s %s %s %s", model->name, c->name,
              run->batching == L2D_BATCH ? "batch" : "sequential",
-             run->precision == L2D_PRECISION_FP32 ? "fp32" : "fp16", (int) run->tier);
+             run->precision == L2D_PRECISION_FP32 ? "fp32" : "fp16", l2d_tier_str(run->tier));
     judge(&g, title, allowed, now() - start);
     cr_expect(l2d_gpu_num_validation_messages(gpu) == 0, "%s: %u validation messages", title,
               l2d_gpu_num_validation_messages(gpu));
@@ -312,7 +312,7 @@ static void open_gpu(struct l2d_gpu **gpu, enum l2d_tier tier)
         return;
     l2d_gpu_destroy(gpu);
     cr_assert_eq(l2d_gpu_create(gpu, &(struct l2d_gpu_params) {
-        .cache_dir = "", .validation = true, .force_tier = tier == L2D_TIER_0 ? 1 : 2,
+        .cache_dir = "", .validation = true, .tier = tier,
         .log = { .sink = print_log, .level = L2D_LOG_WARN, .name = "gpu" },
     }, &err), L2D_OK, "%s", err.msg);
 }
@@ -381,6 +381,18 @@ Test(golden, guidance)
         { "initialize3", L2D_SEQUENTIAL, L2D_PRECISION_FP32, L2D_TIER_0 },
     };
     if (!getenv("L2D_TEST_ALL"))        // else tiny3 has them
+        run_all("tiny3", runs, COUNT(runs));
+}
+
+Test(golden, tier2)
+{
+    static const struct run runs[] = {
+        { "d2", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_2 },
+        { "prompt", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_2 },
+    };
+    if (!gt_has_matrix_units())
+        cr_skip_test("the device has no matrix units");
+    if (!getenv("L2D_TEST_ALL"))        // else these models have been run already
         run_all("tiny3", runs, COUNT(runs));
 }
 

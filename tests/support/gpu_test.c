@@ -27,7 +27,7 @@ void gt_open(struct gpu_test *t, enum l2d_tier tier)
     struct l2d_error err = { 0 };
     *t = (struct gpu_test) { .tier = tier };
     must(l2d_gpu_create(&t->gpu, &(struct l2d_gpu_params) {
-        .cache_dir = "", .validation = true, .force_tier = tier == L2D_TIER_0 ? 1 : 2,
+        .cache_dir = "", .validation = true, .tier = tier,
     }, &err), &err);
     must(l2d_buf_create(&t->arena, t->gpu, ARENA_BYTES, L2D_MEMORY_DEVICE, "test.arena", &err),
          &err);
@@ -35,6 +35,16 @@ void gt_open(struct gpu_test *t, enum l2d_tier tier)
          &err);
     t->host = malloc(ARENA_BYTES);
     cr_assert(t->host != NULL);
+}
+
+bool gt_has_matrix_units(void)
+{
+    struct l2d_error err = { 0 };
+    struct l2d_gpu *gpu = NULL;
+    must(l2d_gpu_create(&gpu, &(struct l2d_gpu_params) { .cache_dir = "" }, &err), &err);
+    bool has = l2d_gpu_caps(gpu)->matrix.m > 0;
+    l2d_gpu_destroy(&gpu);
+    return has;
 }
 
 void gt_close(struct gpu_test *t)
@@ -46,8 +56,8 @@ void gt_close(struct gpu_test *t)
     l2d_gpu_destroy(&t->gpu);
     free(t->host);
     if (getenv("L2D_TEST_VERBOSE"))
-        fprintf(stderr, "T%d: worst relative L2 error: f32 %.2g, f16 %.2g\n", (int) t->tier,
-                gt_worst_l2[0], gt_worst_l2[1]);
+        fprintf(stderr, "%s: worst relative L2 error: f32 %.2g, f16 %.2g\n",
+                l2d_tier_str(t->tier), gt_worst_l2[0], gt_worst_l2[1]);
 }
 
 void gt_begin(struct gpu_test *t, enum l2d_dtype precision)

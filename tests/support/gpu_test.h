@@ -41,6 +41,9 @@ struct gpu_test {
 
 void gt_open(struct gpu_test *t, enum l2d_tier tier);
 
+/** Whether tier 2 can be opened; only newer CPU drivers have it. */
+bool gt_has_matrix_units(void);
+
 /** Fails if the validation layer said anything. */
 void gt_close(struct gpu_test *t);
 

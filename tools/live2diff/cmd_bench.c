@@ -115,7 +115,8 @@ static int open_engine(struct bench *bench, struct l2d_error *err)
     int rc = model_path(path, sizeof(path), o->model.model, err);
     if (rc == L2D_OK)
         rc = l2d_gpu_create(&bench->gpu, &(struct l2d_gpu_params) {
-            .device = o->model.device, .validation = o->model.validation > 0,
+            .device = o->model.device, .tier = (enum l2d_tier) o->model.tier,
+            .validation = o->model.validation > 0,
             .log = l2d_log_named(&bench->log, "gpu"),
         }, err);
     if (rc != L2D_OK)

@@ -97,7 +97,8 @@ static int load(const struct inspect_options *o, const char *folder, struct l2d_
     struct l2d_gpu *gpu = NULL;
     struct l2d_engine *engine = NULL;
     int rc = l2d_gpu_create(&gpu, &(struct l2d_gpu_params) {
-        .device = o->model.device, .validation = o->model.validation > 0 }, err);
+        .device = o->model.device, .tier = (enum l2d_tier) o->model.tier,
+        .validation = o->model.validation > 0 }, err);
     if (rc == L2D_OK) {
         struct l2d_engine_params params = model_engine_params(&o->model, folder);
         params.emit = ignore_frame;

@@ -13,6 +13,7 @@ struct model_options {
     const char *model, *prompt, *steps, *device;
     struct option_size size;
     int fit, schedule, noise, precision, validation;    // enums of engine.h, in their order
+    int tier;                                           // enum of device.h
     int prompt_syntax;                                  // enum of prompt.h
     int guidance_mode;
     double guidance, guidance_delta;                    // 0: not given
@@ -50,6 +51,9 @@ struct model_options {
     { 'd', "device", OPTION_TEXT, "I", NULL,                                                      \
       "index or part of the name of a Vulkan device (live2diff devices); default: the best",      \
       MODEL_AT(type, device), NULL },                                                             \
+    { 0, "tier", OPTION_CHOICE, "auto|0|1|2", "auto",                                             \
+      "shaders for CPU drivers, for any GPU, or for matrix units; auto: the device's best",       \
+      MODEL_AT(type, tier), NULL },                                                               \
     { 0, "validation", OPTION_FLAG, NULL, NULL, "run with Vulkan's validation layer",             \
       MODEL_AT(type, validation), NULL }
 

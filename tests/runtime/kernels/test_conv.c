@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolutions and linear layers of both tiers against plain C.
+// Convolutions and linear layers of all tiers against plain C.
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
@@ -46,6 +46,9 @@ static const struct conv_case cases[] = {
     { 3,  1,  1,   4,   0,   8, 7, L2D_ACT_NONE, STRIDE | SAME },
     { 3,  2,  3,   8,   4,   4, 1, L2D_ACT_NONE, ONE | RELU_IN },
     { 2,  7,  3,   8,   0,   4, 1, L2D_ACT_NONE, STRIDE },
+    // enough pixels for the large tiles of tier 2
+    { 1, 79, 81,  16,   8, 136, 1, L2D_ACT_NONE, BIAS },
+    { 2, 57, 56,   4,   0,  24, 3, L2D_ACT_SILU, BIAS | RESIDUAL },
 };
 
 static const struct l2d_row_params rows[] = {
@@ -167,13 +170,22 @@ static void run_all(enum l2d_tier tier)
     for (unsigned i = 0; i < COUNT(cases); i++)
         for (int fill = 0; fill < GT_NUM_FILLS; fill++)
             for (int f16 = 0; f16 < 2; f16++)
-                if (i >= 9 || fill == GT_NORMAL)        // the large ones once
+                // The large ones once; in f32 tier 2 is tier 1.
+                if (((i >= 9 && i < COUNT(cases) - 2) || fill == GT_NORMAL) &&
+                    (f16 || tier != L2D_TIER_2))
                     run_case(&t, i, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32);
     gt_close(&t);
 }
 
 Test(conv, tier0) { run_all(L2D_TIER_0); }
 Test(conv, tier1) { run_all(L2D_TIER_1); }
+
+Test(conv, tier2)
+{
+    if (!gt_has_matrix_units())
+        cr_skip_test("the device has no matrix units");
+    run_all(L2D_TIER_2);
+}
 
 Test(conv, pack_by_parts)
 {

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// See matrix.h.
+#include "gpu/matrix.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool has_extension(VkPhysicalDevice physical, const char *name)
+{
+    uint32_t count = 0;
+    if (vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL) != VK_SUCCESS || !count)
+        return false;
+    VkExtensionProperties *ext = calloc(count, sizeof(*ext));
+    bool found = false;
+    if (ext && vkEnumerateDeviceExtensionProperties(physical, NULL, &count, ext) >= VK_SUCCESS)
+        for (uint32_t i = 0; i < count && !found; i++)
+            found = !strcmp(ext[i].extensionName, name);
+    free(ext);
+    return found;
+}
+
+static bool has_features(VkPhysicalDevice physical)
+{
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR };
+    VkPhysicalDeviceVulkan12Features f12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &matrix };
+    VkPhysicalDeviceFeatures2 features = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f12 };
+    vkGetPhysicalDeviceFeatures2(physical, &features);
+    return matrix.cooperativeMatrix && f12.shaderFloat16 && f12.vulkanMemoryModel;
+}
+
+// Halves times halves to floats within a subgroup, in sides that the shader's quads and pairs of
+// quads divide. Of several the one with the most arithmetic for what it loads.
+static bool is_better(const VkCooperativeMatrixPropertiesKHR *p, const struct l2d_matrix_shape *than)
+{
+    return p->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && p->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+           p->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+           p->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && p->scope == VK_SCOPE_SUBGROUP_KHR &&
+           p->MSize <= 16 && p->NSize % 8 == 0 && p->NSize <= 16 && p->KSize % 8 == 0 &&
+           p->KSize <= 16 && p->MSize * p->NSize * p->KSize > than->m * than->n * than->k;
+}
+
+void l2d_matrix_find(VkInstance instance, VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
+{
+    // Asked of a driver without the extension, old loaders crash.
+    if (!caps->has_fp16 || !has_extension(physical, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) ||
+        !has_features(physical))
+        return;
+    PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR list =
+        (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)
+        vkGetInstanceProcAddr(instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
+    uint32_t count = 0;
+    if (!list || list(physical, &count, NULL) != VK_SUCCESS || !count)
+        return;
+    VkCooperativeMatrixPropertiesKHR *p = calloc(count, sizeof(*p));
+    for (uint32_t i = 0; p && i < count; i++)
+        p[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+    if (p && list(physical, &count, p) >= VK_SUCCESS)
+        for (uint32_t i = 0; i < count; i++)
+            if (is_better(&p[i], &caps->matrix))
+                caps->matrix = (struct l2d_matrix_shape) { p[i].MSize, p[i].NSize, p[i].KSize };
+    free(p);
+}
