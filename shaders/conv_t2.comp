@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolution on matrix units (VK_KHR_cooperative_matrix), as a product of pixels by channels. Slices
-// of DEPTH of the sum over taps and input channels go through two buffers in shared memory: while one
+// Convolution on matrix units (VK_KHR_cooperative_matrix), as a product of pixels by channels.
+// Slices of the sum over taps and input channels go through two buffers in shared memory: while one
 // is multiplied the next is on its way in registers. Halves in, sums in f32. A workgroup is SIDE
 // subgroups across the channels and as many as fit across the pixels; each has WM x WN matrices.
 // Debian 12's compiler does not know the extension: see shaders/spirv/README.md.
@@ -66,7 +66,7 @@ void main()
     f16vec4 next_a[LOADS_A], next_b[LOADS_B];
     uint slices = (depth + DEPTH_Q - 1u) / DEPTH_Q;
     for (uint slice = 0; slice <= slices; slice++) {
-        if (slice < slices) {                       // the next slice's loads, none of them waited for
+        if (slice < slices) {                       // the next slice's loads, not waited for
             uint kq = slice * DEPTH_Q + quad_a, tap = kq / qin, quad = kq % qin;
             for (uint i = 0; i < LOADS_A; i++) {
                 f16vec4 v = f16vec4(0.0);

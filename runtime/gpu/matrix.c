@@ -33,7 +33,8 @@ static bool has_features(VkPhysicalDevice physical)
 
 // Halves times halves to floats within a subgroup, in sides that the shader's quads and pairs of
 // quads divide. Of several the one with the most arithmetic for what it loads.
-static bool is_better(const VkCooperativeMatrixPropertiesKHR *p, const struct l2d_matrix_shape *than)
+static bool is_better(const VkCooperativeMatrixPropertiesKHR *p,
+                      const struct l2d_matrix_shape *than)
 {
     return p->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && p->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
            p->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to runtime/gpu: matrix units, VK_KHR_cooperative_matrix. Debian 12's headers (1.3.239) are
-// older than the extension, so what is missing there is declared here, after the registry's.
+// Private to runtime/gpu: matrix units, VK_KHR_cooperative_matrix. Debian 12's headers (1.3.239)
+// are older than the extension, so what is missing there is declared here, after the registry's.
 #ifndef L2D_GPU_MATRIX_H
 #define L2D_GPU_MATRIX_H
 

@@ -126,8 +126,8 @@ static struct variant tier0_variant(const struct l2d_graph *graph, uint32_t quad
     return (struct variant) { "conv_t0", lanes, lanes * L2D_CONV_T0_PIXELS, tile, { tile }, 1 };
 }
 
-// Matrices of the device's shape: large tiles, which load each number least often, unless they would
-// leave most of a large GPU idle.
+// Matrices of the device's shape: large tiles, which load each number least often, unless they
+// would leave most of a large GPU idle.
 static struct variant tier2_variant(const struct l2d_gpu_caps *caps, uint32_t pixels,
                                     uint32_t quads)
 {
