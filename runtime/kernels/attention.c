@@ -10,6 +10,46 @@
 #define WIDEST 1024
 #define WIDE_QUERIES 16         // of a workgroup, see attention_wide.comp
 
+// A shader and how many queries one of its workgroups has.
+struct variant {
+    const char *shader;
+    uint32_t queries;
+    uint32_t spec[9], num_spec;
+};
+
+// On matrix units; no shader if the device's subgroups or shared memory are too small for it.
+static struct variant tier2_variant(const struct l2d_gpu_caps *caps, uint32_t quads, bool causal)
+{
+    const struct l2d_matrix_shape *m = &caps->matrix;
+    uint32_t lanes = caps->subgroup_size, block = quads <= 12 ? 64 : 32, subgroups = 4;
+    uint32_t deep = div_up(4 * quads, m->k) * m->k, wide = div_up(4 * quads, m->n) * m->n;
+    uint32_t cover = (deep > wide ? deep : wide) / 4, part = lanes / m->m;
+    uint32_t shared = 2 * block * (cover + 2) * 8 +
+                      subgroups * m->m * ((block + 4) * 4 + (block / 4 + 2) * 8);
+    if (part * m->m != lanes || (part & (part - 1)) || shared > caps->max_shared_bytes)
+        return (struct variant) { 0 };
+    return (struct variant) {
+        "attention_t2", subgroups * m->m,
+        { subgroups * lanes, quads, causal, m->m, m->n, m->k, subgroups, lanes, block }, 9,
+    };
+}
+
+static struct variant choose(const struct l2d_graph *graph, uint32_t quads, bool causal)
+{
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(l2d_graph_gpu(graph));
+    if (4 * quads > WIDE)
+        return (struct variant) { "attention_wide", WIDE_QUERIES, { 128, quads, causal }, 3 };
+    if (caps->tier == L2D_TIER_0) {         // queries of a lane: what compiles in time and fits it
+        uint32_t lanes = subgroup_lanes(graph), per_lane = quads <= 4 ? 4 : quads <= 10 ? 2 : 1;
+        return (struct variant) { "attention_t0", lanes * per_lane,
+                                  { lanes, quads, causal, per_lane }, 4 };
+    }
+    struct variant v = { 0 };
+    if (caps->tier == L2D_TIER_2 && l2d_graph_precision(graph) == L2D_F16)
+        v = tier2_variant(caps, quads, causal);
+    return v.shader ? v : (struct variant) { "attention", 64, { 64, quads, causal }, 3 };
+}
+
 struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, int32_t q_first,
                                 struct l2d_tensor kv, int32_t k_first, int32_t v_first, int32_t c,
                                 int32_t heads, bool causal)
@@ -32,13 +72,9 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
         return y;
     uint32_t queries = (uint32_t) (q.h * q.w), keys = (uint32_t) (kv.h * kv.w);
     uint32_t quads = (uint32_t) d / 4, kv_stride = (uint32_t) kv.c / 4;
-    // Queries of an invocation: what compiles in time and does not spill too much.
-    bool tier0 = is_tier0(graph), wide = d > WIDE;
-    uint32_t per_lane = !tier0 ? 1 : quads <= 4 ? 4 : quads <= 10 ? 2 : 1;
-    uint32_t size = wide ? 128 : tier0 ? subgroup_lanes(graph) : 64;
+    struct variant v = choose(graph, quads, causal);
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
-        .shader = wide ? "attention_wide" : tier0 ? "attention_t0" : "attention",
-        .spec = (uint32_t[]) { size, quads, causal, per_lane }, .num_spec = tier0 && !wide ? 4 : 3,
+        .shader = v.shader, .spec = v.spec, .num_spec = v.num_spec,
         .params = &(struct l2d_attention_params) {
             .queries = queries, .keys = keys, .heads = (u32) heads,
             .q_stride = (u32) q.c / 4, .q_first = (u32) q_first / 4, .kv_stride = kv_stride,
@@ -49,8 +85,7 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
         .params_size = sizeof(struct l2d_attention_params),
         .bind = (struct l2d_binding[]) { { q, L2D_READ }, { kv, L2D_READ }, { y, L2D_WRITE } },
         .num_bind = 3,
-        .groups = { div_up(queries, wide ? WIDE_QUERIES : size * per_lane), (uint32_t) heads,
-                    (uint32_t) q.rows },
+        .groups = { div_up(queries, v.queries), (uint32_t) heads, (uint32_t) q.rows },
         .flops = 4.0 * queries * keys * c * q.rows,
     });
     return y;
