@@ -5,9 +5,11 @@ Clean-up is the one without ftfy: control characters dropped, whitespace to spac
 NFC, lower case. Splitting is written by hand over Unicode categories, so `regex` is not needed.
 Origin: openai/CLIP (MIT), transformers CLIPTokenizer.
 """
+import re
 import unicodedata
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+SPECIAL = re.compile(r"(<\|(?:startoftext|endoftext)\|>)")     # cut out first, even behind punctuation
 CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
 CJK = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
        (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))
@@ -89,9 +91,10 @@ class Tokenizer:
 
     def tokens(self, text):
         ids = []
-        for piece in split(clean(text)):
-            symbols = [piece] if piece in (START, END) else self.bpe(piece)
-            ids += [self.vocab[s] for s in symbols]
+        for part in SPECIAL.split(text):
+            for piece in split(clean(part)):
+                symbols = [piece] if piece in (START, END) else self.bpe(piece)
+                ids += [self.vocab[s] for s in symbols]
         return ids
 
     def encode(self, text):
