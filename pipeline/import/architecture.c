@@ -63,7 +63,10 @@ static int32_t dim(struct reader *r, enum l2d_part network, int index, const cha
     char name[L2D_NAME_BYTES];
     vsnprintf(name, sizeof(name), fmt, again);
     r->rc = l2d_error_set(r->err, L2D_EFORMAT, "%s: tensor %s %s", networks[network], name,
-                          t ? "is of another kind than the network's" : "is in none of the files");
+                          t ? "is of another kind than the network's"
+                          : strncmp(name, "flow_conv_in.", strlen("flow_conv_in."))
+                          ? "is in none of the files"
+                          : "is in none of the files; with --depth it comes from --motion");
     va_end(ap);
     va_end(again);
     return 0;

@@ -3,9 +3,15 @@
 #include "pipeline/import/lora.h"
 
 #include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/file.h"
+
+#define MAX_CONFIG_BYTES (1u << 20)
 
 typedef const struct l2d_checkpoint_tensor *tensor_ref;
 
@@ -14,7 +20,39 @@ struct l2d_lora {
     bool *used;                 // by index
     float scale;
     bool raw;
+    float alpha;                // of all modules, from PEFT's adapter_config.json; 0: there is none
+    bool root_of_rank;          // divided by: PEFT's "rsLoRA"
 };
+
+// PEFT's own files have no alpha: it is in a file beside them.
+static int read_peft_config(struct l2d_lora *l, struct l2d_error *err)
+{
+    const char *path = l2d_checkpoint_path(l->file), *slash = strrchr(path, '/');
+    char config[4096], *text = NULL;
+    size_t size = 0;
+    snprintf(config, sizeof(config), "%.*sadapter_config.json",
+             slash ? (int) (slash - path) + 1 : 0, path);
+    int rc = l2d_file_read(&text, &size, config, MAX_CONFIG_BYTES, err);
+    if (rc != L2D_OK)
+        return l2d_error_wrap(err, rc, "%s: its alpha is in a file that shall lie beside it, else "
+                              "give FILE:SCALE:raw with the SCALE times alpha / rank", path);
+    json_error_t e;
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
+    const json_t *alpha = json_object_get(root, "lora_alpha");
+    free(text);
+    if (!json_is_number(alpha) || !isfinite(json_number_value(alpha)))
+        rc = l2d_error_set(err, L2D_EFORMAT, "%s: is not JSON with a number \"lora_alpha\"",
+                           config);
+    else if (json_object_size(json_object_get(root, "alpha_pattern")) > 0 ||
+             json_is_true(json_object_get(root, "use_dora")))
+        rc = l2d_error_set(err, L2D_EUNSUPPORTED, "%s: only one alpha for all modules, and no "
+                           "DoRA, can be used", config);
+    else
+        l->alpha = (float) json_number_value(alpha);
+    l->root_of_rank = json_is_true(json_object_get(root, "use_rslora"));
+    json_decref(root);
+    return rc;
+}
 
 int l2d_lora_open(struct l2d_lora **out, const char *path, float scale, bool raw,
                   struct l2d_error *err)
@@ -29,6 +67,7 @@ int l2d_lora_open(struct l2d_lora **out, const char *path, float scale, bool raw
     *l = (struct l2d_lora) { .scale = scale, .raw = raw };
     int rc = l2d_checkpoint_open(&l->file, path, err);
     size_t count = rc == L2D_OK ? l2d_checkpoint_count(l->file) : 0, num_lora = 0;
+    bool peft = false;
     for (size_t i = 0; i < count && rc == L2D_OK; i++) {
         const char *name = l2d_checkpoint_get(l->file, i)->name;
         for (size_t k = 0; k < sizeof(others) / sizeof(others[0]) && rc == L2D_OK; k++)
@@ -36,10 +75,13 @@ int l2d_lora_open(struct l2d_lora **out, const char *path, float scale, bool raw
                 rc = l2d_error_set(err, L2D_EUNSUPPORTED, "%s: is a %s file (%s); only plain LoRA "
                                    "can be used", path, others[k].name, name);
         num_lora += strstr(name, "lora") != NULL;
+        peft |= !strncmp(name, "base_model.model.", strlen("base_model.model."));
     }
     if (rc == L2D_OK && num_lora == 0)
         rc = l2d_error_set(err, L2D_EFORMAT, "%s: is no LoRA: no tensor has \"lora\" in its name",
                            path);
+    if (rc == L2D_OK && peft && !raw)
+        rc = read_peft_config(l, err);
     if (rc == L2D_OK && !(l->used = calloc(count + 1, sizeof(*l->used))))
         rc = l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
     if (rc != L2D_OK)
@@ -82,7 +124,7 @@ static bool find_endings(struct l2d_lora *l, const char *base, struct change *c)
         { ".lora_A.default.weight", ".lora_B.default.weight" },
         { ".lora.down.weight", ".lora.up.weight" },
         { ".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight" },
-        { "_lora.down.weight", "_lora.up.weight" },         // attn1.processor.to_q_lora
+        { "_lora.down.weight", "_lora.up.weight" },         // with old_name
     };
     for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
         c->down = find(l, base, endings[i].down);
@@ -95,14 +137,20 @@ static bool find_endings(struct l2d_lora *l, const char *base, struct change *c)
     return false;
 }
 
-// "attn1.to_out.0" is "attn1.processor.to_out" in diffusers' first files.
-static void processor_name(char out[L2D_NAME_BYTES], const char *module)
+// "attn1.to_out.0" is "attn1.processor.to_out" in diffusers' first files, and "self_attn.q_proj"
+// "self_attn.to_q".
+static void old_name(char out[L2D_NAME_BYTES], const char *module)
 {
-    const char *to = strstr(module, ".to_");
-    if (!to) {
-        *out = '\0';
-        return;
+    const char *to = strstr(module, ".to_"), *text = strstr(module, "self_attn.");
+    size_t len = strlen(module), end = strlen("_proj");
+    *out = '\0';
+    if (text && len > end && !strcmp(module + len - end, "_proj")) {
+        text += strlen("self_attn.");
+        snprintf(out, L2D_NAME_BYTES, "%.*sto_%.*s", (int) (text - module), module,
+                 (int) (module + len - end - text), text);
     }
+    if (!to)
+        return;
     snprintf(out, L2D_NAME_BYTES, "%.*s.processor%s", (int) (to - module), module, to);
     char *number = strstr(out, ".to_out.0");
     if (number)
@@ -126,7 +174,7 @@ static bool find_change(struct l2d_lora *l, enum l2d_part part, const char *modu
         *ch = *ch == '.' ? '_' : *ch;
     if (find_endings(l, base, c))
         return true;
-    processor_name(other, module);
+    old_name(other, module);
     for (int i = 0; i < 4; i++) {
         snprintf(base, sizeof(base), "%s%s", dotted[part][i], module);
         if (find_endings(l, base, c))
@@ -181,7 +229,8 @@ int l2d_lora_add(struct l2d_lora *l, enum l2d_part part, const char *module, flo
                              "; is it for another model?", path, module, c.up->count, c.down->count,
                              rank, cout, inner);
     float *up = malloc(c.up->count * sizeof(*up)), *down = malloc(c.down->count * sizeof(*down));
-    float alpha = (float) rank;
+    float alpha = l->alpha ? l->alpha : (float) rank;
+    float by = l->root_of_rank ? sqrtf((float) rank) : (float) rank;
     int rc = up && down ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
     if (rc == L2D_OK)
         rc = l2d_checkpoint_read(l->file, c.up, up, err);
@@ -191,7 +240,7 @@ int l2d_lora_add(struct l2d_lora *l, enum l2d_part part, const char *module, flo
         rc = l2d_checkpoint_read(l->file, c.alpha, &alpha, err);
     if (rc == L2D_OK)
         add_product(weight, up, down, cout, rank, inner,
-                    l->raw ? l->scale : l->scale * (alpha / (float) rank));
+                    l->raw ? l->scale : l->scale * (alpha / by));
     free(up);
     free(down);
     return rc;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LoRA files: low-rank changes of weights, in the names of kohya's scripts, diffusers and PEFT, for
-// linear layers and convolutions. W += factor * up * down.
+// linear layers and convolutions. W += factor * up * down. PEFT's own files (base_model.model.*)
+// need their adapter_config.json beside them, unless they are taken raw.
 // LoHa, LoKr, CP-decomposed and DoRA files are refused: they are other formulas.
 #ifndef L2D_PIPELINE_IMPORT_LORA_H
 #define L2D_PIPELINE_IMPORT_LORA_H

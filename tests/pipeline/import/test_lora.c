@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -65,7 +66,7 @@ Test(import_lora, names_and_factors)
           ATTENTION ".to_q", L2D_PART_UNET, 1, false, 1 },
         { "base_model.model." ATTENTION ".to_q.lora_A.weight",
           "base_model.model." ATTENTION ".to_q.lora_B.weight", NULL,
-          ATTENTION ".to_q", L2D_PART_UNET, 1, false, 1 },
+          ATTENTION ".to_q", L2D_PART_UNET, 0.25f, true, 0.25f },
         { "unet." ATTENTION ".to_q.lora.down.weight", "unet." ATTENTION ".to_q.lora.up.weight",
           NULL, ATTENTION ".to_q", L2D_PART_UNET, 1, false, 1 },
         { ATTENTION ".processor.to_out_lora.down.weight",
@@ -78,6 +79,12 @@ Test(import_lora, names_and_factors)
         { "text_encoder.text_model.encoder.layers.3.mlp.fc1.lora_linear_layer.down.weight",
           "text_encoder.text_model.encoder.layers.3.mlp.fc1.lora_linear_layer.up.weight", NULL,
           "encoder.layers.3.mlp.fc1", L2D_PART_TEXT, 1, false, 1 },
+        { "text_encoder.text_model.encoder.layers.3.self_attn.to_out_lora.down.weight",
+          "text_encoder.text_model.encoder.layers.3.self_attn.to_out_lora.up.weight", NULL,
+          "encoder.layers.3.self_attn.out_proj", L2D_PART_TEXT, 1, false, 1 },
+        { "text_encoder.text_model.encoder.layers.3.self_attn.to_q_lora.down.weight",
+          "text_encoder.text_model.encoder.layers.3.self_attn.to_q_lora.up.weight", NULL,
+          "encoder.layers.3.self_attn.q_proj", L2D_PART_TEXT, 1, false, 1 },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct l2d_error err = { 0 };
@@ -102,6 +109,59 @@ Test(import_lora, names_and_factors)
         l2d_lora_close(&lora);
         cr_assert_null(lora);
     }
+}
+
+// adapter_model.safetensors and adapter_config.json, in a folder.
+Test(import_lora, peft_config)
+{
+    static const struct { const char *config; float factor; const char *want; } cases[] = {
+        { "{\"lora_alpha\": 4, \"r\": 2}", 2, NULL },
+        { "{\"lora_alpha\": 1, \"alpha_pattern\": {}, \"use_rslora\": false}", 0.5f, NULL },
+        { "{\"lora_alpha\": 2, \"use_rslora\": true}", 1.41421356f, NULL },
+        { NULL, 0, "adapter_config.json" },
+        { "{\"r\": 2}", 0, "lora_alpha" },
+        { "{\"lora_alpha\": \"2\"}", 0, "lora_alpha" },
+        { "[", 0, "lora_alpha" },
+        { "{\"lora_alpha\": 2, \"alpha_pattern\": {\"to_q\": 1}}", 0, "only one alpha" },
+        { "{\"lora_alpha\": 2, \"use_dora\": true}", 0, "DoRA" },
+    };
+    char dir[] = "/tmp/l2d_peft_XXXXXX", model[64], config[64];
+    const char *name = "base_model.model." ATTENTION ".to_q";
+    char down_name[128], up_name[128];
+    struct l2d_error err = { 0 };
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(model, sizeof(model), "%s/adapter_model.safetensors", dir);
+    snprintf(config, sizeof(config), "%s/adapter_config.json", dir);
+    snprintf(down_name, sizeof(down_name), "%s.lora_A.weight", name);
+    snprintf(up_name, sizeof(up_name), "%s.lora_B.weight", name);
+    write_lora(down_name, up_name, NULL);
+    cr_assert_eq(rename(path, model), 0);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct l2d_lora *lora = NULL;
+        bool applied;
+        float weight[6] = { 0 };
+        unlink(config);
+        FILE *f = cases[i].config ? fopen(config, "w") : NULL;
+        if (f) {
+            fputs(cases[i].config, f);
+            fclose(f);
+        }
+        int rc = l2d_lora_open(&lora, model, 1, false, &err);
+        if (cases[i].want) {
+            cr_assert_neq(rc, L2D_OK, "case %zu", i);
+            cr_assert(strstr(err.msg, cases[i].want) && strstr(err.msg, dir), "%s", err.msg);
+            continue;
+        }
+        cr_assert_eq(rc, L2D_OK, "%s", err.msg);
+        cr_assert_eq(l2d_lora_add(lora, L2D_PART_UNET, ATTENTION ".to_q", weight, 2, 6, &applied,
+                                  &err), L2D_OK, "%s", err.msg);
+        for (int k = 0; k < 6; k++)
+            cr_assert_float_eq(weight[k], cases[i].factor * product[k], 1e-5, "case %zu", i);
+        l2d_lora_close(&lora);
+    }
+    unlink(config);
+    unlink(model);
+    rmdir(dir);
 }
 
 Test(import_lora, refuses)
