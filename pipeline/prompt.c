@@ -12,6 +12,7 @@
 
 #define BRACKET_WEIGHT 1.1
 #define MAX_MEAN_RATIO 4.0
+#define MAX_NUMBER 40               // characters
 #define NOWHERE SIZE_MAX
 
 // ---- reading
@@ -79,8 +80,12 @@ static bool ends_in_number(const char *text, size_t begin, size_t end, size_t *c
     size_t first = at;
     while (at > begin && text[at - 1] == ' ')
         at--;
-    if (digits == 0 || dots > 1 || last - first > 12 || at == begin || text[at - 1] != ':' ||
-        (at - 1 > begin && text[at - 2] == '\\'))
+    if (digits == 0 || dots > 1 || last - first > MAX_NUMBER || at == begin || text[at - 1] != ':')
+        return false;
+    size_t slash = at - 1;                      // an even number of them are characters
+    while (slash > begin && text[slash - 1] == '\\')
+        slash--;
+    if ((at - 1 - slash) % 2)
         return false;
     // By hand, since strtod reads a comma where the locale writes one.
     double value = 0, unit = 1;

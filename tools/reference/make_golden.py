@@ -52,6 +52,8 @@ PROMPTS = [                                       # template, prompt, syntax
     ("{}", "a (red:1.3) house", "numbers"), ("{}", "((a:1.2) b:0.5) c", "numbers"), ("{}", "(a (b) c:1.5)d", "numbers"),
     ("{}", "(masterpiece),best [quality], a | b, 16:9", "numbers"), ("{}", ":( and :-) (re:zero)", "numbers"),
     ("{}", r"a \(red:1.3\) \[x\] \| \\ \n", "numbers"), ("{}", r"(a\:1.3)", "numbers"),
+    ("{}", r"(a\\:1.5)", "numbers"), ("{}", r"(a\\\:1.5)", "numbers"), ("{}", "(a:1." + "0" * 38 + ")", "numbers"),
+    ("{}", "(a:1." + "0" * 39 + ")", "numbers"),
     ("{}", "(a : 1.25 )b", "numbers"), ("{}", "(:2)", "numbers"),
     ("{}", "(é:+.5)日本", "numbers"), ("{}", "(a:1.2.3) (b:1e1)", "numbers"),
     ("oil of {}, good", "a cat :0.7 | a (dog:1.2) :0.3", "numbers"),

@@ -11,7 +11,8 @@ import re
 SYNTAXES = ("numbers", "brackets", "plain")
 MAX_WEIGHT, MAX_PARTS, MAX_MEAN_RATIO = 4, 8, 4.0
 ESCAPE = re.compile(r"\\[()\[\]|:\\]")
-NUMBER = re.compile(r"(?<!\\): *([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)) *$")
+NUMBER = re.compile(r"(?<!\\)(\\\\)*: *([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)) *$")
+MAX_NUMBER = 40             # characters
 CLOSE = {"(": ")", "[": "]"}
 
 
@@ -42,7 +43,9 @@ def find_close(text, at):
 def ends_in_number(text):
     """-> (text before ":number", number) or None."""
     found = NUMBER.search(text)
-    return (text[:found.start()], float(found.group(1))) if found and found.start() >= 0 else None
+    if not found or len(found[2]) > MAX_NUMBER:
+        return None
+    return text[:found.end(1) if found[1] else found.start()], float(found[2])
 
 
 def read(text, syntax, weight=1.0, fill=None, offset=0):
