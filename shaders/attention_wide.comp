@@ -46,16 +46,19 @@ void main()
         uint slice = 0u;
         do {
             uint quad = slice + t % SLICE;
-            for (uint n = t / SLICE; n < QUERIES; n += 8u) {
+            [[unroll]] for (uint i = 0u; i < QUERIES / 8u; i++) {
+                uint n = t / SLICE + 8u * i;
                 uint token = row * p.queries + min(first + n, p.queries - 1u);
                 q_part[n * PITCH + t % SLICE] = quad < QUADS
                     ? LOAD4(q_in[token * p.q_stride + p.q_first + head * QUADS + quad]) : vec4(0.0);
             }
-            for (uint n = t / SLICE; n < KEYS; n += 8u)
+            [[unroll]] for (uint i = 0u; i < KEYS / 8u; i++) {
+                uint n = t / SLICE + 8u * i;
                 k_part[n * PITCH + t % SLICE] = quad < QUADS
                     ? LOAD4(kv[k_at + min(block + n, last_key) * p.kv_stride + quad]) : vec4(0.0);
+            }
             barrier();
-            for (uint i = 0u; i < SLICE; i++) {
+            [[unroll]] for (uint i = 0u; i < SLICE; i++) {
                 vec4 q = q_part[mine * PITCH + i];
                 [[unroll]] for (uint j = 0u; j < 4u; j++)
                     dots[j] += q * k_part[(lane + 8u * j) * PITCH + i];

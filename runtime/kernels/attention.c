@@ -9,6 +9,7 @@
 #define WIDE 160                // beyond it a head does not fit one invocation
 #define WIDEST 1024
 #define WIDE_QUERIES 16         // of a workgroup, see attention_wide.comp
+#define WIDE_KEYS 32
 
 // A shader and how many queries one of its workgroups has.
 struct variant {
@@ -73,6 +74,12 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
     uint32_t queries = (uint32_t) (q.h * q.w), keys = (uint32_t) (kv.h * kv.w);
     uint32_t quads = (uint32_t) d / 4, kv_stride = (uint32_t) kv.c / 4;
     struct variant v = choose(graph, quads, causal);
+    if (is_tier0(graph) && d > WIDE &&
+        div_up(keys, WIDE_KEYS) * (uint64_t) (quads / 16 + 2 * WIDE_KEYS + 4) > CPU_LOOP_ROUNDS) {
+        l2d_graph_fail(graph, L2D_EUNSUPPORTED, "attention of %u tokens: too many for a CPU "
+                       "driver; a smaller --size may do", keys);
+        return L2D_NO_TENSOR;
+    }
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
         .shader = v.shader, .spec = v.spec, .num_spec = v.num_spec,
         .params = &(struct l2d_attention_params) {

@@ -20,11 +20,12 @@ void l2d_depth_range(struct l2d_graph *graph, struct l2d_tensor maps, struct l2d
         (one && !l2d_check_bytes(graph, "depth_range", "rows", &rows,
                                  sizeof(struct l2d_row_params))))
         return;
-    uint32_t size = is_tier0(graph) ? 8 : 256;
+    uint32_t pixels = (uint32_t) (maps.h * maps.w);
+    uint32_t size = l2d_reduction_size(graph, "depth_range", one ? pixels : pixels * L2D_RING);
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
         .shader = "depth_range", .spec = &size, .num_spec = 1,
         .params = &(struct l2d_depth_range_params) {
-            .pixels = (u32) (maps.h * maps.w), .all = !one, .rate = rate,
+            .pixels = pixels, .all = !one, .rate = rate,
         },
         .params_size = sizeof(struct l2d_depth_range_params),
         .bind = (struct l2d_binding[]) {

@@ -37,3 +37,14 @@ bool l2d_check_bytes(struct l2d_graph *graph, const char *op, const char *name,
                    name, l2d_tensor_exists(t) ? l2d_tensor_bytes(t) : 0, bytes);
     return false;
 }
+
+uint32_t l2d_reduction_size(struct l2d_graph *graph, const char *op, uint64_t rounds)
+{
+    uint32_t size = is_tier0(graph) ? 8 : 256;
+    while (size < 256 && rounds / size > CPU_LOOP_ROUNDS / 2)
+        size *= 2;
+    if (is_tier0(graph) && rounds / size > CPU_LOOP_ROUNDS)
+        l2d_graph_fail(graph, L2D_EUNSUPPORTED, "%s: too large for a CPU driver; a smaller --size "
+                       "may do", op);
+    return size;
+}

@@ -33,6 +33,15 @@ static inline uint32_t flat_size(const struct l2d_graph *graph)
     return is_tier0(graph) ? 8 : 128;
 }
 
+// Mesa's llvmpipe leaves an invocation's loops after so many rounds in all, without a word.
+#define CPU_LOOP_ROUNDS 65535u
+
+/**
+ * Workgroup size, a power of 2 up to 256, of an op whose invocations share `rounds` rounds of loops
+ * evenly: on CPU drivers the smallest that ends them in time. Else the graph fails.
+ */
+uint32_t l2d_reduction_size(struct l2d_graph *graph, const char *op, uint64_t rounds);
+
 /** Grid for `items` invocations that use shaders/lib/flat.glsl: a dimension ends at 65535. */
 static inline void flat_groups(uint32_t groups[3], uint64_t items, uint32_t size)
 {
