@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -293,12 +294,7 @@ static int copy_file(struct job *job, const char *from, const char *name)
 static int write_manifest(struct job *job)
 {
     char path[sizeof(job->folder) + 64];
-    int rc = L2D_OK;
-    for (int32_t i = 0; i < job->sources.num_sources && rc == L2D_OK; i++)
-        rc = l2d_manifest_add_file(&job->manifest, job->sources.source[i].role,
-                                   l2d_checkpoint_path(job->sources.source[i].file), job->err);
-    for (int i = 0; i < job->import->num_loras && rc == L2D_OK; i++)
-        rc = l2d_manifest_add_file(&job->manifest, "lora", job->import->lora[i].path, job->err);
+    int rc = l2d_manifest_add_files(&job->manifest, &job->sources, job->import, job->err);
     snprintf(path, sizeof(path), "%s/manifest.json", job->folder);
     return rc == L2D_OK ? l2d_manifest_write(&job->manifest, path, job->err) : rc;
 }
@@ -369,8 +365,26 @@ static int fill_folder(struct job *job)
     return rc == L2D_OK ? write_manifest(job) : rc;
 }
 
-// Our own folder, which has only files.
-static void remove_folder(const char *folder)
+// Everything is on the disk before the folder gets its name: one that is there is whole, whatever
+// happens to the machine.
+static int sync_folder(const struct job *job)
+{
+    DIR *dir = opendir(job->folder);
+    bool good = dir != NULL;
+    for (struct dirent *e; good && (e = readdir(dir)) != NULL;) {
+        int fd = e->d_name[0] == '.' ? dirfd(dir) : openat(dirfd(dir), e->d_name, O_RDONLY);
+        good = fd >= 0 && fsync(fd) == 0;
+        if (fd >= 0 && fd != dirfd(dir))
+            close(fd);
+    }
+    int rc = good ? L2D_OK : l2d_error_set(job->err, L2D_EIO, "%s: %s", job->folder,
+                                           strerror(errno));
+    if (dir)
+        closedir(dir);
+    return rc;
+}
+
+void l2d_import_remove(const char *folder)
 {
     DIR *dir = opendir(folder);
     for (struct dirent *e; dir && (e = readdir(dir)) != NULL;)
@@ -404,10 +418,12 @@ int l2d_import_write(const struct l2d_import *import, const char *folder,
         rc = l2d_manifest_init(&job->manifest, err);
         if (rc == L2D_OK)
             rc = fill_folder(job);
+        if (rc == L2D_OK)
+            rc = sync_folder(job);
         if (rc == L2D_OK && rename(job->folder, folder) != 0)
             rc = l2d_error_set(err, L2D_EIO, "%s: %s", folder, strerror(errno));
         if (rc != L2D_OK)
-            remove_folder(job->folder);
+            l2d_import_remove(job->folder);
     }
     for (int i = 0; i < import->num_loras; i++)
         l2d_lora_close(&job->lora[i]);

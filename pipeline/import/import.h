@@ -39,6 +39,8 @@ struct l2d_import {                 // NULL: not given. Strings are the caller's
     int32_t num_inference_steps;    // 0: 50
     int32_t num_steps;              // 0: steps 30, 36, 42
     int32_t t_index[L2D_MAX_STEPS];
+
+    const char *digests;            // folder that remembers digests, see digest.h; NULL: none
 };
 
 /**
@@ -51,5 +53,8 @@ struct l2d_import {                 // NULL: not given. Strings are the caller's
 int l2d_import_write(const struct l2d_import *import, const char *folder,
                      void (*say)(void *user, const char *line), void *user,
                      struct l2d_error *err);
+
+/** Remove a model folder, or one that was left half made: the files in it, then itself. */
+void l2d_import_remove(const char *folder);
 
 #endif

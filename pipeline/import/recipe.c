@@ -2,6 +2,7 @@
 // See recipe.h. libyaml parses; tables of keys do the rest.
 #include "pipeline/import/recipe.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,12 +17,14 @@
 #define MAX_FILE_BYTES (1 << 14)    // theirs have 2 KB; nesting costs the parser squares
 #define MAX_STRINGS 128
 #define MAX_BASES 4             // files that go over files
+#define MAX_NAME 64             // of a model
 
 struct l2d_recipe {
     struct l2d_import import;
     char *string[MAX_STRINGS];
     int num_strings;
     double strength;            // 0: not given
+    char name[MAX_NAME + 1];
 };
 
 struct reader {                 // of one file
@@ -413,12 +416,26 @@ static int apply_strength(struct l2d_recipe *recipe, const char *file, struct l2
     return L2D_OK;
 }
 
+// The file's name without its ending, as far as a model's name may have its letters.
+static const char *name_model(char name[MAX_NAME + 1], const char *file)
+{
+    const char *slash = strrchr(file, '/'), *stem = slash ? slash + 1 : file;
+    const char *dot = strrchr(stem, '.');
+    size_t len = dot ? (size_t) (dot - stem) : strlen(stem);
+    snprintf(name, MAX_NAME + 1, "%.*s", (int) (len < MAX_NAME ? len : MAX_NAME), stem);
+    for (char *c = name; *c; c++)
+        if (!isalnum((unsigned char) *c) && !strchr("._-", *c))
+            *c = '-';
+    return *name ? name : NULL;
+}
+
 int l2d_recipe_read(struct l2d_recipe **out, const char *file, struct l2d_error *err)
 {
     struct l2d_recipe *recipe = calloc(1, sizeof(*recipe));
     if (!recipe)
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", file);
     recipe->import.clip_skip = 1;           // the original's default
+    recipe->import.name = name_model(recipe->name, file);
     int rc = read_file(recipe, file, 1, err);
     if (rc == L2D_OK)
         rc = apply_strength(recipe, file, err);

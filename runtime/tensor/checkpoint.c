@@ -218,6 +218,16 @@ const char *l2d_checkpoint_path(const struct l2d_checkpoint *c)
     return c->path;
 }
 
+size_t l2d_checkpoint_num_files(const struct l2d_checkpoint *c)
+{
+    return is_index(c->path) ? 1 + c->num_parts : 1;
+}
+
+const char *l2d_checkpoint_file(const struct l2d_checkpoint *c, size_t index)
+{
+    return index == 0 ? c->path : c->part[index - 1].path;
+}
+
 const char *l2d_checkpoint_kind(const struct l2d_checkpoint *c)
 {
     return c->kind;

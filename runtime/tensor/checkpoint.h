@@ -35,6 +35,10 @@ void l2d_checkpoint_close(struct l2d_checkpoint **checkpoint);
 /** The path that it was opened by. */
 const char *l2d_checkpoint_path(const struct l2d_checkpoint *checkpoint);
 
+/** All files that it is made of: that one first, then those that an index names. */
+size_t l2d_checkpoint_num_files(const struct l2d_checkpoint *checkpoint);
+const char *l2d_checkpoint_file(const struct l2d_checkpoint *checkpoint, size_t index);
+
 /** "safetensors", "torch, zip", ...: for people. */
 const char *l2d_checkpoint_kind(const struct l2d_checkpoint *checkpoint);
 

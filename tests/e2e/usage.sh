@@ -74,6 +74,13 @@ refuses 1 "nosuchformat" run -f nosuchformat -i a.mp4 -o null --passthrough
 refuses 1 "nowhere.model\.json" inspect nowhere
 refuses 1 "nowhere/model\.json" inspect -m nowhere
 refuses 2 "two models" inspect -m a b
+refuses 2 "two models" inspect --config a b
+refuses 2 "two models" run -i a.mp4 -o null --config x -m y
+refuses 2 "two models" bench --config x -m y
+refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --config x
+refuses 1 "x\.yaml: No such file" run -i a.mp4 -o null --config x.yaml
+refuses 1 "x\.yaml: No such file" inspect --config x.yaml
+refuses 1 "x\.yaml: No such file" bench --config x.yaml
 
 # Models that are not what they should be: what can be seen without a device.
 copy_model() {
