@@ -32,17 +32,21 @@ struct cache {
 static json_t *describe(const struct l2d_import *import, const struct l2d_manifest *manifest)
 {
     size_t i;
-    json_t *file, *loras = json_array(), *steps = json_array();
+    json_t *file, *loras = json_array(), *words = json_array(), *steps = json_array();
     json_array_foreach(manifest->files, i, file)
         json_object_del(file, "path");
     for (int n = 0; n < import->num_loras; n++)
         json_array_append_new(loras, json_pack("[f, b]", (double) import->lora[n].scale,
                                                (int) import->lora[n].raw));
+    for (int n = 0; n < import->num_embeddings; n++)        // a word may be told by the file's name
+        json_array_append_new(words, json_string(import->embedding[n].token
+                                                 ? import->embedding[n].token
+                                                 : import->embedding[n].path));
     for (int32_t n = 0; n < import->num_steps; n++)
         json_array_append_new(steps, json_integer(import->t_index[n]));
-    return json_pack("{s:i, s:O, s:o, s:o, s:s?, s:s?, s:s?, s:b, s:b, s:[i, i, i, i]}",
-                     "importer", IMPORTER, "files", manifest->files, "loras", loras, "steps", steps,
-                     "name", import->name, "prompt", import->prompt, "template",
+    return json_pack("{s:i, s:O, s:o, s:o, s:o, s:s?, s:s?, s:s?, s:b, s:b, s:[i, i, i, i]}",
+                     "importer", IMPORTER, "files", manifest->files, "loras", loras, "words", words,
+                     "steps", steps, "name", import->name, "prompt", import->prompt, "template",
                      import->prompt_template, "v", (int) import->predicts_v, "depth by frame",
                      (int) import->depth_by_frame, "numbers", (int) import->clip_skip,
                      (int) import->width, (int) import->height, (int) import->num_inference_steps);

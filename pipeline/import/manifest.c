@@ -50,6 +50,17 @@ static int add_checkpoint(struct l2d_manifest *m, const char *role,
     return rc;
 }
 
+static int open_and_add(struct l2d_manifest *m, const char *role, const char *path,
+                        const char *memory, struct l2d_error *err)
+{
+    struct l2d_checkpoint *file = NULL;
+    int rc = l2d_checkpoint_open(&file, path, err);
+    if (rc == L2D_OK)
+        rc = add_checkpoint(m, role, file, memory, err);
+    l2d_checkpoint_close(&file);
+    return rc;
+}
+
 int l2d_manifest_add_files(struct l2d_manifest *m, const struct l2d_sources *sources,
                            const struct l2d_import *import, struct l2d_error *err)
 {
@@ -61,13 +72,10 @@ int l2d_manifest_add_files(struct l2d_manifest *m, const struct l2d_sources *sou
     int rc = L2D_OK;
     for (int32_t i = 0; i < sources->num_sources && rc == L2D_OK; i++)
         rc = add_checkpoint(m, sources->source[i].role, sources->source[i].file, memory, err);
-    for (int i = 0; i < import->num_loras && rc == L2D_OK; i++) {
-        struct l2d_checkpoint *lora = NULL;
-        rc = l2d_checkpoint_open(&lora, import->lora[i].path, err);
-        if (rc == L2D_OK)
-            rc = add_checkpoint(m, "lora", lora, memory, err);
-        l2d_checkpoint_close(&lora);
-    }
+    for (int i = 0; i < import->num_loras && rc == L2D_OK; i++)
+        rc = open_and_add(m, "lora", import->lora[i].path, memory, err);
+    for (int i = 0; i < import->num_embeddings && rc == L2D_OK; i++)
+        rc = open_and_add(m, "embedding", import->embedding[i].path, memory, err);
     for (size_t i = 0; i < sizeof(small) / sizeof(small[0]) && rc == L2D_OK; i++)
         if (i < 2 || access(small[i].path, F_OK) == 0)
             rc = add_file(m, small[i].role, small[i].path, memory, err);

@@ -15,7 +15,7 @@
 #include "pipeline/scheduler.h"
 
 #define MAX_FILE_BYTES (1 << 14)    // theirs have 2 KB; nesting costs the parser squares
-#define MAX_STRINGS 128
+#define MAX_STRINGS 256
 #define MAX_BASES 4             // files that go over files
 #define MAX_NAME 64             // of a model
 
@@ -247,19 +247,33 @@ static void read_lcm_lora(struct reader *r, const yaml_node_t *node, const char 
     add_lora(r, node, (struct l2d_import_lora) { .scale = 1, .path = path(r, node, key) });
 }
 
-static void refuse_embeddings(struct reader *r, const yaml_node_t *node, const char *key)
+// Word and file in turn.
+static void read_embeddings(struct reader *r, const yaml_node_t *node, const char *key)
 {
-    bool empty = node->type == YAML_MAPPING_NODE &&
-                 node->data.mapping.pairs.start == node->data.mapping.pairs.top;
-    if (!empty)
-        fail(r, node, L2D_EUNSUPPORTED, "%s: textual inversion is not supported", key);
+    struct l2d_import *import = &r->recipe->import;
+    if (node->type != YAML_MAPPING_NODE) {
+        fail(r, node, L2D_EFORMAT, "%s: expected words with files", key);
+        return;
+    }
+    for (const yaml_node_pair_t *p = node->data.mapping.pairs.start;
+         p < node->data.mapping.pairs.top && r->rc == L2D_OK; p++) {
+        const yaml_node_t *k = yaml_document_get_node(&r->doc, p->key);
+        if (import->num_embeddings == L2D_IMPORT_MAX_EMBEDDINGS) {
+            fail(r, k, L2D_EFORMAT, "%s: more than %d", key, L2D_IMPORT_MAX_EMBEDDINGS);
+            return;
+        }
+        struct l2d_import_embedding *e = &import->embedding[import->num_embeddings++];
+        e->token = text(r, k, key);
+        if (r->rc == L2D_OK)
+            e->path = path(r, yaml_document_get_node(&r->doc, p->value), key);
+    }
 }
 
 static void read_third_party(struct reader *r, const yaml_node_t *node, const char *key)
 {
     static const struct key keys[] = {
         { "dreambooth", read_dreambooth }, { "lora_list", read_lora_list },
-        { "clip_skip", read_clip_skip }, { "text_embedding_dict", refuse_embeddings },
+        { "clip_skip", read_clip_skip }, { "text_embedding_dict", read_embeddings },
         { "vae", skip },                // of the slow codec, which a stream does not use
     };
     MAPPING(r, node, key, keys);

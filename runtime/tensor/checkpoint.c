@@ -250,6 +250,12 @@ const struct l2d_checkpoint_tensor *l2d_checkpoint_find(const struct l2d_checkpo
     return bsearch(&key, c->tensor, c->count, sizeof(*c->tensor), by_name);
 }
 
+const char *l2d_checkpoint_text(const struct l2d_checkpoint *c, const char *key)
+{
+    const struct l2d_torch_file *torch = c->num_parts == 1 ? c->part[0].torch : NULL;
+    return torch ? l2d_torch_file_text(torch, key) : NULL;
+}
+
 int l2d_checkpoint_read(struct l2d_checkpoint *c, const struct l2d_checkpoint_tensor *t, float *out,
                         struct l2d_error *err)
 {

@@ -51,6 +51,9 @@ const struct l2d_checkpoint_tensor *l2d_checkpoint_get(const struct l2d_checkpoi
 const struct l2d_checkpoint_tensor *l2d_checkpoint_find(const struct l2d_checkpoint *checkpoint,
                                                         const char *name);
 
+/** A text beside the tensors of a torch file, under a key such as "name"; NULL: there is none. */
+const char *l2d_checkpoint_text(const struct l2d_checkpoint *checkpoint, const char *key);
+
 /**
  * Read a tensor, row-major, as f32.
  * out      tensor->count

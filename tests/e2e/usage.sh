@@ -118,6 +118,8 @@ refuses 1 "unet\.safetensors.*header" inspect broken
 refuses 2 "where shall the model go" import --base x
 refuses 2 "what shall be imported" import -o out
 refuses 2 "lora.*FILE:SCALE" import --base x -o out --lora file:high
+refuses 2 "embedding.*FILE:WORD" import --base x -o out --embedding file:
+refuses 2 "embedding.*FILE:WORD" import --base x -o out --embedding :word
 refuses 2 "clip-skip.*whole number" import --base x -o out --clip-skip -1
 refuses 1 "config\.yaml: No such file" import --config config.yaml -o out
 echo 'promt: x' >config.yaml

@@ -60,6 +60,7 @@ Test(import_recipe, reads_the_originals_form)
         "third_party_dict:\n"
         "  lora_list:\n    - lora: lora.safetensors\n      lora_alpha: 0.7\n"
         "  dreambooth: \"model.safetensors\"\n  clip_skip: 2\n"
+        "  text_embedding_dict:\n    <cat>: lora.safetensors\n    'b: c': \"model.safetensors\"\n"
         "lcm_lora_path: lora.safetensors\n"
         "num_inference_steps: 4\nstrength: 0.6\n");
     struct l2d_error err = { 0 };
@@ -75,6 +76,11 @@ Test(import_recipe, reads_the_originals_form)
     cr_assert_eq(import->num_loras, 2);
     cr_assert(import->lora[0].raw && import->lora[0].scale == 0.7f);
     cr_assert(!import->lora[1].raw && import->lora[1].scale == 1);
+    cr_assert_eq(import->num_embeddings, 2);
+    cr_assert_str_eq(import->embedding[0].token, "<cat>");
+    cr_assert_str_eq(import->embedding[0].path + strlen(dir), "/configs/lora.safetensors");
+    cr_assert_str_eq(import->embedding[1].token, "b: c");
+    cr_assert_str_eq(import->name, "x");
     cr_assert_eq(import->num_inference_steps, 4);
     cr_assert_eq(import->num_steps, 2);
     cr_assert(import->t_index[0] == 2 && import->t_index[1] == 3);
@@ -105,7 +111,9 @@ Test(import_recipe, refuses)
         { "third_party_dict:\n  clip_skip: -1", "clip_skip: is '-1'" },
         { "third_party_dict:\n  lora_list: 1", "lora_list: expected a list" },
         { "third_party_dict:\n  lora_list:\n    - lora_alpha: 1", "an entry without 'lora'" },
-        { "third_party_dict:\n  text_embedding_dict:\n    a: b", "textual inversion" },
+        { "third_party_dict:\n  text_embedding_dict:\n    a: b", "embedding_dict: b: No such" },
+        { "third_party_dict:\n  text_embedding_dict: b", "expected words with files" },
+        { "third_party_dict:\n  text_embedding_dict:\n    [a]: b", "expected a text" },
         { "noise_scheduler_kwargs:\n  beta_schedule: scaled_linear", "only linear" },
         { "base: x.yaml", "base: more than 4 files" },          // itself
         { "prompt: \"\\0\"", "expected a text" },

@@ -3,6 +3,8 @@
 
 Clean-up is the one without ftfy: control characters dropped, whitespace to space, spaces around CJK,
 NFC, lower case. Splitting is written by hand over Unicode categories, so `regex` is not needed.
+Words of added_tokens.json are taken out first, as whole words; one of several vectors becomes all of them,
+as in diffusers' `maybe_convert_prompt`.
 Origin: openai/CLIP (MIT), transformers CLIPTokenizer.
 """
 import unicodedata
@@ -39,18 +41,26 @@ def clean(text):
     return unicodedata.normalize("NFC", "".join(out)).lower()
 
 
-def split(text):
-    """Text -> pieces; what no rule takes (spaces) is dropped."""
+def whole(text, i):
+    """Whether a word begins or ends at i."""
+    return not all(c == "_" or unicodedata.category(c)[0] in "LN" for c in text[i - 1:i + 1]) or not 0 < i < len(text)
+
+
+def split(text, added=()):
+    """Text -> pieces; what no rule takes (spaces) is dropped. added: words, the longest first."""
     def kind(c):
         return "s" if is_space(c) or c.isspace() else unicodedata.category(c)[0] if \
             unicodedata.category(c)[0] in "LN" else "p"
 
+    def word_at(i):
+        return next((w for w in added if text.startswith(w, i) and whole(text, i) and whole(text, i + len(w))), None)
+
     pieces, i = [], 0
     while i < len(text):
-        taken = next((w for w in (START, END) + CONTRACTIONS if text.startswith(w, i)), None)
+        taken = word_at(i) or next((w for w in (START, END) + CONTRACTIONS if text.startswith(w, i)), None)
         if taken is None:
             first, end = kind(text[i]), i + 1
-            while first in "Lp" and end < len(text) and kind(text[end]) == first:
+            while first in "Lp" and end < len(text) and kind(text[end]) == first and not word_at(end):
                 end += 1
             taken = text[i:end]
             if first == "s":
@@ -62,9 +72,16 @@ def split(text):
 
 
 class Tokenizer:
-    def __init__(self, vocab, merges, length):
-        """vocab: symbol -> id; merges: text of merges.txt (one header line); length: tokens per prompt."""
+    def __init__(self, vocab, merges, length, added={}):
+        """vocab: symbol -> id; merges: text of merges.txt (one header line); length: tokens per prompt; added:
+        added_tokens.json."""
         self.vocab, self.length = vocab, length
+        self.added = {}
+        for word in sorted(added, key=len, reverse=True):
+            names = [word]
+            while f"{word}_{len(names)}" in added:
+                names.append(f"{word}_{len(names)}")
+            self.added[clean(word).strip()] = [added[name] for name in names]
         lines = merges.split("\n")[1:]
         self.ranks = {tuple(line.split()): i for i, line in enumerate(line for line in lines if line.strip())}
         self.symbols = byte_symbols()
@@ -89,7 +106,10 @@ class Tokenizer:
 
     def tokens(self, text):
         ids = []
-        for piece in split(clean(text)):
+        for piece in split(clean(text), tuple(self.added)):
+            if piece in self.added:
+                ids += self.added[piece]
+                continue
             symbols = [piece] if piece in (START, END) else self.bpe(piece)
             ids += [self.vocab[s] for s in symbols]
         return ids
