@@ -3,7 +3,7 @@
 """Checks `live2diff import` with files of every format, made of random numbers.
 
     python3 check_import.py PROGRAM             narrow networks of SD1.5's topology: a minute
-    python3 check_import.py PROGRAM --full      SD1.5's real widths: 20 GB of memory and disk, an hour
+    python3 check_import.py PROGRAM --full      SD1.5's real widths: 16 GB of memory, 20 GB of disk, hours
     python3 check_import.py PROGRAM --only ldm --no-run
 
 The same files are fused here, by formulas of their own, in float32. Each imported tensor must be that
@@ -12,6 +12,7 @@ compared with the reference's.
 """
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -80,20 +81,19 @@ def config(full, depth, kl):
 
 
 def random_state(module, seed):
-    """Every tensor random, none zero; scaled so that signals keep their size."""
-    generator, state = torch.Generator().manual_seed(seed), {}
-    for name, tensor in module.state_dict().items():
+    """Makes every tensor random, none zero, and scaled so that signals keep their size. What it returns is the module's
+    own memory, as long as nobody puts other tensors in."""
+    generator, state = torch.Generator().manual_seed(seed), dict(module.state_dict())
+    for name, tensor in state.items():
         if name.endswith("pos_encoder.pe"):
-            state[name] = tensor.clone()
             continue
-        x = torch.randn(tensor.shape, generator=generator)
+        tensor.normal_(generator=generator)
         if tensor.dim() > 1:
-            x *= tensor[0].numel() ** -.5
+            tensor *= tensor[0].numel() ** -.5
         elif name.endswith("weight"):
-            x = 1 + .1 * x
+            tensor.mul_(.1).add_(1)
         else:
-            x *= .1
-        state[name] = x
+            tensor *= .1
     return state
 
 
@@ -211,11 +211,11 @@ class Case:
         self.folder, self.config = Path(folder), config(full, depth, kl)
         bpe = ROOT / "tests/data/narrow4"
         self.vocab, self.merges = ((bpe / f).read_text() for f in ("vocab.json", "merges.txt"))
-        model = Model(self.config, json.loads(self.vocab), self.merges)
-        self.unet = random_state(model.unet, 1)
-        self.text = {n.replace("text_model.", "", 1): t for n, t in random_state(model.text, 2).items()}
-        self.vae = random_state(model.vae, 3)
-        self.depth = random_state(model.depth, 4) if depth else {}
+        self.model = Model(self.config, json.loads(self.vocab), self.merges).eval()
+        self.unet = random_state(self.model.unet, 1)
+        self.text = {n.replace("text_model.", "", 1): t for n, t in random_state(self.model.text, 2).items()}
+        self.vae = random_state(self.model.vae, 3)
+        self.depth = random_state(self.model.depth, 4) if depth else {}
         self.options = ["--depth-range", "frame"]
 
     def tokenizer(self, folder):
@@ -368,6 +368,10 @@ CASES = {"diffusers_folder": (diffusers_folder, True, False), "bin_files": (bin_
          "ldm": (ldm, False, True), "dreambooth_yaml": (dreambooth_yaml, True, False)}
 
 
+# Steps of 50, precision, height and width, and the largest relative L2.
+RUNS = (("25,37", "fp32", (128, 128), 1e-4), ("20,30,40", "fp32", (128, 192), 1e-4),
+        ("25,37", "fp16", (128, 128), 1e-2))
+
 # ---- checks -------------------------------------------------------------------------------------
 
 def check_weights(case, out):
@@ -391,36 +395,84 @@ def check_weights(case, out):
     return count
 
 
-def check_run(case, out, program, steps, precision, frames):
-    """Relative L2 over all frames, by activation."""
-    model = Model(case.config, json.loads(case.vocab), case.merges)
-    text = {f"text_model.{n}": t for n, t in case.text.items()}
-    for module, state in ((model.unet, case.unet), (model.vae, case.vae), (model.text, text),
+def run_watched(command):
+    """The most memory of its own that the program was seen to hold, in MiB; files that it maps are not counted."""
+    peak = 0
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            held = re.search(r"RssAnon:\s+(\d+)", status.read_text())
+            peak = max(peak, int(held[1]) if held else 0)
+            time.sleep(.02)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(said.read().strip())
+    return peak / 1024
+
+
+def reference(case):
+    """The networks with the numbers that import should have made. Takes those from the case, to hold them once."""
+    texts = {f"text_model.{n}": t for n, t in case.text.items()}
+    model, case.model, case.text = case.model, None, None
+    for module, state in ((model.unet, case.unet), (model.vae, case.vae), (model.text, texts),
                           (model.depth, case.depth)):
-        if state:
-            module.load_state_dict({n: t.half().float() if not n.endswith(".pe") else t for n, t in state.items()})
-    model.eval()
-    rng = np.random.default_rng(5)
-    noise = rng.integers(0, 256, (frames, 9, 9, 3)).astype(np.float32)
-    clip = [np.ascontiguousarray(torch.nn.functional.interpolate(
-        torch.from_numpy(x).permute(2, 0, 1)[None], size=(128, 128), mode="bilinear")[0]
-        .permute(1, 2, 0).numpy().astype(np.uint8)) for x in noise]
-    seen, sums = {}, {}
-    indices = [int(i) for i in steps.partition("/")[0].split(",")]
-    stream = Stream(model, "a cat", 128, 128, 0, indices, 50,
-                    recorder=Recorder(model, lambda name, x: seen.__setitem__(name, x.float().numpy())))
-    for _ in stream.run(clip):
+        for name, tensor in (module.state_dict() if state else {}).items():
+            number = state.pop(name)
+            tensor.copy_(number if name.endswith(".pe") else number.half())
+    return model
+
+
+def smooth_noise(frames, height, width):
+    noise = np.random.default_rng(5).integers(0, 256, (frames, 3, 9, 9)).astype(np.float32)
+    large = torch.nn.functional.interpolate(torch.from_numpy(noise), size=(height, width), mode="bilinear")
+    return list(large.permute(0, 2, 3, 1).contiguous().numpy().astype(np.uint8))
+
+
+def reference_run(model, clip, steps):
+    """Every activation of a stream, by the label that the program's dump gives it."""
+    seen, (height, width) = {}, clip[0].shape[:2]
+    recorder = Recorder(model, lambda name, x: seen.__setitem__(name, x.float().clone()))
+    for _ in Stream(model, "a cat", width, height, 0, [int(i) for i in steps.split(",")], 50,
+                    recorder=recorder).run(clip):
         pass
-    warm = {f"frame.{f}.step.{n.split('/')[0].split('.')[1]}/{n.split('/', 1)[1]}": x[f:f + 1]
-            for n, x in seen.items() if n.startswith("warmup.") for f in range(8)}
-    seen.update(warm)
-    for index, got in Runtime(program, out, steps, precision, "model").dump(clip, "a cat", precision):
+    recorder.close()
+    for name in [n for n in seen if n.startswith("warmup.")]:
+        label, rest = name.split("/", 1)
+        rows = seen.pop(name)
+        for frame in range(8):
+            seen[f"frame.{frame}.step.{label.split('.')[1]}/{rest}"] = rows[frame:frame + 1]
+    return seen
+
+
+def compare(dump, seen):
+    """Relative L2 over all frames, by activation."""
+    sums = {}
+    for index, got in dump:
         for name, x in got.items():
             label, _, rest = name.rpartition("/") if name.startswith("step.") else ("", "", name)
-            want = seen[f"frame.{index}.{label}/{rest}" if label else f"frame.{index}/{rest}"]
+            want = seen[f"frame.{index}.{label}/{rest}" if label else f"frame.{index}/{rest}"].numpy()
             s = sums.setdefault(name, np.zeros(2))
             s += np.square(x - want, dtype=np.float64).sum(), np.square(want, dtype=np.float64).sum()
     return {name: (s[0] / s[1]) ** .5 for name, s in sums.items()}
+
+
+def check_runs(case, out, program):
+    """The program on the folder against the reference, which is through and gone before the program starts."""
+    clips = {size: smooth_noise(18, *size) for *_, size, _ in RUNS}
+    model, kept = reference(case), {}
+    for steps, _, size, _ in RUNS:
+        if (steps, size) not in kept:
+            kept[steps, size] = case.folder / f"seen.{len(kept)}"
+            torch.save(reference_run(model, clips[size], steps), kept[steps, size])
+    del model
+    for steps, precision, size, limit in RUNS:
+        runtime = Runtime(program, out, f"{steps}/50", precision, "model")
+        errors = compare(runtime.dump(clips[size], "a cat", precision), torch.load(kept[steps, size]))
+        worst, last = max(errors, key=errors.get), f"step.{steps.count(',')}/x0"
+        print(f"  {size[1]}x{size[0]}, {steps}/50, {precision}: image {errors['image']:.1e}, latent {errors[last]:.1e},"
+              f" worst of {len(errors)} activations {errors[worst]:.1e}, {worst}", flush=True)
+        if not errors[worst] <= limit:
+            raise SystemExit(f"more than {limit:g}")
 
 
 def main():
@@ -441,25 +493,15 @@ def main():
             command = [args.program, "import", *map(str, case.options), "-o", str(out), "--name", "checked",
                        "--size", "128x128", "--steps", "25,37/50", "--clip-skip", "1",
                        "--prompt", "a cat", "--prompt-template", "a painting of {}"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"{name}: {done.stderr.strip()}")
-            took = time.monotonic() - began
+            peak, took = run_watched(command), time.monotonic() - began
             got = json.loads((out / "model.json").read_text())
             for part in ("unet", "vae", "text", "structure"):
                 if got[part] != case.config[part]:
                     raise SystemExit(f"{name}: model.json: {got[part]}, expected {case.config[part]}")
-            print(f"{name}: {check_weights(case, out)} numbers right, {took:.1f} s", flush=True)
-            if args.no_run:
-                continue
-            for steps, precision, limit in (("25,37/50", "fp32", 1e-4), ("20,30,40/50", "fp32", 1e-4),
-                                            ("25,37/50", "fp16", 1e-2)):
-                errors = check_run(case, out, args.program, steps, precision, 18)
-                worst, last = max(errors, key=errors.get), f"step.{steps.count(',')}/x0"
-                print(f"{name}: {steps} {precision}: image {errors['image']:.1e}, latent {errors[last]:.1e}, "
-                      f"worst of {len(errors)} activations {errors[worst]:.1e}, {worst}", flush=True)
-                if not errors[worst] <= limit:
-                    raise SystemExit(f"{name}: more than {limit:g}")
+            print(f"{name}: {check_weights(case, out)} numbers right, imported in {took:.1f} s, {peak:.0f} MiB held",
+                  flush=True)
+            if not args.no_run:
+                check_runs(case, out, args.program)
 
 
 if __name__ == "__main__":

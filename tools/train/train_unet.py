@@ -206,8 +206,8 @@ def image_step(painter, stage, stills, args):
         flicker = F.l1_loss(error[:twins, :, dy:, dx:],
                             error[singles:, :, :size - dy, :size - dx])
         some = slice(0, max(1, count // 4))
-        codec = painter.codec_loss(torch.cat([z[some], z_target[some]]),
-                                   torch.cat([source[some], target[some]]))
+        codec = 0 if "vae" in args.freeze else painter.codec_loss(
+            torch.cat([z[some], z_target[some]]), torch.cat([source[some], target[some]]))
     return stage.update(.3 * latent + 2 * picture + 3 * flicker + .5 * codec,
                         **{f"latent{min(plan[1], 1)}": latent, f"picture{min(plan[1], 1)}": picture,
                            "flicker": flicker, "codec": codec})
@@ -294,6 +294,8 @@ def work(args):
         ids = {id(p) for p in [*motion, *painter.vae.encoder.parameters()]}
         rest = [p for m in modules.values() for p in m.parameters() if id(p) not in ids]
         groups = [{"params": rest, "scale": .25}, {"params": motion, "scale": 1.0}]
+    for name in args.freeze:
+        modules[name].requires_grad_(False)
     stage = common.Stage(args.stage, modules, args, groups)
     stills = data.Stills(args.data, limit=args.limit)
     step = image_step if args.stage == "image" else clip_step
@@ -309,4 +311,6 @@ def work(args):
 if __name__ == "__main__":
     parser = common.arguments(__doc__, minutes=40, batch=12, lr=1e-3)
     parser.add_argument("--stage", choices=["image", "clip"], required=True)
+    parser.add_argument("--freeze", nargs="*", choices=["text", "vae"], default=[],
+                        help="networks that keep their weights: a stage's steps are then cheaper")
     common.launch(work, parser.parse_args())
