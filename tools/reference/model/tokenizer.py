@@ -46,8 +46,9 @@ def whole(text, i):
     return not all(c == "_" or unicodedata.category(c)[0] in "LN" for c in text[i - 1:i + 1]) or not 0 < i < len(text)
 
 
-def split(text, added=()):
-    """Text -> pieces; what no rule takes (spaces) is dropped. added: words, the longest first."""
+def split(text, added={}):
+    """Text -> pieces; what no rule takes (spaces) is dropped. added: word -> ids, the longest first; these come instead
+    of the word."""
     def kind(c):
         return "s" if is_space(c) or c.isspace() else unicodedata.category(c)[0] if \
             unicodedata.category(c)[0] in "LN" else "p"
@@ -57,7 +58,12 @@ def split(text, added=()):
 
     pieces, i = [], 0
     while i < len(text):
-        taken = word_at(i) or next((w for w in (START, END) + CONTRACTIONS if text.startswith(w, i)), None)
+        word = word_at(i)
+        if word:
+            pieces.append(added[word])
+            i += len(word)
+            continue
+        taken = next((w for w in (START, END) + CONTRACTIONS if text.startswith(w, i)), None)
         if taken is None:
             first, end = kind(text[i]), i + 1
             while first in "Lp" and end < len(text) and kind(text[end]) == first and not word_at(end):
@@ -76,12 +82,13 @@ class Tokenizer:
         """vocab: symbol -> id; merges: text of merges.txt (one header line); length: tokens per prompt; added:
         added_tokens.json."""
         self.vocab, self.length = vocab, length
-        self.added = {}
-        for word in sorted(added, key=len, reverse=True):
-            names = [word]
-            while f"{word}_{len(names)}" in added:
-                names.append(f"{word}_{len(names)}")
-            self.added[clean(word).strip()] = [added[name] for name in names]
+        names = {word: [word] for word in added}
+        for word, vectors in names.items():
+            while f"{word}_{len(vectors)}" in added:
+                vectors.append(f"{word}_{len(vectors)}")
+        words = set(added).difference(*(vectors[1:] for vectors in names.values()))
+        self.added = {clean(word).strip(): [added[name] for name in names[word]]
+                      for word in sorted(words, key=len, reverse=True)}
         lines = merges.split("\n")[1:]
         self.ranks = {tuple(line.split()): i for i, line in enumerate(line for line in lines if line.strip())}
         self.symbols = byte_symbols()
@@ -106,9 +113,9 @@ class Tokenizer:
 
     def tokens(self, text):
         ids = []
-        for piece in split(clean(text), tuple(self.added)):
-            if piece in self.added:
-                ids += self.added[piece]
+        for piece in split(clean(text), self.added):
+            if isinstance(piece, list):
+                ids += piece
                 continue
             symbols = [piece] if piece in (START, END) else self.bpe(piece)
             ids += [self.vocab[s] for s in symbols]
