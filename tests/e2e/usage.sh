@@ -115,6 +115,8 @@ printf '\001\341\365\005\000\000\000\000' | dd of=broken/unet.safetensors conv=n
 refuses 1 "unet\.safetensors.*header" inspect broken
 
 # ---- import
+"$program" inspect "$source_dir/tests/data/torch/embedding_a1111.pt" >told
+grep -q "with: live2diff import --embedding FILE:WORD" told || fail "inspect: $(cat told)"
 refuses 2 "where shall the model go" import --base x
 refuses 2 "what shall be imported" import -o out
 refuses 2 "lora.*FILE:SCALE" import --base x -o out --lora file:high

@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tensor/safetensors.h"
+
 #define MODEL L2D_SOURCE_DIR "/samples/models/paint-s/"
 
 static char dir[] = "/tmp/l2d_cache_XXXXXX";
@@ -115,14 +117,29 @@ Test(import_cache, finds_again)
 
 Test(import_cache, makes_anew_what_is_different)
 {
+    static const float vector[96];
+    struct l2d_safetensors_entry e = { "emb_params", L2D_SAFETENSORS_F32, 2, { 1, 96 }, vector,
+                                       sizeof(vector) };
     struct l2d_import import = { .base = base };
+    char word[64], lora[64];
     int made = 1;
+    snprintf(word, sizeof(word), "%s/word.safetensors", dir);
+    snprintf(lora, sizeof(lora), "%s/lora.safetensors", dir);
+    cr_assert_eq(l2d_safetensors_write(word, &e, 1, NULL), L2D_OK);
+    e.name = "lora_te_nothing.lora_down.weight";        // which has no place in the model
+    cr_assert_eq(l2d_safetensors_write(lora, &e, 1, NULL), L2D_OK);
     cr_assert_gt(get(&import), 0);
     struct l2d_import other[] = {
         { .base = base, .name = "other" }, { .base = base, .prompt = "other" },
         { .base = base, .prompt_template = "a {}" }, { .base = base, .width = 128 },
         { .base = base, .num_steps = 1, .t_index = { 30 } }, { .base = base, .clip_skip = 1 },
         { .base = base, .num_steps = 1, .t_index = { 31 } }, { .base = base, .predicts_v = true },
+        { .base = base, .num_loras = 1, .lora = { { lora, 1, false } } },
+        { .base = base, .num_loras = 1, .lora = { { lora, 1, true } } },
+        { .base = base, .num_loras = 1, .lora = { { lora, 0.5f, true } } },
+        { .base = base, .num_embeddings = 1, .embedding = { { word, NULL } } },
+        { .base = base, .num_embeddings = 1, .embedding = { { word, "<a>" } } },
+        { .base = base, .num_embeddings = 1, .embedding = { { word, "<b>" } } },
     };
     for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
         cr_assert_gt(get(&other[i]), 0, "case %zu", i);
