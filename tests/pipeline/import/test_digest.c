@@ -91,7 +91,9 @@ Test(import_digest, does_not_remember_what_is_new)
 
 Test(import_digest, damaged_and_impossible_memory)
 {
-    static const char *const notes[] = { "", "abc", ABC "0", "zz" ABC };
+    static const char *const notes[] = {
+        "", "abc", (ABC "0"), "zz7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    };
     sleep(SETTLES_S + 1);
     check(ABC, memory);
     for (size_t i = 0; i < sizeof(notes) / sizeof(notes[0]); i++) {
