@@ -349,6 +349,10 @@ static int check_embedding(const struct job *job, const struct l2d_embedding *e,
         return l2d_error_set(job->err, L2D_EFORMAT, "%s: has %" PRId32 " vectors; a prompt of this "
                              "model has room for %" PRId32, path, e->num_vectors,
                              text->max_position_embeddings - 2);
+    for (int32_t i = 0; i < e->num_vectors * e->width; i++)
+        if ((l2d_half_from_f32(e->values[i]) & 0x7c00) == 0x7c00)
+            return l2d_error_set(job->err, L2D_EFORMAT, "%s: the value %g is too large for fp16",
+                                 path, (double) e->values[i]);
     return L2D_OK;
 }
 

@@ -204,15 +204,14 @@ Test(import, motion_and_single_file)
 
 static float vector[80 * 64];
 
-static void write_vectors(const char *name, uint64_t rows, uint64_t width)
+static void write_vectors(uint64_t rows, uint64_t width, float step)
 {
     struct l2d_error err = { 0 };
-    struct l2d_safetensors_entry e = { .name = name, .dtype = L2D_SAFETENSORS_F32, .ndim = 2,
-                                       .dims = { rows, width }, .data = vector,
-                                       .size_bytes = 4 * rows * width };
+    const struct l2d_safetensors_entry e = { "emb_params", L2D_SAFETENSORS_F32, 2, { rows, width },
+                                             vector, 4 * rows * width };
     cr_assert_leq(e.size_bytes, sizeof(vector));
     for (size_t i = 0; i < rows * width; i++)
-        vector[i] = (float) i / 4;
+        vector[i] = (float) i * step;
     cr_assert_eq(l2d_safetensors_write(single, &e, 1, &err), L2D_OK, "%s", err.msg);
 }
 
@@ -239,7 +238,7 @@ Test(import, textual_inversions)
     struct l2d_error err = { 0 };
     struct l2d_import import = narrow(vae);
     text_shape(&width, &words);
-    write_vectors("emb_params", 3, width);
+    write_vectors(3, width, 0.25f);
     import.embedding[import.num_embeddings++] = (struct l2d_import_embedding) { single, NULL };
     import.embedding[import.num_embeddings++] = (struct l2d_import_embedding) { single, "<b>" };
     cr_assert_eq(l2d_import_write(&import, out, NULL, NULL, &err), L2D_OK, "%s", err.msg);
@@ -283,17 +282,23 @@ Test(import, refuses_textual_inversions)
     uint64_t width, words;
     struct l2d_import import = narrow(vae);
     text_shape(&width, &words);
-    const struct { uint64_t rows, width; const char *first, *second, *want; } cases[] = {
-        { 1, width + 1, "<a>", NULL, "vectors of 33 numbers, the text encoder of this model 32" },
-        { 23, width, "<a>", NULL, "has 23 vectors; a prompt of this model has room for 22" },
-        { 1, width, "a", NULL, "its word 'a': is a word of the vocabulary" },
-        { 1, width, "<a>", "<A>", "its word '<A>': is there already" },
-        { 2, width, "<a>", "<a>_2", "its word '<a>_2': would be taken for a vector" },
-        { 1, width, "<a\n\xff>", NULL, "not UTF-8" }, { 1, width, "\n", NULL, "its word '?'" },
+    const struct {
+        uint64_t rows, width;
+        float step;
+        const char *first, *second, *want;
+    } cases[] = {
+        { 1, width + 1, 1, "<a>", NULL, "of 33 numbers, the text encoder of this model 32" },
+        { 23, width, 1, "<a>", NULL, "has 23 vectors; a prompt of this model has room for 22" },
+        { 1, width, 1e5f, "<a>", NULL, "the value 100000 is too large for fp16" },
+        { 1, width, 1, "a", NULL, "its word 'a': is a word of the vocabulary" },
+        { 1, width, 1, "<a>", "<A>", "its word '<A>': is there already" },
+        { 2, width, 1, "<a>", "<a>_2", "its word '<a>_2': would be taken for a vector" },
+        { 1, width, 1, "<a\n\xff>", NULL, "not UTF-8" },
+        { 1, width, 1, "\n", NULL, "its word '?'" },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct l2d_error err = { 0 };
-        write_vectors("emb_params", cases[i].rows, cases[i].width);
+        write_vectors(cases[i].rows, cases[i].width, cases[i].step);
         import.embedding[0] = (struct l2d_import_embedding) { single, cases[i].first };
         import.embedding[1] = (struct l2d_import_embedding) { single, cases[i].second };
         import.num_embeddings = cases[i].second ? 2 : 1;
