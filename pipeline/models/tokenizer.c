@@ -596,13 +596,20 @@ static int read_word(struct text *t, const char *word, struct l2d_error *err)
     return L2D_OK;
 }
 
-// Whether name is what vector number `vector` of a word is called.
-static bool names_vector(const struct text *name, const int32_t *word, size_t len, int32_t vector)
+// Whether name is what one of a word's vectors is called, or would be if it had one more: the word,
+// "_" and a number of 1 to num_ids.
+static bool names_vector(const struct text *name, const int32_t *word, size_t len, int32_t num_ids)
 {
-    char ending[16];
-    snprintf(ending, sizeof(ending), "_%" PRId32, vector);
-    return name->len == len + strlen(ending) && !memcmp(name->c, word, len * sizeof(*word)) &&
-           starts_with(name, len, ending);
+    int64_t number = 0;
+    if (name->len < len + 2 || memcmp(name->c, word, len * sizeof(*word)) != 0 ||
+        name->c[len] != '_' || name->c[len + 1] == '0')
+        return false;
+    for (size_t i = len + 1; i < name->len && number <= num_ids; i++) {
+        if (name->c[i] < '0' || name->c[i] > '9')
+            return false;
+        number = 10 * number + name->c[i] - '0';
+    }
+    return number <= num_ids;
 }
 
 // NULL, or why a word cannot be added.

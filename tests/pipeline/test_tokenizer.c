@@ -349,6 +349,7 @@ Test(tokenizer, refuses_words)
         { "photo", 49410, 1, "of the vocabulary" }, { " Cat ", 49410, 1, "of the vocabulary" },
         { "<|EndOfText|>", 49410, 1, "of the vocabulary" }, { "a", 49410, 1, "of the vocabulary" },
         { "<DOG>", 49410, 1, "is there already" }, { " <dog>", 49410, 2, "is there already" },
+        { "<dog>_1", 49410, 1, "a vector of another word" },
         { "<dog>_2", 49410, 1, "a vector of another word" },
         { "\xff", 49410, 1, "not UTF-8" }, { long_word, 49410, 1, "is too long" },
         { "<cat>", 49409, 1, "id, 49409, is not behind" }, { "<cat>", 49410, 0, "is not behind" },
@@ -364,6 +365,13 @@ Test(tokenizer, refuses_words)
         cr_assert_eq(l2d_tokenizer_num_ids(tok), 49410);
     }
     add(tok, "<dog>_3", 49410, 1);
+    add(tok, "<dog>_03", 49411, 1);
+    add(tok, "<dog>_10x", 49412, 1);
+    struct l2d_error err = { 0 };
+    add(tok, "<cat>_40", 49413, 1);
+    cr_assert_eq(l2d_tokenizer_add(tok, "<cat>", 49414, 40, &err), L2D_EINVAL);
+    cr_assert(strstr(err.msg, "or that for one of its"), "%s", err.msg);
+    add(tok, "<cat>", 49414, 39);
     EXPECT(tok, "<dog>", 49408, 49409);
     l2d_tokenizer_destroy(&tok);
 }
