@@ -304,7 +304,7 @@ static json_t *infer_vae(struct reader *r)
                      "dec_blocks", ints(dec_blocks, dec_levels), "scaling_factor", 1.0);
 }
 
-static json_t *infer_text(struct reader *r, int32_t clip_skip)
+static json_t *infer_text(struct reader *r, int32_t clip_skip, int32_t num_added)
 {
     json_t *config = read_config(r, r->sources->text_config);
     const char *act = json_string_value(json_object_get(config, "hidden_act"));
@@ -319,7 +319,8 @@ static json_t *infer_text(struct reader *r, int32_t clip_skip)
     int32_t inner = dim(r, L2D_PART_TEXT, 0, "encoder.layers.0.mlp.fc1.weight");
     int32_t heads = hidden >= TEXT_HEAD_DIM ? hidden / TEXT_HEAD_DIM : 1;
     json_t *text = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:i}", "arch", "clip_text",
-                             "vocab_size", (int) vocab, "max_position_embeddings", (int) positions,
+                             "vocab_size", (int) (vocab + num_added),
+                             "max_position_embeddings", (int) positions,
                              "hidden_size", (int) hidden, "num_hidden_layers", (int) layers,
                              "num_attention_heads",
                              (int) config_int(config, "num_attention_heads", heads),
@@ -375,11 +376,12 @@ static json_t *scheduler(const struct l2d_import *import)
 }
 
 int l2d_architecture_infer(json_t **out, const struct l2d_sources *sources,
-                           const struct l2d_import *import, struct l2d_error *err)
+                           const struct l2d_import *import, int32_t num_added,
+                           struct l2d_error *err)
 {
     struct reader r = { .sources = sources, .base = import->base, .err = err };
     json_t *unet = infer_unet(&r, import->depth != NULL);
-    json_t *text = infer_text(&r, import->clip_skip);
+    json_t *text = infer_text(&r, import->clip_skip, num_added);
     json_t *vae = infer_vae(&r);
     json_t *structure = import->depth ? infer_depth(&r, import->depth_by_frame)
                                       : json_pack("{s:s}", "type", "luma");     // of no effect

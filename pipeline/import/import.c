@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -17,12 +18,14 @@
 #include "base/file.h"
 #include "base/half.h"
 #include "pipeline/import/architecture.h"
+#include "pipeline/import/embedding.h"
 #include "pipeline/import/lora.h"
 #include "pipeline/import/manifest.h"
 #include "pipeline/import/sources.h"
 #include "pipeline/models/clip_text.h"
 #include "pipeline/models/codec.h"
 #include "pipeline/models/dpt.h"
+#include "pipeline/models/tokenizer.h"
 #include "pipeline/models/unet.h"
 
 #define MAX_TOKENIZER_BYTES (16 << 20)
@@ -35,6 +38,7 @@ static const char *const network_files[L2D_NETWORKS] = {
 
 struct wanted {                     // a tensor that goes into the folder
     char name[L2D_NAME_BYTES];
+    uint64_t added_rows;            // which follow those of the source
     const struct l2d_checkpoint_tensor *tensor;
     int32_t source;
 };
@@ -43,6 +47,8 @@ struct job {
     const struct l2d_import *import;
     struct l2d_sources sources;
     struct l2d_lora *lora[L2D_IMPORT_MAX_LORAS];
+    struct l2d_embedding embedding[L2D_IMPORT_MAX_EMBEDDINGS];
+    int32_t num_added;              // vectors in all of these
     struct l2d_manifest manifest;
     struct l2d_model_config config;
     char folder[4096];              // the one that is being made
@@ -86,6 +92,12 @@ static void want(void *user, const char *name, int ndim, const int64_t *dims, bo
         job->cap_wanted = cap;
     }
     struct wanted *w = &job->wanted[job->num_wanted];
+    int64_t own[L2D_SAFETENSORS_MAX_DIMS];
+    memcpy(own, dims, (size_t) ndim * sizeof(*own));
+    w->added_rows = 0;
+    if (job->network == L2D_PART_TEXT && !strcmp(name, "embeddings.token_embedding.weight"))
+        w->added_rows = (uint64_t) job->num_added;
+    own[0] -= (int64_t) w->added_rows;
     snprintf(w->name, sizeof(w->name), "%s", name);
     w->tensor = l2d_sources_find(&job->sources, job->network, name, &w->source);
     if (!w->tensor && optional)
@@ -96,7 +108,7 @@ static void want(void *user, const char *name, int ndim, const int64_t *dims, bo
         return;
     }
     struct l2d_source *source = &job->sources.source[w->source];
-    if (!l2d_safetensors_shape_fits(w->tensor->ndim, w->tensor->dims, ndim, dims)) {
+    if (!l2d_safetensors_shape_fits(w->tensor->ndim, w->tensor->dims, ndim, own)) {
         job->rc = l2d_error_set(job->err, L2D_EFORMAT, "%s: tensor %s: is of another shape than "
                                 "the rest of the model; is it for another kind of model?",
                                 l2d_checkpoint_path(source->file), w->tensor->name);
@@ -152,6 +164,11 @@ static int list_network(struct job *job, enum l2d_part network)
     return job->rc;
 }
 
+static uint64_t num_elements(const struct wanted *w)
+{
+    return w->tensor->count + (w->added_rows ? w->added_rows * w->tensor->dims[1] : 0);
+}
+
 // ---- fusing -------------------------------------------------------------------------------------
 
 // values is the tensor as its file has it; afterwards with all that the LoRAs add.
@@ -176,6 +193,20 @@ static int add_loras(struct job *job, const struct wanted *w, float *values)
     return L2D_OK;
 }
 
+// Puts the textual inversions behind the words that there are.
+static void add_embeddings(struct job *job, const struct wanted *w, float *values)
+{
+    float *to = values + w->tensor->count;
+    for (int i = 0; i < job->import->num_embeddings; i++) {
+        const struct l2d_embedding *e = &job->embedding[i];
+        size_t count = (size_t) e->num_vectors * (size_t) e->width;
+        memcpy(to, e->values, count * sizeof(*to));
+        to += count;
+        l2d_manifest_add_change(&job->manifest, network_files[job->network], w->name,
+                                job->import->embedding[i].path);
+    }
+}
+
 // Positions are added to everything, and few: they stay exact.
 static bool stays_f32(const char *name)
 {
@@ -194,9 +225,11 @@ static int fuse(struct job *job, const struct wanted *w, float *values, uint16_t
     l2d_manifest_add_tensor(&job->manifest, network_files[job->network], w->name,
                             l2d_checkpoint_path(source->file));
     rc = add_loras(job, w, values);
+    if (w->added_rows > 0)
+        add_embeddings(job, w, values);
     bool exact = stays_f32(w->name);
     *out = exact ? (const void *) values : halves;
-    for (uint64_t i = 0; i < w->tensor->count && rc == L2D_OK && !exact; i++) {
+    for (uint64_t i = 0; i < num_elements(w) && rc == L2D_OK && !exact; i++) {
         halves[i] = l2d_half_from_f32(values[i]);
         if ((halves[i] & 0x7c00) == 0x7c00)
             rc = l2d_error_set(job->err, L2D_EFORMAT, "%s: tensor %s: the value %g is too large "
@@ -221,11 +254,12 @@ static int write_network(struct job *job)
                                                               : L2D_SAFETENSORS_F16;
         entry[i] = (struct l2d_safetensors_entry) {
             .name = name, .dtype = dtype, .ndim = w->tensor->ndim,
-            .size_bytes = l2d_safetensors_dtype_bytes(dtype) * w->tensor->count,
+            .size_bytes = l2d_safetensors_dtype_bytes(dtype) * num_elements(w),
         };
         memcpy(entry[i].dims, w->tensor->dims, sizeof(entry[i].dims));
-        largest = w->tensor->count > largest ? w->tensor->count : largest;
-        total += w->tensor->count;
+        entry[i].dims[0] += w->added_rows;
+        largest = num_elements(w) > largest ? num_elements(w) : largest;
+        total += num_elements(w);
         mark_used(job, w->name);
     }
     float *values = malloc((largest + 1) * sizeof(*values));
@@ -264,7 +298,7 @@ static int write_model_json(struct job *job)
     char path[sizeof(job->folder) + 64];
     json_t *root = NULL;
     snprintf(path, sizeof(path), "%s/model.json", job->folder);
-    int rc = l2d_architecture_infer(&root, &job->sources, job->import, job->err);
+    int rc = l2d_architecture_infer(&root, &job->sources, job->import, job->num_added, job->err);
     if (rc == L2D_OK && json_dump_file(root, path, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0)
         rc = l2d_error_set(job->err, L2D_EIO, "%s: %s", path, strerror(errno));
     json_decref(root);
@@ -290,15 +324,79 @@ static int copy_file(struct job *job, const char *from, const char *name)
     return rc;
 }
 
+// What its vectors are called, "word" and "word_1", with their ids; see tokenizer.h.
+static int list_word(json_t *words, const struct l2d_embedding *e, int32_t id)
+{
+    size_t size = strlen(e->token) + 16;
+    char *name = malloc(size);
+    int rc = name ? 0 : -1;
+    for (int32_t i = 0; i < e->num_vectors && rc == 0; i++) {
+        snprintf(name, size, i ? "%s_%" PRId32 : "%s", e->token, i);
+        rc = json_object_set_new(words, name, json_integer(id + i));
+    }
+    free(name);
+    return rc;
+}
+
+static int check_embedding(const struct job *job, const struct l2d_embedding *e, const char *path)
+{
+    const struct l2d_text_config *text = &job->config.text;
+    if (e->width != text->hidden_size)
+        return l2d_error_set(job->err, L2D_EFORMAT, "%s: has vectors of %" PRId32 " numbers, the "
+                             "text encoder of this model %" PRId32 "; is it for another kind of "
+                             "model?", path, e->width, text->hidden_size);
+    if (e->num_vectors > text->max_position_embeddings - 2)
+        return l2d_error_set(job->err, L2D_EFORMAT, "%s: has %" PRId32 " vectors; a prompt of this "
+                             "model has room for %" PRId32, path, e->num_vectors,
+                             text->max_position_embeddings - 2);
+    for (int32_t i = 0; i < e->num_vectors * e->width; i++)
+        if ((l2d_half_from_f32(e->values[i]) & 0x7c00) == 0x7c00)
+            return l2d_error_set(job->err, L2D_EFORMAT, "%s: the value %g is too large for fp16",
+                                 path, (double) e->values[i]);
+    return L2D_OK;
+}
+
+// The words of the textual inversions, behind those of the vocabulary.
+static int write_words(struct job *job)
+{
+    char path[sizeof(job->folder) + 64];
+    struct l2d_tokenizer *tokenizer = NULL;
+    int32_t id = job->config.text.vocab_size - job->num_added;
+    if (job->import->num_embeddings == 0)
+        return L2D_OK;
+    snprintf(path, sizeof(path), "%s/added_tokens.json", job->folder);
+    json_t *words = json_object();
+    int rc = l2d_tokenizer_create(&tokenizer, job->sources.vocab, job->sources.merges, job->err);
+    for (int i = 0; i < job->import->num_embeddings && rc == L2D_OK; i++) {
+        const struct l2d_embedding *e = &job->embedding[i];
+        const char *from = job->import->embedding[i].path;
+        char word[200];
+        snprintf(word, sizeof(word), "%s", e->token);
+        l2d_error_printable(word);
+        rc = check_embedding(job, e, from);
+        if (rc != L2D_OK)
+            break;
+        rc = l2d_tokenizer_add(tokenizer, e->token, id, e->num_vectors, job->err);
+        if (rc != L2D_OK)
+            rc = l2d_error_wrap(job->err, rc, "%s: its word '%s'", from, word);
+        else if (list_word(words, e, id) != 0)
+            rc = l2d_error_set(job->err, L2D_ENOMEM, "%s: out of memory", path);
+        else
+            say(job, "embedding: %s: '%s' is a word of %" PRId32 " vector%s", from, word,
+                e->num_vectors, e->num_vectors == 1 ? "" : "s");
+        id += e->num_vectors;
+    }
+    if (rc == L2D_OK && json_dump_file(words, path, JSON_INDENT(1)) != 0)
+        rc = l2d_error_set(job->err, L2D_EIO, "%s: %s", path, strerror(errno));
+    l2d_tokenizer_destroy(&tokenizer);
+    json_decref(words);
+    return rc;
+}
+
 static int write_manifest(struct job *job)
 {
     char path[sizeof(job->folder) + 64];
-    int rc = L2D_OK;
-    for (int32_t i = 0; i < job->sources.num_sources && rc == L2D_OK; i++)
-        rc = l2d_manifest_add_file(&job->manifest, job->sources.source[i].role,
-                                   l2d_checkpoint_path(job->sources.source[i].file), job->err);
-    for (int i = 0; i < job->import->num_loras && rc == L2D_OK; i++)
-        rc = l2d_manifest_add_file(&job->manifest, "lora", job->import->lora[i].path, job->err);
+    int rc = l2d_manifest_add_files(&job->manifest, &job->sources, job->import, job->err);
     snprintf(path, sizeof(path), "%s/manifest.json", job->folder);
     return rc == L2D_OK ? l2d_manifest_write(&job->manifest, path, job->err) : rc;
 }
@@ -346,8 +444,15 @@ static int fill_folder(struct job *job)
     for (int i = 0; i < job->import->num_loras && rc == L2D_OK; i++)
         rc = l2d_lora_open(&job->lora[i], job->import->lora[i].path, job->import->lora[i].scale,
                            job->import->lora[i].raw, job->err);
+    for (int i = 0; i < job->import->num_embeddings && rc == L2D_OK; i++) {
+        rc = l2d_embedding_read(&job->embedding[i], job->import->embedding[i].path,
+                                job->import->embedding[i].token, job->err);
+        job->num_added += job->embedding[i].num_vectors;
+    }
     if (rc == L2D_OK)
         rc = write_model_json(job);
+    if (rc == L2D_OK)
+        rc = write_words(job);
     bool moving = false;
     for (int32_t i = 0; i < job->config.unet.num_levels; i++)
         moving |= job->config.unet.motion[i];
@@ -369,8 +474,26 @@ static int fill_folder(struct job *job)
     return rc == L2D_OK ? write_manifest(job) : rc;
 }
 
-// Our own folder, which has only files.
-static void remove_folder(const char *folder)
+// Everything is on the disk before the folder gets its name: one that is there is whole, whatever
+// happens to the machine.
+static int sync_folder(const struct job *job)
+{
+    DIR *dir = opendir(job->folder);
+    bool good = dir != NULL;
+    for (struct dirent *e; good && (e = readdir(dir)) != NULL;) {
+        int fd = e->d_name[0] == '.' ? dirfd(dir) : openat(dirfd(dir), e->d_name, O_RDONLY);
+        good = fd >= 0 && fsync(fd) == 0;
+        if (fd >= 0 && fd != dirfd(dir))
+            close(fd);
+    }
+    int rc = good ? L2D_OK : l2d_error_set(job->err, L2D_EIO, "%s: %s", job->folder,
+                                           strerror(errno));
+    if (dir)
+        closedir(dir);
+    return rc;
+}
+
+void l2d_import_remove(const char *folder)
 {
     DIR *dir = opendir(folder);
     for (struct dirent *e; dir && (e = readdir(dir)) != NULL;)
@@ -404,13 +527,17 @@ int l2d_import_write(const struct l2d_import *import, const char *folder,
         rc = l2d_manifest_init(&job->manifest, err);
         if (rc == L2D_OK)
             rc = fill_folder(job);
+        if (rc == L2D_OK)
+            rc = sync_folder(job);
         if (rc == L2D_OK && rename(job->folder, folder) != 0)
             rc = l2d_error_set(err, L2D_EIO, "%s: %s", folder, strerror(errno));
         if (rc != L2D_OK)
-            remove_folder(job->folder);
+            l2d_import_remove(job->folder);
     }
     for (int i = 0; i < import->num_loras; i++)
         l2d_lora_close(&job->lora[i]);
+    for (int i = 0; i < import->num_embeddings; i++)
+        l2d_embedding_finish(&job->embedding[i]);
     l2d_manifest_finish(&job->manifest);
     l2d_sources_finish(&job->sources);
     free(job->wanted);

@@ -11,11 +11,17 @@
 #include "pipeline/config.h"
 
 #define L2D_IMPORT_MAX_LORAS 32
+#define L2D_IMPORT_MAX_EMBEDDINGS 32
 
 struct l2d_import_lora {
     const char *path;
     float scale;
     bool raw;                       // see import/lora.h
+};
+
+struct l2d_import_embedding {       // a textual inversion, see import/embedding.h
+    const char *path;
+    const char *token;              // NULL: as the file says
 };
 
 struct l2d_import {                 // NULL: not given. Strings are the caller's.
@@ -29,6 +35,8 @@ struct l2d_import {                 // NULL: not given. Strings are the caller's
     const char *tokenizer;          // folder of vocab.json and merges.txt; NULL: the base's
     struct l2d_import_lora lora[L2D_IMPORT_MAX_LORAS];      // added in this order
     int num_loras;
+    struct l2d_import_embedding embedding[L2D_IMPORT_MAX_EMBEDDINGS];
+    int num_embeddings;
 
     const char *name;               // of the model; NULL: "imported"
     const char *prompt;             // default prompt; NULL: none
@@ -39,6 +47,8 @@ struct l2d_import {                 // NULL: not given. Strings are the caller's
     int32_t num_inference_steps;    // 0: 50
     int32_t num_steps;              // 0: steps 30, 36, 42
     int32_t t_index[L2D_MAX_STEPS];
+
+    const char *digests;            // folder that remembers digests, see digest.h; NULL: none
 };
 
 /**
@@ -51,5 +61,8 @@ struct l2d_import {                 // NULL: not given. Strings are the caller's
 int l2d_import_write(const struct l2d_import *import, const char *folder,
                      void (*say)(void *user, const char *line), void *user,
                      struct l2d_error *err);
+
+/** Remove a model folder, or one that was left half made: the files in it, then itself. */
+void l2d_import_remove(const char *folder);
 
 #endif

@@ -3,12 +3,11 @@
 #include "pipeline/import/manifest.h"
 
 #include <errno.h>
-#include <nettle/sha2.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#define READ_BYTES (1 << 20)
+#include "pipeline/import/digest.h"
 
 int l2d_manifest_init(struct l2d_manifest *m, struct l2d_error *err)
 {
@@ -24,38 +23,63 @@ void l2d_manifest_finish(struct l2d_manifest *m)
     *m = (struct l2d_manifest) { NULL, NULL };
 }
 
-int l2d_manifest_add_file(struct l2d_manifest *m, const char *role, const char *path,
-                          struct l2d_error *err)
+static int add_file(struct l2d_manifest *m, const char *role, const char *path, const char *memory,
+                    struct l2d_error *err)
 {
-    FILE *f = fopen(path, "rb");
-    uint8_t *data = malloc(READ_BYTES), digest[SHA256_DIGEST_SIZE];
-    struct sha256_ctx sha;
-    sha256_init(&sha);
-    size_t got;
-    uint64_t total = 0;
-    int rc = L2D_OK;
-    while (f && data && (got = fread(data, 1, READ_BYTES, f)) > 0) {
-        sha256_update(&sha, got, data);
-        total += got;
-    }
-    if (!data)
-        rc = l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
-    else if (!f || ferror(f))
-        rc = l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
-    if (f)
-        fclose(f);
-    free(data);
+    char digest[L2D_DIGEST_CHARS];
+    struct stat st;
+    int rc = l2d_digest_file(digest, path, memory, err);
     if (rc != L2D_OK)
         return rc;
-    char hex[2 * SHA256_DIGEST_SIZE + 1];
-    sha256_digest(&sha, sizeof(digest), digest);
-    for (int i = 0; i < SHA256_DIGEST_SIZE; i++)
-        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    if (stat(path, &st) != 0)
+        return l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
     json_t *entry = json_pack("{s:s, s:s, s:I, s:s}", "role", role, "path", path, "bytes",
-                              (json_int_t) total, "sha256", hex);
+                              (json_int_t) st.st_size, "sha256", digest);
     return json_array_append_new(m->files, entry) == 0
          ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory, or its name is not UTF-8",
                                   path);
+}
+
+static int add_checkpoint(struct l2d_manifest *m, const char *role,
+                          const struct l2d_checkpoint *file, const char *memory,
+                          struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    for (size_t i = 0; i < l2d_checkpoint_num_files(file) && rc == L2D_OK; i++)
+        rc = add_file(m, role, l2d_checkpoint_file(file, i), memory, err);
+    return rc;
+}
+
+static int open_and_add(struct l2d_manifest *m, const char *role, const char *path,
+                        const char *memory, struct l2d_error *err)
+{
+    struct l2d_checkpoint *file = NULL;
+    int rc = l2d_checkpoint_open(&file, path, err);
+    if (rc == L2D_OK)
+        rc = add_checkpoint(m, role, file, memory, err);
+    l2d_checkpoint_close(&file);
+    return rc;
+}
+
+int l2d_manifest_add_files(struct l2d_manifest *m, const struct l2d_sources *sources,
+                           const struct l2d_import *import, struct l2d_error *err)
+{
+    const struct { const char *role, *path; } small[] = {
+        { "vocabulary", sources->vocab }, { "merges", sources->merges },
+        { "unet config", sources->unet_config }, { "text config", sources->text_config },
+    };
+    const char *memory = import->digests;
+    int rc = L2D_OK;
+    for (int32_t i = 0; i < sources->num_sources && rc == L2D_OK; i++)
+        rc = add_checkpoint(m, sources->source[i].role, sources->source[i].file, memory, err);
+    for (int i = 0; i < import->num_loras && rc == L2D_OK; i++)
+        rc = open_and_add(m, "lora", import->lora[i].path, memory, err);
+    for (int i = 0; i < import->num_embeddings && rc == L2D_OK; i++)
+        rc = open_and_add(m, "embedding", import->embedding[i].path, memory, err);
+    for (size_t i = 0; i < sizeof(small) / sizeof(small[0]) && rc == L2D_OK; i++)
+        if (i < 2 || access(small[i].path, F_OK) == 0)
+            rc = add_file(m, small[i].role, small[i].path, memory, err);
+    return rc;
 }
 
 void l2d_manifest_add_tensor(struct l2d_manifest *m, const char *file, const char *name,

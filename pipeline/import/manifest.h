@@ -8,6 +8,8 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "pipeline/import/import.h"
+#include "pipeline/import/sources.h"
 
 struct l2d_manifest {
     json_t *files, *tensors;
@@ -17,9 +19,9 @@ struct l2d_manifest {
 int l2d_manifest_init(struct l2d_manifest *manifest, struct l2d_error *err);
 void l2d_manifest_finish(struct l2d_manifest *manifest);
 
-/** Read a file once, for its SHA-256, the number by which model sites know it. */
-int l2d_manifest_add_file(struct l2d_manifest *manifest, const char *role, const char *path,
-                          struct l2d_error *err);
+/** All files that an import reads, with their SHA-256. returns  L2D_OK, L2D_EIO, L2D_ENOMEM, ... */
+int l2d_manifest_add_files(struct l2d_manifest *manifest, const struct l2d_sources *sources,
+                           const struct l2d_import *import, struct l2d_error *err);
 
 /** A tensor of the folder: the path of its source, and of a change on top of it (may be NULL). */
 void l2d_manifest_add_tensor(struct l2d_manifest *manifest, const char *file, const char *name,

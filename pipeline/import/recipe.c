@@ -2,6 +2,7 @@
 // See recipe.h. libyaml parses; tables of keys do the rest.
 #include "pipeline/import/recipe.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,14 +15,16 @@
 #include "pipeline/scheduler.h"
 
 #define MAX_FILE_BYTES (1 << 14)    // theirs have 2 KB; nesting costs the parser squares
-#define MAX_STRINGS 128
+#define MAX_STRINGS 256
 #define MAX_BASES 4             // files that go over files
+#define MAX_NAME 64             // of a model
 
 struct l2d_recipe {
     struct l2d_import import;
     char *string[MAX_STRINGS];
     int num_strings;
     double strength;            // 0: not given
+    char name[MAX_NAME + 1];
 };
 
 struct reader {                 // of one file
@@ -244,19 +247,33 @@ static void read_lcm_lora(struct reader *r, const yaml_node_t *node, const char 
     add_lora(r, node, (struct l2d_import_lora) { .scale = 1, .path = path(r, node, key) });
 }
 
-static void refuse_embeddings(struct reader *r, const yaml_node_t *node, const char *key)
+// Word and file in turn.
+static void read_embeddings(struct reader *r, const yaml_node_t *node, const char *key)
 {
-    bool empty = node->type == YAML_MAPPING_NODE &&
-                 node->data.mapping.pairs.start == node->data.mapping.pairs.top;
-    if (!empty)
-        fail(r, node, L2D_EUNSUPPORTED, "%s: textual inversion is not supported", key);
+    struct l2d_import *import = &r->recipe->import;
+    if (node->type != YAML_MAPPING_NODE) {
+        fail(r, node, L2D_EFORMAT, "%s: expected words with files", key);
+        return;
+    }
+    for (const yaml_node_pair_t *p = node->data.mapping.pairs.start;
+         p < node->data.mapping.pairs.top && r->rc == L2D_OK; p++) {
+        const yaml_node_t *k = yaml_document_get_node(&r->doc, p->key);
+        if (import->num_embeddings == L2D_IMPORT_MAX_EMBEDDINGS) {
+            fail(r, k, L2D_EFORMAT, "%s: more than %d", key, L2D_IMPORT_MAX_EMBEDDINGS);
+            return;
+        }
+        struct l2d_import_embedding *e = &import->embedding[import->num_embeddings++];
+        e->token = text(r, k, key);
+        if (r->rc == L2D_OK)
+            e->path = path(r, yaml_document_get_node(&r->doc, p->value), key);
+    }
 }
 
 static void read_third_party(struct reader *r, const yaml_node_t *node, const char *key)
 {
     static const struct key keys[] = {
         { "dreambooth", read_dreambooth }, { "lora_list", read_lora_list },
-        { "clip_skip", read_clip_skip }, { "text_embedding_dict", refuse_embeddings },
+        { "clip_skip", read_clip_skip }, { "text_embedding_dict", read_embeddings },
         { "vae", skip },                // of the slow codec, which a stream does not use
     };
     MAPPING(r, node, key, keys);
@@ -413,12 +430,26 @@ static int apply_strength(struct l2d_recipe *recipe, const char *file, struct l2
     return L2D_OK;
 }
 
+// The file's name without its ending, as far as a model's name may have its letters.
+static const char *name_model(char name[MAX_NAME + 1], const char *file)
+{
+    const char *slash = strrchr(file, '/'), *stem = slash ? slash + 1 : file;
+    const char *dot = strrchr(stem, '.');
+    size_t len = dot ? (size_t) (dot - stem) : strlen(stem);
+    snprintf(name, MAX_NAME + 1, "%.*s", (int) (len < MAX_NAME ? len : MAX_NAME), stem);
+    for (char *c = name; *c; c++)
+        if (!isalnum((unsigned char) *c) && !strchr("._-", *c))
+            *c = '-';
+    return *name ? name : NULL;
+}
+
 int l2d_recipe_read(struct l2d_recipe **out, const char *file, struct l2d_error *err)
 {
     struct l2d_recipe *recipe = calloc(1, sizeof(*recipe));
     if (!recipe)
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", file);
     recipe->import.clip_skip = 1;           // the original's default
+    recipe->import.name = name_model(recipe->name, file);
     int rc = read_file(recipe, file, 1, err);
     if (rc == L2D_OK)
         rc = apply_strength(recipe, file, err);

@@ -2,7 +2,8 @@
 // The original program's YAML files, as what is to be imported. `base` names a file that this one
 // goes over. A path is looked for from the working folder, then from the file's own, then from the
 // folder above that (where the original keeps its configs/).
-// Two keys are ours, for what the original downloads: tiny_vae_path and lcm_lora_path.
+// Two keys are ours, for what the original downloads: tiny_vae_path and lcm_lora_path. The model is
+// named after the file.
 #ifndef L2D_PIPELINE_IMPORT_RECIPE_H
 #define L2D_PIPELINE_IMPORT_RECIPE_H
 

@@ -7,12 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define PATH_BYTES 4096
 
 static int load(struct l2d_model *m, const char *dir, struct l2d_error *err)
 {
-    char path[PATH_BYTES], merges[PATH_BYTES];
+    char path[PATH_BYTES], merges[PATH_BYTES], added[PATH_BYTES];
     const struct l2d_model_config *c = &m->config;
     snprintf(path, sizeof(path), "%s/model.json", dir);
     int rc = l2d_model_config_read(&m->config, path, err);
@@ -27,10 +28,16 @@ static int load(struct l2d_model *m, const char *dir, struct l2d_error *err)
     rc = l2d_tokenizer_create(&m->tokenizer, path, merges, err);
     if (rc != L2D_OK)
         return rc;
+    snprintf(added, sizeof(added), "%s/added_tokens.json", dir);
+    bool has_added = access(added, F_OK) == 0;
+    if (has_added)
+        rc = l2d_tokenizer_read_added(m->tokenizer, added, err);
+    if (rc != L2D_OK)
+        return rc;
     if (l2d_tokenizer_num_ids(m->tokenizer) > c->text.vocab_size)
         return l2d_error_set(err, L2D_EFORMAT, "%s: has ids up to %d, but text.vocab_size of "
-                             "model.json is %d", path, l2d_tokenizer_num_ids(m->tokenizer) - 1,
-                             c->text.vocab_size);
+                             "model.json is %d", has_added ? added : path,
+                             l2d_tokenizer_num_ids(m->tokenizer) - 1, c->text.vocab_size);
 
     snprintf(path, sizeof(path), "%s/unet.safetensors", dir);
     rc = l2d_weights_open_file(m->weights, path, "", err);

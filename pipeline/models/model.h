@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model folder, loaded: model.json, its weight files, a tokenizer. Read-only once it is loaded.
+// A model folder, loaded: model.json, its weight files, a tokenizer (vocab.json, merges.txt, and
+// added_tokens.json if there is one). Read-only once it is loaded.
 #ifndef L2D_PIPELINE_MODELS_MODEL_H
 #define L2D_PIPELINE_MODELS_MODEL_H
 

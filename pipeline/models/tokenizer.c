@@ -18,6 +18,8 @@
 #define MAX_FILE_BYTES (16 << 20)
 #define MAX_IDS (1 << 20)
 #define MAX_SYMBOL_BYTES 512
+#define MAX_ADDED 1024              // words, and code points of one: each is looked for everywhere
+#define MAX_ADDED_CHARS 128
 #define NO_RANK INT32_MAX
 #define START_TEXT "<|startoftext|>"
 #define END_TEXT "<|endoftext|>"
@@ -27,6 +29,12 @@ struct merge {
     int32_t rank, id;               // line in the file; what the pair becomes
 };
 
+struct added {                      // a word that the vocabulary lacks
+    int32_t *c;                     // code points, as fold() gives them
+    size_t len;
+    int32_t first_id, num_ids;
+};
+
 struct l2d_tokenizer {
     int32_t byte_id[256];           // of a byte within a word
     int32_t byte_end_id[256];       // of a byte that ends one
@@ -34,6 +42,8 @@ struct l2d_tokenizer {
     int32_t num_ids;
     struct merge *merge;            // by pair
     size_t num_merges;
+    struct added *added;            // the longest first
+    size_t num_added;
 };
 
 // --- vocab.json
@@ -236,12 +246,17 @@ int l2d_tokenizer_create(struct l2d_tokenizer **out, const char *vocab_path,
     return L2D_OK;
 }
 
-void l2d_tokenizer_destroy(struct l2d_tokenizer **tok)
+void l2d_tokenizer_destroy(struct l2d_tokenizer **ptok)
 {
-    if (*tok)
-        free((*tok)->merge);
-    free(*tok);
-    *tok = NULL;
+    struct l2d_tokenizer *tok = *ptok;
+    *ptok = NULL;
+    if (!tok)
+        return;
+    for (size_t i = 0; i < tok->num_added; i++)
+        free(tok->added[i].c);
+    free(tok->added);
+    free(tok->merge);
+    free(tok);
 }
 
 int32_t l2d_tokenizer_num_ids(const struct l2d_tokenizer *tok)
@@ -378,9 +393,34 @@ static size_t special_at(const struct text *t, size_t at)
     return len ? len : starts_with(t, at, END_TEXT);
 }
 
+static bool is_within_word(const struct text *t, size_t at)
+{
+    enum kind kind = at < t->len ? kind_of(t->c[at]) : SPACE;
+    return kind == LETTER || kind == DIGIT || (kind == OTHER && t->c[at] == '_');
+}
+
+// Whether a word begins or ends between a place and the one before.
+static bool is_boundary(const struct text *t, size_t at)
+{
+    return at == 0 || !is_within_word(t, at - 1) || !is_within_word(t, at);
+}
+
+// The longest added word that stands at a place, or NULL.
+static const struct added *added_at(const struct l2d_tokenizer *tok, const struct text *t,
+                                    size_t at)
+{
+    if (tok->num_added == 0 || !is_boundary(t, at))
+        return NULL;
+    for (const struct added *a = tok->added; a < tok->added + tok->num_added; a++)
+        if (a->len <= t->len - at && !memcmp(a->c, t->c + at, a->len * sizeof(*a->c)) &&
+            is_boundary(t, at + a->len))
+            return a;
+    return NULL;
+}
+
 // Length of the piece at a place that is not a space: a contraction's end, a run of letters, one
-// digit, or a run of anything else, up to a special token.
-static size_t piece_at(const struct text *t, size_t at)
+// digit, or a run of anything else, up to a special token or an added word.
+static size_t piece_at(const struct l2d_tokenizer *tok, const struct text *t, size_t at)
 {
     static const char *const contractions[] = { "'s", "'t", "'re", "'ve", "'m", "'ll", "'d" };
     for (size_t i = 0; i < sizeof(contractions) / sizeof(*contractions); i++) {
@@ -395,7 +435,7 @@ static size_t piece_at(const struct text *t, size_t at)
     while (at + len < t->len) {
         enum kind next = kind_of(t->c[at + len]);
         bool same = kind == LETTER ? next == LETTER : next == OTHER || next == CONTROL;
-        if (!same || special_at(t, at + len))
+        if (!same || special_at(t, at + len) || added_at(tok, t, at + len))
             break;
         len++;
     }
@@ -484,10 +524,13 @@ static int encode_text(const struct l2d_tokenizer *tok, const struct text *t, st
             emit(out, starts_with(t, at, START_TEXT) ? tok->start_id : tok->end_id);
             continue;
         }
-        len = 1;
-        if (kind_of(t->c[at]) == SPACE)
+        const struct added *added = added_at(tok, t, at);
+        for (int32_t i = 0; added && i < added->num_ids; i++)
+            emit(out, added->first_id + i);
+        len = added ? added->len : 1;
+        if (added || kind_of(t->c[at]) == SPACE)
             continue;
-        len = piece_at(t, at);
+        len = piece_at(tok, t, at);
         w.len = 0;
         for (size_t i = 0; i < len; i++) {
             utf8proc_uint8_t utf8[4];
@@ -529,4 +572,125 @@ int l2d_tokenizer_encode(const struct l2d_tokenizer *tok, const char *prompt, in
     *num_used = out.len + 2;
     *num_dropped = out.num_dropped;
     return L2D_OK;
+}
+
+// --- added words
+
+// The word as a prompt would have it, without the spaces around it.
+static int read_word(struct text *t, const char *word, struct l2d_error *err)
+{
+    char *cleaned = NULL;
+    size_t first = 0;
+    int rc = clean(&cleaned, word, strlen(word), err);
+    if (rc == L2D_OK)
+        rc = fold(t, cleaned, err);
+    free(cleaned);
+    if (rc != L2D_OK)
+        return rc;
+    while (t->len > 0 && t->c[t->len - 1] == ' ')
+        t->len--;
+    while (first < t->len && t->c[first] == ' ')
+        first++;
+    t->len -= first;
+    memmove(t->c, t->c + first, t->len * sizeof(*t->c));
+    return L2D_OK;
+}
+
+// Whether name is what one of a word's vectors is called, or would be if it had one more: the word,
+// "_" and a number of 1 to num_ids.
+static bool names_vector(const struct text *name, const int32_t *word, size_t len, int32_t num_ids)
+{
+    int64_t number = 0;
+    if (name->len < len + 2 || memcmp(name->c, word, len * sizeof(*word)) != 0 ||
+        name->c[len] != '_' || name->c[len + 1] == '0')
+        return false;
+    for (size_t i = len + 1; i < name->len && number <= num_ids; i++) {
+        if (name->c[i] < '0' || name->c[i] > '9')
+            return false;
+        number = 10 * number + name->c[i] - '0';
+    }
+    return number <= num_ids;
+}
+
+// NULL, or why a word cannot be added.
+static const char *check_word(const struct l2d_tokenizer *tok, const struct text *word,
+                              int32_t num_ids)
+{
+    if (word->len == 0)
+        return "is empty";
+    if (word->len > MAX_ADDED_CHARS || tok->num_added == MAX_ADDED)
+        return word->len > MAX_ADDED_CHARS ? "is too long" : "is one word too many";
+    for (size_t i = 0; i < tok->num_added; i++) {
+        const struct added *a = &tok->added[i];
+        const struct text other = { a->c, a->len };
+        if (a->len == word->len && !memcmp(a->c, word->c, a->len * sizeof(*a->c)))
+            return "is there already";
+        if (names_vector(word, a->c, a->len, a->num_ids) ||
+            names_vector(&other, word->c, word->len, num_ids))
+            return "would be taken for a vector of another word, or that for one of its";
+    }
+    return NULL;
+}
+
+int l2d_tokenizer_add(struct l2d_tokenizer *tok, const char *word, int32_t first_id,
+                      int32_t num_ids, struct l2d_error *err)
+{
+    struct text t = { 0 };
+    int32_t ids[4];
+    int used = 0, dropped = 0;
+    int rc = l2d_tokenizer_encode(tok, word, 4, ids, &used, &dropped, err);
+    if (rc == L2D_OK)
+        rc = read_word(&t, word, err);
+    const char *wrong = rc == L2D_OK ? check_word(tok, &t, num_ids) : NULL;
+    if (rc == L2D_OK && !wrong && used == 3 && dropped == 0)
+        wrong = "is a word of the vocabulary";
+    if (wrong)
+        rc = l2d_error_set(err, L2D_EINVAL, "%s", wrong);
+    if (rc == L2D_OK && (first_id < tok->num_ids || num_ids < 1 || num_ids > MAX_IDS - first_id))
+        rc = l2d_error_set(err, L2D_EINVAL, "its id, %" PRId32 ", is not behind the others",
+                           first_id);
+    struct added *more = rc == L2D_OK ? realloc(tok->added, (tok->num_added + 1) * sizeof(*more))
+                                      : NULL;
+    if (rc == L2D_OK && !more)
+        rc = l2d_error_set(err, L2D_ENOMEM, "out of memory");
+    if (rc != L2D_OK) {
+        free(t.c);
+        return rc;
+    }
+    tok->added = more;
+    size_t at = tok->num_added++;
+    for (; at > 0 && more[at - 1].len < t.len; at--)
+        more[at] = more[at - 1];
+    more[at] = (struct added) { t.c, t.len, first_id, num_ids };
+    tok->num_ids = first_id + num_ids;
+    return L2D_OK;
+}
+
+int l2d_tokenizer_read_added(struct l2d_tokenizer *tok, const char *path, struct l2d_error *err)
+{
+    struct vocab v = { 0 };
+    struct l2d_json_reader r;
+    l2d_json_reader_init(&r, path, MAX_FILE_BYTES, err);
+    vocab_read(&v, &r);
+    int rc = r.rc;
+    if (rc == L2D_OK)
+        qsort(v.symbol, v.count, sizeof(*v.symbol), by_id);
+    for (size_t i = 0, num; i < v.count && rc == L2D_OK; i += num) {
+        const struct symbol *s = &v.symbol[i];
+        size_t len = strlen(s->text);
+        for (num = 1; i + num < v.count && s[num].id == s->id + (int32_t) num; num++) {
+            char ending[32];
+            snprintf(ending, sizeof(ending), "_%zu", num);
+            if (strncmp(s[num].text, s->text, len) != 0 || strcmp(s[num].text + len, ending) != 0)
+                break;
+        }
+        rc = l2d_tokenizer_add(tok, s->text, s->id, (int32_t) num, err);
+        if (rc == L2D_EINVAL)
+            rc = l2d_error_wrap(err, L2D_EFORMAT, "%s: \"%.64s\"", path, s->text);
+        if (rc == L2D_EFORMAT && err)
+            l2d_error_printable(err->msg);
+    }
+    free(v.symbol);
+    l2d_json_reader_finish(&r);
+    return rc;
 }

@@ -3,6 +3,9 @@
 // Clean-up is what transformers does where ftfy is missing: control characters dropped, white space
 // to a space, spaces around CJK ideographs, NFC, lower case. Embedding is clip_text's affair.
 // Sources: openai/CLIP, simple_tokenizer.py (MIT); transformers, CLIPTokenizer and BasicTokenizer.
+// A model may have words of its own, which textual inversion has taught it. They are found before
+// the text is taken apart, as whole words, whatever the case of the letters, the longest one first;
+// each becomes the ids of its vectors.
 // Known to differ in corners: a capital sigma that ends a word becomes a plain small sigma, and
 // special tokens in capitals are recognised behind punctuation too.
 #ifndef L2D_PIPELINE_MODELS_TOKENIZER_H
@@ -25,6 +28,24 @@ struct l2d_tokenizer;               // opaque; read-only after create, any threa
  */
 int l2d_tokenizer_create(struct l2d_tokenizer **out, const char *vocab_path,
                          const char *merges_path, struct l2d_error *err);
+
+/**
+ * Add a word, before the tokenizer is shared.
+ * word         UTF-8; cleaned as a prompt is
+ * first_id     of num_ids ids in a row, all behind those that there are
+ * returns      L2D_OK; L2D_ENOMEM; L2D_EINVAL and why it cannot be: not UTF-8, empty, too long, of
+ *              the vocabulary, there already, or the name that a vector of another word has in
+ *              added_tokens.json.
+ */
+int l2d_tokenizer_add(struct l2d_tokenizer *tok, const char *word, int32_t first_id,
+                      int32_t num_ids, struct l2d_error *err);
+
+/**
+ * Add the words of added_tokens.json, in the form of transformers and diffusers: a JSON object,
+ * word -> id; one of several vectors is "word", "word_1", "word_2", ..., with ids in a row.
+ * returns      L2D_OK, L2D_EIO, L2D_ENOMEM, or L2D_EFORMAT naming file and word.
+ */
+int l2d_tokenizer_read_added(struct l2d_tokenizer *tok, const char *path, struct l2d_error *err);
 
 /** Sets *tok to NULL; accepts NULL. */
 void l2d_tokenizer_destroy(struct l2d_tokenizer **tok);

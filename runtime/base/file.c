@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading a small file whole. See file.h.
+// See file.h.
 #include "base/file.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 // Everything that f still has. The buffer grows as data comes, so that a pipe is read as well.
 static int read_all(char **out, size_t *size_bytes, FILE *f, const char *path, size_t max_bytes,
@@ -47,4 +48,27 @@ int l2d_file_read(char **out, size_t *size_bytes, const char *path, size_t max_b
     int rc = read_all(out, size_bytes, f, path, max_bytes, err);
     fclose(f);
     return rc;
+}
+
+void l2d_file_cache_dir(char *dir, size_t size)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+    dir[0] = '\0';
+    if (xdg && *xdg == '/')
+        n = snprintf(dir, size, "%s/live2diff", xdg);
+    else if (home && *home == '/')
+        n = snprintf(dir, size, "%s/.cache/live2diff", home);
+    if ((size_t) n >= size)
+        dir[0] = '\0';
+}
+
+void l2d_file_make_parents(char *path)
+{
+    for (char *p = path + 1; *p; p++)
+        if (*p == '/') {
+            *p = '\0';
+            mkdir(path, 0755);
+            *p = '/';
+        }
 }

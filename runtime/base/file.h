@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading a small file whole. Large ones are mapped where they are needed.
+// Reading a small file whole (large ones are mapped where they are needed), and the place for files
+// that can be made again.
 #ifndef L2D_BASE_FILE_H
 #define L2D_BASE_FILE_H
 
@@ -15,5 +16,14 @@
  */
 int l2d_file_read(char **out, size_t *size_bytes, const char *path, size_t max_bytes,
                   struct l2d_error *err);
+
+/** $XDG_CACHE_HOME/live2diff, else ~/.cache/live2diff; "": there is neither, or no room in dir. */
+void l2d_file_cache_dir(char *dir, size_t size);
+
+/**
+ * Make the folders above path that are missing. What fails shows when path itself is made.
+ * path     changed meanwhile; as it was afterwards
+ */
+void l2d_file_make_parents(char *path);
 
 #endif

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "gpu/vk.h"
 
 struct cache_header {
@@ -134,28 +134,6 @@ int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *s
     return L2D_OK;
 }
 
-// Default folder: $XDG_CACHE_HOME/live2diff, else ~/.cache/live2diff. "" if there is no home.
-static void default_dir(char *dir, size_t size)
-{
-    const char *xdg = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    dir[0] = '\0';
-    if (xdg && *xdg == '/')
-        snprintf(dir, size, "%s/live2diff", xdg);
-    else if (home && *home == '/')
-        snprintf(dir, size, "%s/.cache/live2diff", home);
-}
-
-static void make_parents(char *path)
-{
-    for (char *p = path + 1; *p; p++)
-        if (*p == '/') {
-            *p = '\0';
-            mkdir(path, 0755);
-            *p = '/';
-        }
-}
-
 // The blob of an intact cache file, or NULL.
 static void *read_blob(const char *path, size_t *size_bytes)
 {
@@ -182,7 +160,7 @@ void l2d_program_cache_open(struct l2d_gpu *gpu, const char *dir)
 {
     char fallback[400];
     if (!dir) {
-        default_dir(fallback, sizeof(fallback));
+        l2d_file_cache_dir(fallback, sizeof(fallback));
         dir = fallback;
     }
     VkPhysicalDeviceProperties props;
@@ -214,7 +192,7 @@ static void save(struct l2d_gpu *gpu)
         return;
     char tmp[sizeof(gpu->cache_path) + 32];
     snprintf(tmp, sizeof(tmp), "%s.%ld", gpu->cache_path, (long) getpid());
-    make_parents(tmp);
+    l2d_file_make_parents(tmp);
     void *blob = malloc(size_bytes);
     FILE *f = blob ? fopen(tmp, "wb") : NULL;
     if (f && vkGetPipelineCacheData(gpu->device, gpu->cache, &size_bytes, blob) == VK_SUCCESS) {

@@ -218,6 +218,16 @@ const char *l2d_checkpoint_path(const struct l2d_checkpoint *c)
     return c->path;
 }
 
+size_t l2d_checkpoint_num_files(const struct l2d_checkpoint *c)
+{
+    return is_index(c->path) ? 1 + c->num_parts : 1;
+}
+
+const char *l2d_checkpoint_file(const struct l2d_checkpoint *c, size_t index)
+{
+    return index == 0 ? c->path : c->part[index - 1].path;
+}
+
 const char *l2d_checkpoint_kind(const struct l2d_checkpoint *c)
 {
     return c->kind;
@@ -238,6 +248,12 @@ const struct l2d_checkpoint_tensor *l2d_checkpoint_find(const struct l2d_checkpo
 {
     struct l2d_checkpoint_tensor key = { .name = name };
     return bsearch(&key, c->tensor, c->count, sizeof(*c->tensor), by_name);
+}
+
+const char *l2d_checkpoint_text(const struct l2d_checkpoint *c, const char *key)
+{
+    const struct l2d_torch_file *torch = c->num_parts == 1 ? c->part[0].torch : NULL;
+    return torch ? l2d_torch_file_text(torch, key) : NULL;
 }
 
 int l2d_checkpoint_read(struct l2d_checkpoint *c, const struct l2d_checkpoint_tensor *t, float *out,

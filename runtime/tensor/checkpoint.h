@@ -35,6 +35,10 @@ void l2d_checkpoint_close(struct l2d_checkpoint **checkpoint);
 /** The path that it was opened by. */
 const char *l2d_checkpoint_path(const struct l2d_checkpoint *checkpoint);
 
+/** All files that it is made of: that one first, then those that an index names. */
+size_t l2d_checkpoint_num_files(const struct l2d_checkpoint *checkpoint);
+const char *l2d_checkpoint_file(const struct l2d_checkpoint *checkpoint, size_t index);
+
 /** "safetensors", "torch, zip", ...: for people. */
 const char *l2d_checkpoint_kind(const struct l2d_checkpoint *checkpoint);
 
@@ -46,6 +50,9 @@ const struct l2d_checkpoint_tensor *l2d_checkpoint_get(const struct l2d_checkpoi
 /** NULL: there is none of that name. */
 const struct l2d_checkpoint_tensor *l2d_checkpoint_find(const struct l2d_checkpoint *checkpoint,
                                                         const char *name);
+
+/** A text beside the tensors of a torch file, under a key such as "name"; NULL: there is none. */
+const char *l2d_checkpoint_text(const struct l2d_checkpoint *checkpoint, const char *key);
 
 /**
  * Read a tensor, row-major, as f32.

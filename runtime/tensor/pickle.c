@@ -702,15 +702,18 @@ static void collect(struct machine *m)
     for (uint32_t i = 1; i < out->num_named && m->rc == L2D_OK; i++)
         if (!strcmp(out->named[i - 1].name, out->named[i].name))
             fail(m, "tensor %s is there twice", out->named[i].name);
-    if (m->value[root].kind != VALUE_LIST || m->rc != L2D_OK)
+    bool dict = m->value[root].kind == VALUE_DICT;
+    if ((m->value[root].kind != VALUE_LIST && !dict) || m->rc != L2D_OK)
         return;
-    const struct ids *list = &m->value[root].ids;
-    out->string = calloc(list->count + 1, sizeof(*out->string));
+    const struct ids *ids = &m->value[root].ids;
+    out->string = calloc(ids->count + 1, sizeof(*out->string));
     if (!out->string)
         no_memory(m);
-    for (uint32_t i = 0; i < list->count && m->rc == L2D_OK; i++) {
-        const struct value *v = &m->value[list->id[i]];
-        if (v->kind == VALUE_STRING && (out->string[out->num_strings] = copy_text(m, v->text)))
+    for (uint32_t i = 0; i < ids->count && m->rc == L2D_OK; i++) {
+        const struct value *v = &m->value[ids->id[i]];
+        const struct value *other = &m->value[ids->id[dict ? i ^ 1 : i]];
+        if (v->kind == VALUE_STRING && other->kind == VALUE_STRING &&
+            (out->string[out->num_strings] = copy_text(m, v->text)))
             out->num_strings++;
     }
 }

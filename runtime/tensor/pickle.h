@@ -57,7 +57,10 @@ const struct l2d_pickle_tensor *l2d_pickle_get(const struct l2d_pickle *pickle, 
 size_t l2d_pickle_num_storages(const struct l2d_pickle *pickle);
 const struct l2d_pickle_storage *l2d_pickle_storage(const struct l2d_pickle *pickle, size_t index);
 
-/** If the object at the top is a list: its strings, in order. */
+/**
+ * Strings of the object at the top, in order: of a list its own; of a dictionary, each key that has
+ * a string, and then that.
+ */
 size_t l2d_pickle_num_strings(const struct l2d_pickle *pickle);
 const char *l2d_pickle_string(const struct l2d_pickle *pickle, size_t index);
 

@@ -288,6 +288,14 @@ const struct l2d_pickle_tensor *l2d_torch_file_get(const struct l2d_torch_file *
     return l2d_pickle_get(tf->pickle, index);
 }
 
+const char *l2d_torch_file_text(const struct l2d_torch_file *tf, const char *key)
+{
+    for (size_t i = 0; i + 1 < l2d_pickle_num_strings(tf->pickle); i += 2)
+        if (!strcmp(l2d_pickle_string(tf->pickle, i), key))
+            return l2d_pickle_string(tf->pickle, i + 1);
+    return NULL;
+}
+
 static bool is_row_major(const struct l2d_pickle_tensor *t)
 {
     uint64_t step = 1;

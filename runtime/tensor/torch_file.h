@@ -30,6 +30,9 @@ void l2d_torch_file_close(struct l2d_torch_file **tf);
 size_t l2d_torch_file_count(const struct l2d_torch_file *tf);
 const struct l2d_pickle_tensor *l2d_torch_file_get(const struct l2d_torch_file *tf, size_t index);
 
+/** The string under a key of the dictionary at the top, or NULL. Valid until the file is closed. */
+const char *l2d_torch_file_text(const struct l2d_torch_file *tf, const char *key);
+
 /**
  * Read a tensor's elements, row-major whatever its strides in the file are.
  * out      count times the bytes of its type

@@ -74,6 +74,13 @@ refuses 1 "nosuchformat" run -f nosuchformat -i a.mp4 -o null --passthrough
 refuses 1 "nowhere.model\.json" inspect nowhere
 refuses 1 "nowhere/model\.json" inspect -m nowhere
 refuses 2 "two models" inspect -m a b
+refuses 2 "two models" inspect --config a b
+refuses 2 "two models" run -i a.mp4 -o null --config x -m y
+refuses 2 "two models" bench --config x -m y
+refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --config x
+refuses 1 "x\.yaml: No such file" run -i a.mp4 -o null --config x.yaml
+refuses 1 "x\.yaml: No such file" inspect --config x.yaml
+refuses 1 "x\.yaml: No such file" bench --config x.yaml
 
 # Models that are not what they should be: what can be seen without a device.
 copy_model() {
@@ -108,9 +115,13 @@ printf '\001\341\365\005\000\000\000\000' | dd of=broken/unet.safetensors conv=n
 refuses 1 "unet\.safetensors.*header" inspect broken
 
 # ---- import
+"$program" inspect "$source_dir/tests/data/torch/embedding_a1111.pt" >told
+grep -q "with: live2diff import --embedding FILE:WORD" told || fail "inspect: $(cat told)"
 refuses 2 "where shall the model go" import --base x
 refuses 2 "what shall be imported" import -o out
 refuses 2 "lora.*FILE:SCALE" import --base x -o out --lora file:high
+refuses 2 "embedding.*FILE:WORD" import --base x -o out --embedding file:
+refuses 2 "embedding.*FILE:WORD" import --base x -o out --embedding :word
 refuses 2 "clip-skip.*whole number" import --base x -o out --clip-skip -1
 refuses 1 "config\.yaml: No such file" import --config config.yaml -o out
 echo 'promt: x' >config.yaml

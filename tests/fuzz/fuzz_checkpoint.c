@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files of weights: safetensors and both forms of torch.save().
+// Files of weights: safetensors and both forms of torch.save(); also taken as textual inversions.
 #include "fuzz.h"
+#include "pipeline/import/embedding.h"
 #include "tensor/checkpoint.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -18,6 +19,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             free(out);
         }
     l2d_checkpoint_close(&c);
+    struct l2d_embedding e;
+    l2d_embedding_read(&e, path, NULL, &err);
+    l2d_embedding_finish(&e);
     close(fd);
     return 0;
 }

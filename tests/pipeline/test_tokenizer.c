@@ -274,6 +274,140 @@ Test(tokenizer, bad_vocabularies, .init = make_dir, .fini = remove_dir)
     }
 }
 
+static void expect(const struct l2d_tokenizer *tok, const char *prompt, int count,
+                   const int32_t *want)
+{
+    struct encoded e = encode(tok, prompt, MAX_TOKENS);
+    cr_assert_eq(e.rc, L2D_OK, "%s", e.err.msg);
+    cr_assert_eq(e.used, count + 2, "\"%s\": %d", prompt, e.used);
+    for (int i = 0; i < count; i++)
+        cr_assert_eq(e.ids[1 + i], want[i], "\"%s\", token %d: %d", prompt, i, e.ids[1 + i]);
+}
+#define EXPECT(tok, prompt, ...) \
+    expect(tok, prompt, COUNT(((int32_t[]) { __VA_ARGS__ })), (int32_t[]) { __VA_ARGS__ })
+
+static void add(struct l2d_tokenizer *tok, const char *word, int32_t id, int32_t num)
+{
+    struct l2d_error err = { 0 };
+    cr_assert_eq(l2d_tokenizer_add(tok, word, id, num, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_tokenizer_num_ids(tok), id + num);
+}
+
+// "a photo of a cat" is 320 1125 539 320 2368.
+Test(tokenizer, added_words)
+{
+    struct l2d_tokenizer *tok = open_tokenizer(CLIP);
+    add(tok, "<cat-toy>", 49408, 1);
+    add(tok, "Gh\xc3\x89st_v1", 49409, 3);
+    add(tok, "gh\xc3\xa9st_v1 two", 49412, 1);
+    add(tok, "\xe7\x8c\xab\xe5\x92\xaa", 49413, 2);
+    add(tok, "!~!", 49415, 1);
+    EXPECT(tok, "a photo of a cat", 320, 1125, 539, 320, 2368);
+    EXPECT(tok, "a photo of a <cat-toy>", 320, 1125, 539, 320, 49408);
+    EXPECT(tok, "a<cat-toy>a<CAT-Toy>", 320, 49408, 320, 49408);
+    EXPECT(tok, "a ghe\xcc\x81st_V1 cat", 320, 49409, 49410, 49411, 2368);
+    EXPECT(tok, "gh\xc3\xa9st_v1 two", 49412);                // the longest
+    EXPECT(tok, "a \xe7\x8c\xab\xe5\x92\xaa a", 320, 49413, 49414, 320);
+    EXPECT(tok, "a !~! cat!~!", 320, 49415, 2368, 49415);
+    EXPECT(tok, "(!~!<cat-toy>", 263, 49415, 49408);             // within a run of signs
+    l2d_tokenizer_destroy(&tok);
+}
+
+// Not within another word, where the text is as it would be without it.
+Test(tokenizer, added_words_are_whole)
+{
+    static const char *const prompts[] = { "zfotos", "azfoto", "zfoto1", "zfoto_", "1zfoto" };
+    struct l2d_tokenizer *plain = open_tokenizer(CLIP), *tok = open_tokenizer(CLIP);
+    add(tok, "zfoto of a", 49408, 1);
+    add(tok, "zfoto", 49409, 1);
+    for (size_t i = 0; i < COUNT(prompts); i++) {
+        struct encoded e = encode(plain, prompts[i], MAX_TOKENS);
+        expect(tok, prompts[i], e.used - 2, e.ids + 1);
+    }
+    EXPECT(tok, "a zfoto-zfoto", 320, 49409, 268, 49409);
+    EXPECT(tok, "zfoto of a", 49408);
+    EXPECT(tok, "zfoto of a'", 49408, 262);
+    l2d_tokenizer_destroy(&tok);
+    l2d_tokenizer_destroy(&plain);
+}
+
+Test(tokenizer, added_words_are_cut)
+{
+    struct l2d_tokenizer *tok = open_tokenizer(CLIP);
+    add(tok, "<long>", 49408, 75);
+    struct encoded e = encode(tok, "a <long>", MAX_TOKENS);
+    cr_assert(e.rc == L2D_OK && e.used == 77 && e.dropped == 1 && e.ids[75] == 49481);
+    l2d_tokenizer_destroy(&tok);
+}
+
+Test(tokenizer, refuses_words)
+{
+    static char long_word[] = "0123456789012345678901234567890123456789012345678901234567890123"
+                              "45678901234567890123456789012345678901234567890123456789012345678";
+    static const struct { const char *word; int32_t id, num; const char *want; } cases[] = {
+        { "", 49410, 1, "is empty" }, { " \t", 49410, 1, "is empty" },
+        { "photo", 49410, 1, "of the vocabulary" }, { " Cat ", 49410, 1, "of the vocabulary" },
+        { "<|EndOfText|>", 49410, 1, "of the vocabulary" }, { "a", 49410, 1, "of the vocabulary" },
+        { "<DOG>", 49410, 1, "is there already" }, { " <dog>", 49410, 2, "is there already" },
+        { "<dog>_1", 49410, 1, "a vector of another word" },
+        { "<dog>_2", 49410, 1, "a vector of another word" },
+        { "\xff", 49410, 1, "not UTF-8" }, { long_word, 49410, 1, "is too long" },
+        { "<cat>", 49409, 1, "id, 49409, is not behind" }, { "<cat>", 49410, 0, "is not behind" },
+        { "<cat>", 1 << 20, 1, "is not behind" }, { "<cat>", 49410, 1 << 20, "is not behind" },
+    };
+    struct l2d_tokenizer *tok = open_tokenizer(CLIP);
+    add(tok, "<dog>", 49408, 2);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct l2d_error err = { 0 };
+        cr_assert_eq(l2d_tokenizer_add(tok, cases[i].word, cases[i].id, cases[i].num, &err),
+                     L2D_EINVAL, "case %zu", i);
+        cr_assert(strstr(err.msg, cases[i].want), "case %zu: %s", i, err.msg);
+        cr_assert_eq(l2d_tokenizer_num_ids(tok), 49410);
+    }
+    add(tok, "<dog>_3", 49410, 1);
+    add(tok, "<dog>_03", 49411, 1);
+    add(tok, "<dog>_10x", 49412, 1);
+    struct l2d_error err = { 0 };
+    add(tok, "<cat>_40", 49413, 1);
+    cr_assert_eq(l2d_tokenizer_add(tok, "<cat>", 49414, 40, &err), L2D_EINVAL);
+    cr_assert(strstr(err.msg, "or that for one of its"), "%s", err.msg);
+    add(tok, "<cat>", 49414, 39);
+    EXPECT(tok, "<dog>", 49408, 49409);
+    l2d_tokenizer_destroy(&tok);
+}
+
+Test(tokenizer, added_tokens_json, .init = make_dir, .fini = remove_dir)
+{
+    static const struct { const char *text, *want; } cases[] = {
+        { "[]", "must be an object" }, { "{\"<a>\": \"1\"}", "\"<a>\": its id must be" },
+        { "{\"<a>\": 49408, \"<b>\": 49408}", "the same id" },
+        { "{\"<a>\": 49407}", "\"<a>\": its id, 49407, is not behind" },
+        { "{\"photo\": 49408}", "\"photo\": is a word of the vocabulary" },
+        { "{\"<a>\": 49408, \"<A>\": 49409}", "\"<A>\": is there already" },
+        { "{\"<a>\": 49408, \"<b>\": 49409, \"<a>_1\": 49410}", "\"<a>_1\": would be taken" },
+        { "{\"\\n\": 49408}", "\"?\": is empty" }, { "{\"<a>\": 1, \"<a>\": 2}", "duplicate" },
+    };
+    struct l2d_tokenizer *tok = NULL;
+    struct l2d_error err = { 0 };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        tok = open_tokenizer(CLIP);
+        write_file(vocab_path, cases[i].text, strlen(cases[i].text));
+        cr_assert_eq(l2d_tokenizer_read_added(tok, vocab_path, &err), L2D_EFORMAT, "case %zu", i);
+        cr_assert(strstr(err.msg, cases[i].want) && strstr(err.msg, vocab_path), "case %zu: %s", i,
+                  err.msg);
+        l2d_tokenizer_destroy(&tok);
+    }
+    tok = open_tokenizer(CLIP);
+    cr_assert_eq(l2d_tokenizer_read_added(tok, "/nonexistent", &err), L2D_EIO);
+    static const char fine[] = "{\"<b>\": 49412, \"<a>_1\": 49409, \"<a>\": 49408, "
+                               "\"<a>_2\": 49410, \"<b>_2\": 49413}";
+    write_file(vocab_path, fine, sizeof(fine) - 1);
+    cr_assert_eq(l2d_tokenizer_read_added(tok, vocab_path, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_tokenizer_num_ids(tok), 49414);
+    EXPECT(tok, "<a> <b> <b>_2", 49408, 49409, 49410, 49412, 49413);
+    l2d_tokenizer_destroy(&tok);
+}
+
 // Merge lists at random, hostile ones among them: cycles of ranks, ends in the middle of a word.
 Test(tokenizer, mutated_files, .init = make_dir, .fini = remove_dir, .timeout = 120)
 {

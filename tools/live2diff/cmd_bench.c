@@ -112,7 +112,8 @@ static int open_engine(struct bench *bench, struct l2d_error *err)
 {
     const struct bench_options *o = bench->options;
     char path[4096];
-    int rc = model_path(path, sizeof(path), o->model.model, err);
+    int rc = o->model.config ? model_path_import(path, sizeof(path), o->model.config, false, err)
+                             : model_path(path, sizeof(path), o->model.model, err);
     if (rc == L2D_OK)
         rc = l2d_gpu_create(&bench->gpu, &(struct l2d_gpu_params) {
             .device = o->model.device, .tier = (enum l2d_tier) o->model.tier,

@@ -19,7 +19,10 @@ struct import_options {
     struct option_size size;
     struct l2d_import_lora lora[L2D_IMPORT_MAX_LORAS];
     int num_loras;
-    char *copy[L2D_IMPORT_MAX_LORAS];       // of the paths
+    struct l2d_import_embedding embedding[L2D_IMPORT_MAX_EMBEDDINGS];
+    int num_embeddings;
+    char *copy[L2D_IMPORT_MAX_LORAS + L2D_IMPORT_MAX_EMBEDDINGS];       // of the paths
+    int num_copies;
 };
 
 // FILE[:SCALE[:raw]]. A colon in a path needs a scale behind it.
@@ -29,9 +32,10 @@ static const char *add_lora(void *options, const char *value)
     if (o->num_loras == L2D_IMPORT_MAX_LORAS)
         return "too many; 32 are possible";
     struct l2d_import_lora *lora = &o->lora[o->num_loras];
-    char *path = o->copy[o->num_loras++] = strdup(value);
+    char *path = o->copy[o->num_copies++] = strdup(value);
     if (!path)
         return "out of memory";
+    o->num_loras++;
     *lora = (struct l2d_import_lora) { .path = path, .scale = 1 };
     size_t len = strlen(path);
     if (len > 4 && !strcmp(path + len - 4, ":raw")) {
@@ -46,6 +50,23 @@ static const char *add_lora(void *options, const char *value)
         return "expected FILE, FILE:SCALE or FILE:SCALE:raw, the scale a number of -100 to 100";
     *colon = '\0';
     return NULL;
+}
+
+// FILE[:WORD]. A colon in a path needs a word behind it.
+static const char *add_embedding(void *options, const char *value)
+{
+    struct import_options *o = options;
+    if (o->num_embeddings == L2D_IMPORT_MAX_EMBEDDINGS)
+        return "too many; 32 are possible";
+    char *path = o->copy[o->num_copies++] = strdup(value);
+    if (!path)
+        return "out of memory";
+    char *colon = strrchr(path, ':');
+    if (colon)
+        *colon = '\0';
+    o->embedding[o->num_embeddings++] = (struct l2d_import_embedding) {
+        .path = path, .token = colon ? colon + 1 : NULL };
+    return !*path || (colon && !colon[1]) ? "expected FILE or FILE:WORD" : NULL;
 }
 
 static const char *set_clip_skip(void *options, const char *value)
@@ -74,6 +95,9 @@ static const struct option_row rows[] = {
     { 0, "lora", OPTION_CALL, "FILE:SCALE", NULL,
       "add a LoRA, several in turn; FILE:SCALE:raw leaves alpha/rank out, as the original's "
       "presets do", 0, add_lora },
+    { 0, "embedding", OPTION_CALL, "FILE:WORD", NULL,
+      "add a textual inversion as a word of prompts; several in turn; FILE alone: the word is what "
+      "the file says, else the file's name", 0, add_embedding },
     { 0, "vae", OPTION_TEXT, "PATH", NULL,
       "TAESD, which is quick: a file, or the folder with its two halves; or an AutoencoderKL; "
       "default: the model's own, which is slow", AT(vae), NULL },
@@ -141,6 +165,13 @@ static int import_all(const struct import_options *o, struct l2d_error *err)
         else
             import.lora[import.num_loras++] = o->lora[i];
     }
+    for (int i = 0; i < o->num_embeddings && rc == L2D_OK; i++) {
+        if (import.num_embeddings == L2D_IMPORT_MAX_EMBEDDINGS)
+            rc = l2d_error_set(err, L2D_EINVAL, "more than %d textual inversions",
+                               L2D_IMPORT_MAX_EMBEDDINGS);
+        else
+            import.embedding[import.num_embeddings++] = o->embedding[i];
+    }
     if (o->clip_skip_given)
         import.clip_skip = (int32_t) o->clip_skip;
     import.width = o->size.width;
@@ -178,7 +209,7 @@ static int import_main(int argc, char **argv)
             fprintf(stderr, "live2diff: %s\n", err.msg);
         code = rc == L2D_OK ? EXIT_OK : EXIT_FAILED;
     }
-    for (int i = 0; i < options.num_loras; i++)
+    for (int i = 0; i < options.num_copies; i++)
         free(options.copy[i]);
     return code;
 }

@@ -126,7 +126,9 @@ static int inspect_all(const struct inspect_options *o, struct l2d_error *err)
     struct stat st;
     if (o->model.model && stat(o->model.model, &st) == 0 && S_ISREG(st.st_mode))
         return inspect_file(o->model.model, o->tensors > 0, err);
-    int rc = model_path(folder, sizeof(folder), o->model.model, err);
+    int rc = o->model.config
+           ? model_path_import(folder, sizeof(folder), o->model.config, false, err)
+           : model_path(folder, sizeof(folder), o->model.model, err);
     snprintf(path, sizeof(path), "%s/model.json", folder);
     if (rc == L2D_OK)
         rc = l2d_model_config_read(&config, path, err);
@@ -150,8 +152,9 @@ static int inspect_main(int argc, char **argv)
     code = model_options_check(&command_inspect, &options.model);
     if (code >= 0)
         return code;
-    if (folder && options.model.model)
-        return options_complain(&command_inspect, "two models: '%s' and '%s'", options.model.model,
+    if (folder && (options.model.model || options.model.config))
+        return options_complain(&command_inspect, "two models: '%s' and '%s'",
+                                options.model.model ? options.model.model : options.model.config,
                                 folder);
     if (folder)
         options.model.model = folder;

@@ -168,10 +168,10 @@ static int parse(int argc, char **argv, struct run_options *o)
     code = model_options_check(c, &o->model);
     if (code >= 0)
         return code;
-    if (o->passthrough && (o->model.model || o->model.prompt || o->model.steps || o->dump ||
-                           o->model.guidance_mode))
-        return options_complain(c, "--passthrough uses no model: leave out -m, -p, --steps, "
-                                "--guidance and --dump");
+    if (o->passthrough && (o->model.model || o->model.config || o->model.prompt ||
+                           o->model.steps || o->dump || o->model.guidance_mode))
+        return options_complain(c, "--passthrough uses no model: leave out -m, --config, -p, "
+                                "--steps, --guidance and --dump");
     if (o->skip_similar > 1)
         return options_complain(c, "--skip-similar=%g: expected 0 to 1", o->skip_similar);
     if (o->skip_similar > 0 && (o->passthrough || o->dump))
@@ -530,10 +530,18 @@ static int run_main(int argc, char **argv)
                            : options.verbose > 1 ? L2D_LOG_TRACE
                            : options.verbose ? L2D_LOG_DEBUG : L2D_LOG_INFO);
     l2d_libav_init(&run.log);
-    catch_signals();
 
     struct l2d_error err = { 0 };
-    int rc = run_all(&run, &err);
+    char imported[4096];
+    int rc = L2D_OK;
+    if (options.model.config) {             // before signals are caught: it has nothing to finish
+        rc = model_path_import(imported, sizeof(imported), options.model.config, options.quiet,
+                               &err);
+        options.model.model = imported;
+    }
+    catch_signals();
+    if (rc == L2D_OK)
+        rc = run_all(&run, &err);
     code = exit_code(&run, rc, &err);
     for (unsigned i = 0; i < run.num_outputs; i++)
         output_join(&run.output[i]);

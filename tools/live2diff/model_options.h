@@ -10,7 +10,7 @@
 #include "pipeline/engine.h"
 
 struct model_options {
-    const char *model, *prompt, *steps, *device;
+    const char *model, *config, *prompt, *steps, *device;
     struct option_size size;
     int fit, schedule, noise, precision, validation;    // enums of engine.h, in their order
     int tier;                                           // enum of device.h
@@ -28,6 +28,9 @@ struct model_options {
     { 'm', "model", OPTION_TEXT, "FOLDER", NULL,                                                  \
       "model folder; default: $LIVE2DIFF_MODEL, or the one that came along", MODEL_AT(type, model),\
       NULL },                                                                                     \
+    { 0, "config", OPTION_TEXT, "FILE", NULL,                                                     \
+      "instead of a model: one of the original Live2Diff's YAML files, which is imported once",   \
+      MODEL_AT(type, config), NULL },                                                             \
     { 's', "size", OPTION_SIZE, "WxH", NULL,                                                      \
       "size of the result; default: the model's area in the input's shape", MODEL_AT(type, size), \
       NULL },                                                                                     \
@@ -81,6 +84,9 @@ static inline int model_options_check(const struct command *command, const struc
 {
     enum l2d_guidance_mode mode = (enum l2d_guidance_mode) o->guidance_mode;
     bool given = o->guidance > 0 || o->guidance < 0, delta = o->guidance_delta > 0;
+    if (o->model && o->config)
+        return options_complain(command, "--model and --config: two models, '%s' and '%s'",
+                                o->model, o->config);
     if (given && !(o->guidance >= 1 && o->guidance <= 100))
         return options_complain(command, "--guidance %g: expected 1 to 100", o->guidance);
     if (delta && o->guidance_delta > 100)

@@ -2,11 +2,13 @@
 // See model_path.h.
 #include "model_path.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "pipeline/import/cache.h"
+#include "pipeline/import/recipe.h"
 
 static bool has_model(const char *dir)
 {
@@ -46,4 +48,22 @@ int model_path(char *out, size_t size, const char *asked, struct l2d_error *err)
     }
     return l2d_error_set(err, L2D_EIO, "no model found in %s nor %s: name one with -m FOLDER or "
                          "$LIVE2DIFF_MODEL", L2D_SOURCE_MODEL_DIR, L2D_INSTALLED_MODEL_DIR);
+}
+
+static void print_line(void *user, const char *line)
+{
+    (void) user;
+    fprintf(stderr, "live2diff: %s\n", line);
+}
+
+int model_path_import(char *out, size_t size, const char *config, bool quiet,
+                      struct l2d_error *err)
+{
+    struct l2d_recipe *recipe = NULL;
+    int rc = l2d_recipe_read(&recipe, config, err);
+    if (rc == L2D_OK)
+        rc = l2d_cache_import(out, size, l2d_recipe_import(recipe), quiet ? NULL : print_line, NULL,
+                              err);
+    l2d_recipe_destroy(&recipe);
+    return rc;
 }

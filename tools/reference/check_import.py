@@ -30,6 +30,8 @@ from model.folder import Model, read_safetensors, write_safetensors     # noqa: 
 from runtime import Runtime                                             # noqa: E402
 from stream import Recorder, Stream                                     # noqa: E402
 
+WORDS = {"<toy>": 1, "ghost": 3}                    # textual inversions, and their vectors
+PROMPT = "a <toy> of ghost"
 ENDINGS = [(".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight")]
 
 
@@ -69,7 +71,7 @@ def config(full, depth, kl):
         "vae": codec if kl else {"arch": "taesd", "patch": 1, "latent_channels": 4, "enc_channels": width,
                 "enc_blocks": [1, 3, 3, 3] if full else [1, 1, 1, 2], "dec_channels": width,
                 "dec_blocks": [1, 3, 3, 3] if full else [1, 1, 2, 1], "scaling_factor": 1.0},
-        "text": {"arch": "clip_text", "vocab_size": 49408 if full else 554,
+        "text": {"arch": "clip_text", "vocab_size": (49408 if full else 554) + sum(WORDS.values()),
                  "max_position_embeddings": 77 if full else 24, "hidden_size": 768 if full else 64,
                  "num_hidden_layers": 12 if full else 3, "num_attention_heads": 12 if full else 1,
                  "intermediate_size": 3072 if full else 128, "hidden_act": "quick_gelu", "clip_skip": 1},
@@ -211,7 +213,15 @@ class Case:
         self.folder, self.config = Path(folder), config(full, depth, kl)
         bpe = ROOT / "tests/data/narrow4"
         self.vocab, self.merges = ((bpe / f).read_text() for f in ("vocab.json", "merges.txt"))
-        self.model = Model(self.config, json.loads(self.vocab), self.merges).eval()
+        self.words, ids, known = {}, {}, self.config["text"]["vocab_size"] - sum(WORDS.values())
+        for word, count in WORDS.items():
+            first = known + len(ids)
+            self.words[word] = slice(first, first + count)
+            ids.update({f"{word}_{i}" if i else word: first + i for i in range(count)})
+        self.model = Model(self.config, json.loads(self.vocab), self.merges, ids).eval()
+        prompt = self.config["default"]["prompt_template"].replace("{}", PROMPT)
+        if not set(ids.values()) <= set(self.model.tokenizer.encode(prompt)):
+            raise SystemExit("the prompt does not have all of the words")
         self.unet = random_state(self.model.unet, 1)
         self.text = {n.replace("text_model.", "", 1): t for n, t in random_state(self.model.text, 2).items()}
         self.vae = random_state(self.model.vae, 3)
@@ -222,6 +232,28 @@ class Case:
         folder.mkdir(parents=True)
         (folder / "vocab.json").write_text(self.vocab)
         (folder / "merges.txt").write_text(self.merges)
+
+    def known_text(self):
+        """The text encoder without the words that it is yet to learn."""
+        table = "embeddings.token_embedding.weight"
+        return {**self.text, table: self.text[table][:self.words[next(iter(WORDS))].start]}
+
+    def embeddings(self, form):
+        """The words as textual inversions: their files' paths."""
+        paths, table = [], self.text["embeddings.token_embedding.weight"]
+        for word, rows in self.words.items():
+            vectors = table[rows].clone()
+            paths.append(self.folder / f"{word}.{form}")
+            if form == "pt":
+                save_torch(paths[-1], {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": word})
+            elif form == "bin":
+                save_torch(paths[-1], {word: vectors[0] if len(vectors) == 1 else vectors})
+            else:
+                save(paths[-1], {"emb_params": vectors})
+        return paths
+
+    def embedding_options(self, form):
+        return [option for path in self.embeddings(form) for option in ("--embedding", path)]
 
     def spatial(self, dtype=torch.float32):
         """The UNet without motion, rounded as its file rounds it; also in what is expected."""
@@ -248,7 +280,7 @@ class Case:
             save_torch(base / "vae/diffusion_pytorch_model.bin", state)
         (base / "text_encoder/config.json").write_text(json.dumps({
             "hidden_act": "quick_gelu", "num_attention_heads": c["text"]["num_attention_heads"]}))
-        text = {f"text_model.{n}": t.to(dtype) for n, t in self.text.items()}
+        text = {f"text_model.{n}": t.to(dtype) for n, t in self.known_text().items()}
         if ending == "safetensors":
             save(base / "unet/diffusion_pytorch_model.safetensors", unet)
             save(base / "text_encoder/model.safetensors", text)
@@ -305,6 +337,7 @@ def diffusers_folder(case):
     second.alpha = 4.0
     save(case.folder / "first.safetensors", first.kohya(torch.float16))
     save(case.folder / "second.safetensors", second.peft(torch.float32))
+    case.options += case.embedding_options("pt")
     case.options += ["--base", base, "--motion", case.motion("module."), "--vae", case.taesd(True),
                      "--depth", case.dpt(),
                      "--lora", f"{case.folder}/first.safetensors:0.8", "--lora", f"{case.folder}/second.safetensors"]
@@ -316,6 +349,7 @@ def bin_files(case):
     base = case.diffusers(case.spatial(), torch.float32, "bin")
     lora = Lora(case.unet, case.text, 21, convs=False)
     save_torch(case.folder / "lora.pt", lora.kohya(torch.float32))
+    case.options += case.embedding_options("bin")
     case.options += ["--base", base, "--motion", case.motion(legacy=True),
                      "--lora", f"{case.folder}/lora.pt:-0.5:raw"]
     case.add(lora, -.5, True, torch.float32)
@@ -323,9 +357,10 @@ def bin_files(case):
 
 def ldm(case):
     case.spatial(torch.bfloat16)
-    save_torch(case.folder / "base.ckpt", {"state_dict": single_file(case.unet, case.text, torch.bfloat16, case.vae),
-                                           "global_step": 1})
+    save_torch(case.folder / "base.ckpt", {"state_dict": single_file(case.unet, case.known_text(), torch.bfloat16,
+                                                                    case.vae), "global_step": 1})
     case.tokenizer(case.folder / "tokenizer")
+    case.options += case.embedding_options("safetensors")
     case.options += ["--base", case.folder / "base.ckpt", "--tokenizer", case.folder / "tokenizer",
                      "--motion", case.motion()]
 
@@ -333,7 +368,7 @@ def ldm(case):
 def dreambooth_yaml(case):
     """As the original's presets: shards below, a DreamBooth over them, a LoRA, all from YAML."""
     base = case.diffusers({n: t + 1 for n, t in case.spatial().items()}, torch.float32, "shards")
-    save(case.folder / "style.safetensors", single_file(case.spatial(torch.float16), case.text, torch.float16))
+    save(case.folder / "style.safetensors", single_file(case.spatial(torch.float16), case.known_text(), torch.float16))
     lora = Lora(case.unet, case.text, 31)
     save(case.folder / "lora.safetensors", lora.kohya(torch.float16))
     case.add(lora, .7, True, torch.float16)
@@ -348,16 +383,18 @@ noise_scheduler_kwargs:
   beta_schedule: "linear"
   clip_sample:   False
 """)
-    (case.folder / "configs/style.yaml").write_text("""
+    words = "".join(f"    '{w}': '{p.name}'\n" for w, p in zip(WORDS, case.embeddings("safetensors")))
+    (case.folder / "configs/style.yaml").write_text(f"""
 base: "base.yaml"
-prompt_template: 'a painting of {}'
+prompt_template: 'a painting of {{}}'
 third_party_dict:
   lora_list:
     - lora: "./lora.safetensors"
       lora_alpha: 0.7
   dreambooth: "./style.safetensors"
   clip_skip: 1
-num_inference_steps: 50
+  text_embedding_dict:
+{words}num_inference_steps: 50
 t_index_list: [25, 37]
 """)
     case.options += ["--config", case.folder / "configs/style.yaml", "--vae", case.taesd(False)]
@@ -437,7 +474,7 @@ def reference_run(model, clip, steps):
     """Every activation of a stream, by the label that the program's dump gives it."""
     seen, (height, width) = {}, clip[0].shape[:2]
     recorder = Recorder(model, lambda name, x: seen.__setitem__(name, x.float().clone()))
-    for _ in Stream(model, "a cat", width, height, 0, [int(i) for i in steps.split(",")], 50,
+    for _ in Stream(model, PROMPT, width, height, 0, [int(i) for i in steps.split(",")], 50,
                     recorder=recorder).run(clip):
         pass
     recorder.close()
@@ -472,7 +509,7 @@ def check_runs(case, out, program):
     del model
     for steps, precision, size in RUNS:
         runtime = Runtime(program, out, f"{steps}/50", precision, "model")
-        errors = compare(runtime.dump(clips[size], "a cat", precision), torch.load(kept[steps, size]))
+        errors = compare(runtime.dump(clips[size], PROMPT, precision), torch.load(kept[steps, size]))
         worst, last = max(errors, key=lambda n: errors[n] / limit(n, precision)), f"step.{steps.count(',')}/x0"
         print(f"  {size[1]}x{size[0]}, {steps}/50, {precision}: image {errors['image']:.1e}, latent {errors[last]:.1e},"
               f" worst of {len(errors)} activations {errors[worst]:.1e}, {worst}", flush=True)

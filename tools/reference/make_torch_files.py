@@ -56,6 +56,12 @@ def main():
     torch.save(training, OUT / "training.pt")
     torch.save({"a": numbers(0, 2), "b": Malicious()}, OUT / "malicious.pt")
     (OUT / "malicious.pkl").write_bytes(pickle.dumps({"a": Malicious()}, protocol=4))
+    torch.save({"string_to_token": {"*": 265}, "string_to_param": {"*": numbers(1, 3, 8).requires_grad_()},
+                "name": "painted", "step": 500, "sd_checkpoint": "81761151", "sd_checkpoint_name": None},
+               OUT / "embedding_a1111.pt")
+    torch.save({"string_to_token": {"*": torch.tensor(265)}, "string_to_param": {"*": numbers(2, 1, 8).half()}},
+               OUT / "embedding_old.pt", _use_new_zipfile_serialization=False)
+    torch.save({"<cat-toy>": numbers(3, 8)}, OUT / "embedding_diffusers.bin")
     if hasattr(torch, "float8_e4m3fn"):
         torch.save({"a": numbers(0, 7).to(torch.float8_e4m3fn), "b": numbers(1, 7).to(torch.float8_e5m2)},
                    OUT / "float8.pt")

@@ -10,7 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/half.h"
 #include "pipeline/import/names.h"
+#include "pipeline/models/model.h"
 #include "support/golden_model.h"
 #include "tensor/safetensors.h"
 
@@ -196,6 +198,115 @@ Test(import, motion_and_single_file)
     import.dreambooth = single;
     cr_assert_eq(l2d_import_write(&import, out, NULL, NULL, &err), L2D_OK, "%s", err.msg);
     check_folder();
+}
+
+// ---- textual inversions -------------------------------------------------------------------------
+
+static float vector[80 * 64];
+
+static void write_vectors(uint64_t rows, uint64_t width, float step)
+{
+    struct l2d_error err = { 0 };
+    const struct l2d_safetensors_entry e = { "emb_params", L2D_SAFETENSORS_F32, 2, { rows, width },
+                                             vector, 4 * rows * width };
+    cr_assert_leq(e.size_bytes, sizeof(vector));
+    for (size_t i = 0; i < rows * width; i++)
+        vector[i] = (float) i * step;
+    cr_assert_eq(l2d_safetensors_write(single, &e, 1, &err), L2D_OK, "%s", err.msg);
+}
+
+// The width of the text encoder, and its number of words.
+static void text_shape(uint64_t *width, uint64_t *words)
+{
+    char path[256];
+    struct l2d_error err = { 0 };
+    struct l2d_safetensors *st = NULL;
+    snprintf(path, sizeof(path), "%s/text_encoder.safetensors", model.dir);
+    cr_assert_eq(l2d_safetensors_open(&st, path, &err), L2D_OK, "%s", err.msg);
+    const struct l2d_safetensors_entry *e =
+        l2d_safetensors_find(st, "text_model.embeddings.token_embedding.weight");
+    *words = e->dims[0];
+    *width = e->dims[1];
+    l2d_safetensors_close(&st);
+}
+
+// The file twice, as two words, behind those that there are.
+Test(import, textual_inversions)
+{
+    char vae[256], path[256];
+    uint64_t width, words;
+    struct l2d_error err = { 0 };
+    struct l2d_import import = narrow(vae);
+    text_shape(&width, &words);
+    write_vectors(3, width, 0.25f);
+    import.embedding[import.num_embeddings++] = (struct l2d_import_embedding) { single, NULL };
+    import.embedding[import.num_embeddings++] = (struct l2d_import_embedding) { single, "<b>" };
+    cr_assert_eq(l2d_import_write(&import, out, NULL, NULL, &err), L2D_OK, "%s", err.msg);
+
+    struct l2d_safetensors *was = NULL, *is = NULL;
+    static const char name[] = "text_model.embeddings.token_embedding.weight";
+    snprintf(path, sizeof(path), "%s/text_encoder.safetensors", model.dir);
+    cr_assert_eq(l2d_safetensors_open(&was, path, &err), L2D_OK);
+    snprintf(path, sizeof(path), "%s/text_encoder.safetensors", out);
+    cr_assert_eq(l2d_safetensors_open(&is, path, &err), L2D_OK);
+    const struct l2d_safetensors_entry *a = l2d_safetensors_find(was, name);
+    const struct l2d_safetensors_entry *b = l2d_safetensors_find(is, name);
+    cr_assert(b->dims[0] == words + 6 && b->dims[1] == width);
+    cr_assert_eq(memcmp(a->data, b->data, a->size_bytes), 0);
+    for (size_t i = 0; i < 6 * width; i++) {
+        uint16_t half;
+        memcpy(&half, (const char *) b->data + a->size_bytes + 2 * i, 2);
+        cr_assert_eq(half, l2d_half_from_f32(vector[i % (3 * width)]), "%zu", i);
+    }
+    l2d_safetensors_close(&was);
+    l2d_safetensors_close(&is);
+
+    struct l2d_model *loaded = NULL;            // which reads and checks all of it
+    int32_t ids[24], first = (int32_t) words;
+    int used, dropped;
+    cr_assert_eq(l2d_model_create(&loaded, out, NULL, L2D_F16, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(loaded->config.text.vocab_size, first + 6);
+    cr_assert_eq(l2d_tokenizer_encode(loaded->tokenizer, "style<B>", 24, ids, &used, &dropped,
+                                      &err), L2D_OK);
+    cr_assert_eq(used, 8);
+    for (int i = 0; i < 6; i++)
+        cr_assert_eq(ids[1 + i], first + i);
+    l2d_model_destroy(&loaded);
+    snprintf(path, sizeof(path), "grep -q '\"role\": \"embedding\"' %s/manifest.json", out);
+    cr_assert_eq(system(path), 0);
+}
+
+Test(import, refuses_textual_inversions)
+{
+    char vae[256];
+    uint64_t width, words;
+    struct l2d_import import = narrow(vae);
+    text_shape(&width, &words);
+    const struct {
+        uint64_t rows, width;
+        float step;
+        const char *first, *second, *want;
+    } cases[] = {
+        { 1, width + 1, 1, "<a>", NULL, "of 33 numbers, the text encoder of this model 32" },
+        { 23, width, 1, "<a>", NULL, "has 23 vectors; a prompt of this model has room for 22" },
+        { 1, width, 1e5f, "<a>", NULL, "the value 100000 is too large for fp16" },
+        { 1, width, 1, "a", NULL, "its word 'a': is a word of the vocabulary" },
+        { 1, width, 1, "<a>", "<A>", "its word '<A>': is there already" },
+        { 2, width, 1, "<a>", "<a>_2", "its word '<a>_2': would be taken for a vector" },
+        { 1, width, 1, "<a\n\xff>", NULL, "not UTF-8" },
+        { 1, width, 1, "\n", NULL, "its word '?'" },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct l2d_error err = { 0 };
+        write_vectors(cases[i].rows, cases[i].width, cases[i].step);
+        import.embedding[0] = (struct l2d_import_embedding) { single, cases[i].first };
+        import.embedding[1] = (struct l2d_import_embedding) { single, cases[i].second };
+        import.num_embeddings = cases[i].second ? 2 : 1;
+        cr_assert_neq(l2d_import_write(&import, out, NULL, NULL, &err), L2D_OK, "case %zu", i);
+        cr_assert(strstr(err.msg, cases[i].want) && strstr(err.msg, single), "case %zu: %s", i,
+                  err.msg);
+    }
+    cr_assert_neq(access(out, F_OK), 0);
 }
 
 static void count_lines(void *user, const char *line)

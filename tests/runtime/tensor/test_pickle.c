@@ -70,6 +70,12 @@ Test(pickle, lists_strings)
     cr_assert_str_eq(l2d_pickle_string(p, 1), "9");
     cr_assert_eq(l2d_pickle_count(p), 0);
     l2d_pickle_destroy(&p);
+    cr_assert_eq(read_it(&p, STR("}(\x8c\1" "aK\1\x8c\4name\x8c\5paintK\2\x8c\1" "b\x8c\1" "c}u."),
+                         &err), L2D_OK);
+    cr_assert_eq(l2d_pickle_num_strings(p), 2);             // one pair of strings
+    cr_assert_str_eq(l2d_pickle_string(p, 0), "name");
+    cr_assert_str_eq(l2d_pickle_string(p, 1), "paint");
+    l2d_pickle_destroy(&p);
 }
 
 #define TENSOR_OF(count, offset, dims, strides) \

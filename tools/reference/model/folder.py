@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model folder: model.json, unet/vae/text_encoder[/depth].safetensors, vocab.json, merges.txt.
+"""The model folder: model.json, unet/vae/text_encoder[/depth].safetensors, vocab.json, merges.txt,
+perhaps added_tokens.json.
 
 Also a small reader and writer of safetensors (8-byte header length, JSON header, raw little-endian
 data), so that NumPy is the only dependency besides PyTorch.
@@ -67,13 +68,13 @@ class Model:
     """All networks of one folder. `model.unet`, `model.vae`, `model.text` and `model.depth`, which may be None, are
     modules; `model.config` is model.json."""
 
-    def __init__(self, config, vocab, merges):
+    def __init__(self, config, vocab, merges, added={}):
         self.config = config
         self.unet, self.text = UNet(config["unet"]), ClipText(config["text"])
         self.vae = CODECS[config["vae"]["arch"]](config["vae"])
         structure = config["structure"]
         self.depth = dpt.Dpt(structure.get("dpt")) if structure["type"] == "depth" else None
-        self.tokenizer = Tokenizer(vocab, merges, config["text"]["max_position_embeddings"])
+        self.tokenizer = Tokenizer(vocab, merges, config["text"]["max_position_embeddings"], added)
 
     def parts(self):
         parts = {"unet": self.unet, "vae": self.vae, "text": self.text, "depth": self.depth}
@@ -122,7 +123,8 @@ def read_model(folder):
         raise ValueError(f"{folder}: format {config['format']!r} is not live2diff-1")
     vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     merges = (folder / "merges.txt").read_text(encoding="utf-8")
-    return Model(config, vocab, merges)
+    added = folder / "added_tokens.json"
+    return Model(config, vocab, merges, json.loads(added.read_text(encoding="utf-8")) if added.exists() else {})
 
 
 def load_model(folder):

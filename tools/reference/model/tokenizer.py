@@ -3,6 +3,8 @@
 
 Clean-up is the one without ftfy: control characters dropped, whitespace to space, spaces around CJK,
 NFC, lower case. Splitting is written by hand over Unicode categories, so `regex` is not needed.
+Words of added_tokens.json are taken out first, as whole words; one of several vectors becomes all of them,
+as in diffusers' `maybe_convert_prompt`.
 Origin: openai/CLIP (MIT), transformers CLIPTokenizer.
 """
 import re
@@ -41,18 +43,32 @@ def clean(text):
     return unicodedata.normalize("NFC", "".join(out)).lower()
 
 
-def split(text):
-    """Text -> pieces; what no rule takes (spaces) is dropped."""
+def whole(text, i):
+    """Whether a word begins or ends at i."""
+    return not all(c == "_" or unicodedata.category(c)[0] in "LN" for c in text[i - 1:i + 1]) or not 0 < i < len(text)
+
+
+def split(text, added={}):
+    """Text -> pieces; what no rule takes (spaces) is dropped. added: word -> ids, the longest first; these come instead
+    of the word."""
     def kind(c):
         return "s" if is_space(c) or c.isspace() else unicodedata.category(c)[0] if \
             unicodedata.category(c)[0] in "LN" else "p"
 
+    def word_at(i):
+        return next((w for w in added if text.startswith(w, i) and whole(text, i) and whole(text, i + len(w))), None)
+
     pieces, i = [], 0
     while i < len(text):
+        word = word_at(i)
+        if word:
+            pieces.append(added[word])
+            i += len(word)
+            continue
         taken = next((w for w in (START, END) + CONTRACTIONS if text.startswith(w, i)), None)
         if taken is None:
             first, end = kind(text[i]), i + 1
-            while first in "Lp" and end < len(text) and kind(text[end]) == first:
+            while first in "Lp" and end < len(text) and kind(text[end]) == first and not word_at(end):
                 end += 1
             taken = text[i:end]
             if first == "s":
@@ -64,9 +80,17 @@ def split(text):
 
 
 class Tokenizer:
-    def __init__(self, vocab, merges, length):
-        """vocab: symbol -> id; merges: text of merges.txt (one header line); length: tokens per prompt."""
+    def __init__(self, vocab, merges, length, added={}):
+        """vocab: symbol -> id; merges: text of merges.txt (one header line); length: tokens per prompt; added:
+        added_tokens.json."""
         self.vocab, self.length = vocab, length
+        names = {word: [word] for word in added}
+        for word, vectors in names.items():
+            while f"{word}_{len(vectors)}" in added:
+                vectors.append(f"{word}_{len(vectors)}")
+        words = set(added).difference(*(vectors[1:] for vectors in names.values()))
+        self.added = {clean(word).strip(): [added[name] for name in names[word]]
+                      for word in sorted(words, key=len, reverse=True)}
         lines = merges.split("\n")[1:]
         self.ranks = {tuple(line.split()): i for i, line in enumerate(line for line in lines if line.strip())}
         self.symbols = byte_symbols()
@@ -92,7 +116,10 @@ class Tokenizer:
     def tokens(self, text):
         ids = []
         for part in SPECIAL.split(text):
-            for piece in split(clean(part)):
+            for piece in split(clean(part), self.added):
+                if isinstance(piece, list):
+                    ids += piece
+                    continue
                 symbols = [piece] if piece in (START, END) else self.bpe(piece)
                 ids += [self.vocab[s] for s in symbols]
         return ids
