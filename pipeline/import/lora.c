@@ -24,14 +24,19 @@ struct l2d_lora {
     bool root_of_rank;          // divided by: PEFT's "rsLoRA"
 };
 
+void l2d_lora_config_path(char *out, size_t size, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    snprintf(out, size, "%.*sadapter_config.json", slash ? (int) (slash - path) + 1 : 0, path);
+}
+
 // PEFT's own files have no alpha: it is in a file beside them.
 static int read_peft_config(struct l2d_lora *l, struct l2d_error *err)
 {
-    const char *path = l2d_checkpoint_path(l->file), *slash = strrchr(path, '/');
+    const char *path = l2d_checkpoint_path(l->file);
     char config[4096], *text = NULL;
     size_t size = 0;
-    snprintf(config, sizeof(config), "%.*sadapter_config.json",
-             slash ? (int) (slash - path) + 1 : 0, path);
+    l2d_lora_config_path(config, sizeof(config), path);
     int rc = l2d_file_read(&text, &size, config, MAX_CONFIG_BYTES, err);
     if (rc != L2D_OK)
         return l2d_error_wrap(err, rc, "%s: its alpha is in a file that shall lie beside it, else "

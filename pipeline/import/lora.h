@@ -23,6 +23,9 @@ struct l2d_lora;                // opaque; one thread at a time
 int l2d_lora_open(struct l2d_lora **out, const char *path, float scale, bool raw,
                   struct l2d_error *err);
 
+/** Where PEFT's adapter_config.json would be, for the LoRA file of this path. */
+void l2d_lora_config_path(char *out, size_t size, const char *path);
+
 /** Accepts NULL. */
 void l2d_lora_close(struct l2d_lora **lora);
 

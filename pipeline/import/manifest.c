@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "pipeline/import/digest.h"
+#include "pipeline/import/lora.h"
 
 int l2d_manifest_init(struct l2d_manifest *m, struct l2d_error *err)
 {
@@ -72,8 +73,13 @@ int l2d_manifest_add_files(struct l2d_manifest *m, const struct l2d_sources *sou
     int rc = L2D_OK;
     for (int32_t i = 0; i < sources->num_sources && rc == L2D_OK; i++)
         rc = add_checkpoint(m, sources->source[i].role, sources->source[i].file, memory, err);
-    for (int i = 0; i < import->num_loras && rc == L2D_OK; i++)
+    for (int i = 0; i < import->num_loras && rc == L2D_OK; i++) {
+        char config[4096];
+        l2d_lora_config_path(config, sizeof(config), import->lora[i].path);
         rc = open_and_add(m, "lora", import->lora[i].path, memory, err);
+        if (rc == L2D_OK && access(config, F_OK) == 0)
+            rc = add_file(m, "lora config", config, memory, err);
+    }
     for (int i = 0; i < import->num_embeddings && rc == L2D_OK; i++)
         rc = open_and_add(m, "embedding", import->embedding[i].path, memory, err);
     for (size_t i = 0; i < sizeof(small) / sizeof(small[0]) && rc == L2D_OK; i++)
