@@ -109,7 +109,7 @@ void l2d_lora_close(struct l2d_lora **pl)
 
 static tensor_ref find(struct l2d_lora *l, const char *base, const char *ending)
 {
-    char name[2 * L2D_NAME_BYTES];
+    char name[2 * L2D_NAME_BYTES + 64];
     snprintf(name, sizeof(name), "%s%s", base, ending);
     tensor_ref t = l2d_checkpoint_find(l->file, name);
     if (t)
