@@ -82,6 +82,8 @@ int l2d_model_create(struct l2d_model **out, const char *dir, struct l2d_gpu *gp
     int rc = l2d_weights_create(&m->weights, gpu, precision, err);
     if (rc == L2D_OK)
         rc = load(m, dir, err);
+    if (rc == L2D_OK)
+        rc = l2d_weights_place(m->weights, err);
     if (rc != L2D_OK) {
         l2d_model_destroy(&m);
         return l2d_error_wrap(err, rc, "loading the model");

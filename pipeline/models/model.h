@@ -22,8 +22,8 @@ struct l2d_model {
 };
 
 /**
- * Read and check everything in the folder, without taking GPU memory yet: that is
- * l2d_weights_upload(model->weights).
+ * Read and check everything in the folder but the weights' values. GPU memory is taken, and those
+ * are read, by l2d_weights_upload(model->weights); graphs can be built before.
  * returns  L2D_OK or a code; the message names file and tensor or key.
  */
 int l2d_model_create(struct l2d_model **out, const char *dir, struct l2d_gpu *gpu,
