@@ -41,7 +41,8 @@ typedef void l2d_probe_fn(void *user, uint32_t frame, int step, const char *name
                           int32_t h, int32_t w, int32_t c);
 
 struct l2d_engine_params {          // zero means default
-    const char *model;              // folder; NULL: no model, pictures pass through
+    const char *model;              // folder; NULL: no model, pictures pass through. To plan also a
+                                    // model.json alone
     const char *prompt;             // NULL: the model's; see prompt.h
     enum l2d_prompt_syntax prompt_syntax;
     const char *clip_skip;          // "1": text layers left out at the end; NULL: the model's

@@ -70,8 +70,8 @@ static struct l2d_tensor cache_shape(const struct l2d_engine *e, int32_t index, 
                            2 * u->cache_channels[index]);
 }
 
-static int declare_caches(struct l2d_engine *e, struct l2d_unet_state *state, struct l2d_buf **cache,
-                       int32_t steps, struct l2d_error *err)
+static int declare_caches(struct l2d_engine *e, struct l2d_unet_state *state,
+                          struct l2d_buf **cache, int32_t steps, struct l2d_error *err)
 {
     int rc = L2D_OK;
     for (int32_t i = 0; i < e->model->unet.num_attentions && rc == L2D_OK; i++) {
@@ -596,8 +596,11 @@ static int declare_depth(struct l2d_engine *e, struct l2d_error *err)
     if (e->model->config.structure != L2D_STRUCTURE_DEPTH)
         return L2D_OK;
     struct l2d_tensor maps = depth_maps(e);
-    int rc = declare(e, &e->depth_maps, l2d_tensor_bytes(&maps), L2D_MEMORY_DEVICE, "depth maps", err);
-    return rc == L2D_OK ? declare(e, &e->depth_range, 16, L2D_MEMORY_DEVICE, "depth range", err) : rc;
+    int rc = declare(e, &e->depth_maps, l2d_tensor_bytes(&maps), L2D_MEMORY_DEVICE, "depth maps",
+                     err);
+    if (rc == L2D_OK)
+        rc = declare(e, &e->depth_range, 16, L2D_MEMORY_DEVICE, "depth range", err);
+    return rc;
 }
 
 static int declare_model_state(struct l2d_engine *e, uint64_t *positions_bytes,
@@ -660,8 +663,8 @@ static int declare_filter(struct l2d_engine *e, double threshold, struct l2d_err
         return L2D_OK;
     struct l2d_tensor canvas = canvas_view(e), last = canvas, sums, back;
     uint64_t size = L2D_SIMILAR_SUMS * 16;
-    int rc = declare(e, &e->last_canvas, l2d_tensor_bytes(&canvas), L2D_MEMORY_DEVICE, "last canvas",
-                  err);
+    int rc = declare(e, &e->last_canvas, l2d_tensor_bytes(&canvas), L2D_MEMORY_DEVICE,
+                     "last canvas", err);
     if (rc == L2D_OK)
         rc = declare(e, &e->sums, size, L2D_MEMORY_DEVICE, "sums", err);
     if (rc == L2D_OK)

@@ -442,6 +442,8 @@ static void place(const struct l2d_weights *w, struct item *item)
 
 int l2d_weights_place(struct l2d_weights *w, struct l2d_error *err)
 {
+    if (w->error.code != L2D_OK)
+        return l2d_error_set(err, w->error.code, "%s", w->error.msg);
     for (uint32_t i = 0, end = 0; i < w->num_items; i = end) {
         uint64_t size = 0;
         for (; end < w->num_items; end++) {
@@ -526,6 +528,9 @@ static int pack(const struct l2d_weights *w, const struct item *item, unsigned c
 
 int l2d_weights_upload(struct l2d_weights *w, struct l2d_error *err)
 {
+    if (w->want)
+        return l2d_error_set(err, L2D_EINVAL, "the model is a description without weights; name "
+                             "the folder that has them");
     uint64_t largest = 0, most_values = 0;
     for (uint32_t i = 0; i < w->num_items; i++) {
         const struct item *item = &w->item[i];

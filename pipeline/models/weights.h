@@ -95,7 +95,7 @@ float *l2d_ld_host(struct l2d_weights *ld, int ndim, const int64_t *dims, bool o
 
 // ---- then
 
-/** Give every conv, norm and tensor declared its place. Takes no GPU memory. */
+/** Give every conv, norm and tensor declared its place, also of a listing. Takes no GPU memory. */
 int l2d_weights_place(struct l2d_weights *weights, struct l2d_error *err);
 
 /** Bytes of GPU memory that the upload will take. */

@@ -74,6 +74,7 @@ refuses 1 "nosuchformat" run -f nosuchformat -i a.mp4 -o null --passthrough
 refuses 1 "nowhere.model\.json" inspect nowhere
 refuses 1 "nowhere/model\.json" inspect -m nowhere
 refuses 2 "two models" inspect -m a b
+refuses 1 "nowhere\.json.*No such file" inspect nowhere.json
 
 # Models that are not what they should be: what can be seen without a device.
 copy_model() {

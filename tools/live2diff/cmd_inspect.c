@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // live2diff inspect: what a model folder holds, whether its parts are there and of the right
-// shapes, and what memory it needs, in seconds and without taking any. With --load it is really
-// loaded, so that what passes will run. Of any other file of weights: what it is, and how import
-// takes it.
+// shapes, and what memory it needs, in seconds and without taking any; a model.json alone is enough
+// for that. With --load the folder is really loaded, so that what passes will run. Of any other
+// file of weights: what it is, and how import takes it.
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +14,7 @@
 #include "model_path.h"
 #include "pipeline/config.h"
 #include "pipeline/engine.h"
+#include "pipeline/models/model.h"
 #include "tensor/safetensors.h"
 
 #define MIB (1024.0 * 1024.0)
@@ -163,10 +164,11 @@ static int inspect_all(const struct inspect_options *o, struct l2d_error *err)
     char folder[4096], path[4096 + 64];
     static struct l2d_model_config config;
     struct stat st;
-    if (o->model.model && stat(o->model.model, &st) == 0 && S_ISREG(st.st_mode))
-        return inspect_file(o->model.model, o->tensors > 0, err);
     int rc = model_path(folder, sizeof(folder), o->model.model, err);
-    snprintf(path, sizeof(path), "%s/model.json", folder);
+    bool alone = rc == L2D_OK && l2d_model_is_description(folder);
+    if (rc == L2D_OK && !alone && stat(folder, &st) == 0 && S_ISREG(st.st_mode))
+        return inspect_file(folder, o->tensors > 0, err);
+    snprintf(path, sizeof(path), "%s%s", folder, alone ? "" : "/model.json");
     if (rc == L2D_OK)
         rc = l2d_model_config_read(&config, path, err);
     if (rc != L2D_OK)
@@ -174,7 +176,7 @@ static int inspect_all(const struct inspect_options *o, struct l2d_error *err)
     print_config(&config);
     static const char *const files[] = { "unet.safetensors", "vae.safetensors",
                                          "text_encoder.safetensors" };
-    for (size_t i = 0; rc == L2D_OK && i < sizeof(files) / sizeof(files[0]); i++)
+    for (size_t i = 0; rc == L2D_OK && !alone && i < sizeof(files) / sizeof(files[0]); i++)
         rc = print_weights(folder, files[i], o->tensors > 0, err);
     return rc == L2D_OK ? show_needs(o, folder, err) : rc;
 }

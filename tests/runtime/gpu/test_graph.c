@@ -184,7 +184,7 @@ Test(graph, errors_stick_and_name_their_place)
     l2d_buf_destroy(&buf);
 }
 
-// What the device does not bind is known when the graph is planned, and refused when it is finished.
+// What the device does not bind is known when a graph is planned, and refused when it is finished.
 Test(graph, operands_that_are_too_large)
 {
     uint64_t size;
