@@ -4,6 +4,18 @@
 #include "kernels/kernels.h"
 #include "shaders/params/norm.h"
 
+#define MAX_LOOPS 65000
+
+// Invocations that sum up a group. llvmpipe leaves a shader's loops after 65535 iterations in all,
+// without a word: there it takes more of them where there is more to sum.
+static uint32_t stats_size(const struct l2d_graph *graph, uint64_t pixels, uint32_t width)
+{
+    uint32_t size = is_tier0(graph) ? 8 : 256;
+    while (size < 256 && 2 * div_up(pixels, size) * (uint64_t) (width + 2) > MAX_LOOPS)
+        size *= 2;
+    return size;
+}
+
 static struct l2d_tensor group_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
                                     struct l2d_tensor x, struct l2d_tensor x2,
                                     struct l2d_tensor residual, int32_t groups, float eps,
@@ -24,7 +36,8 @@ static struct l2d_tensor group_norm(struct l2d_graph *graph, const struct l2d_no
         !l2d_check_bytes(graph, "group_norm", "bias", &norm->bias, 4 * (uint64_t) c))
         return L2D_NO_TENSOR;
 
-    uint32_t pixels = (uint32_t) (x.h * x.w), size = is_tier0(graph) ? 8 : 256;
+    uint32_t pixels = (uint32_t) (x.h * x.w);
+    uint32_t size = stats_size(graph, pixels, (uint32_t) (c / groups));
     struct l2d_group_norm_params params = {
         .c0 = (u32) x.c, .c1 = (u32) (c - x.c), .pixels = pixels, .groups = (u32) groups,
         .pixels_per_item = 16, .eps = eps,
