@@ -5,14 +5,20 @@
 #include "shaders/params/norm.h"
 
 #define MAX_LOOPS 65000
+#define MAX_SIZE 256                    // of the shader's shared array
 
 // Invocations that sum up a group. llvmpipe leaves a shader's loops after 65535 iterations in all,
 // without a word: there it takes more of them where there is more to sum.
-static uint32_t stats_size(const struct l2d_graph *graph, uint64_t pixels, uint32_t width)
+static uint32_t stats_size(struct l2d_graph *graph, uint32_t pixels, uint32_t width)
 {
-    uint32_t size = is_tier0(graph) ? 8 : 256;
-    while (size < 256 && 2 * div_up(pixels, size) * (uint64_t) (width + 2) > MAX_LOOPS)
+    uint32_t size = 8;
+    if (!is_tier0(graph))
+        return MAX_SIZE;
+    while (size <= MAX_SIZE && 2 * div_up(pixels, size) * (uint64_t) (width + 2) > MAX_LOOPS)
         size *= 2;
+    if (size > MAX_SIZE)
+        l2d_graph_fail(graph, L2D_EUNSUPPORTED, "group_norm: %u pixels of %u channels a group are "
+                       "more than CPU drivers sum up; use a smaller --size", pixels, width);
     return size;
 }
 

@@ -23,8 +23,8 @@ static const struct group_case {
     { 1, 12, 12, 256,   0, 32, 1e-5f, L2D_ACT_RELU, true },     // DPT's trunk
     { 2,  7,  3,  12,   0,  4, 1e-5f, L2D_ACT_RELU, false },
     { 2,  1,  1,   8,   0,  4, 1e-5f, L2D_ACT_RELU, true },
-    { 1, 180, 180, 24,  0,  4, 1e-5f, L2D_ACT_SILU, false },    // just what 8 lanes can sum on lavapipe
-    { 1, 256, 192, 24,  0,  4, 1e-5f, L2D_ACT_SILU, false },    // and more than that
+    { 1, 180, 180, 24,  0,  4, 1e-5f, L2D_ACT_SILU, false },    // what 8 lanes just sum on llvmpipe
+    { 1, 256, 192, 24,  0,  4, 1e-5f, L2D_ACT_SILU, false },    // and more
     { 1, 512, 256,  8,  0,  1, 1e-5f, L2D_ACT_NONE, false },
 };
 
