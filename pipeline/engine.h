@@ -41,7 +41,8 @@ typedef void l2d_probe_fn(void *user, uint32_t frame, int step, const char *name
                           int32_t h, int32_t w, int32_t c);
 
 struct l2d_engine_params {          // zero means default
-    const char *model;              // folder; NULL: no model, pictures pass through
+    const char *model;              // folder; NULL: no model, pictures pass through. To plan also a
+                                    // model.json alone
     const char *prompt;             // NULL: the model's; see prompt.h
     enum l2d_prompt_syntax prompt_syntax;
     const char *clip_skip;          // "1": text layers left out at the end; NULL: the model's
@@ -51,7 +52,8 @@ struct l2d_engine_params {          // zero means default
     double guidance_delta;          // of SELF and INITIALIZE: share of the residual noise; 0: 1
     const char *negative;           // of FULL and INITIALIZE, without the template; NULL: ""
     int32_t width, height;          // of the output, even; 0: by model and input
-    int32_t input_width, input_height;  // upright, in square pixels; only to choose a size
+    int32_t input_width, input_height;  // upright, in square pixels; to choose a size, and to
+                                        // make room for such pictures
     enum l2d_fit fit;
     enum l2d_batching batching;
     enum l2d_noise_choice noise;
@@ -72,6 +74,19 @@ struct l2d_engine_params {          // zero means default
     struct l2d_log log;
 };
 
+// GPU memory, in bytes, by what it is for. What the driver needs for itself comes on top.
+struct l2d_engine_memory {
+    uint64_t weights;
+    uint64_t kv_cache;              // of kv_steps steps, those of the negative prompt among them
+    int32_t kv_steps;
+    uint64_t activations;           // one block, which all networks use in turn
+    uint64_t other;                 // rings of latents, keys of the prompts, pictures
+    uint64_t staging;               // on the way between host and GPU
+    uint64_t peak;                  // the sum: all of it is taken at creation, and no more later,
+                                    // unless an input picture is larger than said
+    uint64_t largest_operand;       // what a kernel reads or writes at once
+};
+
 struct l2d_engine_info {
     char model_name[65];
     int32_t width, height;          // of the output
@@ -82,7 +97,7 @@ struct l2d_engine_info {
     enum l2d_precision precision;
     enum l2d_guidance_mode guidance_mode;       // in effect
     double guidance;
-    uint64_t weight_bytes, kv_cache_bytes, activation_bytes;
+    struct l2d_engine_memory memory;
     uint32_t prompt_tokens;         // of the current prompt; of a blend: of its longest part
     uint32_t prompt_dropped;        // did not fit
     double gflop_encode, gflop_unet, gflop_decode;      // per frame
@@ -96,8 +111,19 @@ struct l2d_engine_stats {
 };
 
 /**
- * Load and set up everything. Memory is compared with what the device has before it is taken.
- * returns  L2D_OK or a code; the message says what, where and what to do.
+ * Everything that creation finds out before it takes GPU memory: the model's files are checked and
+ * the graphs are planned, but no weight is read, and no shader built. prompt_tokens stays 0.
+ * returns  L2D_OK; L2D_EGPUMEM if it does not fit the device: info is filled all the same, and the
+ *          message is what l2d_engine_create would refuse with; or another code.
+ */
+int l2d_engine_plan(struct l2d_engine_info *info, struct l2d_gpu *gpu,
+                    const struct l2d_engine_params *params, struct l2d_error *err);
+
+/**
+ * Load and set up everything.
+ * returns  L2D_OK or a code; the message says what, where and what to do. L2D_EGPUMEM before any
+ *          memory is taken: what is needed, by part, what the device has, and which option makes
+ *          it fit.
  * Thread-safety: an engine and its gpu are used by one thread at a time.
  */
 int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Making and freeing of the engine: memory first counted, then taken; graphs built, planned into
-// one activation buffer, and recorded. See engine_state.h.
+// Making and freeing of the engine, in two halves: buffers are declared, graphs built and planned
+// into one activation buffer, and nothing is taken; then, if all of it fits (engine_memory.c),
+// memory is taken and filled, and the graphs are recorded. See engine_state.h.
 #include "pipeline/engine_state.h"
 
 #include <math.h>
@@ -10,18 +11,22 @@
 
 #include "base/half.h"
 
-#define MIB (1024.0 * 1024.0)
 #define DEPTH_RATE 0.1f             // what a frame's range adds to the smoothed one
 
 // ---- buffers
 
-static int make(struct l2d_engine *e, struct l2d_buf **buf, uint64_t size_bytes,
-                enum l2d_memory memory, const char *name, struct l2d_error *err)
+static int declare(struct l2d_engine *e, struct l2d_buf **buf, uint64_t size_bytes,
+                   enum l2d_memory memory, const char *name, struct l2d_error *err)
 {
-    int rc = l2d_buf_create(buf, e->gpu, size_bytes, memory, name, err);
+    return l2d_buf_declare(buf, e->gpu, size_bytes, memory, name, err);
+}
+
+static int take(struct l2d_buf *buf, struct l2d_error *err)
+{
+    int rc = l2d_buf_take(buf, err);
     // What no frame has written yet must be finite: idle rows read it.
-    if (rc == L2D_OK && memory == L2D_MEMORY_DEVICE)
-        rc = l2d_buf_fill(*buf, 0, (*buf)->size_bytes, 0, err);
+    if (rc == L2D_OK && buf->memory == L2D_MEMORY_DEVICE)
+        rc = l2d_buf_fill(buf, 0, buf->size_bytes, 0, err);
     return rc;
 }
 
@@ -45,8 +50,7 @@ static int32_t level_w(const struct l2d_engine *e, int32_t level)
     return e->geometry.canvas_width / L2D_LATENT_SCALE >> level;
 }
 
-// Steps that are computed for the negative prompt too.
-static int32_t negative_steps(const struct l2d_engine *e)
+int32_t l2d_engine_negative_steps(const struct l2d_engine *e)
 {
     switch (e->guidance_mode) {
     case L2D_GUIDANCE_FULL:       return e->schedule.num_steps;
@@ -66,45 +70,51 @@ static struct l2d_tensor cache_shape(const struct l2d_engine *e, int32_t index, 
                            2 * u->cache_channels[index]);
 }
 
-static int make_caches(struct l2d_engine *e, struct l2d_unet_state *state, struct l2d_buf **cache,
-                       int32_t steps, struct l2d_error *err)
+static int declare_caches(struct l2d_engine *e, struct l2d_unet_state *state,
+                          struct l2d_buf **cache, int32_t steps, struct l2d_error *err)
 {
     int rc = L2D_OK;
     for (int32_t i = 0; i < e->model->unet.num_attentions && rc == L2D_OK; i++) {
         struct l2d_tensor t = cache_shape(e, i, steps);
         char name[32];
         snprintf(name, sizeof(name), "kv cache %d", i);
-        rc = make(e, &cache[i], l2d_tensor_bytes(&t), L2D_MEMORY_DEVICE, name, err);
+        rc = declare(e, &cache[i], l2d_tensor_bytes(&t), L2D_MEMORY_DEVICE, name, err);
         t.buf = cache[i];
         state->cache[i] = t;
     }
     return rc;
 }
 
-static int make_step_bias(struct l2d_engine *e, struct l2d_error *err)
+static int declare_step_bias(struct l2d_engine *e, struct l2d_error *err)
 {
     const struct l2d_unet *u = &e->model->unet;
     int32_t cout[L2D_UNET_MAX_RESNETS], steps = e->schedule.num_steps;
-    int32_t sum = l2d_unet_time_channels(u, cout);
     uint64_t size = 0;
-    for (int32_t i = 0; i < u->num_resnets; i++)
-        size += l2d_buf_align((uint64_t) steps * (uint64_t) cout[i] * 4);
-    int rc = make(e, &e->step_bias, size, L2D_MEMORY_DEVICE, "step bias", err);
+    l2d_unet_time_channels(u, cout);
+    for (int32_t i = 0; i < u->num_resnets; i++) {
+        e->state.step_bias[i] = l2d_tensor_view(NULL, size, L2D_F32, steps, 1, 1, cout[i]);
+        size += l2d_buf_align(l2d_tensor_bytes(&e->state.step_bias[i]));
+    }
+    int rc = declare(e, &e->step_bias, size, L2D_MEMORY_DEVICE, "step bias", err);
+    for (int32_t i = 0; i < u->num_resnets && rc == L2D_OK; i++)
+        e->state.step_bias[i].buf = e->step_bias;
+    return rc;
+}
+
+static int write_step_bias(struct l2d_engine *e, struct l2d_error *err)
+{
+    const struct l2d_unet *u = &e->model->unet;
+    int32_t cout[L2D_UNET_MAX_RESNETS], steps = e->schedule.num_steps, column = 0;
+    int32_t sum = l2d_unet_time_channels(u, cout);
     float *bias = malloc((size_t) sum * (size_t) steps * sizeof(*bias));
-    if (rc == L2D_OK && !bias)
-        rc = l2d_error_set(err, L2D_ENOMEM, "step bias: out of memory");
+    int rc = bias ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "step bias: out of memory");
     for (int32_t k = 0; k < steps && rc == L2D_OK; k++)
         rc = l2d_unet_time_bias(u, e->schedule.timestep[k], bias + k * sum, err);
-    uint64_t at = 0;
-    int32_t column = 0;
-    for (int32_t i = 0; i < u->num_resnets && rc == L2D_OK; i++) {
-        e->state.step_bias[i] = l2d_tensor_view(e->step_bias, at, L2D_F32, steps, 1, 1, cout[i]);
+    for (int32_t i = 0; i < u->num_resnets && rc == L2D_OK; column += cout[i++])
         for (int32_t k = 0; k < steps && rc == L2D_OK; k++)
-            rc = l2d_buf_write(e->step_bias, at + (uint64_t) (k * cout[i]) * 4,
-                               bias + k * sum + column, (uint64_t) cout[i] * 4, err);
-        at += l2d_buf_align((uint64_t) steps * (uint64_t) cout[i] * 4);
-        column += cout[i];
-    }
+            rc = l2d_buf_write(e->step_bias, e->state.step_bias[i].offset_bytes +
+                               (uint64_t) (k * cout[i]) * 4, bias + k * sum + column,
+                               (uint64_t) cout[i] * 4, err);
     free(bias);
     return rc;
 }
@@ -138,8 +148,8 @@ struct l2d_tensor l2d_engine_context(const struct l2d_engine *e)
 }
 
 // A prompt's keys and values for every cross attention.
-static int make_text_kv(struct l2d_engine *e, struct l2d_unet_state *state, struct l2d_buf **buf,
-                        struct l2d_error *err)
+static int declare_text_kv(struct l2d_engine *e, struct l2d_unet_state *state,
+                           struct l2d_buf **buf, struct l2d_error *err)
 {
     const struct l2d_unet *u = &e->model->unet;
     const struct l2d_text_config *c = &e->model->config.text;
@@ -148,7 +158,7 @@ static int make_text_kv(struct l2d_engine *e, struct l2d_unet_state *state, stru
     l2d_unet_transformer_channels(u, channels);
     for (int32_t i = 0; i < u->num_transformers; i++)
         size += l2d_buf_align((uint64_t) tokens * 2 * (uint64_t) channels[i] * element);
-    int rc = make(e, buf, size, L2D_MEMORY_DEVICE, "text kv", err);
+    int rc = declare(e, buf, size, L2D_MEMORY_DEVICE, "text kv", err);
     uint64_t at = 0;
     for (int32_t i = 0; i < u->num_transformers && rc == L2D_OK; i++) {
         state->text_kv[i] = l2d_tensor_view(*buf, at, e->precision, 1, 1, tokens, 2 * channels[i]);
@@ -157,33 +167,33 @@ static int make_text_kv(struct l2d_engine *e, struct l2d_unet_state *state, stru
     return rc;
 }
 
-static int make_text(struct l2d_engine *e, struct l2d_error *err)
+static int declare_text(struct l2d_engine *e, struct l2d_error *err)
 {
     const struct l2d_text_config *c = &e->model->config.text;
     uint64_t size = (uint64_t) c->max_position_embeddings * (uint64_t) c->hidden_size *
                     l2d_dtype_bytes(e->precision);
-    int rc = make_text_kv(e, &e->state, &e->text_kv, err);
+    int rc = declare_text_kv(e, &e->state, &e->text_kv, err);
     if (rc == L2D_OK)
-        rc = make(e, &e->text_in, size, L2D_MEMORY_DEVICE, "text in", err);
+        rc = declare(e, &e->text_in, size, L2D_MEMORY_DEVICE, "text in", err);
     if (rc == L2D_OK)
-        rc = make(e, &e->context, size, L2D_MEMORY_DEVICE, "text context", err);
+        rc = declare(e, &e->context, size, L2D_MEMORY_DEVICE, "text context", err);
     return rc;
 }
 
 // What the guidance mode keeps beside the prompt's: nothing if there is none.
-static int make_guidance(struct l2d_engine *e, struct l2d_error *err)
+static int declare_guidance(struct l2d_engine *e, struct l2d_error *err)
 {
-    int32_t steps = negative_steps(e);
+    int32_t steps = l2d_engine_negative_steps(e);
     uint64_t size = L2D_RING * (uint64_t) (level_h(e, 0) * level_w(e, 0)) *
                     (uint64_t) e->model->config.vae.latent_channels * 4;
     int rc = L2D_OK;
     if (e->guidance_mode == L2D_GUIDANCE_SELF || e->guidance_mode == L2D_GUIDANCE_INITIALIZE)
-        rc = make(e, &e->origins, size, L2D_MEMORY_DEVICE, "origins", err);
+        rc = declare(e, &e->origins, size, L2D_MEMORY_DEVICE, "origins", err);
     e->negative = e->state;
     if (rc == L2D_OK && steps > 0)
-        rc = make_text_kv(e, &e->negative, &e->negative_text_kv, err);
+        rc = declare_text_kv(e, &e->negative, &e->negative_text_kv, err);
     if (rc == L2D_OK && steps > 0)
-        rc = make_caches(e, &e->negative, e->negative_cache, steps, err);
+        rc = declare_caches(e, &e->negative, e->negative_cache, steps, err);
     return rc;
 }
 
@@ -198,7 +208,7 @@ static int new_graph(struct l2d_engine *e, struct l2d_graph **graph, const char 
     return rc;
 }
 
-// A graph without transients, done at once.
+// A graph without transients, after all others.
 static int finish_small(struct l2d_graph *graph, struct l2d_error *err)
 {
     uint64_t size;
@@ -210,10 +220,9 @@ static int copy_graph(struct l2d_engine *e, struct l2d_graph **graph, const char
                       struct l2d_tensor dst, struct l2d_tensor src, struct l2d_error *err)
 {
     int rc = new_graph(e, graph, name, err);
-    if (rc != L2D_OK)
-        return rc;
-    l2d_graph_copy(*graph, dst, src);
-    return finish_small(*graph, err);
+    if (rc == L2D_OK)
+        l2d_graph_copy(*graph, dst, src);
+    return rc;
 }
 
 static struct l2d_tensor canvas_view(const struct l2d_engine *e)
@@ -362,7 +371,7 @@ static int build_text(struct l2d_engine *e, struct l2d_error *err)
     rc = new_graph(e, &e->prompt_keys, "prompt", err);
     if (rc == L2D_OK)
         l2d_unet_record_text(e->prompt_keys, &e->model->unet, &e->state, l2d_engine_context(e));
-    if (rc != L2D_OK || negative_steps(e) == 0)
+    if (rc != L2D_OK || l2d_engine_negative_steps(e) == 0)
         return rc;
     rc = new_graph(e, &e->negative_keys, "negative prompt", err);
     if (rc == L2D_OK)
@@ -371,34 +380,44 @@ static int build_text(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
-// The positional terms of every temporal attention, W pe: computed once.
+// Views on the positional terms of every temporal attention, and the bytes of what they are
+// computed from.
+static int declare_positions(struct l2d_engine *e, uint64_t *in_bytes, struct l2d_error *err)
+{
+    const struct l2d_unet *u = &e->model->unet;
+    uint64_t size = 0;
+    *in_bytes = 0;
+    for (int32_t i = 0; i < u->num_attentions; i++) {
+        struct l2d_tensor *pos = &e->state.pos[i];
+        *pos = l2d_tensor_view(NULL, size, e->precision, 1, 1, L2D_WINDOW,
+                               3 * u->cache_channels[i]);
+        size += l2d_buf_align(l2d_tensor_bytes(pos));
+        *in_bytes += l2d_buf_align(l2d_tensor_bytes(pos) / 3);
+    }
+    int rc = size ? declare(e, &e->positions, size, L2D_MEMORY_DEVICE, "positions", err) : L2D_OK;
+    for (int32_t i = 0; i < u->num_attentions && rc == L2D_OK; i++)
+        e->state.pos[i].buf = e->positions;
+    return rc;
+}
+
+// W pe, computed once; pe lies where activations will, which nothing uses yet.
 static int compute_positions(struct l2d_engine *e, struct l2d_error *err)
 {
     const struct l2d_unet *u = &e->model->unet;
-    if (!u->num_attentions)
-        return L2D_OK;
-    uint64_t element = l2d_dtype_bytes(e->precision), in_size = 0, out_size = 0;
-    for (int32_t i = 0; i < u->num_attentions; i++) {
-        in_size += l2d_buf_align(L2D_WINDOW * (uint64_t) u->cache_channels[i] * element);
-        out_size += l2d_buf_align(L2D_WINDOW * 3 * (uint64_t) u->cache_channels[i] * element);
-    }
-    struct l2d_buf *in = NULL;
     struct l2d_graph *g = NULL;
     struct l2d_tensor pe[L2D_UNET_MAX_ATTENTIONS];
-    int rc = make(e, &in, in_size, L2D_MEMORY_DEVICE, "positions in", err);
-    if (rc == L2D_OK)
-        rc = make(e, &e->positions, out_size, L2D_MEMORY_DEVICE, "positions", err);
-    uint64_t in_at = 0, out_at = 0;
+    uint64_t at = 0;
+    int rc = L2D_OK;
+    if (!u->num_attentions)
+        return L2D_OK;
     for (int32_t i = 0; i < u->num_attentions && rc == L2D_OK; i++) {
         int32_t c = u->cache_channels[i];
         const float *table = l2d_unet_positions(u, i);
-        pe[i] = l2d_tensor_view(in, in_at, e->precision, 1, 1, L2D_WINDOW, c);
-        e->state.pos[i] = l2d_tensor_view(e->positions, out_at, e->precision, 1, 1, L2D_WINDOW,
-                                          3 * c);
-        rc = table ? write_values(e, in, in_at, table, (size_t) L2D_WINDOW * (size_t) c, err)
+        pe[i] = l2d_tensor_view(e->activations, at, e->precision, 1, 1, L2D_WINDOW, c);
+        rc = table ? write_values(e, e->activations, at, table, (size_t) L2D_WINDOW * (size_t) c,
+                                  err)
                    : l2d_error_set(err, L2D_ENOMEM, "positions: out of memory");
-        in_at += l2d_buf_align(l2d_tensor_bytes(&pe[i]));
-        out_at += l2d_buf_align(l2d_tensor_bytes(&e->state.pos[i]));
+        at += l2d_buf_align(l2d_tensor_bytes(&pe[i]));
     }
     if (rc == L2D_OK)
         rc = l2d_graph_create(&g, e->gpu, e->precision, "positions", err);
@@ -409,8 +428,33 @@ static int compute_positions(struct l2d_engine *e, struct l2d_error *err)
     if (rc == L2D_OK)
         rc = l2d_graph_run(g, err);
     l2d_graph_destroy(&g);
-    l2d_buf_destroy(&in);
     return rc;
+}
+
+// What carries stored pictures of this size to the canvas, instead of what did before.
+static int declare_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_error *err)
+{
+    e->input_bytes = 0;
+    l2d_graph_destroy(&e->color_in);
+    l2d_buf_destroy(&e->pixels);
+    int rc = declare(e, &e->pixels, size_bytes, L2D_MEMORY_DEVICE, "input pixels", err);
+    struct l2d_tensor pixels = rc == L2D_OK ? bytes_view(e->pixels, 0, size_bytes) : L2D_NO_TENSOR;
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
+        struct l2d_engine_slot *s = &e->slot[i];
+        l2d_graph_destroy(&s->upload_pixels);
+        l2d_buf_destroy(&s->pixels);
+        rc = declare(e, &s->pixels, size_bytes, L2D_MEMORY_UPLOAD, "staged pixels", err);
+        if (rc == L2D_OK)
+            rc = copy_graph(e, &s->upload_pixels, "upload pixels", pixels,
+                            bytes_view(s->pixels, 0, size_bytes), err);
+    }
+    if (rc == L2D_OK)
+        rc = new_graph(e, &e->color_in, "color_in", err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_color_in(e->color_in, pixels, BLOCK_VIEW(e, color_in), canvas_view(e));
+    e->input_bytes = size_bytes;
+    return L2D_OK;
 }
 
 int l2d_engine_resize_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_error *err)
@@ -419,44 +463,29 @@ int l2d_engine_resize_input(struct l2d_engine *e, uint64_t size_bytes, struct l2
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
         if (e->slot[i].busy)
             rc = l2d_gpu_wait(e->gpu, e->slot[i].ticket, err);
-    if (rc != L2D_OK)
-        return rc;
-    e->input_bytes = 0;
-    l2d_graph_destroy(&e->color_in);
-    l2d_buf_destroy(&e->pixels);
-    rc = make(e, &e->pixels, size_bytes, L2D_MEMORY_DEVICE, "input pixels", err);
-    struct l2d_tensor pixels = rc == L2D_OK ? bytes_view(e->pixels, 0, size_bytes) : L2D_NO_TENSOR;
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
-        struct l2d_engine_slot *s = &e->slot[i];
-        l2d_graph_destroy(&s->upload_pixels);
-        l2d_buf_destroy(&s->pixels);
-        rc = make(e, &s->pixels, size_bytes, L2D_MEMORY_UPLOAD, "staged pixels", err);
-        if (rc == L2D_OK)
-            rc = copy_graph(e, &s->upload_pixels, "upload pixels", pixels,
-                            bytes_view(s->pixels, 0, size_bytes), err);
-    }
     if (rc == L2D_OK)
-        rc = new_graph(e, &e->color_in, "color_in", err);
-    if (rc == L2D_OK) {
-        l2d_color_in(e->color_in, pixels, BLOCK_VIEW(e, color_in), canvas_view(e));
+        rc = declare_input(e, size_bytes, err);
+    if (rc == L2D_OK)
+        rc = take(e->pixels, err);
+    if (rc == L2D_OK)
         rc = finish_small(e->color_in, err);
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
+        rc = take(e->slot[i].pixels, err);
+        if (rc == L2D_OK)
+            rc = finish_small(e->slot[i].upload_pixels, err);
     }
-    if (rc == L2D_OK)
-        e->input_bytes = size_bytes;
     return rc;
 }
 
-static int make_slots(struct l2d_engine *e, struct l2d_error *err)
+static int declare_slots(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = L2D_OK;
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
         struct l2d_engine_slot *s = &e->slot[i];
         uint64_t block = sizeof(struct l2d_frame_block), out = e->output->size_bytes;
-        rc = make(e, &s->params, block, L2D_MEMORY_UPLOAD, "staged params", err);
+        rc = declare(e, &s->params, block, L2D_MEMORY_UPLOAD, "staged params", err);
         if (rc == L2D_OK)
-            rc = make(e, &s->readback, out, L2D_MEMORY_READBACK, "readback", err);
-        if (rc == L2D_OK)
-            memset(s->params->mapped, 0, block);
+            rc = declare(e, &s->readback, out, L2D_MEMORY_READBACK, "readback", err);
         if (rc == L2D_OK)
             rc = copy_graph(e, &s->upload_params, "upload params", bytes_view(e->params, 0, block),
                             bytes_view(s->params, 0, block), err);
@@ -467,50 +496,38 @@ static int make_slots(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
-// What is needed by what is known: activations are, once the graphs are planned.
-static int check_memory(const struct l2d_engine *e, struct l2d_error *err)
+// Pictures of unknown size are taken for I420 as large as the result; another one brings its own.
+static int declare_first_input(struct l2d_engine *e, const struct l2d_engine_params *p,
+                               struct l2d_error *err)
 {
-    const struct l2d_engine_info *i = &e->info;
-    uint64_t need = i->weight_bytes + i->kv_cache_bytes + i->activation_bytes;
-    uint64_t have = l2d_gpu_caps(e->gpu)->memory_bytes;
-    if (need <= have)
-        return L2D_OK;
-    char activations[48] = "";
-    if (i->activation_bytes)
-        snprintf(activations, sizeof(activations), ", activations %.0f",
-                 (double) i->activation_bytes / MIB);
-    return l2d_error_set(err, L2D_EGPUMEM, "%dx%d needs %s%.0f MiB of GPU memory (weights %.0f, "
-                         "KV cache %.0f%s), %s has %.0f MiB; a smaller --size or fewer --steps "
-                         "need less", e->geometry.width, e->geometry.height,
-                         i->activation_bytes ? "" : "more than ", (double) need / MIB,
-                         (double) i->weight_bytes / MIB, (double) i->kv_cache_bytes / MIB,
-                         activations, l2d_gpu_caps(e->gpu)->name, (double) have / MIB);
+    struct l2d_pixel_format format = l2d_pixel_format_i420(L2D_MATRIX_BT601, false);
+    struct l2d_frame *like = NULL;
+    int32_t w = p->input_width, h = p->input_height;
+    bool known = w > 0 && h > 0 && w <= L2D_FRAME_MAX_DIM && h <= L2D_FRAME_MAX_DIM;
+    int rc = l2d_frame_create(&like, known ? w : e->output->width, known ? h : e->output->height,
+                              &format, err);
+    if (rc == L2D_OK)
+        rc = declare_input(e, like->size_bytes, err);
+    l2d_frame_unref(&like);
+    return rc;
 }
 
-// Plan what has transients, take one activation buffer for all of them, and record.
-static int plan_and_finish(struct l2d_engine *e, struct l2d_error *err)
+// One activation buffer for the transients of all graphs, which never run at the same time.
+// at_least: other use of it.
+static int plan_activations(struct l2d_engine *e, uint64_t at_least, struct l2d_error *err)
 {
-    struct l2d_graph *graph[] = {
-        e->encode, e->map_range, e->ring_range, e->structure, e->warm, e->warm_first, e->stream,
-        e->stream_first, e->decode, e->text, e->prompt_keys, e->negative_keys,
-    };
-    uint64_t most = 256;
+    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
+    uint32_t count = l2d_engine_graphs(e, graph);
+    uint64_t most = at_least > 256 ? at_least : 256;
     int rc = L2D_OK;
-    for (size_t i = 0; i < COUNT_OF(graph) && rc == L2D_OK; i++) {
+    for (uint32_t i = 0; i < count && rc == L2D_OK; i++) {
         uint64_t size = 0;
-        if (graph[i])
-            rc = l2d_graph_plan(graph[i], &size, err);
+        if (*graph[i])
+            rc = l2d_graph_plan(*graph[i], &size, err);
         most = size > most ? size : most;
     }
-    e->info.activation_bytes = most;
-    if (rc == L2D_OK)
-        rc = check_memory(e, err);
-    if (rc == L2D_OK)
-        rc = make(e, &e->activations, most, L2D_MEMORY_DEVICE, "activations", err);
-    for (size_t i = 0; i < COUNT_OF(graph) && rc == L2D_OK; i++)
-        if (graph[i])
-            rc = l2d_graph_finish(graph[i], e->activations, err);
-    return rc;
+    return rc == L2D_OK ? declare(e, &e->activations, most, L2D_MEMORY_DEVICE, "activations", err)
+                        : rc;
 }
 
 // ---- create
@@ -518,12 +535,14 @@ static int plan_and_finish(struct l2d_engine *e, struct l2d_error *err)
 static int set_steps(struct l2d_engine *e, const char *steps, struct l2d_error *err)
 {
     const struct l2d_scheduler_config *c = &e->model->config.scheduler;
-    int t_index[L2D_MAX_STEPS], num = c->num_steps, of = c->num_inference_steps;
+    int num = c->num_steps;
+    e->num_inference_steps = c->num_inference_steps;
     for (int i = 0; i < num; i++)
-        t_index[i] = c->t_index[i];
-    int rc = steps ? l2d_schedule_parse(steps, t_index, &num, &of, err) : L2D_OK;
+        e->t_index[i] = c->t_index[i];
+    int rc = steps ? l2d_schedule_parse(steps, e->t_index, &num, &e->num_inference_steps, err)
+                   : L2D_OK;
     if (rc == L2D_OK)
-        rc = l2d_schedule_init(&e->schedule, c, t_index, num, of, err);
+        rc = l2d_schedule_init(&e->schedule, c, e->t_index, num, e->num_inference_steps, err);
     if (rc != L2D_OK)
         return l2d_error_wrap(err, rc, "--steps %s", steps ? steps : "of the model");
     e->info.num_steps = e->schedule.num_steps;
@@ -571,57 +590,47 @@ static int set_size(struct l2d_engine *e, const struct l2d_engine_params *p, str
     return l2d_frame_create(&e->output, w, h, &format, err);
 }
 
-// Weights and caches, compared with what the device has before a byte of it is taken.
-static int count_memory(struct l2d_engine *e, struct l2d_error *err)
-{
-    int32_t steps = e->schedule.num_steps + negative_steps(e);
-    for (int32_t i = 0; i < e->model->unet.num_attentions; i++) {
-        struct l2d_tensor t = cache_shape(e, i, steps);
-        e->info.kv_cache_bytes += l2d_tensor_bytes(&t);
-    }
-    e->info.weight_bytes = l2d_weights_bytes(e->model->weights);
-    return check_memory(e, err);
-}
-
 // A range that is all 0 is none yet: the stream begins.
-static int make_depth(struct l2d_engine *e, struct l2d_error *err)
+static int declare_depth(struct l2d_engine *e, struct l2d_error *err)
 {
     if (e->model->config.structure != L2D_STRUCTURE_DEPTH)
         return L2D_OK;
     struct l2d_tensor maps = depth_maps(e);
-    int rc = make(e, &e->depth_maps, l2d_tensor_bytes(&maps), L2D_MEMORY_DEVICE, "depth maps", err);
-    return rc == L2D_OK ? make(e, &e->depth_range, 16, L2D_MEMORY_DEVICE, "depth range", err) : rc;
+    int rc = declare(e, &e->depth_maps, l2d_tensor_bytes(&maps), L2D_MEMORY_DEVICE, "depth maps",
+                     err);
+    if (rc == L2D_OK)
+        rc = declare(e, &e->depth_range, 16, L2D_MEMORY_DEVICE, "depth range", err);
+    return rc;
 }
 
-static int make_model_state(struct l2d_engine *e, struct l2d_error *err)
+static int declare_model_state(struct l2d_engine *e, uint64_t *positions_bytes,
+                               struct l2d_error *err)
 {
     const struct l2d_model_config *c = &e->model->config;
     int32_t h = level_h(e, 0), w = level_w(e, 0), c0 = c->unet.block_out_channels[0];
     uint64_t pixels = (uint64_t) h * (uint64_t) w;
-    int rc = l2d_weights_upload(e->model->weights, err);
+    int rc = declare_caches(e, &e->state, e->cache, e->schedule.num_steps, err);
     if (rc == L2D_OK)
-        rc = make_caches(e, &e->state, e->cache, e->schedule.num_steps, err);
+        rc = declare_step_bias(e, err);
     if (rc == L2D_OK)
-        rc = make_step_bias(e, err);
+        rc = declare_text(e, err);
     if (rc == L2D_OK)
-        rc = make_text(e, err);
-    if (rc == L2D_OK)
-        rc = make(e, &e->latents, L2D_RING * pixels * (uint64_t) c->vae.latent_channels * 4,
+        rc = declare(e, &e->latents, L2D_RING * pixels * (uint64_t) c->vae.latent_channels * 4,
                   L2D_MEMORY_DEVICE, "latents", err);
     if (rc == L2D_OK)
-        rc = make(e, &e->cond, L2D_RING * pixels * (uint64_t) c0 * l2d_dtype_bytes(e->precision),
+        rc = declare(e, &e->cond, L2D_RING * pixels * (uint64_t) c0 * l2d_dtype_bytes(e->precision),
                   L2D_MEMORY_DEVICE, "condition maps", err);
     if (rc == L2D_OK)
-        rc = make_depth(e, err);
+        rc = declare_depth(e, err);
     if (rc == L2D_OK)
-        rc = make(e, &e->rows, sizeof(struct l2d_row_params) * L2D_MAX_ROWS, L2D_MEMORY_DEVICE,
+        rc = declare(e, &e->rows, sizeof(struct l2d_row_params) * L2D_MAX_ROWS, L2D_MEMORY_DEVICE,
                   "rows", err);
     if (rc != L2D_OK)
         return rc;
     e->state.rows = bytes_view(e->rows, 0, sizeof(struct l2d_row_params) * L2D_MAX_ROWS);
     e->state.cond = l2d_tensor_view(e->cond, 0, e->precision, L2D_RING, h, w, c0);
-    rc = compute_positions(e, err);
-    return rc == L2D_OK ? make_guidance(e, err) : rc;
+    rc = declare_positions(e, positions_bytes, err);
+    return rc == L2D_OK ? declare_guidance(e, err) : rc;
 }
 
 // Calls of the UNet. The negative prompt of INITIALIZE has its part in those of step 0 only: in a
@@ -643,7 +652,7 @@ static int build_unets(struct l2d_engine *e, struct l2d_error *err)
 }
 
 // What the similar-frame filter needs: the last picture, and sums on their way to the host.
-static int make_filter(struct l2d_engine *e, double threshold, struct l2d_error *err)
+static int declare_filter(struct l2d_engine *e, double threshold, struct l2d_error *err)
 {
     if (!(threshold >= 0 && threshold <= 1))
         return l2d_error_set(err, L2D_EINVAL, "similarity %g: must be within 0..1", threshold);
@@ -654,12 +663,12 @@ static int make_filter(struct l2d_engine *e, double threshold, struct l2d_error 
         return L2D_OK;
     struct l2d_tensor canvas = canvas_view(e), last = canvas, sums, back;
     uint64_t size = L2D_SIMILAR_SUMS * 16;
-    int rc = make(e, &e->last_canvas, l2d_tensor_bytes(&canvas), L2D_MEMORY_DEVICE, "last canvas",
-                  err);
+    int rc = declare(e, &e->last_canvas, l2d_tensor_bytes(&canvas), L2D_MEMORY_DEVICE,
+                     "last canvas", err);
     if (rc == L2D_OK)
-        rc = make(e, &e->sums, size, L2D_MEMORY_DEVICE, "sums", err);
+        rc = declare(e, &e->sums, size, L2D_MEMORY_DEVICE, "sums", err);
     if (rc == L2D_OK)
-        rc = make(e, &e->sums_back, size, L2D_MEMORY_READBACK, "sums readback", err);
+        rc = declare(e, &e->sums_back, size, L2D_MEMORY_READBACK, "sums readback", err);
     if (rc == L2D_OK)
         rc = l2d_frame_create(&e->last_out, e->output->width, e->output->height,
                               &e->output->format, err);
@@ -675,7 +684,7 @@ static int make_filter(struct l2d_engine *e, double threshold, struct l2d_error 
         return rc;
     l2d_similar(e->compare, last, canvas, sums);
     l2d_graph_copy(e->compare, back, sums);
-    return finish_small(e->compare, err);
+    return L2D_OK;
 }
 
 static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
@@ -729,7 +738,7 @@ static int set_guidance(struct l2d_engine *e, const struct l2d_engine_params *p,
 static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
                       struct l2d_error *err)
 {
-    int rc = l2d_model_create(&e->model, p->model, e->gpu, e->precision, err);
+    int rc = e->model ? L2D_OK : l2d_model_create(&e->model, p->model, e->gpu, e->precision, err);
     if (rc != L2D_OK)
         return rc;
     const struct l2d_model_config *c = &e->model->config;
@@ -742,9 +751,23 @@ static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
     return rc == L2D_OK ? set_steps(e, p->steps, err) : rc;
 }
 
-static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
+static void count_flops(struct l2d_engine *e)
+{
+    struct l2d_engine_info *i = &e->info;
+    i->gflop_encode = l2d_graph_flops(e->encode) * 1e-9;
+    if (e->structure)
+        i->gflop_encode += l2d_graph_flops(e->structure) * 1e-9;
+    i->gflop_unet = l2d_graph_flops(e->stream) * 1e-9 *
+                    (e->sequential ? e->schedule.num_steps : 1);
+    if (e->stream_first)
+        i->gflop_unet += (l2d_graph_flops(e->stream_first) - l2d_graph_flops(e->stream)) * 1e-9;
+    i->gflop_decode = l2d_graph_flops(e->decode) * 1e-9;
+}
+
+static int plan(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
 {
     bool half = l2d_gpu_caps(e->gpu)->has_fp16;
+    uint64_t positions_bytes = 0;
     e->precision = p->precision == L2D_PRECISION_FP32 ||
                    (p->precision == L2D_PRECISION_AUTO && !half) ? L2D_F32 : L2D_F16;
     if (e->precision == L2D_F16 && !half)
@@ -754,47 +777,40 @@ static int create(struct l2d_engine *e, const struct l2d_engine_params *p, struc
     int rc = e->passthrough ? L2D_OK : open_model(e, p, err);
     if (rc == L2D_OK)
         rc = set_size(e, p, err);
+    if (rc == L2D_OK)
+        rc = declare(e, &e->params, sizeof(struct l2d_frame_block), L2D_MEMORY_DEVICE, "params",
+                     err);
+    if (rc == L2D_OK)
+        rc = declare(e, &e->canvas, (uint64_t) e->geometry.canvas_width *
+                     (uint64_t) e->geometry.canvas_height * 16, L2D_MEMORY_DEVICE, "canvas", err);
+    if (rc == L2D_OK)
+        rc = declare(e, &e->out_pixels, e->output->size_bytes, L2D_MEMORY_DEVICE, "output pixels",
+                     err);
+    if (rc == L2D_OK)
+        rc = declare_first_input(e, p, err);
     if (rc == L2D_OK && !e->passthrough)
-        rc = count_memory(e, err);
-    if (rc == L2D_OK)
-        rc = make(e, &e->params, sizeof(struct l2d_frame_block), L2D_MEMORY_DEVICE, "params", err);
-    if (rc == L2D_OK)
-        rc = make(e, &e->canvas, (uint64_t) e->geometry.canvas_width *
-                  (uint64_t) e->geometry.canvas_height * 16, L2D_MEMORY_DEVICE, "canvas", err);
-    if (rc == L2D_OK)
-        rc = make(e, &e->out_pixels, e->output->size_bytes, L2D_MEMORY_DEVICE, "output pixels",
-                  err);
-    if (rc == L2D_OK && !e->passthrough)
-        rc = make_model_state(e, err);
+        rc = declare_model_state(e, &positions_bytes, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = build_model_graphs(e, err);
     if (rc == L2D_OK && !e->passthrough)
-        rc = make_filter(e, p->skip_similar, err);
+        rc = declare_filter(e, p->skip_similar, err);
     if (rc == L2D_OK)
         rc = build_decode(e, err);
     if (rc == L2D_OK)
-        rc = plan_and_finish(e, err);
+        rc = declare_slots(e, err);
     if (rc == L2D_OK)
-        rc = make_slots(e, err);
-    if (rc != L2D_OK || e->passthrough)
+        rc = plan_activations(e, positions_bytes, err);
+    if (rc != L2D_OK)
         return rc;
-    e->info.gflop_encode = l2d_graph_flops(e->encode) * 1e-9;
-    if (e->structure)
-        e->info.gflop_encode += l2d_graph_flops(e->structure) * 1e-9;
-    e->info.gflop_unet = l2d_graph_flops(e->stream) * 1e-9 *
-                         (e->sequential ? e->schedule.num_steps : 1);
-    if (e->stream_first)
-        e->info.gflop_unet += (l2d_graph_flops(e->stream_first) -
-                               l2d_graph_flops(e->stream)) * 1e-9;
-    e->info.gflop_decode = l2d_graph_flops(e->decode) * 1e-9;
-    if (e->negative_keys)
-        rc = l2d_engine_set_negative(e, p->negative ? p->negative : "", err);
-    return rc == L2D_OK ? l2d_engine_set_prompt(e, p->prompt ? p->prompt : e->model->config.prompt,
-                                                err) : rc;
+    if (!e->passthrough)
+        count_flops(e);
+    l2d_engine_count_memory(e);
+    return L2D_OK;
 }
 
-int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
-                      const struct l2d_engine_params *params, struct l2d_error *err)
+int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
+                       const struct l2d_engine_params *params, struct l2d_model *model,
+                       struct l2d_error *err)
 {
     struct l2d_engine *e = calloc(1, sizeof(*e));
     if (!e)
@@ -809,7 +825,67 @@ int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
     e->emit = params->emit;
     e->probe = params->probe;
     e->user = params->user;
-    int rc = create(e, params, err);
+    e->model = model;
+    e->borrowed_model = model != NULL;
+    int rc = plan(e, params, err);
+    if (rc != L2D_OK) {
+        l2d_engine_destroy(&e);
+        return rc;
+    }
+    *out = e;
+    return L2D_OK;
+}
+
+int l2d_engine_plan(struct l2d_engine_info *info, struct l2d_gpu *gpu,
+                    const struct l2d_engine_params *params, struct l2d_error *err)
+{
+    struct l2d_engine *e = NULL;
+    int rc = l2d_engine_prepare(&e, gpu, params, NULL, err);
+    if (rc != L2D_OK)
+        return rc;
+    *info = e->info;
+    rc = l2d_engine_check_memory(e, params, err);
+    l2d_engine_destroy(&e);
+    return rc;
+}
+
+// Take all memory and fill it.
+static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
+{
+    struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];
+    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
+    uint32_t num_bufs = l2d_engine_buffers(e, buf), num_graphs = l2d_engine_graphs(e, graph);
+    int rc = e->passthrough ? L2D_OK : l2d_weights_upload(e->model->weights, err);
+    for (uint32_t i = 0; i < num_bufs && rc == L2D_OK; i++)
+        if (*buf[i])
+            rc = take(*buf[i], err);
+    if (rc != L2D_OK)
+        return rc;
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++)
+        memset(e->slot[i].params->mapped, 0, e->slot[i].params->size_bytes);
+    if (!e->passthrough)
+        rc = write_step_bias(e, err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = compute_positions(e, err);
+    for (uint32_t i = 0; i < num_graphs && rc == L2D_OK; i++)
+        if (*graph[i])
+            rc = l2d_graph_finish(*graph[i], e->activations, err);
+    if (rc == L2D_OK && e->negative_keys)
+        rc = l2d_engine_set_negative(e, p->negative ? p->negative : "", err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = l2d_engine_set_prompt(e, p->prompt ? p->prompt : e->model->config.prompt, err);
+    return rc;
+}
+
+int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
+                      const struct l2d_engine_params *params, struct l2d_error *err)
+{
+    struct l2d_engine *e = NULL;
+    int rc = l2d_engine_prepare(&e, gpu, params, NULL, err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_check_memory(e, params, err);
+    if (rc == L2D_OK)
+        rc = load(e, params, err);
     if (rc != L2D_OK) {
         l2d_engine_destroy(&e);
         return rc;
@@ -827,35 +903,15 @@ void l2d_engine_destroy(struct l2d_engine **pe)
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++)
         if (e->slot[i].busy)
             l2d_gpu_wait(e->gpu, e->slot[i].ticket, NULL);
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++) {
-        struct l2d_engine_slot *s = &e->slot[i];
-        l2d_graph_destroy(&s->upload_pixels);
-        l2d_graph_destroy(&s->upload_params);
-        l2d_graph_destroy(&s->download);
-        l2d_buf_destroy(&s->pixels);
-        l2d_buf_destroy(&s->params);
-        l2d_buf_destroy(&s->readback);
-    }
-    struct l2d_graph **graph[] = { &e->color_in, &e->encode, &e->warm, &e->stream, &e->decode,
-                                   &e->text, &e->map_range, &e->ring_range, &e->structure,
-                                   &e->prompt_keys, &e->negative_keys, &e->warm_first,
-                                   &e->stream_first, &e->compare, &e->keep };
-    for (size_t i = 0; i < COUNT_OF(graph); i++)
+    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
+    struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];
+    uint32_t num_bufs = l2d_engine_buffers(e, buf), num_graphs = l2d_engine_graphs(e, graph);
+    for (uint32_t i = 0; i < num_graphs; i++)
         l2d_graph_destroy(graph[i]);
-    for (size_t i = 0; i < COUNT_OF(e->select); i++)
-        l2d_graph_destroy(&e->select[i]);
-    struct l2d_buf **buf[] = { &e->step_bias, &e->text_kv, &e->positions, &e->text_in, &e->context,
-                               &e->latents, &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
-                               &e->out_pixels, &e->activations, &e->depth_maps, &e->depth_range,
-                               &e->origins, &e->negative_text_kv, &e->last_canvas, &e->sums,
-                               &e->sums_back };
-    for (size_t i = 0; i < COUNT_OF(buf); i++)
+    for (uint32_t i = 0; i < num_bufs; i++)
         l2d_buf_destroy(buf[i]);
-    for (size_t i = 0; i < COUNT_OF(e->cache); i++)
-        l2d_buf_destroy(&e->cache[i]);
-    for (size_t i = 0; i < COUNT_OF(e->negative_cache); i++)
-        l2d_buf_destroy(&e->negative_cache[i]);
-    l2d_model_destroy(&e->model);
+    if (!e->borrowed_model)
+        l2d_model_destroy(&e->model);
     l2d_frame_unref(&e->output);
     l2d_frame_unref(&e->last_out);
     free(e);

@@ -18,6 +18,8 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define L2D_ENGINE_SLOTS 2          // frames in flight between host and GPU
 #define L2D_TIMES 32                // frames whose time and place are kept: more than in flight
+#define L2D_ENGINE_MAX_BUFFERS (2 * L2D_UNET_MAX_ATTENTIONS + 32)
+#define L2D_ENGINE_MAX_GRAPHS 32
 
 // Per-frame values. One block is uploaded with each submission; views of it are 256-byte aligned.
 struct l2d_frame_block {
@@ -63,11 +65,13 @@ struct l2d_engine {
     // --- numbers
     struct l2d_geometry geometry;
     struct l2d_schedule schedule;
+    int t_index[L2D_MAX_STEPS], num_inference_steps;    // what the schedule was made from
     struct l2d_frame *output;       // a frame like those that come out: size, format, strides
     enum l2d_dtype precision;
 
     // --- the model and what the stream adds to it
     struct l2d_model *model;
+    bool borrowed_model;            // it is another engine's
     struct l2d_unet_state state;
     struct l2d_buf *step_bias, *text_kv, *positions, *text_in, *context;
     struct l2d_buf *cache[L2D_UNET_MAX_ATTENTIONS];
@@ -109,6 +113,33 @@ struct l2d_engine {
     struct l2d_frame_time time[L2D_TIMES];
     struct l2d_color_out_fit place[L2D_TIMES];
 };
+
+/**
+ * The half of creation that takes no GPU memory: everything is declared, built, planned and counted
+ * in info.
+ * model    borrowed; NULL: params->model is opened
+ */
+int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
+                       const struct l2d_engine_params *params, struct l2d_model *model,
+                       struct l2d_error *err);
+
+/** Where all its buffers and graphs are kept; some are NULL. returns how many. */
+uint32_t l2d_engine_buffers(struct l2d_engine *engine, struct l2d_buf **list[]);
+uint32_t l2d_engine_graphs(struct l2d_engine *engine, struct l2d_graph **list[]);
+
+/** Fill info.memory, the one place where it is counted, from what has been declared. */
+void l2d_engine_count_memory(struct l2d_engine *engine);
+
+/**
+ * Compare what has been counted with what the device has.
+ * params   those of the engine
+ * returns  L2D_OK, or L2D_EGPUMEM and a line with the figures and the first change that fits
+ */
+int l2d_engine_check_memory(const struct l2d_engine *engine,
+                            const struct l2d_engine_params *params, struct l2d_error *err);
+
+/** Steps that are computed for the negative prompt too. */
+int32_t l2d_engine_negative_steps(const struct l2d_engine *engine);
 
 /** Buffers and graphs that depend on the stored size of input pictures; waits for the GPU. */
 int l2d_engine_resize_input(struct l2d_engine *engine, uint64_t size_bytes, struct l2d_error *err);

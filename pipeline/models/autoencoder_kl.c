@@ -2,10 +2,15 @@
 // AutoencoderKL in forward's order. See autoencoder_kl.h.
 #include "pipeline/models/autoencoder_kl.h"
 
+#include <math.h>
 #include <stdio.h>
+
+#include "gpu/device.h"
 
 #define EPS 1e-6f
 #define LEVELS L2D_MAX_LEVELS
+#define MAX_TENSOR_BYTES (UINT64_C(512) << 20)      // what needs more is coded in tiles
+#define MIN_TILE 16                     // latents a side: below, little is left between the shares
 
 typedef struct l2d_tensor T;
 
@@ -144,21 +149,123 @@ static T level(struct kl k, const struct l2d_kl_level *l, T x, int32_t i, bool d
     return x;
 }
 
-T l2d_autoencoder_kl_encode(struct l2d_graph *g, const struct l2d_autoencoder_kl *vae,
-                            const T *images, int32_t n)
+// pixels [n,H,W,4] -> scaled latents
+static T encode(struct kl k, const struct l2d_autoencoder_kl *vae, T x)
 {
     const struct l2d_kl_net *enc = &vae->encoder;
-    struct kl k = { g, vae->config.norm_num_groups };
-    l2d_graph_push(g, "vae");
-    T x = l2d_conv2d(g, &L2D_CONV_DESC(&enc->conv_in,
-                                       l2d_image_pack(g, images, n, 1, L2D_RANGE_PM1)));
-    l2d_graph_probe(g, l2d_tensor_rows(x, 0, 1), "vae.encoder.conv_in");
+    x = l2d_conv2d(k.graph, &L2D_CONV_DESC(&enc->conv_in, x));
+    l2d_graph_probe(k.graph, l2d_tensor_rows(x, 0, 1), "vae.encoder.conv_in");
     for (int32_t i = 0; i < LEVELS; i++)
         x = level(k, &enc->level[i], x, i, true);
     x = mid(k, &enc->mid, x, "encoder.mid_block");
-    x = l2d_conv2d(g, &L2D_CONV_DESC(&enc->conv_out, norm_silu(k, &enc->conv_norm_out, x)));
-    l2d_graph_probe(g, l2d_tensor_rows(x, 0, 1), "vae.encoder.conv_out");
-    x = l2d_conv2d(g, &L2D_CONV_DESC(&vae->quant_conv, x));
+    x = l2d_conv2d(k.graph, &L2D_CONV_DESC(&enc->conv_out, norm_silu(k, &enc->conv_norm_out, x)));
+    l2d_graph_probe(k.graph, l2d_tensor_rows(x, 0, 1), "vae.encoder.conv_out");
+    return l2d_conv2d(k.graph, &L2D_CONV_DESC(&vae->quant_conv, x));
+}
+
+// scaled latent -> pixels [1,H,W,4]
+static T decode(struct kl k, const struct l2d_autoencoder_kl *vae, T x)
+{
+    const struct l2d_kl_net *dec = &vae->decoder;
+    x = l2d_conv2d(k.graph, &L2D_CONV_DESC(&vae->post_quant_conv, x));
+    x = l2d_conv2d(k.graph, &L2D_CONV_DESC(&dec->conv_in, x));
+    l2d_graph_probe(k.graph, x, "vae.decoder.conv_in");
+    x = mid(k, &dec->mid, x, "decoder.mid_block");
+    for (int32_t i = 0; i < LEVELS; i++)
+        x = level(k, &dec->level[i], x, i, false);
+    return l2d_conv2d(k.graph,
+                      &L2D_CONV_DESC(&dec->conv_out, norm_silu(k, &dec->conv_norm_out, x)));
+}
+
+// ---- tiles
+
+// A side of the latent: tiles of one size, at most `most` latents, that share a quarter of that, or
+// one or two more, with the next.
+struct cuts {
+    int32_t whole, count, size;
+};
+
+static struct cuts cut(int32_t whole, int32_t most)
+{
+    if (whole <= most)
+        return (struct cuts) { whole, 1, whole };
+    int32_t shared = most / 4, count = (whole - shared - 1) / (most - shared) + 1;
+    return (struct cuts) { whole, count, (whole + (count - 1) * shared - 1) / count + 1 };
+}
+
+static int32_t begin_of(const struct cuts *c, int32_t i)
+{
+    return c->count > 1 ? (c->whole - c->size) * i / (c->count - 1) : 0;
+}
+
+// What tile i shares with the one before.
+static int32_t shared_before(const struct cuts *c, int32_t i)
+{
+    return i > 0 && i < c->count ? begin_of(c, i - 1) + c->size - begin_of(c, i) : 0;
+}
+
+// Tile i, j; unit is 1 for latents, 8 for pixels.
+static struct l2d_tile tile_at(const struct cuts *y, const struct cuts *x, int32_t i, int32_t j,
+                               int32_t unit)
+{
+    return (struct l2d_tile) {
+        .left = unit * begin_of(x, j), .top = unit * begin_of(y, i),
+        .w = unit * x->size, .h = unit * y->size,
+        .fade_left = unit * shared_before(x, j), .fade_right = unit * shared_before(x, j + 1),
+        .fade_top = unit * shared_before(y, i), .fade_bottom = unit * shared_before(y, i + 1),
+    };
+}
+
+// Bytes of the largest tensor on the way, for each latent: 64 pixels.
+static uint64_t widest(const struct l2d_vae_config *config, enum l2d_dtype type, bool down)
+{
+    const int32_t *c = config->enc_channels, last = LEVELS - 1;
+    int32_t most = 3 * c[last];                         // qkv
+    for (int32_t i = 0; i <= last; i++) {
+        int32_t other = c[down ? (i > 0 ? i - 1 : 0) : (i < last ? i + 1 : last)];
+        int32_t here = (c[i] > other ? c[i] : other) << 2 * (last - i);
+        most = here > most ? here : most;
+    }
+    return (uint64_t) most * l2d_dtype_bytes(type);
+}
+
+// One way or the other, in one piece or in tiles.
+static T code(struct kl k, const struct l2d_autoencoder_kl *vae, T from, bool down)
+{
+    struct l2d_graph *g = k.graph;
+    uint64_t limit = l2d_gpu_caps(l2d_graph_gpu(g))->max_range_bytes;
+    uint64_t each = (uint64_t) from.rows * widest(&vae->config, l2d_graph_precision(g), down);
+    int32_t in = down ? L2D_LATENT_SCALE : 1, out = down ? 1 : L2D_LATENT_SCALE;
+    int32_t h = from.h / in, w = from.w / in;
+    limit = limit < MAX_TENSOR_BYTES ? limit : MAX_TENSOR_BYTES;
+    if (l2d_graph_failed(g) || (uint64_t) h * (uint64_t) w * each <= limit)
+        return down ? encode(k, vae, from) : decode(k, vae, from);
+
+    int32_t most = (int32_t) fmax(sqrt((double) limit / (double) each), MIN_TILE);
+    struct cuts y = cut(h, most), x = cut(w, most);
+    T whole = l2d_graph_alloc(g, l2d_graph_precision(g), from.rows, h * out, w * out,
+                              down ? vae->quant_conv.cout : vae->decoder.conv_out.cout);
+    bool probing = l2d_graph_probing(g);
+    l2d_graph_enable_probes(g, false);                  // of parts that overlap
+    for (int32_t i = 0; i < y.count; i++)
+        for (int32_t j = 0; j < x.count; j++) {
+            struct l2d_tile here = tile_at(&y, &x, i, j, in), there = tile_at(&y, &x, i, j, out);
+            l2d_graph_push(g, "tiles.%d", i * x.count + j);
+            T part = l2d_tile_cut(g, from, &here);
+            part = down ? encode(k, vae, part) : decode(k, vae, part);
+            l2d_tile_paste(g, whole, part, &there);
+            l2d_graph_pop(g);
+        }
+    l2d_graph_enable_probes(g, probing);
+    return whole;
+}
+
+T l2d_autoencoder_kl_encode(struct l2d_graph *g, const struct l2d_autoencoder_kl *vae,
+                            const T *images, int32_t n)
+{
+    struct kl k = { g, vae->config.norm_num_groups };
+    l2d_graph_push(g, "vae");
+    T x = code(k, vae, l2d_image_pack(g, images, n, 1, L2D_RANGE_PM1), true);
     l2d_graph_pop(g);
     return x;
 }
@@ -166,17 +273,9 @@ T l2d_autoencoder_kl_encode(struct l2d_graph *g, const struct l2d_autoencoder_kl
 T l2d_autoencoder_kl_decode(struct l2d_graph *g, const struct l2d_autoencoder_kl *vae, T ring,
                             T rows)
 {
-    const struct l2d_kl_net *dec = &vae->decoder;
     struct kl k = { g, vae->config.norm_num_groups };
     l2d_graph_push(g, "vae");
-    T x = l2d_latent_load(g, ring, rows, 1);
-    x = l2d_conv2d(g, &L2D_CONV_DESC(&vae->post_quant_conv, x));
-    x = l2d_conv2d(g, &L2D_CONV_DESC(&dec->conv_in, x));
-    l2d_graph_probe(g, x, "vae.decoder.conv_in");
-    x = mid(k, &dec->mid, x, "decoder.mid_block");
-    for (int32_t i = 0; i < LEVELS; i++)
-        x = level(k, &dec->level[i], x, i, false);
-    x = l2d_conv2d(g, &L2D_CONV_DESC(&dec->conv_out, norm_silu(k, &dec->conv_norm_out, x)));
+    T x = code(k, vae, l2d_latent_load(g, ring, rows, 1), false);
     l2d_graph_pop(g);
     return l2d_image_unpack(g, x, 1, L2D_RANGE_PM1);
 }

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // AutoencoderKL, Stable Diffusion's image codec, with free widths. The latent is the mean of the
 // moments: nothing is drawn, so that the same picture gives the same latent.
+//
+// A picture that needs a tensor of more than 512 MiB, or than the device binds at once, is coded in
+// tiles that share a quarter of their side with the next and fade into each other linearly, as
+// diffusers' tiled VAE does. That is an approximation: group norms and the attention of the middle
+// see a tile only, so that tiles may differ a little in tone. Smaller pictures are coded whole.
 // Source: CompVis/latent-diffusion (MIT), diffusers AutoencoderKL; names are diffusers'.
 #ifndef L2D_PIPELINE_MODELS_AUTOENCODER_KL_H
 #define L2D_PIPELINE_MODELS_AUTOENCODER_KL_H
@@ -44,7 +49,10 @@ struct l2d_autoencoder_kl {
 void l2d_autoencoder_kl_load(struct l2d_autoencoder_kl *vae, struct l2d_weights *ld,
                              const struct l2d_vae_config *config);
 
-/** images: n f32 [1,H,W,4] in [-1,1] -> scaled latents T [n,H/8,W/8,latent]. Probes image 0. */
+/**
+ * images: n f32 [1,H,W,4] in [-1,1] -> scaled latents T [n,H/8,W/8,latent]. Probes image 0, unless
+ * it is in tiles.
+ */
 struct l2d_tensor l2d_autoencoder_kl_encode(struct l2d_graph *graph,
                                             const struct l2d_autoencoder_kl *vae,
                                             const struct l2d_tensor *images, int32_t n);

@@ -11,17 +11,48 @@
 
 #define PATH_BYTES 4096
 
+static int read_config(struct l2d_model *m, const char *path, struct l2d_error *err)
+{
+    int rc = l2d_model_config_read(&m->config, path, err);
+    if (rc != L2D_OK || !m->config.unet.motion_mid)
+        return rc;
+    return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: unet.motion_module_mid_block: a motion "
+                         "module in the mid block is not supported", path);
+}
+
+static void ignore(void *user, const char *name, int ndim, const int64_t *dims, bool optional)
+{
+    (void) user;
+    (void) name;
+    (void) ndim;
+    (void) dims;
+    (void) optional;
+}
+
+// The networks as model.json says they are, without their weights.
+static int describe(struct l2d_model *m, const char *path, struct l2d_error *err)
+{
+    const struct l2d_model_config *c = &m->config;
+    int rc = read_config(m, path, err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_weights_list(m->weights, ignore, NULL);
+    l2d_unet_load(&m->unet, m->weights, &c->unet);
+    l2d_codec_load(&m->vae, m->weights, &c->vae);
+    l2d_clip_text_load(&m->text, m->weights, &c->text);
+    if (c->structure == L2D_STRUCTURE_DEPTH)
+        l2d_dpt_load(&m->depth, m->weights, &c->depth.dpt);
+    return L2D_OK;
+}
+
 static int load(struct l2d_model *m, const char *dir, struct l2d_error *err)
 {
     char path[PATH_BYTES], merges[PATH_BYTES], added[PATH_BYTES];
     const struct l2d_model_config *c = &m->config;
     snprintf(path, sizeof(path), "%s/model.json", dir);
-    int rc = l2d_model_config_read(&m->config, path, err);
+    int rc = read_config(m, path, err);
     if (rc != L2D_OK)
         return rc;
-    if (c->unet.motion_mid)
-        return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: unet.motion_module_mid_block: a motion "
-                             "module in the mid block is not supported", path);
 
     snprintf(path, sizeof(path), "%s/vocab.json", dir);
     snprintf(merges, sizeof(merges), "%s/merges.txt", dir);
@@ -74,21 +105,32 @@ static int load(struct l2d_model *m, const char *dir, struct l2d_error *err)
     return l2d_weights_close_file(m->weights, err);
 }
 
-int l2d_model_create(struct l2d_model **out, const char *dir, struct l2d_gpu *gpu,
+bool l2d_model_is_description(const char *path)
+{
+    struct stat st;
+    size_t len = strlen(path);
+    return len > 5 && !strcmp(path + len - 5, ".json") && stat(path, &st) == 0 &&
+           S_ISREG(st.st_mode);
+}
+
+int l2d_model_create(struct l2d_model **out, const char *path, struct l2d_gpu *gpu,
                      enum l2d_dtype precision, struct l2d_error *err)
 {
     struct stat st;
-    if (stat(dir, &st) != 0)
-        return l2d_error_set(err, L2D_EIO, "model %s: %s", dir, strerror(errno));
-    if (!S_ISDIR(st.st_mode) || strlen(dir) > PATH_BYTES - 64)
+    bool alone = l2d_model_is_description(path);
+    if (stat(path, &st) != 0)
+        return l2d_error_set(err, L2D_EIO, "model %s: %s", path, strerror(errno));
+    if ((!S_ISDIR(st.st_mode) && !alone) || strlen(path) > PATH_BYTES - 64)
         return l2d_error_set(err, L2D_EIO, "model %s: not a folder; a model is a folder with "
-                             "model.json and its weights", dir);
+                             "model.json and its weights", path);
     struct l2d_model *m = calloc(1, sizeof(*m));
     if (!m)
         return l2d_error_set(err, L2D_ENOMEM, "model: out of memory");
     int rc = l2d_weights_create(&m->weights, gpu, precision, err);
     if (rc == L2D_OK)
-        rc = load(m, dir, err);
+        rc = alone ? describe(m, path, err) : load(m, path, err);
+    if (rc == L2D_OK)
+        rc = l2d_weights_place(m->weights, err);
     if (rc != L2D_OK) {
         l2d_model_destroy(&m);
         return l2d_error_wrap(err, rc, "loading the model");

@@ -22,12 +22,17 @@ struct l2d_model {
     struct l2d_dpt depth;           // if config.structure is L2D_STRUCTURE_DEPTH
 };
 
+/** Whether the path is that of a description alone: a file, and it is called *.json. */
+bool l2d_model_is_description(const char *path);
+
 /**
- * Read and check everything in the folder, without taking GPU memory yet: that is
- * l2d_weights_upload(model->weights).
+ * Read and check everything in the folder but the weights' values. GPU memory is taken, and those
+ * are read, by l2d_weights_upload(model->weights); graphs can be built before.
+ * path     of the folder; or of a model.json alone, which graphs can be planned for: there is no
+ *          tokenizer then, and nothing to upload
  * returns  L2D_OK or a code; the message names file and tensor or key.
  */
-int l2d_model_create(struct l2d_model **out, const char *dir, struct l2d_gpu *gpu,
+int l2d_model_create(struct l2d_model **out, const char *path, struct l2d_gpu *gpu,
                      enum l2d_dtype precision, struct l2d_error *err);
 
 /** Accepts NULL. */

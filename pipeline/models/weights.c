@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ld words and the upload. See weights.h.
+// The ld words, the places and the upload. See weights.h.
 #include "pipeline/models/weights.h"
 
 #include <assert.h>
@@ -34,6 +34,8 @@ struct item {
     int32_t src_cin, src_cout;      // of one part, as in the file
     float scale, bias_scale;
     double standardise_eps;         // 0: not standardised
+    uint64_t at;                    // place in its block
+    uint32_t block;
 };
 
 struct file {
@@ -384,7 +386,7 @@ float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool op
     return out;
 }
 
-// ---- upload
+// ---- places
 
 static uint64_t weight_bytes(const struct l2d_weights *w, const struct item *item)
 {
@@ -403,13 +405,69 @@ static uint64_t bias_bytes(const struct item *item)
     return l2d_buf_align((uint64_t) (item->norm ? item->src_cout : item->conv->cout) * 4);
 }
 
+static uint64_t item_bytes(const struct l2d_weights *w, const struct item *item)
+{
+    return weight_bytes(w, item) + bias_bytes(item);
+}
+
 uint64_t l2d_weights_bytes(const struct l2d_weights *w)
 {
     uint64_t total = 0;
     for (uint32_t i = 0; i < w->num_items; i++)
-        total += weight_bytes(w, &w->item[i]) + bias_bytes(&w->item[i]);
+        total += item_bytes(w, &w->item[i]);
     return total;
 }
+
+static void place(const struct l2d_weights *w, struct item *item)
+{
+    struct l2d_buf *buf = w->block[item->block];
+    uint64_t at = item->at, bias_at = at + weight_bytes(w, item);
+    if (item->norm) {
+        item->norm->weight = l2d_tensor_view(buf, at, L2D_F32, 1, 1, 1, item->src_cout);
+        item->norm->bias = l2d_tensor_view(buf, bias_at, L2D_F32, 1, 1, 1, item->src_cout);
+        return;
+    }
+    if (item->tensor) {
+        item->tensor->buf = buf;
+        item->tensor->offset_bytes = at;
+        return;
+    }
+    struct l2d_conv *c = item->conv;
+    uint64_t bytes = l2d_conv_packed_bytes(c->cin, c->cout, c->ksize, w->precision);
+    c->weight = l2d_tensor_view(buf, at, w->precision, 1, 1, 1,
+                                (int32_t) (bytes / l2d_dtype_bytes(w->precision)));
+    if (item->bias[0])
+        c->bias = l2d_tensor_view(buf, bias_at, L2D_F32, 1, 1, 1, c->cout);
+}
+
+int l2d_weights_place(struct l2d_weights *w, struct l2d_error *err)
+{
+    if (w->error.code != L2D_OK)
+        return l2d_error_set(err, w->error.code, "%s", w->error.msg);
+    for (uint32_t i = 0, end = 0; i < w->num_items; i = end) {
+        uint64_t size = 0;
+        for (; end < w->num_items; end++) {
+            struct item *item = &w->item[end];
+            uint64_t bytes = item_bytes(w, item);
+            if (size > 0 && size + bytes > BLOCK_BYTES)
+                break;
+            item->block = w->num_blocks;
+            item->at = size;
+            size += bytes;
+        }
+        assert(w->num_blocks < MAX_BLOCKS);
+        int rc = l2d_buf_declare(&w->block[w->num_blocks], w->gpu, size, L2D_MEMORY_DEVICE,
+                                 "weights", err);
+        if (rc != L2D_OK)
+            return rc;
+        w->num_blocks++;
+    }
+    for (uint32_t i = 0; i < w->num_items; i++)
+        place(w, &w->item[i]);
+    return L2D_OK;
+}
+
+// ---- upload
 
 static void standardise(float *value, int32_t channels, uint64_t each, double eps)
 {
@@ -468,34 +526,15 @@ static int pack(const struct l2d_weights *w, const struct item *item, unsigned c
     return L2D_OK;
 }
 
-static void place(const struct l2d_weights *w, struct item *item, struct l2d_buf *buf, uint64_t at)
-{
-    uint64_t bias_at = at + weight_bytes(w, item);
-    if (item->norm) {
-        item->norm->weight = l2d_tensor_view(buf, at, L2D_F32, 1, 1, 1, item->src_cout);
-        item->norm->bias = l2d_tensor_view(buf, bias_at, L2D_F32, 1, 1, 1, item->src_cout);
-        return;
-    }
-    if (item->tensor) {
-        item->tensor->buf = buf;
-        item->tensor->offset_bytes = at;
-        return;
-    }
-    struct l2d_conv *c = item->conv;
-    uint64_t bytes = l2d_conv_packed_bytes(c->cin, c->cout, c->ksize, w->precision);
-    c->weight = l2d_tensor_view(buf, at, w->precision, 1, 1, 1,
-                                (int32_t) (bytes / l2d_dtype_bytes(w->precision)));
-    if (item->bias[0])
-        c->bias = l2d_tensor_view(buf, bias_at, L2D_F32, 1, 1, 1, c->cout);
-}
-
 int l2d_weights_upload(struct l2d_weights *w, struct l2d_error *err)
 {
+    if (w->want)
+        return l2d_error_set(err, L2D_EINVAL, "the model is a description without weights; name "
+                             "the folder that has them");
     uint64_t largest = 0, most_values = 0;
     for (uint32_t i = 0; i < w->num_items; i++) {
         const struct item *item = &w->item[i];
-        uint64_t bytes = weight_bytes(w, item) + bias_bytes(item);
-        largest = bytes > largest ? bytes : largest;
+        largest = item_bytes(w, item) > largest ? item_bytes(w, item) : largest;
         for (int32_t p = 0; p < item->num_parts; p++)
             most_values = count_of(item->weight[p]) > most_values ? count_of(item->weight[p])
                                                                   : most_values;
@@ -503,29 +542,15 @@ int l2d_weights_upload(struct l2d_weights *w, struct l2d_error *err)
     unsigned char *packed = malloc(largest + 1);
     float *scratch = malloc((most_values + 1) * sizeof(*scratch));
     int rc = packed && scratch ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
-
-    uint64_t left = l2d_weights_bytes(w), at = 0;
+    for (uint32_t i = 0; i < w->num_blocks && rc == L2D_OK; i++)
+        rc = l2d_buf_take(w->block[i], err);
     for (uint32_t i = 0; i < w->num_items && rc == L2D_OK; i++) {
-        struct item *item = &w->item[i];
-        uint64_t bytes = weight_bytes(w, item) + bias_bytes(item);
-        if (!w->num_blocks || at + bytes > w->block[w->num_blocks - 1]->size_bytes) {
-            uint64_t size = left < BLOCK_BYTES ? left : BLOCK_BYTES > bytes ? BLOCK_BYTES : bytes;
-            assert(w->num_blocks < MAX_BLOCKS);
-            rc = l2d_buf_create(&w->block[w->num_blocks], w->gpu, size, L2D_MEMORY_DEVICE,
-                                "weights", err);
-            if (rc != L2D_OK)
-                break;
-            w->num_blocks++;
-            at = 0;
-        }
-        struct l2d_buf *buf = w->block[w->num_blocks - 1];
+        const struct item *item = &w->item[i];
+        uint64_t bytes = item_bytes(w, item);
         memset(packed, 0, bytes);
         rc = pack(w, item, packed, scratch, err);
         if (rc == L2D_OK)
-            rc = l2d_buf_write(buf, at, packed, bytes, err);
-        place(w, item, buf, at);
-        at += bytes;
-        left -= bytes;
+            rc = l2d_buf_write(w->block[item->block], item->at, packed, bytes, err);
     }
     free(scratch);
     free(packed);

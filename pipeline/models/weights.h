@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // From tensor names to weights on the GPU. A model declares what it needs with the ld words, which
-// check names and shapes and remember where the result goes; one upload then converts, packs and
-// copies everything. So the memory needed is known before any of it is taken.
+// check names and shapes and remember where the result goes; then all get their places in buffers
+// without memory, on which graphs can be built; one upload takes the memory, converts, packs and
+// copies everything.
 // Errors stick: after the first, the words do nothing, and l2d_weights_close_file reports it.
 #ifndef L2D_PIPELINE_MODELS_WEIGHTS_H
 #define L2D_PIPELINE_MODELS_WEIGHTS_H
@@ -94,10 +95,13 @@ float *l2d_ld_host(struct l2d_weights *ld, int ndim, const int64_t *dims, bool o
 
 // ---- then
 
+/** Give every conv, norm and tensor declared its place, also of a listing. Takes no GPU memory. */
+int l2d_weights_place(struct l2d_weights *weights, struct l2d_error *err);
+
 /** Bytes of GPU memory that the upload will take. */
 uint64_t l2d_weights_bytes(const struct l2d_weights *weights);
 
-/** Convert, pack, copy; fills every conv, norm and tensor declared. NaN or infinite is an error. */
+/** Take the memory; convert, pack, copy. NaN or infinite is an error. */
 int l2d_weights_upload(struct l2d_weights *weights, struct l2d_error *err);
 
 #endif

@@ -2,6 +2,7 @@
 // Buffers with their own memory, and blocking transfers for loading and tests. See buffer.h.
 #include "gpu/buffer.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,28 +33,51 @@ static uint32_t memory_type(const struct l2d_gpu *gpu, uint32_t allowed, enum l2
     return UINT32_MAX;
 }
 
-int l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
-                   enum l2d_memory memory, const char *name, struct l2d_error *err)
+static bool host_sees(const struct l2d_gpu *gpu, uint32_t type)
 {
-    int rc = L2D_OK;
+    VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                                 VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    return (gpu->memory.memoryTypes[type].propertyFlags & host) == host;
+}
+
+int l2d_buf_declare(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
+                    enum l2d_memory memory, const char *name, struct l2d_error *err)
+{
     struct l2d_buf *buf = calloc(1, sizeof(*buf));
     if (!buf || !(buf->vk = calloc(1, sizeof(*buf->vk)))) {
         free(buf);
         return l2d_error_set(err, L2D_ENOMEM, "buffer %s: out of memory", name);
     }
     buf->gpu = gpu;
-    buf->size_bytes = size_bytes = l2d_buf_align(size_bytes);
+    buf->memory = memory;
+    buf->size_bytes = l2d_buf_align(size_bytes);
     snprintf(buf->name, sizeof(buf->name), "%s", name);
+    *out = buf;
+    return L2D_OK;
+}
 
+static void give_back(struct l2d_buf *buf)
+{
+    vkDestroyBuffer(buf->gpu->device, buf->vk->buffer, NULL);
+    vkFreeMemory(buf->gpu->device, buf->vk->memory, NULL);
+    buf->gpu->taken.now_bytes -= buf->vk->taken_bytes;
+    *buf->vk = (struct l2d_vk_buf) { .taken_bytes = 0 };
+    buf->mapped = NULL;
+}
+
+int l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    struct l2d_gpu *gpu = buf->gpu;
     VkMemoryRequirements need;
     VK_TRY(vkCreateBuffer(gpu->device, &(VkBufferCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
-        .size = size_bytes,
+        .size = buf->size_bytes,
         .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                  VK_BUFFER_USAGE_TRANSFER_DST_BIT,
     }, NULL, &buf->vk->buffer));
     vkGetBufferMemoryRequirements(gpu->device, buf->vk->buffer, &need);
-    uint32_t type = memory_type(gpu, need.memoryTypeBits, memory);
+    uint32_t type = memory_type(gpu, need.memoryTypeBits, buf->memory);
     if (type == UINT32_MAX) {
         rc = l2d_error_set(err, L2D_EGPU, "the device has no memory of this kind");
         goto fail;
@@ -62,20 +86,36 @@ int l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_byte
         .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
         .allocationSize = need.size, .memoryTypeIndex = type,
     }, NULL, &buf->vk->memory));
+    buf->vk->taken_bytes = need.size;
+    struct l2d_gpu_taken *taken = &gpu->taken;
+    taken->now_bytes += need.size;
+    taken->peak_bytes = taken->now_bytes > taken->peak_bytes ? taken->now_bytes : taken->peak_bytes;
     VK_TRY(vkBindBufferMemory(gpu->device, buf->vk->buffer, buf->vk->memory, 0));
-    VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
-                                 VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-    if ((gpu->memory.memoryTypes[type].propertyFlags & host) == host)
+    if (host_sees(gpu, type))
         VK_TRY(vkMapMemory(gpu->device, buf->vk->memory, 0, VK_WHOLE_SIZE, 0, &buf->mapped));
-    l2d_vk_name(gpu, VK_OBJECT_TYPE_BUFFER, (uint64_t) buf->vk->buffer, name);
-    *out = buf;
+    l2d_vk_name(gpu, VK_OBJECT_TYPE_BUFFER, (uint64_t) buf->vk->buffer, buf->name);
     return L2D_OK;
 
 fail:
-    l2d_buf_destroy(&buf);
-    return l2d_error_wrap(err, rc, "GPU buffer %s of %.1f MiB (the device has %.0f MiB)", name,
-                          (double) size_bytes / (1 << 20),
+    give_back(buf);
+    return l2d_error_wrap(err, rc, "GPU buffer %s of %.1f MiB (the device has %.0f MiB)", buf->name,
+                          (double) buf->size_bytes / (1 << 20),
                           (double) gpu->caps.memory_bytes / (1 << 20));
+}
+
+int l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
+                   enum l2d_memory memory, const char *name, struct l2d_error *err)
+{
+    struct l2d_buf *buf;
+    int rc = l2d_buf_declare(&buf, gpu, size_bytes, memory, name, err);
+    if (rc != L2D_OK)
+        return rc;
+    rc = l2d_buf_take(buf, err);
+    if (rc != L2D_OK)
+        l2d_buf_destroy(&buf);
+    else
+        *out = buf;
+    return rc;
 }
 
 void l2d_buf_destroy(struct l2d_buf **pbuf)
@@ -84,10 +124,15 @@ void l2d_buf_destroy(struct l2d_buf **pbuf)
     *pbuf = NULL;
     if (!buf)
         return;
-    vkDestroyBuffer(buf->gpu->device, buf->vk->buffer, NULL);
-    vkFreeMemory(buf->gpu->device, buf->vk->memory, NULL);
+    give_back(buf);
     free(buf->vk);
     free(buf);
+}
+
+uint64_t l2d_buf_copy_bytes(const struct l2d_gpu *gpu)
+{
+    uint32_t type = memory_type(gpu, UINT32_MAX, L2D_MEMORY_DEVICE);
+    return type != UINT32_MAX && host_sees(gpu, type) ? 0 : STAGING_BYTES;
 }
 
 enum direction { TO_BUFFER, FROM_BUFFER };

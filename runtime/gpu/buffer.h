@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // GPU buffers: a few large ones, each with its own memory. Small things are views into them.
+// A buffer may be declared first and take its memory later: graphs can be built on declared ones,
+// so that all that will be needed is known before any of it is taken.
 #ifndef L2D_GPU_BUFFER_H
 #define L2D_GPU_BUFFER_H
 
@@ -21,19 +23,28 @@ static inline uint64_t l2d_buf_align(uint64_t bytes)
     return (bytes + 255) & ~UINT64_C(255);
 }
 
-// Read-only for users. mapped is NULL for device memory that the host cannot see.
+// Read-only for users. mapped is NULL for device memory that the host cannot see, and before the
+// memory is taken.
 struct l2d_buf {
     struct l2d_gpu *gpu;
     struct l2d_vk_buf *vk;
+    enum l2d_memory memory;
     uint64_t size_bytes;
     void    *mapped;
     char     name[48];
 };
 
+/** A buffer without memory yet. name appears in errors and debugging tools. L2D_OK, L2D_ENOMEM. */
+int l2d_buf_declare(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
+                    enum l2d_memory memory, const char *name, struct l2d_error *err);
+
 /**
- * Create a buffer. name appears in errors and in debugging tools.
- * returns  L2D_OK, L2D_ENOMEM, or L2D_EGPUMEM with the size asked for and the size of the heap.
+ * Take a declared buffer's memory, once. After an error the buffer is as it was.
+ * returns  L2D_OK, or L2D_EGPUMEM with the size asked for and the size of the heap.
  */
+int l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err);
+
+/** Both at once. */
 int l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
                    enum l2d_memory memory, const char *name, struct l2d_error *err);
 
@@ -48,6 +59,9 @@ int l2d_buf_write(struct l2d_buf *buf, uint64_t offset_bytes, const void *src, u
                   struct l2d_error *err);
 int l2d_buf_read(struct l2d_buf *buf, uint64_t offset_bytes, void *dst, uint64_t size_bytes,
                  struct l2d_error *err);
+
+/** Memory that such a copy takes while it lasts, at most; 0 where the host sees all memory. */
+uint64_t l2d_buf_copy_bytes(const struct l2d_gpu *gpu);
 
 /** Fill with a 32-bit pattern, and wait. Offset and size are multiples of 4. */
 int l2d_buf_fill(struct l2d_buf *buf, uint64_t offset_bytes, uint64_t size_bytes, uint32_t pattern,

@@ -398,6 +398,10 @@ int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
                            "halves that add up to floats; tier 1 runs on it", gpu->caps.name);
     if (rc == L2D_OK && params->tier != L2D_TIER_AUTO)
         gpu->caps.tier = params->tier;
+    if (params->memory_bytes)
+        gpu->caps.memory_bytes = params->memory_bytes;
+    if (params->max_range_bytes)
+        gpu->caps.max_range_bytes = params->max_range_bytes;
     if (rc == L2D_OK)
         rc = create_device(gpu, err);
     if (rc != L2D_OK) {
@@ -437,6 +441,11 @@ void l2d_gpu_destroy(struct l2d_gpu **pgpu)
 const struct l2d_gpu_caps *l2d_gpu_caps(const struct l2d_gpu *gpu)
 {
     return &gpu->caps;
+}
+
+struct l2d_gpu_taken l2d_gpu_taken(const struct l2d_gpu *gpu)
+{
+    return gpu->taken;
 }
 
 uint32_t l2d_gpu_num_validation_messages(const struct l2d_gpu *gpu)

@@ -45,6 +45,8 @@ struct l2d_gpu_params {             // zero means default
     const char *cache_dir;          // pipeline cache; NULL: $XDG_CACHE_HOME/live2diff; "": none
     bool validation;                // with the validation layer; a missing layer is an error
     enum l2d_tier tier;             // AUTO: by device
+    uint64_t memory_bytes;          // take the device for one of so much memory, and
+    uint64_t max_range_bytes;       // such bindings; 0: as it is (tests)
     struct l2d_log log;
 };
 
@@ -61,6 +63,12 @@ int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
 void l2d_gpu_destroy(struct l2d_gpu **gpu);
 
 const struct l2d_gpu_caps *l2d_gpu_caps(const struct l2d_gpu *gpu);
+
+// Memory of all buffers, as the driver rounded it.
+struct l2d_gpu_taken {
+    uint64_t now_bytes, peak_bytes;
+};
+struct l2d_gpu_taken l2d_gpu_taken(const struct l2d_gpu *gpu);
 
 /** Validation messages (warnings and errors) so far; 0 without validation. */
 uint32_t l2d_gpu_num_validation_messages(const struct l2d_gpu *gpu);

@@ -173,14 +173,9 @@ struct l2d_tensor l2d_graph_alloc(struct l2d_graph *g, enum l2d_dtype dtype, int
         return L2D_NO_TENSOR;
     }
     struct l2d_tensor t = { NULL, (int32_t) g->num_transients, 0, rows, h, w, c, dtype };
-    uint64_t size = l2d_buf_align(l2d_tensor_bytes(&t));
-    if (size > g->gpu->caps.max_range_bytes) {
-        l2d_graph_fail(g, L2D_EUNSUPPORTED, "an activation of %.0f MiB is more than this device "
-                       "binds (%.0f MiB); use a smaller --size", (double) size / (1 << 20),
-                       (double) g->gpu->caps.max_range_bytes / (1 << 20));
-        return L2D_NO_TENSOR;
-    }
-    g->transient[g->num_transients++] = (struct transient) { .size_bytes = size, .first = -1 };
+    g->transient[g->num_transients++] = (struct transient) {
+        .size_bytes = l2d_buf_align(l2d_tensor_bytes(&t)), .first = -1,
+    };
     return t;
 }
 
@@ -357,6 +352,12 @@ fail:
     return rc;
 }
 
+// Bindings are whole words.
+static uint64_t range_of(const struct l2d_tensor *t)
+{
+    return (l2d_tensor_bytes(t) + 3) & ~(uint64_t) 3;
+}
+
 static int make_set(struct l2d_graph *g, struct op *op, struct l2d_error *err)
 {
     int rc = L2D_OK;
@@ -369,7 +370,7 @@ static int make_set(struct l2d_graph *g, struct op *op, struct l2d_error *err)
     VkWriteDescriptorSet write[L2D_MAX_BINDINGS];
     for (uint32_t i = 0; i < op->num_bind; i++) {
         const struct l2d_tensor *t = &op->bind[i].tensor;
-        uint64_t range = (l2d_tensor_bytes(t) + 3) & ~(uint64_t) 3;
+        uint64_t range = range_of(t);
         assert(t->offset_bytes + l2d_tensor_bytes(t) <= t->buf->size_bytes);
         if (range > g->gpu->caps.max_range_bytes)
             return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: %s: an operand of %.0f MiB is more "
@@ -535,6 +536,17 @@ int l2d_graph_finish(struct l2d_graph *g, struct l2d_buf *activations, struct l2
     return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "graph %s", g->name);
 fail:
     return l2d_error_wrap(err, rc, "graph %s", g->name);
+}
+
+uint64_t l2d_graph_largest_operand(const struct l2d_graph *g)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < g->num_ops; i++)
+        for (uint32_t b = 0; b < g->op[i].num_bind && !g->op[i].copy; b++) {
+            uint64_t bytes = range_of(&g->op[i].bind[b].tensor);
+            most = bytes > most ? bytes : most;
+        }
+    return most;
 }
 
 double l2d_graph_flops(const struct l2d_graph *g)

@@ -157,6 +157,9 @@ int l2d_graph_plan(struct l2d_graph *graph, uint64_t *size_bytes, struct l2d_err
  */
 int l2d_graph_finish(struct l2d_graph *graph, struct l2d_buf *activations, struct l2d_error *err);
 
+/** The most bytes that a dispatch binds as one operand; finish refuses more than the device's. */
+uint64_t l2d_graph_largest_operand(const struct l2d_graph *graph);
+
 /** Floating-point operations of one run, as far as the kernels count them. */
 double l2d_graph_flops(const struct l2d_graph *graph);
 

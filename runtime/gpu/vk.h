@@ -27,6 +27,7 @@ struct l2d_program {            // a pipeline for one shader variant and one set
 struct l2d_vk_buf {
     VkBuffer buffer;
     VkDeviceMemory memory;
+    uint64_t taken_bytes;
 };
 
 // The marks of one submission, in the order of its timestamps.
@@ -39,6 +40,7 @@ struct l2d_ticket {
 struct l2d_gpu {
     struct l2d_log log;
     struct l2d_gpu_caps caps;
+    struct l2d_gpu_taken taken;
     VkInstance instance;
     VkDebugUtilsMessengerEXT messenger;
     uint32_t num_validation_messages;

@@ -154,6 +154,24 @@ struct l2d_tensor l2d_token_concat(struct l2d_graph *graph, struct l2d_tensor a,
 struct l2d_tensor l2d_token_slice(struct l2d_graph *graph, struct l2d_tensor x, int32_t first,
                                   int32_t h, int32_t w);
 
+// A part of a map, and how much of it the neighbouring tiles have too: 0 at the map's edges. In
+// pixels; what is shared on two sides is at most the whole.
+struct l2d_tile {
+    int32_t left, top, w, h;
+    int32_t fade_left, fade_right, fade_top, fade_bottom;
+};
+
+/** The tile of each row of x [R,H,W,c] T. returns [R,h,w,c] T. */
+struct l2d_tensor l2d_tile_cut(struct l2d_graph *graph, struct l2d_tensor x,
+                               const struct l2d_tile *tile);
+
+/**
+ * Put tile x [R,h,w,c] T into y [R,H,W,c] T. Neighbours fade into each other linearly where they
+ * overlap; those above and those on the left have to be there already.
+ */
+void l2d_tile_paste(struct l2d_graph *graph, struct l2d_tensor y, struct l2d_tensor x,
+                    const struct l2d_tile *tile);
+
 // ---- depth --------------------------------------------------------------------------------------
 
 /**

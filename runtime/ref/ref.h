@@ -76,6 +76,17 @@ void l2d_ref_max_pool(float *y, const float *x, int rows, int h, int w, int c);
 void l2d_ref_resize(float *y, const float *x, const float *add, int rows, int h, int w, int c,
                     int oh, int ow, bool align_corners);
 
+struct l2d_ref_tile {
+    int left, top, w, h;
+    int fade_left, fade_right, fade_top, fade_bottom;
+};
+
+/** A tile of x [rows,whole_h,whole_w,c] -> y; a tile x into y, added to what is shared. */
+void l2d_ref_tile_cut(float *y, const float *x, int rows, int whole_h, int whole_w, int c,
+                      const struct l2d_ref_tile *tile);
+void l2d_ref_tile_paste(float *y, const float *x, int rows, int whole_h, int whole_w, int c,
+                        const struct l2d_ref_tile *tile);
+
 /** depth [count]; range {low, high, valid} is replaced, or where valid follows by rate < 1. */
 void l2d_ref_depth_range(float range[3], const float *depth, long count, double rate);
 

@@ -92,7 +92,10 @@ at_most "no prompt: not darker" "$(scaled "$source_light" .94)" "$plain"
 l2d devices >devices.txt
 grep -qE '^0 .*T[01]' devices.txt || fail "devices: $(cat devices.txt)"
 l2d inspect --size 64x64 >inspect.txt
-grep -q 'GFLOP per frame' inspect.txt || fail "inspect: $(cat inspect.txt)"
+grep -qE 'peak .* MiB .*: it fits' inspect.txt || fail "inspect: $(cat inspect.txt)"
+l2d inspect --size 64x64 --load >loaded.txt
+grep -q 'loaded:' loaded.txt || fail "inspect --load: $(cat loaded.txt)"
+refuses 1 "description without weights" inspect "$source_dir/tests/data/tiny3/model.json" --load
 l2d bench --size 64x64 --frames 2 --profile >bench.txt
 grep -qE 'conv_t[01]' bench.txt || fail "bench --profile: $(cat bench.txt)"
 l2d bench --size 64x64 --frames 2 --json - >bench.json

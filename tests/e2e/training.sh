@@ -34,7 +34,7 @@ mkdir "$data/unpacked"
 for part in unet vae text_encoder; do
     cmp "$data/model/$part.safetensors" "$data/again/$part.safetensors"
 done
-"$live2diff" inspect "$data/model"
+"$live2diff" inspect --load "$data/model"
 "$live2diff" run -q -m "$data/model" -i "$root/samples/clips/moose.mp4" -o "$data/out.mp4" \
     --size 64x64 --frames 9 --steps 43,47/50
 "$python" "$root/tools/evaluate" --self-check

@@ -81,6 +81,7 @@ refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --con
 refuses 1 "x\.yaml: No such file" run -i a.mp4 -o null --config x.yaml
 refuses 1 "x\.yaml: No such file" inspect --config x.yaml
 refuses 1 "x\.yaml: No such file" bench --config x.yaml
+refuses 1 "nowhere\.json.*No such file" inspect nowhere.json
 
 # Models that are not what they should be: what can be seen without a device.
 copy_model() {

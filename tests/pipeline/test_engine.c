@@ -406,7 +406,7 @@ Test(engine, guidance_modes)
             struct l2d_engine_params p = guided(&out[m][b], (enum l2d_guidance_mode) m);
             p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
             struct l2d_engine *engine = create(&p);
-            uint64_t bytes = l2d_engine_info(engine)->kv_cache_bytes;
+            uint64_t bytes = l2d_engine_info(engine)->memory.kv_cache;
             plain_bytes = m == 0 ? bytes : plain_bytes;
             cr_assert_eq(bytes, plain_bytes / 3 * (3 + negative_steps[m]), "mode %d", m);
             cr_assert_eq((int) l2d_engine_info(engine)->guidance_mode, m);
@@ -819,7 +819,7 @@ Test(engine, bad_parameters_are_refused)
     p = params(&out);
     p.width = p.height = 16384;
     p.steps = "10,15,20,25,30,35,40,45/50";
-    check_refused(&p, L2D_EGPUMEM, "16384x16384", "smaller --size");
+    check_refused(&p, L2D_EGPUMEM, "16384x16384", "--size");
 }
 
 // ---- failures on the way

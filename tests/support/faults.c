@@ -18,8 +18,7 @@ void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *p, size_t size);
 void __real_free(void *p);
-int __real_l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
-                          enum l2d_memory memory, const char *name, struct l2d_error *err);
+int __real_l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err);
 int __real_l2d_graph_create(struct l2d_graph **out, struct l2d_gpu *gpu, enum l2d_dtype precision,
                             const char *name, struct l2d_error *err);
 int __real_l2d_graph_finish(struct l2d_graph *graph, struct l2d_buf *activations,
@@ -33,8 +32,7 @@ void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *p, size_t size);
 char *__wrap_strdup(const char *text);
 void __wrap_free(void *p);
-int __wrap_l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
-                          enum l2d_memory memory, const char *name, struct l2d_error *err);
+int __wrap_l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err);
 int __wrap_l2d_graph_create(struct l2d_graph **out, struct l2d_gpu *gpu, enum l2d_dtype precision,
                             const char *name, struct l2d_error *err);
 int __wrap_l2d_graph_finish(struct l2d_graph *graph, struct l2d_buf *activations,
@@ -146,12 +144,11 @@ void __wrap_free(void *p)
     __real_free(p);
 }
 
-int __wrap_l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
-                          enum l2d_memory memory, const char *name, struct l2d_error *err)
+int __wrap_l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err)
 {
     if (fails(FAULT_BUFFER))
-        return l2d_error_set(err, L2D_EGPUMEM, "injected: buffer %s", name);
-    return __real_l2d_buf_create(out, gpu, size_bytes, memory, name, err);
+        return l2d_error_set(err, L2D_EGPUMEM, "injected: buffer %s", buf->name);
+    return __real_l2d_buf_take(buf, err);
 }
 
 int __wrap_l2d_graph_create(struct l2d_graph **out, struct l2d_gpu *gpu, enum l2d_dtype precision,

@@ -10,7 +10,7 @@
 enum fault {
     FAULT_NONE,
     FAULT_ALLOC,                        // malloc, calloc, realloc, strdup
-    FAULT_BUFFER,                       // l2d_buf_create
+    FAULT_BUFFER,                       // l2d_buf_take
     FAULT_GRAPH,                        // l2d_graph_create, l2d_graph_finish
     FAULT_SUBMIT,                       // l2d_gpu_submit, l2d_graph_run
 };

@@ -218,9 +218,11 @@ static int measure(struct bench *bench, struct l2d_error *err)
         printf("  %.2f fps over %llu frames; ms per frame: p50 %.1f, p95 %.1f, p99 %.1f\n", fps,
                (unsigned long long) o->frames, histogram_quantile(&wall, 0.50),
                histogram_quantile(&wall, 0.95), histogram_quantile(&wall, 0.99));
-        printf("  GPU memory: weights %.1f MB, KV cache %.1f MB, activations %.1f MB; process peak "
-               "%.0f MB\n", (double) info->weight_bytes / 1e6, (double) info->kv_cache_bytes / 1e6,
-               (double) info->activation_bytes / 1e6, (double) report_peak_rss_bytes() / 1e6);
+        const struct l2d_engine_memory *m = &info->memory;
+        printf("  GPU memory: weights %.1f MB, KV cache %.1f MB, activations %.1f MB, all %.1f MB; "
+               "process peak %.0f MB\n", (double) m->weights / 1e6, (double) m->kv_cache / 1e6,
+               (double) m->activations / 1e6, (double) m->peak / 1e6,
+               (double) report_peak_rss_bytes() / 1e6);
         report_print_stages(stdout, &stats, info);
         if (o->profile)
             print_profile(row, num_rows);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// live2diff inspect: what a model folder holds, what it needs, and whether it is sound. The folder
-// is really loaded onto the device, so what passes here will run. Of any other file of weights:
-// what it is, and how import takes it.
+// live2diff inspect: what a model folder holds, whether its parts are there and of the right
+// shapes, and what memory it needs, in seconds and without taking any; a model.json alone is enough
+// for that. With --load the folder is really loaded, so that what passes will run. Of any other
+// file of weights: what it is, and how import takes it.
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,17 +14,23 @@
 #include "model_path.h"
 #include "pipeline/config.h"
 #include "pipeline/engine.h"
+#include "pipeline/models/model.h"
 #include "tensor/safetensors.h"
+
+#define MIB (1024.0 * 1024.0)
 
 struct inspect_options {
     struct model_options model;
-    int tensors;
+    int tensors, load;
 };
 
 #define AT(field) offsetof(struct inspect_options, field)
 static const struct option_row rows[] = {
     MODEL_ROWS(struct inspect_options),
     { 't', "tensors", OPTION_FLAG, NULL, NULL, "list every tensor", AT(tensors), NULL },
+    { 0, "load", OPTION_FLAG, NULL, NULL,
+      "really load it onto the device: reads every weight, takes the memory, builds the shaders",
+      AT(load), NULL },
 };
 
 static void print_list(const char *what, const int32_t *value, int32_t count)
@@ -86,37 +94,70 @@ static int print_weights(const char *folder, const char *file, bool tensors, str
     return L2D_OK;
 }
 
+static void print_memory(const char *what, uint64_t bytes, const char *fmt, ...)
+    L2D_PRINTF(3, 4);
+static void print_memory(const char *what, uint64_t bytes, const char *fmt, ...)
+{
+    printf("    %-15s %10.1f MiB   ", what, (double) bytes / MIB);
+    va_list ap;
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    putchar('\n');
+}
+
+static void print_needs(const struct l2d_engine_info *i, const struct l2d_gpu_caps *caps)
+{
+    const struct l2d_engine_memory *m = &i->memory;
+    bool fits = m->peak <= caps->memory_bytes, binds = m->largest_operand <= caps->max_range_bytes;
+    printf("  on %s, %s, %dx%d, %d step%s: %.2f GFLOP per frame, and of GPU memory\n", caps->name,
+           i->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", i->width, i->height, i->num_steps,
+           i->num_steps == 1 ? "" : "s", i->gflop_encode + i->gflop_unet + i->gflop_decode);
+    print_memory("weights", m->weights, "all networks");
+    print_memory("KV cache", m->kv_cache, "%d x %.1f, a denoising step%s", m->kv_steps,
+                 (double) m->kv_cache / m->kv_steps / MIB,
+                 m->kv_steps > i->num_steps ? "; the negative prompt has its own" : "");
+    print_memory("activations", m->activations, "one block, which the networks use in turn");
+    print_memory("other", m->other, "latents, keys of the prompt, pictures");
+    print_memory("staging", m->staging, "between host and GPU");
+    print_memory("peak", m->peak, "the device has %.0f MiB: %s", (double) caps->memory_bytes / MIB,
+                 fits ? "it fits" : "it does not fit");
+    print_memory("largest tensor", m->largest_operand, "the device binds %.0f MiB: %s",
+                 (double) caps->max_range_bytes / MIB, binds ? "it fits" : "it does not fit");
+}
+
 static void ignore_frame(void *user, struct l2d_frame *frame)
 {
     (void) user;
     l2d_frame_unref(&frame);
 }
 
-static int load(const struct inspect_options *o, const char *folder, struct l2d_error *err)
+static int show_needs(const struct inspect_options *o, const char *folder, struct l2d_error *err)
 {
     struct l2d_gpu *gpu = NULL;
     struct l2d_engine *engine = NULL;
+    struct l2d_engine_info info;
+    struct l2d_engine_params params = model_engine_params(&o->model, folder);
+    params.emit = ignore_frame;
     int rc = l2d_gpu_create(&gpu, &(struct l2d_gpu_params) {
         .device = o->model.device, .tier = (enum l2d_tier) o->model.tier,
         .validation = o->model.validation > 0 }, err);
-    if (rc == L2D_OK) {
-        struct l2d_engine_params params = model_engine_params(&o->model, folder);
-        params.emit = ignore_frame;
+    if (rc != L2D_OK)
+        return rc;
+    rc = l2d_engine_plan(&info, gpu, &params, err);
+    if (rc == L2D_OK || rc == L2D_EGPUMEM)
+        print_needs(&info, l2d_gpu_caps(gpu));
+    if (rc == L2D_OK && o->load) {
         rc = l2d_engine_create(&engine, gpu, &params, err);
-    }
-    if (rc == L2D_OK) {
-        const struct l2d_engine_info *i = l2d_engine_info(engine);
-        double total = (double) (i->weight_bytes + i->kv_cache_bytes + i->activation_bytes);
-        printf("  on %s, %s, %dx%d, %d steps: weights %.1f MB + KV cache %.1f MB + activations "
-               "%.1f MB = %.1f MB;\n  %.2f GFLOP per frame\n", l2d_gpu_caps(gpu)->name,
-               i->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", i->width, i->height,
-               i->num_steps, (double) i->weight_bytes / 1e6, (double) i->kv_cache_bytes / 1e6,
-               (double) i->activation_bytes / 1e6, total / 1e6,
-               i->gflop_encode + i->gflop_unet + i->gflop_decode);
+        if (rc == L2D_OK)
+            printf("  loaded: %.1f MiB taken\n", (double) l2d_gpu_taken(gpu).peak_bytes / MIB);
     }
     l2d_engine_destroy(&engine);
     l2d_gpu_destroy(&gpu);
-    return rc;
+    if (rc != L2D_EGPUMEM || o->load)
+        return rc;
+    printf("  %s\n", err->msg);           // what was asked has been answered
+    return L2D_OK;
 }
 
 static int inspect_all(const struct inspect_options *o, struct l2d_error *err)
@@ -124,12 +165,13 @@ static int inspect_all(const struct inspect_options *o, struct l2d_error *err)
     char folder[4096], path[4096 + 64];
     static struct l2d_model_config config;
     struct stat st;
-    if (o->model.model && stat(o->model.model, &st) == 0 && S_ISREG(st.st_mode))
-        return inspect_file(o->model.model, o->tensors > 0, err);
     int rc = o->model.config
            ? model_path_import(folder, sizeof(folder), o->model.config, false, err)
            : model_path(folder, sizeof(folder), o->model.model, err);
-    snprintf(path, sizeof(path), "%s/model.json", folder);
+    bool alone = rc == L2D_OK && l2d_model_is_description(folder);
+    if (rc == L2D_OK && !alone && stat(folder, &st) == 0 && S_ISREG(st.st_mode))
+        return inspect_file(folder, o->tensors > 0, err);
+    snprintf(path, sizeof(path), "%s%s", folder, alone ? "" : "/model.json");
     if (rc == L2D_OK)
         rc = l2d_model_config_read(&config, path, err);
     if (rc != L2D_OK)
@@ -137,9 +179,9 @@ static int inspect_all(const struct inspect_options *o, struct l2d_error *err)
     print_config(&config);
     static const char *const files[] = { "unet.safetensors", "vae.safetensors",
                                          "text_encoder.safetensors" };
-    for (size_t i = 0; rc == L2D_OK && i < sizeof(files) / sizeof(files[0]); i++)
+    for (size_t i = 0; rc == L2D_OK && !alone && i < sizeof(files) / sizeof(files[0]); i++)
         rc = print_weights(folder, files[i], o->tensors > 0, err);
-    return rc == L2D_OK ? load(o, folder, err) : rc;
+    return rc == L2D_OK ? show_needs(o, folder, err) : rc;
 }
 
 static int inspect_main(int argc, char **argv)

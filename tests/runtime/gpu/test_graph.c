@@ -172,12 +172,6 @@ Test(graph, errors_stick_and_name_their_place)
     l2d_graph_destroy(&graph);
 
     graph = new_graph();
-    l2d_graph_alloc(graph, L2D_F32, 1, 65536, 65536, 4);    // more than any binding
-    cr_expect_eq(l2d_graph_plan(graph, &size, &err), L2D_EUNSUPPORTED);
-    cr_expect_neq(strstr(err.msg, "--size"), NULL, "%s", err.msg);
-    l2d_graph_destroy(&graph);
-
-    graph = new_graph();
     struct l2d_buf *buf = new_buf(N);
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
         .shader = "no_such_shader", .num_bind = 1, .groups = { 1, 1, 1 },
@@ -188,6 +182,60 @@ Test(graph, errors_stick_and_name_their_place)
     cr_expect_neq(strstr(err.msg, "no_such_shader"), NULL, "%s", err.msg);
     l2d_graph_destroy(&graph);
     l2d_buf_destroy(&buf);
+}
+
+// What the device does not bind is known when a graph is planned, and refused when it is finished.
+Test(graph, operands_that_are_too_large)
+{
+    uint64_t size;
+    struct l2d_gpu *small = NULL;
+    struct l2d_buf *buf = NULL;
+    struct l2d_graph *graph = NULL;
+    cr_assert_eq(l2d_gpu_create(&small, &(struct l2d_gpu_params) {
+        .cache_dir = "", .max_range_bytes = 4 * N - 4,
+    }, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_buf_create(&buf, small, 4 * N, L2D_MEMORY_DEVICE, "test", &err), L2D_OK);
+    cr_assert_eq(l2d_graph_create(&graph, small, L2D_F32, "test", &err), L2D_OK);
+    struct l2d_tensor t = l2d_graph_alloc(graph, L2D_F32, 1, 1, 1, N);
+    l2d_graph_copy(graph, t, words(buf, 0, N));             // copies bind nothing
+    cr_assert_eq(l2d_graph_plan(graph, &size, &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(l2d_graph_largest_operand(graph), 0);
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "luma_blur", .num_bind = 2, .groups = { 1, 1, 1 }, .params_size = 28,
+        .params = (uint32_t[7]) { 0 },
+        .bind = (struct l2d_binding[]) { { words(buf, 0, N - 1), L2D_READ }, { t, L2D_WRITE } },
+    });
+    cr_assert_eq(l2d_graph_plan(graph, &size, &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(l2d_graph_largest_operand(graph), 4 * N);
+    struct l2d_buf *activations = NULL;
+    cr_assert_eq(l2d_buf_create(&activations, small, size, L2D_MEMORY_DEVICE, "test", &err),
+                 L2D_OK);
+    cr_expect_eq(l2d_graph_finish(graph, activations, &err), L2D_EUNSUPPORTED);
+    cr_expect_neq(strstr(err.msg, "--size"), NULL, "%s", err.msg);
+    l2d_graph_destroy(&graph);
+    l2d_buf_destroy(&activations);
+    l2d_buf_destroy(&buf);
+    l2d_gpu_destroy(&small);
+}
+
+// A declared buffer has no memory until it is taken; the gpu knows how much all have.
+Test(graph, buffers_declared_first)
+{
+    struct l2d_buf *buf = NULL, *too_large = NULL;
+    struct l2d_gpu_taken before = l2d_gpu_taken(gpu);
+    cr_assert_eq(l2d_buf_declare(&buf, gpu, 1000, L2D_MEMORY_UPLOAD, "x", &err), L2D_OK);
+    cr_expect(buf->size_bytes == 1024 && !buf->mapped);
+    cr_expect_eq(l2d_gpu_taken(gpu).now_bytes, before.now_bytes);
+    cr_assert_eq(l2d_buf_take(buf, &err), L2D_OK, "%s", err.msg);
+    cr_expect_not_null(buf->mapped);
+    cr_expect_geq(l2d_gpu_taken(gpu).now_bytes, before.now_bytes + 1024);
+    cr_expect_geq(l2d_gpu_taken(gpu).peak_bytes, l2d_gpu_taken(gpu).now_bytes);
+    cr_assert_eq(l2d_buf_declare(&too_large, gpu, UINT64_C(1) << 46, L2D_MEMORY_DEVICE, "giant",
+                                 &err), L2D_OK);
+    cr_expect(l2d_buf_take(too_large, &err) != L2D_OK);
+    l2d_buf_destroy(&too_large);
+    l2d_buf_destroy(&buf);
+    cr_expect_eq(l2d_gpu_taken(gpu).now_bytes, before.now_bytes);
 }
 
 // A graph may run several times in one submission; each sees what came before. Times per stage.

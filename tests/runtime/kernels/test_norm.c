@@ -25,9 +25,10 @@ static const struct group_case {
     { 2,  1,  1,   8,   0,  4, 1e-5f, L2D_ACT_RELU, true },
     // AutoencoderKL's last layers: CPU drivers leave long loops early
     { 1, 256, 256, 4,   0,  1, 1e-6f, L2D_ACT_SILU, false },
-    { 1, 384, 352, 8,   0,  1, 1e-6f, L2D_ACT_NONE, false },
+    { 1, 256, 192, 24,  0,  4, 1e-5f, L2D_ACT_SILU, false },
+    { 1, 512, 256, 8,   0,  1, 1e-6f, L2D_ACT_NONE, false },
 };
-#define LARGE_CASES 2
+#define LARGE_CASES 3
 
 static const struct layer_case {
     int rows, tokens, c;

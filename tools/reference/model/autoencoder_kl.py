@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """AutoencoderKL, Stable Diffusion's image codec, with free widths. The latent is the mean of the moments.
 
-Module names are diffusers'. Channels run from full resolution to 1/8; images are NCHW RGB in [-1, 1].
+Module names are diffusers'. Channels run from full resolution to 1/8; images are NCHW RGB in [-1, 1]. Pictures may
+be coded in tiles, as the runtime does with large ones: group norms and attention then see a tile only.
 Origin: CompVis/latent-diffusion, diffusers AutoencoderKL (Apache-2.0).
 """
+import math
+
 import torch
 from torch import nn
 import torch.nn.functional as F
@@ -124,6 +127,43 @@ class Decoder(nn.Module):
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
 
+def cuts(whole, most):
+    """A side in tiles of one size, at most `most`, that share a quarter of that or a little more: size, beginnings."""
+    if whole <= most:
+        return whole, [0]
+    shared = most // 4
+    count = (whole - shared - 1) // (most - shared) + 1
+    size = (whole + (count - 1) * shared - 1) // count + 1
+    return size, [(whole - size) * i // (count - 1) for i in range(count)]
+
+
+def fade(size, begin, i):
+    """The weights of tile i along a side: with those of its neighbours they are 1."""
+    at, weight = torch.arange(size) + .5, torch.ones(size)
+    if i > 0:
+        weight = weight * (at / (begin[i - 1] + size - begin[i])).clamp(max=1)
+    if i + 1 < len(begin):
+        weight = weight * ((size - at) / (begin[i] + size - begin[i + 1])).clamp(max=1)
+    return weight
+
+
+def in_tiles(code, x, most, unit, out_unit):
+    """code(x), in tiles of at most `most` latents a side. unit, out_unit: pixels or 1, of x and of the result."""
+    h, w = (side // unit for side in x.shape[2:])
+    if max(h, w) <= most:
+        return code(x)
+    (size_y, begin_y), (size_x, begin_x) = cuts(h, most), cuts(w, most)
+    whole = 0
+    for i, top in enumerate(begin_y):
+        for j, left in enumerate(begin_x):
+            tile = code(x[:, :, unit * top:unit * (top + size_y), unit * left:unit * (left + size_x)])
+            weight = (fade(out_unit * size_y, [out_unit * b for b in begin_y], i)[:, None] *
+                      fade(out_unit * size_x, [out_unit * b for b in begin_x], j))
+            pad = (out_unit * left, out_unit * (w - left - size_x), out_unit * top, out_unit * (h - top - size_y))
+            whole = whole + F.pad(tile * weight.to(tile), pad)
+    return whole
+
+
 class AutoencoderKL(nn.Module):
     """`config` is the "vae" section of model.json."""
 
@@ -138,9 +178,11 @@ class AutoencoderKL(nn.Module):
         self.quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1)
         self.post_quant_conv = nn.Conv2d(latent, latent, 1)
 
-    def encode(self, image):
-        mean, _ = self.quant_conv(self.encoder(image)).chunk(2, 1)
-        return mean * self.scaling_factor
+    def encode(self, image, most=math.inf):
+        """most: latents a side of a tile."""
+        moments = in_tiles(lambda x: self.quant_conv(self.encoder(x)), image, most, 8, 1)
+        return moments.chunk(2, 1)[0] * self.scaling_factor
 
-    def decode(self, latent):
-        return self.decoder(self.post_quant_conv(latent / self.scaling_factor)).clamp(-1, 1)
+    def decode(self, latent, most=math.inf):
+        return in_tiles(lambda x: self.decoder(self.post_quant_conv(x / self.scaling_factor)), latent, most, 1, 8
+                        ).clamp(-1, 1)

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// How much GPU memory an engine needs, whether the device has it, and if not, which option would
+// make it fit: that is tried, not guessed, by planning engines that take nothing. See
+// engine_state.h.
+#include "pipeline/engine_state.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MIB (1024.0 * 1024.0)
+
+// ---- what there is
+
+uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
+{
+    struct l2d_buf **one[] = { &e->step_bias, &e->text_kv, &e->positions, &e->text_in, &e->context,
+                               &e->latents, &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
+                               &e->out_pixels, &e->activations, &e->depth_maps, &e->depth_range,
+                               &e->origins, &e->negative_text_kv, &e->last_canvas, &e->sums,
+                               &e->sums_back };
+    uint32_t n = 0;
+    for (size_t i = 0; i < COUNT_OF(one); i++)
+        list[n++] = one[i];
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++) {
+        list[n++] = &e->slot[i].pixels;
+        list[n++] = &e->slot[i].params;
+        list[n++] = &e->slot[i].readback;
+    }
+    for (size_t i = 0; i < COUNT_OF(e->cache); i++) {
+        list[n++] = &e->cache[i];
+        list[n++] = &e->negative_cache[i];
+    }
+    assert(n <= L2D_ENGINE_MAX_BUFFERS);
+    return n;
+}
+
+uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
+{
+    struct l2d_graph **one[] = { &e->color_in, &e->encode, &e->warm, &e->stream, &e->decode,
+                                 &e->text, &e->map_range, &e->ring_range, &e->structure,
+                                 &e->prompt_keys, &e->negative_keys, &e->warm_first,
+                                 &e->stream_first, &e->compare, &e->keep };
+    uint32_t n = 0;
+    for (size_t i = 0; i < COUNT_OF(one); i++)
+        list[n++] = one[i];
+    for (size_t i = 0; i < COUNT_OF(e->select); i++)
+        list[n++] = &e->select[i];
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++) {
+        list[n++] = &e->slot[i].upload_pixels;
+        list[n++] = &e->slot[i].upload_params;
+        list[n++] = &e->slot[i].download;
+    }
+    assert(n <= L2D_ENGINE_MAX_GRAPHS);
+    return n;
+}
+
+// ---- what it needs
+
+static uint64_t sum_bytes(struct l2d_buf *const *buf, size_t count)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += buf[i] ? buf[i]->size_bytes : 0;
+    return sum;
+}
+
+void l2d_engine_count_memory(struct l2d_engine *e)
+{
+    struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];
+    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
+    uint32_t num_bufs = l2d_engine_buffers(e, buf), num_graphs = l2d_engine_graphs(e, graph);
+    struct l2d_engine_memory *m = &e->info.memory;
+    *m = (struct l2d_engine_memory) {
+        .weights = e->model ? l2d_weights_bytes(e->model->weights) : 0,
+        .kv_cache = sum_bytes(e->cache, COUNT_OF(e->cache)) +
+                    sum_bytes(e->negative_cache, COUNT_OF(e->negative_cache)),
+        .kv_steps = e->schedule.num_steps + l2d_engine_negative_steps(e),
+        .activations = sum_bytes(&e->activations, 1),
+        .staging = l2d_buf_copy_bytes(e->gpu),
+    };
+    uint64_t device = 0;
+    for (uint32_t i = 0; i < num_bufs; i++)
+        if (*buf[i])
+            *((*buf[i])->memory == L2D_MEMORY_DEVICE ? &device : &m->staging) +=
+                (*buf[i])->size_bytes;
+    m->other = device - m->kv_cache - m->activations;
+    m->peak = m->weights + device + m->staging;
+    for (uint32_t i = 0; i < num_graphs; i++) {
+        uint64_t most = *graph[i] ? l2d_graph_largest_operand(*graph[i]) : 0;
+        m->largest_operand = most > m->largest_operand ? most : m->largest_operand;
+    }
+}
+
+// ---- whether that fits
+
+static bool fits(const struct l2d_engine *e)
+{
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(e->gpu);
+    return e->info.memory.peak <= caps->memory_bytes &&
+           e->info.memory.largest_operand <= caps->max_range_bytes;
+}
+
+// A search for parameters that fit.
+struct search {
+    const struct l2d_engine *engine;            // which does not
+    const struct l2d_engine_params *asked;
+    struct l2d_model *half;                     // its model in fp16, where it is in fp32; or NULL
+    char *advice;                               // what to do, as text
+    size_t size;
+};
+
+// What an engine with other parameters needs; 0 if that does not fit, or cannot be found out.
+static uint64_t peak_with(const struct search *s, const struct l2d_engine_params *p)
+{
+    bool half = p->precision != s->asked->precision;
+    struct l2d_engine *trial = NULL;
+    if (l2d_engine_prepare(&trial, s->engine->gpu, p, half ? s->half : s->engine->model, NULL) !=
+        L2D_OK)
+        return 0;
+    uint64_t peak = fits(trial) ? trial->info.memory.peak : 0;
+    l2d_engine_destroy(&trial);
+    return peak;
+}
+
+// If these parameters fit, the advice is how they differ from what was asked.
+static bool advise(const struct search *s, const struct l2d_engine_params *p)
+{
+    const struct l2d_engine_params *asked = s->asked;
+    char size[40] = "", steps[56] = "";
+    uint64_t peak = peak_with(s, p);
+    if (!peak)
+        return false;
+    if (p->width != asked->width || p->height != asked->height)
+        snprintf(size, sizeof(size), " --size %dx%d", p->width, p->height);
+    if (p->steps != asked->steps)
+        snprintf(steps, sizeof(steps), " --steps %s", p->steps);
+    const char *half = p->precision != asked->precision ? " --precision fp16" : "";
+    bool plain = p->guidance < asked->guidance;
+    snprintf(s->advice, s->size, "%s%s%s%s%s it fits (%.0f MiB)",
+             *size || *steps || *half ? "with" : "", half, steps, size,
+             !plain ? "" : *size || *steps || *half ? ", without --guidance" : "without --guidance",
+             (double) peak / MIB);
+    return true;
+}
+
+// The largest smaller size that fits, of the same shape as far as the network's multiple lets it.
+static bool advise_size(const struct search *s, struct l2d_engine_params p)
+{
+    const struct l2d_engine *e = s->engine;
+    double w = e->info.width, h = e->info.height, shorter = w < h ? w : h;
+    int32_t align = e->model ? l2d_model_config_align(&e->model->config) : 2;
+    int32_t fitting = 0, too_large = (int32_t) ((shorter + align - 1) / align);
+    while (fitting + 1 < too_large) {
+        int32_t middle = (fitting + too_large) / 2;
+        double scale = middle * align / shorter;
+        l2d_geometry_choose_size(w, h, w * h * scale * scale, align, &p.width, &p.height);
+        *(advise(s, &p) ? &fitting : &too_large) = middle;
+    }
+    return fitting > 0;
+}
+
+// The first count of the steps that were asked for.
+static const char *first_steps(const struct l2d_engine *e, int32_t count, char out[40])
+{
+    size_t n = 0;
+    for (int32_t i = 0; i < count; i++)
+        n += (size_t) snprintf(out + n, 40 - n, "%s%d", i ? "," : "", e->t_index[i]);
+    snprintf(out + n, 40 - n, "/%d", e->num_inference_steps);
+    return out;
+}
+
+// Single changes, in the order in which the picture suffers from them; then several together.
+static void find(const struct search *s)
+{
+    const struct l2d_engine *e = s->engine;
+    struct l2d_engine_params p = *s->asked, all = p;
+    char steps[40];
+    int changes = 0;
+    if (s->half) {
+        p.precision = all.precision = L2D_PRECISION_FP16;
+        changes++;
+        if (advise(s, &p))
+            return;
+    }
+    p = *s->asked;
+    for (int32_t n = e->schedule.num_steps - 1; n >= 1; n--) {
+        p.steps = all.steps = first_steps(e, n, steps);
+        changes += n == 1;
+        if (advise(s, &p))
+            return;
+    }
+    p = *s->asked;
+    if (l2d_engine_negative_steps(e) > 0) {
+        p.guidance = all.guidance = 0;
+        changes++;
+        if (advise(s, &p))
+            return;
+    }
+    if (advise_size(s, *s->asked) || (changes > 1 && advise(s, &all)) ||
+        (changes > 0 && advise_size(s, all)))
+        return;
+    snprintf(s->advice, s->size, "no precision, number of steps or size makes it fit");
+}
+
+int l2d_engine_check_memory(const struct l2d_engine *e, const struct l2d_engine_params *params,
+                            struct l2d_error *err)
+{
+    const struct l2d_engine_memory *m = &e->info.memory;
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(e->gpu);
+    char advice[160], how[32] = "";
+    struct search s = { .engine = e, .asked = params, .advice = advice, .size = sizeof(advice) };
+    if (fits(e))
+        return L2D_OK;
+    if (!e->passthrough && e->precision == L2D_F32 && caps->has_fp16)
+        l2d_model_create(&s.half, params->model, e->gpu, L2D_F16, NULL);
+    find(&s);
+    l2d_model_destroy(&s.half);
+    if (!e->passthrough)
+        snprintf(how, sizeof(how), ", %d step%s, %s", e->info.num_steps,
+                 e->info.num_steps == 1 ? "" : "s", e->precision == L2D_F16 ? "fp16" : "fp32");
+    if (m->peak <= caps->memory_bytes)
+        return l2d_error_set(err, L2D_EGPUMEM, "%dx%d%s has tensors of up to %.0f MiB, and %s "
+                             "binds %.0f MiB at most; %s", e->info.width, e->info.height, how,
+                             (double) m->largest_operand / MIB, caps->name,
+                             (double) caps->max_range_bytes / MIB, advice);
+    return l2d_error_set(err, L2D_EGPUMEM, "%dx%d%s needs %.0f MiB of GPU memory (weights %.0f, KV "
+                         "cache %.0f, activations %.0f, other %.0f, staging %.0f), %s has %.0f "
+                         "MiB; %s", e->info.width, e->info.height, how, (double) m->peak / MIB,
+                         (double) m->weights / MIB, (double) m->kv_cache / MIB,
+                         (double) m->activations / MIB, (double) m->other / MIB,
+                         (double) m->staging / MIB, caps->name,
+                         (double) caps->memory_bytes / MIB, advice);
+}
