@@ -247,8 +247,9 @@ def clip_step(painter, stage, stills, args):
         flicker = painter.flicker_loss(shown.unflatten(0, (clips, 4)),
                                        target[some].unflatten(0, (clips, 4)),
                                        torch.stack([m[2][s:s + 3] for m, s in zip(made, starts)]))
-        codec = painter.codec_loss(torch.cat([z[some[:2]], z_target[some[:2]]]),
-                                   torch.cat([source[some[:2]], target[some[:2]]]))
+        codec = 0 if "vae" in args.freeze else painter.codec_loss(
+            torch.cat([z[some[:2]], z_target[some[:2]]]),
+            torch.cat([source[some[:2]], target[some[:2]]]))
     return stage.update(.3 * latent + 2 * picture + 5 * flicker + .5 * codec,
                         **{f"latent{min(plan[1], 1)}": latent, "flicker": flicker,
                            "picture": picture, "codec": codec})
