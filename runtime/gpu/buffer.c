@@ -106,7 +106,7 @@ fail:
 int l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
                    enum l2d_memory memory, const char *name, struct l2d_error *err)
 {
-    struct l2d_buf *buf;
+    struct l2d_buf *buf = NULL;
     int rc = l2d_buf_declare(&buf, gpu, size_bytes, memory, name, err);
     if (rc != L2D_OK)
         return rc;
