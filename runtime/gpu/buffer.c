@@ -58,6 +58,8 @@ int l2d_buf_declare(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_byt
 
 static void give_back(struct l2d_buf *buf)
 {
+    if (!buf->vk->buffer)
+        return;                         // only declared, maybe for no device at all
     vkDestroyBuffer(buf->gpu->device, buf->vk->buffer, NULL);
     vkFreeMemory(buf->gpu->device, buf->vk->memory, NULL);
     buf->gpu->taken.now_bytes -= buf->vk->taken_bytes;
