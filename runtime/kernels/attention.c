@@ -74,7 +74,7 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
     uint32_t queries = (uint32_t) (q.h * q.w), keys = (uint32_t) (kv.h * kv.w);
     uint32_t quads = (uint32_t) d / 4, kv_stride = (uint32_t) kv.c / 4;
     struct variant v = choose(graph, quads, causal);
-    if (is_tier0(graph) && d > WIDE &&
+    if (is_for_cpu(graph, &kv) && d > WIDE &&
         div_up(keys, WIDE_KEYS) * (uint64_t) (quads / 16 + 2 * WIDE_KEYS + 4) > CPU_LOOP_ROUNDS) {
         l2d_graph_fail(graph, L2D_EUNSUPPORTED, "attention of %u tokens: too many for a CPU "
                        "driver; a smaller --size may do", keys);

@@ -38,12 +38,13 @@ bool l2d_check_bytes(struct l2d_graph *graph, const char *op, const char *name,
     return false;
 }
 
-uint32_t l2d_reduction_size(struct l2d_graph *graph, const char *op, uint64_t rounds)
+uint32_t l2d_reduction_size(struct l2d_graph *graph, const char *op, const struct l2d_tensor *x,
+                            uint64_t rounds)
 {
     uint32_t size = is_tier0(graph) ? 8 : 256;
     while (size < 256 && rounds / size > CPU_LOOP_ROUNDS / 2)
         size *= 2;
-    if (is_tier0(graph) && rounds / size > CPU_LOOP_ROUNDS)
+    if (is_for_cpu(graph, x) && rounds / size > CPU_LOOP_ROUNDS)
         l2d_graph_fail(graph, L2D_EUNSUPPORTED, "%s: too large for a CPU driver; a smaller --size "
                        "may do", op);
     return size;

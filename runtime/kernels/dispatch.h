@@ -36,11 +36,19 @@ static inline uint32_t flat_size(const struct l2d_graph *graph)
 // Mesa's llvmpipe leaves an invocation's loops after so many rounds in all, without a word.
 #define CPU_LOOP_ROUNDS 65535u
 
+/** On a CPU driver, and x can be bound: what is larger is refused when planned, with advice. */
+static inline bool is_for_cpu(const struct l2d_graph *graph, const struct l2d_tensor *x)
+{
+    return is_tier0(graph) &&
+           l2d_tensor_bytes(x) <= l2d_gpu_caps(l2d_graph_gpu(graph))->max_range_bytes;
+}
+
 /**
- * Workgroup size, a power of 2 up to 256, of an op whose invocations share `rounds` rounds of loops
- * evenly: on CPU drivers the smallest that ends them in time. Else the graph fails.
+ * Workgroup size, a power of 2 up to 256, of an op on x whose invocations share `rounds` rounds of
+ * loops evenly: on CPU drivers the smallest that ends them in time. Else the graph fails.
  */
-uint32_t l2d_reduction_size(struct l2d_graph *graph, const char *op, uint64_t rounds);
+uint32_t l2d_reduction_size(struct l2d_graph *graph, const char *op, const struct l2d_tensor *x,
+                            uint64_t rounds);
 
 /** Grid for `items` invocations that use shaders/lib/flat.glsl: a dimension ends at 65535. */
 static inline void flat_groups(uint32_t groups[3], uint64_t items, uint32_t size)

@@ -26,7 +26,7 @@ static struct l2d_tensor group_norm(struct l2d_graph *graph, const struct l2d_no
 
     uint32_t pixels = (uint32_t) (x.h * x.w);
     uint64_t rounds = 2 * (uint64_t) pixels * (uint64_t) (c / groups + 2);
-    uint32_t size = l2d_reduction_size(graph, "group_norm", rounds);
+    uint32_t size = l2d_reduction_size(graph, "group_norm", &x, rounds);
     struct l2d_group_norm_params params = {
         .c0 = (u32) x.c, .c1 = (u32) (c - x.c), .pixels = pixels, .groups = (u32) groups,
         .pixels_per_item = 16, .eps = eps,
