@@ -9,8 +9,8 @@
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #include "lib/conv.glsl"
+#include "lib/halves.glsl"
 
 layout(constant_id = 4) const uint CM = 16;         // a matrix: pixels, channels, depth
 layout(constant_id = 5) const uint CN = 16;
@@ -33,11 +33,6 @@ const uint LOADS_B = 4 * DEPTH_Q * COLUMNS_Q / SIZE;
 shared f16vec4 a[2 * TILE_M * PITCH_A];             // [buffer][pixel][k]
 shared f16vec4 b[2 * 4 * DEPTH_Q * PITCH_B];        // [buffer][k][channel]
 shared float sums[SUBGROUPS * CM * CN];
-
-f16vec4 halves(uvec2 v)
-{
-    return f16vec4(unpackFloat2x16(v.x), unpackFloat2x16(v.y));
-}
 
 void main()
 {

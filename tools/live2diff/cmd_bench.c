@@ -114,12 +114,9 @@ static int open_engine(struct bench *bench, struct l2d_error *err)
     char path[4096];
     int rc = o->model.config ? model_path_import(path, sizeof(path), o->model.config, false, err)
                              : model_path(path, sizeof(path), o->model.model, err);
+    struct l2d_gpu_params gpu = model_gpu_params(&o->model, &bench->log);
     if (rc == L2D_OK)
-        rc = l2d_gpu_create(&bench->gpu, &(struct l2d_gpu_params) {
-            .device = o->model.device, .tier = (enum l2d_tier) o->model.tier,
-            .validation = o->model.validation > 0,
-            .log = l2d_log_named(&bench->log, "gpu"),
-        }, err);
+        rc = l2d_gpu_create(&bench->gpu, &gpu, err);
     if (rc != L2D_OK)
         return rc;
     struct l2d_engine_params params = model_engine_params(&o->model, path);

@@ -139,9 +139,8 @@ static int show_needs(const struct inspect_options *o, const char *folder, struc
     struct l2d_engine_info info;
     struct l2d_engine_params params = model_engine_params(&o->model, folder);
     params.emit = ignore_frame;
-    int rc = l2d_gpu_create(&gpu, &(struct l2d_gpu_params) {
-        .device = o->model.device, .tier = (enum l2d_tier) o->model.tier,
-        .validation = o->model.validation > 0 }, err);
+    struct l2d_gpu_params device = model_gpu_params(&o->model, NULL);
+    int rc = l2d_gpu_create(&gpu, &device, err);
     if (rc != L2D_OK)
         return rc;
     rc = l2d_engine_plan(&info, gpu, &params, err);

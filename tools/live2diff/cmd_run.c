@@ -307,9 +307,7 @@ static int open_stream(struct run *run, struct l2d_error *err)
     }
     struct l2d_stream_params params = {
         .engine = model_engine_params(&o->model, o->passthrough ? NULL : path),
-        .gpu = { .device = o->model.device, .tier = (enum l2d_tier) o->model.tier,
-                 .validation = o->model.validation > 0,
-                 .log = l2d_log_named(&run->log, "gpu") },
+        .gpu = model_gpu_params(&o->model, &run->log),
         .live = in->live,
         .dump_dir = o->dump,
     };

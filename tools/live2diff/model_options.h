@@ -108,6 +108,16 @@ static inline int model_options_check(const struct command *command, const struc
     return -1;
 }
 
+/** The device's parameters; log is the program's, or NULL. */
+static inline struct l2d_gpu_params model_gpu_params(const struct model_options *o,
+                                                     const struct l2d_log *log)
+{
+    return (struct l2d_gpu_params) {
+        .device = o->device, .tier = (enum l2d_tier) o->tier, .validation = o->validation > 0,
+        .log = l2d_log_named(log, "gpu"),
+    };
+}
+
 /** The part of the engine's parameters that comes from here; path is the model folder or NULL. */
 static inline struct l2d_engine_params model_engine_params(const struct model_options *o,
                                                            const char *path)

@@ -82,7 +82,7 @@ class Painter:
     """The networks and the sampler's steps, shared by both stages."""
 
     def __init__(self, config, args):
-        self.device = args.device
+        self.device, self.frozen = args.device, args.freeze
         settings = common.read_config(os.path.join(args.data, "autoencoder.json"))
         self.vae = Taesd({**config["vae"], "scaling_factor": settings["scaling_factor"]})
         self.luma = config["structure"]["type"] == "luma"
@@ -152,7 +152,9 @@ class Painter:
         return (seen * (error[:, 1:].flatten(0, 1) - moved(error))).abs().mean()
 
     def codec_loss(self, z, images):
-        """Keeps the autoencoder one: pictures come back from their own latents."""
+        """Keeps the autoencoder one: pictures come back from their own latents. One that is frozen does."""
+        if "vae" in self.frozen:
+            return 0
         return self.picture_loss(self.decode(z + .03 * torch.randn_like(z)), images)
 
 
@@ -206,8 +208,8 @@ def image_step(painter, stage, stills, args):
         flicker = F.l1_loss(error[:twins, :, dy:, dx:],
                             error[singles:, :, :size - dy, :size - dx])
         some = slice(0, max(1, count // 4))
-        codec = 0 if "vae" in args.freeze else painter.codec_loss(
-            torch.cat([z[some], z_target[some]]), torch.cat([source[some], target[some]]))
+        codec = painter.codec_loss(torch.cat([z[some], z_target[some]]),
+                                   torch.cat([source[some], target[some]]))
     return stage.update(.3 * latent + 2 * picture + 3 * flicker + .5 * codec,
                         **{f"latent{min(plan[1], 1)}": latent, f"picture{min(plan[1], 1)}": picture,
                            "flicker": flicker, "codec": codec})
@@ -247,9 +249,8 @@ def clip_step(painter, stage, stills, args):
         flicker = painter.flicker_loss(shown.unflatten(0, (clips, 4)),
                                        target[some].unflatten(0, (clips, 4)),
                                        torch.stack([m[2][s:s + 3] for m, s in zip(made, starts)]))
-        codec = 0 if "vae" in args.freeze else painter.codec_loss(
-            torch.cat([z[some[:2]], z_target[some[:2]]]),
-            torch.cat([source[some[:2]], target[some[:2]]]))
+        codec = painter.codec_loss(torch.cat([z[some[:2]], z_target[some[:2]]]),
+                                   torch.cat([source[some[:2]], target[some[:2]]]))
     return stage.update(.3 * latent + 2 * picture + 5 * flicker + .5 * codec,
                         **{f"latent{min(plan[1], 1)}": latent, "flicker": flicker,
                            "picture": picture, "codec": codec})
