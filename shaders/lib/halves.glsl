@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Four halves as arithmetic takes them, of the two words that a buffer has them in: for shaders that
-// multiply halves. See precision.glsl.
+// Four halves as arithmetic takes them, of the two words that a buffer has them in: for shaders
+// that multiply halves. See precision.glsl.
 #ifndef L2D_LIB_HALVES
 #define L2D_LIB_HALVES
 
