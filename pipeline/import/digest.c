@@ -86,6 +86,15 @@ static void remember(char *note, const char *digest)
         unlink(temp);
 }
 
+// Whether a change from now on would show in the file's times.
+static bool is_settled(const struct stat *st)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    time_t since_s = now.tv_sec - st->st_ctim.tv_sec;
+    return since_s > SETTLES_S || (since_s == SETTLES_S && now.tv_nsec >= st->st_ctim.tv_nsec);
+}
+
 int l2d_digest_file(char out[L2D_DIGEST_CHARS], const char *path, const char *memory,
                     struct l2d_error *err)
 {
@@ -113,7 +122,7 @@ int l2d_digest_file(char out[L2D_DIGEST_CHARS], const char *path, const char *me
                          memcmp(before, after, (size_t) len) != 0))
         rc = l2d_error_set(err, L2D_EIO, "%s: changed while it was read", path);
     fclose(f);
-    if (rc == L2D_OK && remembers && time(NULL) > st.st_ctim.tv_sec + SETTLES_S)
+    if (rc == L2D_OK && remembers && is_settled(&st))
         remember(note, out);
     return rc;
 }
