@@ -38,7 +38,10 @@ static void null_destroy(struct l2d_sink *sink)
     free(sink);
 }
 
-static const struct l2d_sink_ops null_ops = { null_video, null_audio, null_finish, null_destroy };
+static const struct l2d_sink_ops null_ops = {
+    .write_video = null_video, .write_audio = null_audio, .finish = null_finish,
+    .destroy = null_destroy,
+};
 
 static int open_null(struct l2d_sink **out, struct l2d_error *err)
 {
@@ -76,6 +79,11 @@ int l2d_sink_write_audio(struct l2d_sink *sink, const struct AVPacket *packet,
 int l2d_sink_finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err)
 {
     return sink->ops->finish(sink, cut_audio, err);
+}
+
+int l2d_sink_idle(struct l2d_sink *sink, struct l2d_error *err)
+{
+    return sink->ops->idle ? sink->ops->idle(sink, err) : L2D_OK;
 }
 
 struct l2d_sink_stats l2d_sink_stats(const struct l2d_sink *sink)

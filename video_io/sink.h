@@ -14,6 +14,7 @@
 
 struct AVPacket;
 struct l2d_audio_info;      // video_io/reader.h
+struct l2d_display_hooks;   // video_io/display.h
 
 // What every frame will be, and how to write it. Zero means: the default.
 struct l2d_sink_params {
@@ -33,6 +34,7 @@ struct l2d_sink_params {
     const char *input;              // the file that must not be written on; NULL: none
     const char *title;              // of the window
     bool unpaced;                   // window: show at once instead of when pts is due
+    const struct l2d_display_hooks *hooks;      // of the window, see display.h; NULL: none
     const atomic_bool *abort;       // optional; true interrupts a blocked network write
     const struct l2d_log *log;      // optional; copied
 };
@@ -74,6 +76,11 @@ int l2d_sink_write_audio(struct l2d_sink *sink, const struct AVPacket *packet,
                          struct l2d_error *err);
 
 /**
+ * Nothing has come for a while: a window hears its keys. returns as l2d_sink_write_video, at once.
+ */
+int l2d_sink_idle(struct l2d_sink *sink, struct l2d_error *err);
+
+/**
  * Complete the output: a file gets its index and its name only here.
  * cut_audio    leave out audio that begins after the last frame ended: for a run that was stopped
  *              or had a limit of frames. false writes all of it.
@@ -93,6 +100,7 @@ struct l2d_sink_ops {
     int (*write_video)(struct l2d_sink *sink, struct l2d_frame *frame, struct l2d_error *err);
     int (*write_audio)(struct l2d_sink *sink, const struct AVPacket *packet, struct l2d_error *err);
     int (*finish)(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err);
+    int (*idle)(struct l2d_sink *sink, struct l2d_error *err);      // NULL: nothing to do
     void (*destroy)(struct l2d_sink *sink);
 };
 

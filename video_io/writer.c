@@ -473,7 +473,9 @@ static void destroy(struct l2d_sink *sink)
     free(w);
 }
 
-static const struct l2d_sink_ops ops = { write_video, write_audio, finish, destroy };
+static const struct l2d_sink_ops ops = {
+    .write_video = write_video, .write_audio = write_audio, .finish = finish, .destroy = destroy,
+};
 
 int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_sink_params *params,
                     struct l2d_error *err)
