@@ -27,8 +27,9 @@ struct l2d_display_hooks {
 /**
  * Open a window. Its writes wait until a frame is due by pts, unless params->unpaced or late; a
  * late frame is shown at once and the clock starts anew from it, so a slow producer sees no
- * waiting. Frames wait for the screen's refresh where it tells. Once closed, writes return L2D_ECLOSED. SDL's video is initialised here and ended by
- * destroy; SDL_VIDEODRIVER=dummy works without a screen.
+ * waiting. Frames wait for the screen's refresh where it tells. Once closed, writes return
+ * L2D_ECLOSED. SDL's video is initialised here and ended by destroy; SDL_VIDEODRIVER=dummy works
+ * without a screen.
  * returns  L2D_OK, L2D_EIO (no display), L2D_ENOMEM.
  */
 int l2d_display_open(struct l2d_sink **out, const struct l2d_sink_params *params,

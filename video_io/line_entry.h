@@ -17,7 +17,7 @@ struct l2d_line_entry {             // zeroed: closed and empty
 /** Begin with a text, of which whole characters up to the bound are taken. */
 void l2d_line_entry_open(struct l2d_line_entry *entry, const char *text);
 
-/** Append what was typed or pasted: whole characters as long as they fit; controls become spaces. */
+/** Append what was typed or pasted: whole characters while they fit; controls become spaces. */
 void l2d_line_entry_append(struct l2d_line_entry *entry, const char *text);
 
 /** Take the last character away, or the last word with the spaces behind it. */

@@ -106,13 +106,31 @@ static void fit_font(struct l2d_overlay *o, int height)
         forget(&o->panel[i]);
 }
 
+// Of the widest line, at most max: a panel no wider than its text.
+static int text_width(const struct l2d_overlay *o, const char *text, int max)
+{
+    int widest = 0;
+    while (*text) {
+        size_t bytes = strcspn(text, "\n");
+        char *line = strndup(text, bytes);
+        int w = 0;
+        if (line && TTF_SizeUTF8(o->font, line, &w, NULL) == 0 && w > widest)
+            widest = w;
+        free(line);
+        text += bytes + (text[bytes] == '\n');
+    }
+    widest += o->font_size;             // SDL2_ttf wraps a line that is nearly so wide
+    return widest < max ? widest : max;
+}
+
 static void render(struct l2d_overlay *o, struct panel *panel, const char *text, int width)
 {
     if (panel->text && panel->width == width && !strcmp(panel->text, text))
         return;
     forget(panel);
     const SDL_Color light = { 240, 240, 240, 255 };
-    SDL_Surface *surface = TTF_RenderUTF8_Blended_Wrapped(o->font, text, light, (Uint32) width);
+    Uint32 wrap = (Uint32) text_width(o, text, width);
+    SDL_Surface *surface = TTF_RenderUTF8_Blended_Wrapped(o->font, text, light, wrap);
     if (!surface)
         return;
     panel->texture = SDL_CreateTextureFromSurface(o->renderer, surface);
