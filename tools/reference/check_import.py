@@ -99,6 +99,17 @@ def random_state(module, seed):
     return state
 
 
+def random_depth(module, seed):
+    """The same for DPT, whose trunk's residual branches add little to what they are added to, as trained ones do. If
+    they add as much, any difference grows a hundredfold through 16 blocks: rounding no more than the picture to fp16
+    then moves the structure by 2e-2."""
+    state = random_state(module, seed)
+    for name, tensor in state.items():
+        if ".norm3." in name:
+            tensor *= .3
+    return state
+
+
 def is_motion(name):
     return ".motion_modules." in name or name.startswith("flow_conv_in.")
 
@@ -225,7 +236,7 @@ class Case:
         self.unet = random_state(self.model.unet, 1)
         self.text = {n.replace("text_model.", "", 1): t for n, t in random_state(self.model.text, 2).items()}
         self.vae = random_state(self.model.vae, 3)
-        self.depth = random_state(self.model.depth, 4) if depth else {}
+        self.depth = random_depth(self.model.depth, 4) if depth else {}
         self.options = ["--depth-range", "frame"]
 
     def tokenizer(self, folder):
@@ -406,13 +417,9 @@ CASES = {"diffusers_folder": (diffusers_folder, True, False), "bin_files": (bin_
 
 
 # Steps of 50, precision, height and width.
+LIMITS = {"fp32": 1e-4, "fp16": 1e-2}              # of the relative L2
 RUNS = (("25,37", "fp32", (128, 128)), ("20,30,40", "fp32", (128, 192)), ("25,37", "fp16", (128, 128)))
 
-
-def limit(name, precision):
-    """The largest relative L2. With random weights the layers of DPT, not its map, magnify fp16's rounding: PyTorch,
-    rounded to fp16 between its modules, does the same."""
-    return 1e-4 if precision == "fp32" else 5e-2 if name.startswith("depth.") else 1e-2
 
 # ---- checks -------------------------------------------------------------------------------------
 
@@ -510,11 +517,11 @@ def check_runs(case, out, program):
     for steps, precision, size in RUNS:
         runtime = Runtime(program, out, f"{steps}/50", precision, "model")
         errors = compare(runtime.dump(clips[size], PROMPT, precision), torch.load(kept[steps, size]))
-        worst, last = max(errors, key=lambda n: errors[n] / limit(n, precision)), f"step.{steps.count(',')}/x0"
+        worst, last = max(errors, key=errors.get), f"step.{steps.count(',')}/x0"
         print(f"  {size[1]}x{size[0]}, {steps}/50, {precision}: image {errors['image']:.1e}, latent {errors[last]:.1e},"
               f" worst of {len(errors)} activations {errors[worst]:.1e}, {worst}", flush=True)
-        if not errors[worst] <= limit(worst, precision):
-            raise SystemExit(f"more than {limit(worst, precision):g}")
+        if not errors[worst] <= LIMITS[precision]:
+            raise SystemExit(f"more than {LIMITS[precision]:g}")
 
 
 def main():
