@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stored picture to canvas: each component is read in its own plane through a triangle filter as
-// wide as the scale (bilinear where it is enlarged), then the matrix, then [-1,1]. Edges repeat.
+// wide as the scale (bilinear where it is enlarged), then the matrix, then [-1,1]. Edges repeat. A
+// filter wider than L2D_COLOR_IN_TAPS to either side leaves samples out: some CPU drivers end an
+// invocation's loops after 65535 rounds in all.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/flat.glsl"
@@ -35,12 +37,14 @@ float filtered(uint c, vec2 at, vec2 scale)
     vec2 step = vec2(step_luma);
     vec2 zero = vec2(sub.x > 0u ? p.chroma_x : 0.5, sub.y > 0u ? p.chroma_y : 0.5);
     vec2 centre = (at - zero) / step, width = max(vec2(1.0), scale / step);
-    ivec2 first = ivec2(ceil(centre - width)), last = ivec2(floor(centre + width));
+    ivec2 stride = 1 + ivec2(width / float(L2D_COLOR_IN_TAPS));
+    ivec2 first = ivec2(ceil((centre - width) / vec2(stride))) * stride;
+    ivec2 last = ivec2(floor(centre + width));
     float sum = 0.0, weight = 0.0;
-    for (int y = first.y; y <= last.y; y++) {
+    for (int y = first.y; y <= last.y; y += stride.y) {
         float wy = max(0.0, 1.0 - abs(float(y) - centre.y) / width.y);
         float line = 0.0, line_weight = 0.0;
-        for (int x = first.x; x <= last.x; x++) {
+        for (int x = first.x; x <= last.x; x += stride.x) {
             float wx = max(0.0, 1.0 - abs(float(x) - centre.x) / width.x);
             line += wx * code_at(c, clamp(x, 0, size.x - 1), clamp(y, 0, size.y - 1));
             line_weight += wx;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "ref/ref.h"
+#include "shaders/params/color.h"
 
 static int clamp(int v, int lo, int hi)
 {
@@ -96,9 +97,12 @@ static double filtered(const struct l2d_ref_plane *p, double at_x, double at_y, 
 {
     double cx = (at_x - p->zero_x) / p->step_x, cy = (at_y - p->zero_y) / p->step_y;
     double wx = fmax(1, scale_x / p->step_x), wy = fmax(1, scale_y / p->step_y);
+    int every_x = 1 + (int) (wx / L2D_COLOR_IN_TAPS), every_y = 1 + (int) (wy / L2D_COLOR_IN_TAPS);
     double sum = 0, weights = 0;
     for (int y = (int) floor(cy - wy); y <= (int) ceil(cy + wy); y++)
         for (int x = (int) floor(cx - wx); x <= (int) ceil(cx + wx); x++) {
+            if (x % every_x != 0 || y % every_y != 0)
+                continue;
             double weight = fmax(0, 1 - fabs(x - cx) / wx) * fmax(0, 1 - fabs(y - cy) / wy);
             sum += weight * p->code[clamp(y, 0, p->h - 1) * p->w + clamp(x, 0, p->w - 1)];
             weights += weight;

@@ -6,6 +6,8 @@
 
 #include "shared.h"
 
+#define L2D_COLOR_IN_TAPS 48     // to either side, at most: a wider filter steps over some
+
 struct l2d_color_component {    // as struct l2d_component of base/frame.h, its plane resolved
     u32 plane_offset_bytes, stride_bytes;
     u32 step_bytes, offset_bytes, shift_bits, depth_bits;

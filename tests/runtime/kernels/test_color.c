@@ -149,6 +149,8 @@ static const struct in_case {
     { 6, 65, 43, 32, 24,   0, 0, 0, 65, 43 },           // 4:1:0, full range, centred
     { 7, 32, 32, 32, 32,  90, 0, 0, 32, 32 },           // 4:2:2, top left
     { 0, 1, 1, 8, 8,       0, 0, 0, 1, 1 },             // one pixel
+    { 3, 2400, 1504, 8, 4, 0, 0, 0, 2400, 1504 },       // far smaller: samples are left out
+    { 0, 1600, 2400, 4, 8, 90, 0, 0, 2400, 1600 },
 };
 
 static struct l2d_pixel_format format_of(int index)
