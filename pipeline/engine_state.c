@@ -199,8 +199,8 @@ static int declare_guidance(struct l2d_engine *e, struct l2d_error *err)
 
 // ---- graphs
 
-static int new_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
-                     struct l2d_error *err)
+int l2d_engine_new_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
+                         struct l2d_error *err)
 {
     int rc = l2d_graph_create(graph, e->gpu, e->precision, name, err);
     if (rc == L2D_OK && e->probe)
@@ -216,16 +216,16 @@ static int finish_small(struct l2d_graph *graph, struct l2d_error *err)
     return rc == L2D_OK ? l2d_graph_finish(graph, NULL, err) : rc;
 }
 
-static int copy_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
-                      struct l2d_tensor dst, struct l2d_tensor src, struct l2d_error *err)
+int l2d_engine_copy_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
+                          struct l2d_tensor dst, struct l2d_tensor src, struct l2d_error *err)
 {
-    int rc = new_graph(e, graph, name, err);
+    int rc = l2d_engine_new_graph(e, graph, name, err);
     if (rc == L2D_OK)
         l2d_graph_copy(*graph, dst, src);
     return rc;
 }
 
-static struct l2d_tensor canvas_view(const struct l2d_engine *e)
+struct l2d_tensor l2d_engine_canvas(const struct l2d_engine *e)
 {
     return l2d_tensor_view(e->canvas, 0, L2D_F32, 1, e->geometry.canvas_height,
                            e->geometry.canvas_width, 4);
@@ -259,12 +259,12 @@ static void record_structure(struct l2d_engine *e, struct l2d_graph *g, struct l
 
 static int build_encode(struct l2d_engine *e, struct l2d_error *err)
 {
-    int rc = new_graph(e, &e->encode, "encode", err);
+    int rc = l2d_engine_new_graph(e, &e->encode, "encode", err);
     if (rc != L2D_OK)
         return rc;
     struct l2d_graph *g = e->encode;
     struct l2d_tensor rows = BLOCK_VIEW(e, encode);
-    struct l2d_tensor images[2] = { canvas_view(e) };
+    struct l2d_tensor images[2] = { l2d_engine_canvas(e) };
     int32_t num_images = 1;
     bool mapped = e->model->config.unet.cond_mapping;
     if (e->model->config.structure == L2D_STRUCTURE_DEPTH)
@@ -288,11 +288,11 @@ static int build_depth(struct l2d_engine *e, struct l2d_error *err)
     const struct l2d_depth_config *c = &e->model->config.depth;
     struct l2d_tensor maps = depth_maps(e), rows = BLOCK_VIEW(e, encode);
     struct l2d_tensor range = l2d_tensor_view(e->depth_range, 0, L2D_F32, 1, 1, 1, 4);
-    int rc = new_graph(e, &e->map_range, "depth range", err);
+    int rc = l2d_engine_new_graph(e, &e->map_range, "depth range", err);
     if (rc == L2D_OK)
-        rc = new_graph(e, &e->structure, "structure", err);
+        rc = l2d_engine_new_graph(e, &e->structure, "structure", err);
     if (rc == L2D_OK && !c->smooth)
-        rc = new_graph(e, &e->ring_range, "depth ranges", err);
+        rc = l2d_engine_new_graph(e, &e->ring_range, "depth ranges", err);
     if (rc != L2D_OK)
         return rc;
     l2d_depth_range(e->map_range, maps, rows, range, c->smooth ? DEPTH_RATE : 1);
@@ -313,7 +313,7 @@ static int build_depth(struct l2d_engine *e, struct l2d_error *err)
 static int build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
                       int32_t num_rows, int32_t num_negative, bool warmup, struct l2d_error *err)
 {
-    int rc = new_graph(e, graph, name, err);
+    int rc = l2d_engine_new_graph(e, graph, name, err);
     if (rc != L2D_OK)
         return rc;
     struct l2d_graph *g = *graph;
@@ -344,11 +344,11 @@ static int build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char
 
 static int build_decode(struct l2d_engine *e, struct l2d_error *err)
 {
-    int rc = new_graph(e, &e->decode, "decode", err);
+    int rc = l2d_engine_new_graph(e, &e->decode, "decode", err);
     if (rc != L2D_OK)
         return rc;
     struct l2d_graph *g = e->decode;
-    struct l2d_tensor image = canvas_view(e);
+    struct l2d_tensor image = l2d_engine_canvas(e);
     if (!e->passthrough) {
         image = l2d_codec_decode(g, &e->model->vae, latent_ring(e), BLOCK_VIEW(e, decode));
         l2d_graph_probe(g, image, "image");
@@ -360,7 +360,7 @@ static int build_decode(struct l2d_engine *e, struct l2d_error *err)
 
 static int build_text(struct l2d_engine *e, struct l2d_error *err)
 {
-    int rc = new_graph(e, &e->text, "text", err);
+    int rc = l2d_engine_new_graph(e, &e->text, "text", err);
     if (rc != L2D_OK)
         return rc;
     const struct l2d_text_config *c = &e->model->config.text;
@@ -368,12 +368,12 @@ static int build_text(struct l2d_engine *e, struct l2d_error *err)
                                            c->max_position_embeddings, c->hidden_size);
     l2d_graph_copy(e->text, l2d_engine_context(e),
                    l2d_clip_text_forward(e->text, &e->model->text, in));
-    rc = new_graph(e, &e->prompt_keys, "prompt", err);
+    rc = l2d_engine_new_graph(e, &e->prompt_keys, "prompt", err);
     if (rc == L2D_OK)
         l2d_unet_record_text(e->prompt_keys, &e->model->unet, &e->state, l2d_engine_context(e));
     if (rc != L2D_OK || l2d_engine_negative_steps(e) == 0)
         return rc;
-    rc = new_graph(e, &e->negative_keys, "negative prompt", err);
+    rc = l2d_engine_new_graph(e, &e->negative_keys, "negative prompt", err);
     if (rc == L2D_OK)
         l2d_unet_record_text(e->negative_keys, &e->model->unet, &e->negative,
                              l2d_engine_context(e));
@@ -445,14 +445,14 @@ static int declare_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_e
         l2d_buf_destroy(&s->pixels);
         rc = declare(e, &s->pixels, size_bytes, L2D_MEMORY_UPLOAD, "staged pixels", err);
         if (rc == L2D_OK)
-            rc = copy_graph(e, &s->upload_pixels, "upload pixels", pixels,
-                            bytes_view(s->pixels, 0, size_bytes), err);
+            rc = l2d_engine_copy_graph(e, &s->upload_pixels, "upload pixels", pixels,
+                                       bytes_view(s->pixels, 0, size_bytes), err);
     }
     if (rc == L2D_OK)
-        rc = new_graph(e, &e->color_in, "color_in", err);
+        rc = l2d_engine_new_graph(e, &e->color_in, "color_in", err);
     if (rc != L2D_OK)
         return rc;
-    l2d_color_in(e->color_in, pixels, BLOCK_VIEW(e, color_in), canvas_view(e));
+    l2d_color_in(e->color_in, pixels, BLOCK_VIEW(e, color_in), l2d_engine_canvas(e));
     e->input_bytes = size_bytes;
     return L2D_OK;
 }
@@ -487,11 +487,12 @@ static int declare_slots(struct l2d_engine *e, struct l2d_error *err)
         if (rc == L2D_OK)
             rc = declare(e, &s->readback, out, L2D_MEMORY_READBACK, "readback", err);
         if (rc == L2D_OK)
-            rc = copy_graph(e, &s->upload_params, "upload params", bytes_view(e->params, 0, block),
-                            bytes_view(s->params, 0, block), err);
+            rc = l2d_engine_copy_graph(e, &s->upload_params, "upload params",
+                                       bytes_view(e->params, 0, block),
+                                       bytes_view(s->params, 0, block), err);
         if (rc == L2D_OK)
-            rc = copy_graph(e, &s->download, "download", bytes_view(s->readback, 0, out),
-                            bytes_view(e->out_pixels, 0, out), err);
+            rc = l2d_engine_copy_graph(e, &s->download, "download", bytes_view(s->readback, 0, out),
+                                       bytes_view(e->out_pixels, 0, out), err);
     }
     return rc;
 }
@@ -651,42 +652,6 @@ static int build_unets(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
-// What the similar-frame filter needs: the last picture, and sums on their way to the host.
-static int declare_filter(struct l2d_engine *e, double threshold, struct l2d_error *err)
-{
-    if (!(threshold >= 0 && threshold <= 1))
-        return l2d_error_set(err, L2D_EINVAL, "similarity %g: must be within 0..1", threshold);
-    e->filter = threshold > 0;
-    e->similar.threshold = threshold;
-    e->shown = -1;
-    if (!e->filter)
-        return L2D_OK;
-    struct l2d_tensor canvas = canvas_view(e), last = canvas, sums, back;
-    uint64_t size = L2D_SIMILAR_SUMS * 16;
-    int rc = declare(e, &e->last_canvas, l2d_tensor_bytes(&canvas), L2D_MEMORY_DEVICE,
-                     "last canvas", err);
-    if (rc == L2D_OK)
-        rc = declare(e, &e->sums, size, L2D_MEMORY_DEVICE, "sums", err);
-    if (rc == L2D_OK)
-        rc = declare(e, &e->sums_back, size, L2D_MEMORY_READBACK, "sums readback", err);
-    if (rc == L2D_OK)
-        rc = l2d_frame_create(&e->last_out, e->output->width, e->output->height,
-                              &e->output->format, err);
-    last.buf = e->last_canvas;
-    sums = l2d_tensor_view(e->sums, 0, L2D_F32, 1, 1, L2D_SIMILAR_SUMS, 4);
-    back = sums;
-    back.buf = e->sums_back;
-    if (rc == L2D_OK)
-        rc = copy_graph(e, &e->keep, "keep", last, canvas, err);
-    if (rc == L2D_OK)
-        rc = new_graph(e, &e->compare, "compare", err);
-    if (rc != L2D_OK)
-        return rc;
-    l2d_similar(e->compare, last, canvas, sums);
-    l2d_graph_copy(e->compare, back, sums);
-    return L2D_OK;
-}
-
 static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = build_encode(e, err);
@@ -697,7 +662,8 @@ static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
     if (rc == L2D_OK)
         rc = build_text(e, err);
     for (int32_t k = 0; k < e->schedule.num_steps && rc == L2D_OK; k++)
-        rc = copy_graph(e, &e->select[k], "select", e->state.rows, BLOCK_VIEW(e, set[k]), err);
+        rc = l2d_engine_copy_graph(e, &e->select[k], "select", e->state.rows,
+                                   BLOCK_VIEW(e, set[k]), err);
     return rc;
 }
 
@@ -793,7 +759,7 @@ static int plan(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     if (rc == L2D_OK && !e->passthrough)
         rc = build_model_graphs(e, err);
     if (rc == L2D_OK && !e->passthrough)
-        rc = declare_filter(e, p->skip_similar, err);
+        rc = l2d_engine_declare_filter(e, p->skip_similar, err);
     if (rc == L2D_OK)
         rc = build_decode(e, err);
     if (rc == L2D_OK)

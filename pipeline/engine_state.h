@@ -138,6 +138,22 @@ void l2d_engine_count_memory(struct l2d_engine *engine);
 int l2d_engine_check_memory(const struct l2d_engine *engine,
                             const struct l2d_engine_params *params, struct l2d_error *err);
 
+/** An empty graph that keeps activations if there is a probe; one that copies. */
+int l2d_engine_new_graph(struct l2d_engine *engine, struct l2d_graph **graph, const char *name,
+                         struct l2d_error *err);
+int l2d_engine_copy_graph(struct l2d_engine *engine, struct l2d_graph **graph, const char *name,
+                          struct l2d_tensor dst, struct l2d_tensor src, struct l2d_error *err);
+
+/** The picture that the network works on: f32 [1,H,W,4]. */
+struct l2d_tensor l2d_engine_canvas(const struct l2d_engine *engine);
+
+/** What the similar-frame filter needs: the last picture, and sums on their way to the host. */
+int l2d_engine_declare_filter(struct l2d_engine *engine, double threshold, struct l2d_error *err);
+
+/** A frame after the warm-up, with the filter on. */
+int l2d_engine_push_filtered(struct l2d_engine *engine, const struct l2d_frame *frame,
+                             struct l2d_error *err);
+
 /** Steps that are computed for the negative prompt too. */
 int32_t l2d_engine_negative_steps(const struct l2d_engine *engine);
 
