@@ -41,6 +41,7 @@ const char *l2d_guidance_mode_str(enum l2d_guidance_mode mode)
 
 static void add_encode(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
 {
+    e->settings[frame % L2D_TIMES] = e->now;
     s->block->encode = l2d_row_of(e, frame, 0);
     l2d_submission_add_frame(s, e->encode, L2D_STAGE_ENCODE, frame);
     // With a range of its own, a warm-up frame's structure waits for all maps.
@@ -61,17 +62,6 @@ static void add_output(struct l2d_engine *e, struct l2d_submission *s, struct l2
     l2d_submission_add(s, s->slot->download, L2D_STAGE_DOWNLOAD);
     s->slot->has_output = true;
     s->slot->frame = frame;
-}
-
-// UNet call number set of this submission, on rows that have been put into block->set[set].
-static void add_unet(struct l2d_engine *e, struct l2d_submission *s, uint32_t set,
-                     struct l2d_graph *unet, const struct l2d_call *rows)
-{
-    l2d_submission_add(s, e->select[set], L2D_STAGE_UNET);
-    struct l2d_call *c = l2d_submission_add(s, unet, L2D_STAGE_UNET);
-    c->num_rows = rows->num_rows;
-    memcpy(c->frame, rows->frame, sizeof(c->frame));
-    memcpy(c->step, rows->step, sizeof(c->step));
 }
 
 static void put_row(struct l2d_engine *e, struct l2d_submission *s, uint32_t set,
@@ -118,8 +108,10 @@ static int warm_up(struct l2d_engine *e, struct l2d_error *err)
         struct l2d_call rows = { .num_rows = 0 };
         for (uint32_t f = 0; f < L2D_SINKS; f++)
             put_row(e, &s, (uint32_t) k, &rows, f, k, true);
-        add_unet(e, &s, (uint32_t) k, k == 0 && e->warm_first ? e->warm_first : e->warm, &rows);
+        l2d_submission_add_unet(&s, e->select[k], k == 0 && e->warm_first ? e->warm_first
+                                                                          : e->warm, &rows);
     }
+    l2d_sinks_keep_newest(e, &s, L2D_SINKS);
     rc = l2d_submission_submit(e, &s, err);
     for (uint32_t f = 0; f < L2D_SINKS && f < e->frames && rc == L2D_OK; f++) {
         rc = l2d_submission_begin(e, &s, err);
@@ -130,6 +122,7 @@ static int warm_up(struct l2d_engine *e, struct l2d_error *err)
         rc = l2d_submission_submit(e, &s, err);
     }
     e->warm_done = true;
+    e->flight_begin = L2D_SINKS;
     return rc;
 }
 
@@ -172,11 +165,14 @@ static void add_batch(struct l2d_engine *e, struct l2d_submission *s, int64_t ne
     struct l2d_call rows = { .num_rows = 0 };
     for (int32_t k = 0; k < steps; k++) {
         int64_t f = newest - k;
-        put_row(e, s, 0, &rows, f, k, f >= L2D_SINKS && f < e->frames);
+        bool active = f >= e->flight_begin && f < e->frames;
+        if (active)
+            l2d_sinks_step(e, s, (uint32_t) f, k);
+        put_row(e, s, 0, &rows, f, k, active);
     }
-    add_unet(e, s, 0, e->stream, &rows);
+    l2d_submission_add_unet(s, e->select[0], e->stream[steps - 1], &rows);
     int64_t done = newest - (steps - 1);
-    if (done >= L2D_SINKS)
+    if (done >= e->flight_begin)
         add_output(e, s, e->decode, (uint32_t) done);
 }
 
@@ -184,9 +180,10 @@ static void add_sequence(struct l2d_engine *e, struct l2d_submission *s, uint32_
 {
     for (int32_t k = 0; k < e->schedule.num_steps; k++) {
         struct l2d_call rows = { .num_rows = 0 };
+        l2d_sinks_step(e, s, frame, k);
         put_row(e, s, (uint32_t) k, &rows, frame, k, true);
-        add_unet(e, s, (uint32_t) k, k == 0 && e->stream_first ? e->stream_first : e->stream,
-                 &rows);
+        l2d_submission_add_unet(s, e->select[k], k == 0 && e->stream_first ? e->stream_first
+                                                                           : e->stream[0], &rows);
     }
     add_output(e, s, e->decode, frame);
 }
@@ -197,7 +194,9 @@ int l2d_engine_stream_frame(struct l2d_engine *e, struct l2d_submission *s,
     uint32_t f = e->frames++;
     if (e->filter)
         l2d_submission_add(s, e->keep, L2D_STAGE_UPLOAD);
+    l2d_live_before(e, s, f);
     add_encode(e, s, f);
+    l2d_live_after(e, s, f);
     if (e->sequential)
         add_sequence(e, s, f);
     else
@@ -211,10 +210,29 @@ static int push_stream(struct l2d_engine *e, const struct l2d_frame *frame, stru
     int rc = l2d_submission_begin_frame(e, &s, frame, err);
     if (rc != L2D_OK)
         return rc;
-    if (!e->passthrough)
+    if (!e->passthrough && e->shown_now == L2D_SHOW_DRAWN)
         return l2d_engine_stream_frame(e, &s, err);
-    add_output(e, &s, e->decode, e->frames++);
+    add_output(e, &s, e->passthrough ? e->decode : e->show, e->frames++);
     return l2d_submission_submit(e, &s, err);
+}
+
+// The frame goes where it has to.
+static int push_frame(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
+{
+    int rc = e->passthrough ? L2D_OK : l2d_live_look(e, frame, err);
+    if (rc != L2D_OK)
+        return rc;
+    struct l2d_frame_time time = l2d_frame_time_of(frame);
+    if (e->shown_now == L2D_SHOW_FROZEN)
+        return l2d_engine_emit(e, e->last_pixels, &time, err);
+    e->time[e->frames % L2D_TIMES] = time;
+    e->num_repeats[e->frames % L2D_TIMES] = 0;
+    if (e->passthrough || e->shown_now == L2D_SHOW_SOURCE)
+        return push_stream(e, frame, err);
+    if (!e->warm_done)
+        return push_warmup(e, frame, err);
+    return e->filter && e->frames > L2D_SINKS && !l2d_live_must_draw(e)
+         ? l2d_engine_push_filtered(e, frame, err) : push_stream(e, frame, err);
 }
 
 int l2d_engine_push(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
@@ -224,16 +242,32 @@ int l2d_engine_push(struct l2d_engine *e, const struct l2d_frame *frame, struct 
         return l2d_error_set(err, e->failed.code, "%s", e->failed.msg);
     if (e->frames == UINT32_MAX)
         return l2d_error_set(err, L2D_EUNSUPPORTED, "more than 2^32 frames in one stream");
-    e->time[e->frames % L2D_TIMES] = l2d_frame_time_of(frame);
-    e->num_repeats[e->frames % L2D_TIMES] = 0;
-    bool warm = !e->passthrough && e->frames < L2D_SINKS;
-    int rc = warm ? push_warmup(e, frame, &e->failed)
-           : e->filter && e->frames > L2D_SINKS ? l2d_engine_push_filtered(e, frame, &e->failed)
-           : push_stream(e, frame, &e->failed);
+    int rc = push_frame(e, frame, &e->failed);
     if (rc != L2D_OK)
         return l2d_error_set(err, rc, "%s", e->failed.msg);
     e->stats.frames_in++;
     return L2D_OK;
+}
+
+int l2d_engine_drain(struct l2d_engine *e, struct l2d_error *err)
+{
+    bool in_flight = !e->sequential && e->warm_done && e->frames > e->flight_begin;
+    int rc = L2D_OK;
+    for (int32_t i = 1; i < e->schedule.num_steps && in_flight && rc == L2D_OK; i++) {
+        struct l2d_submission s;
+        rc = l2d_submission_begin(e, &s, err);
+        if (rc != L2D_OK)
+            break;
+        l2d_submission_add_upload(&s);
+        l2d_words_move(&e->prompt, &s);
+        l2d_words_move(&e->negative_prompt, &s);
+        add_batch(e, &s, (int64_t) e->frames - 1 + i);
+        rc = l2d_submission_submit(e, &s, err);
+    }
+    if (rc == L2D_OK)
+        rc = l2d_engine_collect_all(e, err);
+    e->flight_begin = e->sinks.free_at = e->frames;
+    return rc;
 }
 
 int l2d_engine_finish(struct l2d_engine *e, struct l2d_error *err)
@@ -243,18 +277,8 @@ int l2d_engine_finish(struct l2d_engine *e, struct l2d_error *err)
         return l2d_error_set(err, rc, "%s", e->failed.msg);
     if (!e->finished && !e->passthrough && e->frames > 0 && !e->warm_done)
         rc = pad_warmup(e, err);
-    bool in_flight = !e->finished && !e->passthrough && !e->sequential && e->frames > L2D_SINKS;
-    for (int32_t i = 1; i < e->schedule.num_steps && in_flight && rc == L2D_OK; i++) {
-        struct l2d_submission s;
-        rc = l2d_submission_begin(e, &s, err);
-        if (rc != L2D_OK)
-            break;
-        l2d_submission_add_upload(&s);
-        add_batch(e, &s, (int64_t) e->frames - 1 + i);
-        rc = l2d_submission_submit(e, &s, err);
-    }
     if (rc == L2D_OK)
-        rc = l2d_engine_collect_all(e, err);
+        rc = l2d_engine_drain(e, err);
     e->finished = true;
     return rc;
 }
@@ -275,7 +299,7 @@ int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint
                           struct l2d_error *err)
 {
     uint32_t each = e->passthrough ? 0 : (uint32_t) e->model->unet.num_attentions;
-    if (index >= each && (index >= 2 * each || !e->negative_keys))
+    if (index >= each && (index >= 2 * each || !e->negative_prompt.kv))
         return l2d_error_set(err, L2D_EINVAL, "no KV cache %u", index);
     const struct l2d_tensor *t = index < each ? &e->state.cache[index]
                                               : &e->negative.cache[index - each];
@@ -288,7 +312,8 @@ int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint
 int l2d_engine_profile(struct l2d_engine *e, struct l2d_profile_row *rows, uint32_t cap,
                        uint32_t *count, struct l2d_error *err)
 {
-    struct l2d_graph *graph[] = { e->color_in, e->encode, e->map_range, e->structure, e->stream,
+    struct l2d_graph *graph[] = { e->color_in, e->encode, e->map_range, e->structure,
+                                  e->stream[e->sequential ? 0 : e->info.num_steps - 1],
                                   e->decode };
     *count = 0;
     for (size_t i = 0; i < COUNT_OF(graph); i++) {

@@ -12,6 +12,7 @@
 #include "base/frame.h"
 #include "base/log.h"
 #include "gpu/graph.h"
+#include "pipeline/change.h"
 #include "pipeline/config.h"
 #include "pipeline/geometry.h"
 #include "pipeline/prompt.h"
@@ -19,8 +20,9 @@
 struct l2d_gpu;
 struct l2d_engine;
 
+#define L2D_MAX_STEP_SETS 8
+
 enum l2d_batching { L2D_BATCH, L2D_SEQUENTIAL };
-enum l2d_noise_choice { L2D_NOISE_BY_MODEL, L2D_NOISE_ALL_SHARED, L2D_NOISE_ALL_FRESH };
 // What a step is moved away from: see struct l2d_guide. FULL computes every step a second time for
 // the negative prompt and caches its keys and values; INITIALIZE only the first step; SELF nothing:
 // it takes the frame itself for what shall not be.
@@ -29,13 +31,21 @@ enum l2d_guidance_mode { L2D_GUIDANCE_NONE, L2D_GUIDANCE_FULL, L2D_GUIDANCE_SELF
 const char *l2d_guidance_mode_str(enum l2d_guidance_mode mode);
 enum l2d_precision { L2D_PRECISION_AUTO, L2D_PRECISION_FP16, L2D_PRECISION_FP32 };
 
+// When the caches are warmed anew, so that they are of what is seen: the sinks from the first frame
+// of a new scene, then from its first 8, and the window begins again. Nothing is dropped: it costs
+// 8 frames' work, a step a frame in a batch.
+enum l2d_rewarm { L2D_REWARM_NEVER, L2D_REWARM_AUTO };      // auto: after a scene cut; see cut.h
+
 // Stages of a frame, for times.
 enum l2d_stage { L2D_STAGE_UPLOAD, L2D_STAGE_ENCODE, L2D_STAGE_UNET, L2D_STAGE_DECODE,
                  L2D_STAGE_DOWNLOAD, L2D_NUM_STAGES };
 const char *l2d_stage_str(enum l2d_stage stage);
 
+#define L2D_PROBE_SINK 16
+
 // One named activation of one frame. step is the denoising step, or -1 for what is per frame; the
-// text's have frame UINT32_MAX.
+// text's have frame UINT32_MAX. L2D_PROBE_SINK (s + 1) + step is that step of sink s (0..7) in a
+// re-warm that begins with the frame.
 // data is f32 NHWC [h][w][c] and lives until the callback returns.
 typedef void l2d_probe_fn(void *user, uint32_t frame, int step, const char *name, const float *data,
                           int32_t h, int32_t w, int32_t c);
@@ -47,6 +57,8 @@ struct l2d_engine_params {          // zero means default
     enum l2d_prompt_syntax prompt_syntax;
     const char *clip_skip;          // "1": text layers left out at the end; NULL: the model's
     const char *steps;              // "25,37/50"; NULL: the model's
+    const char *more_steps[L2D_MAX_STEP_SETS - 1];  // what can be changed to, up to the first NULL;
+                                    // memory is for the set with most steps
     enum l2d_guidance_mode guidance_mode;
     double guidance;                // 1..100; 1 and less: as with mode NONE
     double guidance_delta;          // of SELF and INITIALIZE: share of the residual noise; 0: 1
@@ -61,6 +73,9 @@ struct l2d_engine_params {          // zero means default
     // It comes out behind the frame it is like, with that one's picture and its own time. The first
     // 8 frames are never skipped. In a batch what is in flight waits for the next drawn frame.
     double skip_similar;
+    enum l2d_rewarm rewarm;
+    double rewarm_seconds;          // above 0: also so long after the last time, of source time,
+                                    // from the 8 newest frames
     enum l2d_precision precision;   // AUTO: fp16 where the device stores it
     uint64_t seed;
     bool rgba;                      // output RGBA8 instead of I420
@@ -92,8 +107,9 @@ struct l2d_engine_info {
     int32_t width, height;          // of the output
     int32_t canvas_width, canvas_height;    // of the network: a multiple of its alignment
     enum l2d_matrix matrix;         // of I420 output
-    int32_t num_steps;
+    int32_t num_steps;              // of the current set
     int32_t timestep[L2D_MAX_STEPS];
+    uint32_t step_set, num_step_sets;
     enum l2d_precision precision;
     enum l2d_guidance_mode guidance_mode;       // in effect
     double guidance;
@@ -106,6 +122,10 @@ struct l2d_engine_info {
 struct l2d_engine_stats {
     uint64_t frames_in, frames_out;
     uint64_t frames_skipped;        // of these: so like the last one that they repeat its picture
+    uint64_t cuts;                  // scene cuts seen
+    uint64_t rewarms;               // of the caches, from newer frames
+    uint64_t refreshes;             // of the sinks as they are, under another prompt
+    uint64_t changes;               // by l2d_engine_change
     uint64_t timed;                 // submissions whose stage times were summed
     double stage_ms[L2D_NUM_STAGES];        // sums
 };
@@ -146,12 +166,17 @@ int l2d_engine_push(struct l2d_engine *engine, const struct l2d_frame *frame,
 int l2d_engine_finish(struct l2d_engine *engine, struct l2d_error *err);
 
 /**
- * Change the prompt of every step taken from now on: the next pushed frame has it from its first
- * step, frames in flight for what is left of theirs. After an error the old one stays.
+ * Change something for the next pushed frame and all after it; see change.h. While the first 8
+ * frames gather, a text is changed for all of them, and steps and what is shown from frame 8 on.
+ * first    which frame that is, of all that come out, from 0; may be NULL
+ * returns  L2D_OK; L2D_EINVAL if the model, the parameters or the syntax do not allow it; or what
+ *          the GPU says. After an error all is as it was.
  */
-int l2d_engine_set_prompt(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
+int l2d_engine_change(struct l2d_engine *engine, const struct l2d_change *change, uint64_t *first,
+                      struct l2d_error *err);
 
-/** The same for the negative prompt; L2D_EINVAL if the guidance mode has none. */
+/** Change the prompt, or the negative one, without a fade. */
+int l2d_engine_set_prompt(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
 int l2d_engine_set_negative(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
 
 /**

@@ -82,7 +82,7 @@ int l2d_engine_push_filtered(struct l2d_engine *e, const struct l2d_frame *frame
         rc = compare(e, &s, &cosine, err);
     if (rc != L2D_OK)
         return rc;
-    if (l2d_similar_skip(&e->similar, cosine, e->seed, (uint32_t) e->stats.frames_in))
+    if (l2d_similar_skip(&e->similar, cosine, e->now.seed, (uint32_t) e->stats.frames_in))
         return repeat_last(e, frame, err);
     rc = l2d_submission_begin(e, &s, err);
     if (rc != L2D_OK)

@@ -14,14 +14,22 @@
 
 uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
 {
-    struct l2d_buf **one[] = { &e->step_bias, &e->text_kv, &e->positions, &e->text_in, &e->context,
+    struct l2d_buf **one[] = { &e->step_bias, &e->positions, &e->text_in, &e->context,
                                &e->latents, &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
                                &e->out_pixels, &e->activations, &e->depth_maps, &e->depth_range,
-                               &e->origins, &e->negative_text_kv, &e->last_canvas, &e->sums,
-                               &e->sums_back };
+                               &e->origins, &e->last_canvas, &e->sums, &e->sums_back,
+                               &e->sinks.recent, &e->sinks.clean, &e->sinks.cond, &e->sinks.work,
+                               &e->sinks.origins };
+    struct l2d_engine_words *words[] = { &e->prompt, &e->negative_prompt };
     uint32_t n = 0;
     for (size_t i = 0; i < COUNT_OF(one); i++)
         list[n++] = one[i];
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        list[n++] = &words[i]->kv;
+        list[n++] = &words[i]->sinks_kv;
+        for (uint32_t k = 0; k < L2D_ENGINE_SLOTS; k++)
+            list[n++] = &words[i]->staged[k];
+    }
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++) {
         list[n++] = &e->slot[i].pixels;
         list[n++] = &e->slot[i].params;
@@ -37,15 +45,29 @@ uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
 
 uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
 {
-    struct l2d_graph **one[] = { &e->color_in, &e->encode, &e->warm, &e->stream, &e->decode,
+    struct l2d_graph **one[] = { &e->color_in, &e->encode, &e->warm, &e->decode, &e->show,
                                  &e->text, &e->map_range, &e->ring_range, &e->structure,
-                                 &e->prompt_keys, &e->negative_keys, &e->warm_first,
-                                 &e->stream_first, &e->compare, &e->keep };
+                                 &e->warm_first, &e->stream_first, &e->compare, &e->keep,
+                                 &e->sinks.keep_newest, &e->sinks.noise, &e->sinks.warm,
+                                 &e->sinks.warm_first, &e->sinks.select_noise };
+    struct l2d_engine_words *words[] = { &e->prompt, &e->negative_prompt };
     uint32_t n = 0;
     for (size_t i = 0; i < COUNT_OF(one); i++)
         list[n++] = one[i];
-    for (size_t i = 0; i < COUNT_OF(e->select); i++)
+    for (size_t i = 0; i < L2D_MAX_STEPS; i++) {
+        list[n++] = &e->stream[i];
         list[n++] = &e->select[i];
+        list[n++] = &e->sinks.select[i];
+    }
+    for (size_t i = 0; i < COUNT_OF(e->sinks.keep_still); i++)
+        list[n++] = &e->sinks.keep_still[i];
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        list[n++] = &words[i]->keys;
+        list[n++] = &words[i]->move;
+        list[n++] = &words[i]->keep;
+        for (uint32_t k = 0; k < L2D_ENGINE_SLOTS; k++)
+            list[n++] = &words[i]->upload[k];
+    }
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++) {
         list[n++] = &e->slot[i].upload_pixels;
         list[n++] = &e->slot[i].upload_params;
@@ -75,7 +97,7 @@ void l2d_engine_count_memory(struct l2d_engine *e)
         .weights = e->model ? l2d_weights_bytes(e->model->weights) : 0,
         .kv_cache = sum_bytes(e->cache, COUNT_OF(e->cache)) +
                     sum_bytes(e->negative_cache, COUNT_OF(e->negative_cache)),
-        .kv_steps = e->schedule.num_steps + l2d_engine_negative_steps(e),
+        .kv_steps = e->max_steps + l2d_engine_negative_steps(e),
         .activations = sum_bytes(&e->activations, 1),
         .staging = l2d_buf_copy_bytes(e->gpu),
     };

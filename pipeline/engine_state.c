@@ -53,7 +53,7 @@ static int32_t level_w(const struct l2d_engine *e, int32_t level)
 int32_t l2d_engine_negative_steps(const struct l2d_engine *e)
 {
     switch (e->guidance_mode) {
-    case L2D_GUIDANCE_FULL:       return e->schedule.num_steps;
+    case L2D_GUIDANCE_FULL:       return e->max_steps;
     case L2D_GUIDANCE_INITIALIZE: return 1;
     case L2D_GUIDANCE_NONE:
     case L2D_GUIDANCE_SELF:       break;
@@ -88,11 +88,11 @@ static int declare_caches(struct l2d_engine *e, struct l2d_unet_state *state,
 static int declare_step_bias(struct l2d_engine *e, struct l2d_error *err)
 {
     const struct l2d_unet *u = &e->model->unet;
-    int32_t cout[L2D_UNET_MAX_RESNETS], steps = e->schedule.num_steps;
+    int32_t cout[L2D_UNET_MAX_RESNETS];
     uint64_t size = 0;
     l2d_unet_time_channels(u, cout);
     for (int32_t i = 0; i < u->num_resnets; i++) {
-        e->state.step_bias[i] = l2d_tensor_view(NULL, size, L2D_F32, steps, 1, 1, cout[i]);
+        e->state.step_bias[i] = l2d_tensor_view(NULL, size, L2D_F32, e->max_steps, 1, 1, cout[i]);
         size += l2d_buf_align(l2d_tensor_bytes(&e->state.step_bias[i]));
     }
     int rc = declare(e, &e->step_bias, size, L2D_MEMORY_DEVICE, "step bias", err);
@@ -101,22 +101,38 @@ static int declare_step_bias(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
-static int write_step_bias(struct l2d_engine *e, struct l2d_error *err)
+// What step_bias holds with each set of steps: computed once, since it takes longer than a frame.
+static int compute_step_bias(struct l2d_engine *e, struct l2d_error *err)
 {
     const struct l2d_unet *u = &e->model->unet;
-    int32_t cout[L2D_UNET_MAX_RESNETS], steps = e->schedule.num_steps, column = 0;
+    int32_t cout[L2D_UNET_MAX_RESNETS];
     int32_t sum = l2d_unet_time_channels(u, cout);
-    float *bias = malloc((size_t) sum * (size_t) steps * sizeof(*bias));
+    float *bias = malloc((size_t) sum * sizeof(*bias));
     int rc = bias ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "step bias: out of memory");
-    for (int32_t k = 0; k < steps && rc == L2D_OK; k++)
-        rc = l2d_unet_time_bias(u, e->schedule.timestep[k], bias + k * sum, err);
-    for (int32_t i = 0; i < u->num_resnets && rc == L2D_OK; column += cout[i++])
-        for (int32_t k = 0; k < steps && rc == L2D_OK; k++)
-            rc = l2d_buf_write(e->step_bias, e->state.step_bias[i].offset_bytes +
-                               (uint64_t) (k * cout[i]) * 4, bias + k * sum + column,
-                               (uint64_t) cout[i] * 4, err);
+    for (uint32_t set = 0; set < e->info.num_step_sets && rc == L2D_OK; set++) {
+        uint8_t *all = e->step_bias_of[set] = calloc(1, e->step_bias->size_bytes);
+        if (!all)
+            rc = l2d_error_set(err, L2D_ENOMEM, "step bias: out of memory");
+        for (int k = 0; k < e->set[set].num_steps && rc == L2D_OK; k++) {
+            int32_t column = 0;
+            rc = l2d_unet_time_bias(u, e->set[set].timestep[k], bias, err);
+            for (int32_t i = 0; i < u->num_resnets && rc == L2D_OK; column += cout[i++])
+                memcpy(all + e->state.step_bias[i].offset_bytes + 4 * (size_t) (k * cout[i]),
+                       bias + column, 4 * (size_t) cout[i]);
+        }
+    }
     free(bias);
     return rc;
+}
+
+int l2d_engine_use_steps(struct l2d_engine *e, uint32_t set, struct l2d_error *err)
+{
+    e->schedule = e->set[set];
+    e->info.step_set = set;
+    e->info.num_steps = e->schedule.num_steps;
+    for (int i = 0; i < e->schedule.num_steps; i++)
+        e->info.timestep[i] = e->schedule.timestep[i];
+    return l2d_buf_write(e->step_bias, 0, e->step_bias_of[set], e->step_bias->size_bytes, err);
 }
 
 static int write_values(struct l2d_engine *e, struct l2d_buf *buf, uint64_t at, const float *value,
@@ -140,58 +156,17 @@ int l2d_engine_write(struct l2d_engine *e, struct l2d_buf *buf, const float *val
     return write_values(e, buf, 0, value, count, err);
 }
 
-struct l2d_tensor l2d_engine_context(const struct l2d_engine *e)
-{
-    const struct l2d_text_config *c = &e->model->config.text;
-    return l2d_tensor_view(e->context, 0, e->precision, 1, 1, c->max_position_embeddings,
-                           c->hidden_size);
-}
-
-// A prompt's keys and values for every cross attention.
-static int declare_text_kv(struct l2d_engine *e, struct l2d_unet_state *state,
-                           struct l2d_buf **buf, struct l2d_error *err)
-{
-    const struct l2d_unet *u = &e->model->unet;
-    const struct l2d_text_config *c = &e->model->config.text;
-    int32_t channels[L2D_UNET_MAX_TRANSFORMERS], tokens = c->max_position_embeddings;
-    uint64_t element = l2d_dtype_bytes(e->precision), size = 0;
-    l2d_unet_transformer_channels(u, channels);
-    for (int32_t i = 0; i < u->num_transformers; i++)
-        size += l2d_buf_align((uint64_t) tokens * 2 * (uint64_t) channels[i] * element);
-    int rc = declare(e, buf, size, L2D_MEMORY_DEVICE, "text kv", err);
-    uint64_t at = 0;
-    for (int32_t i = 0; i < u->num_transformers && rc == L2D_OK; i++) {
-        state->text_kv[i] = l2d_tensor_view(*buf, at, e->precision, 1, 1, tokens, 2 * channels[i]);
-        at += l2d_buf_align(l2d_tensor_bytes(&state->text_kv[i]));
-    }
-    return rc;
-}
-
-static int declare_text(struct l2d_engine *e, struct l2d_error *err)
-{
-    const struct l2d_text_config *c = &e->model->config.text;
-    uint64_t size = (uint64_t) c->max_position_embeddings * (uint64_t) c->hidden_size *
-                    l2d_dtype_bytes(e->precision);
-    int rc = declare_text_kv(e, &e->state, &e->text_kv, err);
-    if (rc == L2D_OK)
-        rc = declare(e, &e->text_in, size, L2D_MEMORY_DEVICE, "text in", err);
-    if (rc == L2D_OK)
-        rc = declare(e, &e->context, size, L2D_MEMORY_DEVICE, "text context", err);
-    return rc;
-}
-
 // What the guidance mode keeps beside the prompt's: nothing if there is none.
 static int declare_guidance(struct l2d_engine *e, struct l2d_error *err)
 {
     int32_t steps = l2d_engine_negative_steps(e);
-    uint64_t size = L2D_RING * (uint64_t) (level_h(e, 0) * level_w(e, 0)) *
-                    (uint64_t) e->model->config.vae.latent_channels * 4;
+    int32_t rows = e->sequential || e->guidance_mode == L2D_GUIDANCE_INITIALIZE ? 1 : steps;
     int rc = L2D_OK;
-    if (e->guidance_mode == L2D_GUIDANCE_SELF || e->guidance_mode == L2D_GUIDANCE_INITIALIZE)
-        rc = declare(e, &e->origins, size, L2D_MEMORY_DEVICE, "origins", err);
+    if (e->guidance_mode == L2D_GUIDANCE_INITIALIZE)
+        rc = declare(e, &e->origins, e->latents->size_bytes, L2D_MEMORY_DEVICE, "origins", err);
     e->negative = e->state;
     if (rc == L2D_OK && steps > 0)
-        rc = declare_text_kv(e, &e->negative, &e->negative_text_kv, err);
+        rc = l2d_words_declare(e, &e->negative_prompt, "negative prompt", &e->negative, rows, err);
     if (rc == L2D_OK && steps > 0)
         rc = declare_caches(e, &e->negative, e->negative_cache, steps, err);
     return rc;
@@ -231,17 +206,25 @@ struct l2d_tensor l2d_engine_canvas(const struct l2d_engine *e)
                            e->geometry.canvas_width, 4);
 }
 
-static struct l2d_tensor latent_ring(const struct l2d_engine *e)
+struct l2d_tensor l2d_engine_ring(const struct l2d_engine *e, struct l2d_buf *buf)
 {
-    return l2d_tensor_view(e->latents, 0, L2D_F32, L2D_RING, level_h(e, 0), level_w(e, 0),
-                           e->model->config.vae.latent_channels);
+    return buf ? l2d_tensor_view(buf, 0, L2D_F32, L2D_RING, level_h(e, 0), level_w(e, 0),
+                                 e->model->config.vae.latent_channels) : L2D_NO_TENSOR;
 }
 
-static struct l2d_tensor origin_ring(const struct l2d_engine *e)
+// What guidance moves away from, if it is a ring of latents.
+static struct l2d_tensor origin_ring(const struct l2d_engine *e, bool sinks)
 {
-    struct l2d_tensor ring = latent_ring(e);
-    ring.buf = e->origins;
-    return e->origins ? ring : L2D_NO_TENSOR;
+    switch (e->guidance_mode) {
+    case L2D_GUIDANCE_SELF:
+        return l2d_engine_ring(e, sinks ? e->sinks.clean : e->sinks.recent);
+    case L2D_GUIDANCE_INITIALIZE:
+        return l2d_engine_ring(e, sinks ? e->sinks.origins : e->origins);
+    case L2D_GUIDANCE_NONE:
+    case L2D_GUIDANCE_FULL:
+        break;
+    }
+    return L2D_NO_TENSOR;
 }
 
 static struct l2d_tensor depth_maps(const struct l2d_engine *e)
@@ -276,7 +259,8 @@ static int build_encode(struct l2d_engine *e, struct l2d_error *err)
     }
     struct l2d_tensor z = l2d_codec_encode(g, &e->model->vae, images, num_images);
     l2d_graph_probe(g, l2d_tensor_rows(z, 0, 1), "latent.image");
-    l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, latent_ring(e), rows, origin_ring(e));
+    l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, l2d_engine_ring(e, e->latents),
+                     rows, l2d_engine_ring(e, e->sinks.recent));
     if (mapped && e->model->config.structure != L2D_STRUCTURE_DEPTH)
         record_structure(e, g, l2d_tensor_rows(z, num_images - 1, 1));
     return L2D_OK;
@@ -309,37 +293,60 @@ static int build_depth(struct l2d_engine *e, struct l2d_error *err)
     return L2D_OK;
 }
 
-// num_negative: of the rows, those that are computed for the negative prompt too; the first ones.
-static int build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
-                      int32_t num_rows, int32_t num_negative, bool warmup, struct l2d_error *err)
+// A state with the keys and values of as many rows of words as a call has.
+static void see_words(const struct l2d_engine *e, struct l2d_unet_state *state,
+                      const struct l2d_engine_words *words, int32_t rows, bool sinks)
+{
+    for (int32_t i = 0; i < e->model->unet.num_transformers; i++)
+        state->text_kv[i] = sinks ? words->sinks_text_kv[i]
+                                  : l2d_tensor_rows(state->text_kv[i], 0, rows);
+    if (sinks)
+        state->cond.buf = e->sinks.cond;
+}
+
+int l2d_engine_build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
+                          int32_t num_rows, int32_t num_negative, bool warmup, bool sinks,
+                          struct l2d_error *err)
 {
     int rc = l2d_engine_new_graph(e, graph, name, err);
     if (rc != L2D_OK)
         return rc;
     struct l2d_graph *g = *graph;
-    struct l2d_tensor ring = latent_ring(e), x0 = L2D_NO_TENSOR;
-    struct l2d_tensor x = l2d_latent_load(g, ring, e->state.rows, num_rows);
+    struct l2d_unet_state state = e->state, negative = e->negative;
+    see_words(e, &state, &e->prompt, warmup ? 1 : num_rows, sinks);
+    struct l2d_tensor ring = l2d_engine_ring(e, sinks ? e->sinks.work : e->latents);
+    struct l2d_tensor x = l2d_latent_load(g, ring, state.rows, num_rows), x0 = L2D_NO_TENSOR;
     l2d_graph_probe(g, x, "x");
-    struct l2d_tensor pred = l2d_unet_forward(g, &e->model->unet, &e->state, x, warmup);
+    struct l2d_tensor pred = l2d_unet_forward(g, &e->model->unet, &state, x, warmup);
     struct l2d_guide guide = {
         .scale = (float) e->guidance, .delta = (float) e->guidance_delta,
-        .negative = L2D_NO_TENSOR, .origin = origin_ring(e),
+        .negative = L2D_NO_TENSOR, .origin = origin_ring(e, sinks),
     };
     if (num_negative > 0) {
+        see_words(e, &negative, &e->negative_prompt, warmup ? 1 : num_negative, sinks);
         l2d_graph_push(g, "negative");
         l2d_graph_probe_prefix(g, "negative.");
-        guide.negative = l2d_unet_forward(g, &e->model->unet, &e->negative,
+        guide.negative = l2d_unet_forward(g, &e->model->unet, &negative,
                                           l2d_tensor_rows(x, 0, num_negative), warmup);
         l2d_graph_probe_prefix(g, "");
         l2d_graph_pop(g);
     }
     if (e->probe)
         x0 = l2d_graph_alloc(g, L2D_F32, num_rows, ring.h, ring.w, ring.c);
-    l2d_lcm_step(g, pred, ring, e->state.rows, x0,
+    l2d_lcm_step(g, pred, ring, state.rows, x0,
                  e->guidance_mode == L2D_GUIDANCE_NONE ? NULL : &guide);
     if (e->probe)
         l2d_graph_probe(g, x0, "x0");
     return L2D_OK;
+}
+
+static int build_show(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = e->passthrough ? L2D_OK : l2d_engine_new_graph(e, &e->show, "show", err);
+    if (rc == L2D_OK && e->show)
+        l2d_color_out(e->show, l2d_engine_canvas(e), BLOCK_VIEW(e, color_out),
+                      bytes_view(e->out_pixels, 0, e->output->size_bytes));
+    return rc;
 }
 
 static int build_decode(struct l2d_engine *e, struct l2d_error *err)
@@ -350,34 +357,13 @@ static int build_decode(struct l2d_engine *e, struct l2d_error *err)
     struct l2d_graph *g = e->decode;
     struct l2d_tensor image = l2d_engine_canvas(e);
     if (!e->passthrough) {
-        image = l2d_codec_decode(g, &e->model->vae, latent_ring(e), BLOCK_VIEW(e, decode));
+        image = l2d_codec_decode(g, &e->model->vae, l2d_engine_ring(e, e->latents),
+                                 BLOCK_VIEW(e, decode));
         l2d_graph_probe(g, image, "image");
     }
     l2d_color_out(g, image, BLOCK_VIEW(e, color_out),
                   bytes_view(e->out_pixels, 0, e->output->size_bytes));
     return L2D_OK;
-}
-
-static int build_text(struct l2d_engine *e, struct l2d_error *err)
-{
-    int rc = l2d_engine_new_graph(e, &e->text, "text", err);
-    if (rc != L2D_OK)
-        return rc;
-    const struct l2d_text_config *c = &e->model->config.text;
-    struct l2d_tensor in = l2d_tensor_view(e->text_in, 0, e->precision, 1, 1,
-                                           c->max_position_embeddings, c->hidden_size);
-    l2d_graph_copy(e->text, l2d_engine_context(e),
-                   l2d_clip_text_forward(e->text, &e->model->text, in));
-    rc = l2d_engine_new_graph(e, &e->prompt_keys, "prompt", err);
-    if (rc == L2D_OK)
-        l2d_unet_record_text(e->prompt_keys, &e->model->unet, &e->state, l2d_engine_context(e));
-    if (rc != L2D_OK || l2d_engine_negative_steps(e) == 0)
-        return rc;
-    rc = l2d_engine_new_graph(e, &e->negative_keys, "negative prompt", err);
-    if (rc == L2D_OK)
-        l2d_unet_record_text(e->negative_keys, &e->model->unet, &e->negative,
-                             l2d_engine_context(e));
-    return rc;
 }
 
 // Views on the positional terms of every temporal attention, and the bytes of what they are
@@ -533,23 +519,37 @@ static int plan_activations(struct l2d_engine *e, uint64_t at_least, struct l2d_
 
 // ---- create
 
-static int set_steps(struct l2d_engine *e, const char *steps, struct l2d_error *err)
+static int set_steps(struct l2d_engine *e, const char *steps, uint32_t set, struct l2d_error *err)
 {
     const struct l2d_scheduler_config *c = &e->model->config.scheduler;
-    int num = c->num_steps;
-    e->num_inference_steps = c->num_inference_steps;
-    for (int i = 0; i < num; i++)
-        e->t_index[i] = c->t_index[i];
-    int rc = steps ? l2d_schedule_parse(steps, e->t_index, &num, &e->num_inference_steps, err)
-                   : L2D_OK;
+    int num = c->num_steps, of = c->num_inference_steps, t_index[L2D_MAX_STEPS];
+    memcpy(t_index, c->t_index, sizeof(t_index));
+    int rc = steps ? l2d_schedule_parse(steps, t_index, &num, &of, err) : L2D_OK;
     if (rc == L2D_OK)
-        rc = l2d_schedule_init(&e->schedule, c, e->t_index, num, e->num_inference_steps, err);
+        rc = l2d_schedule_init(&e->set[set], c, t_index, num, of, err);
     if (rc != L2D_OK)
-        return l2d_error_wrap(err, rc, "--steps %s", steps ? steps : "of the model");
-    e->info.num_steps = e->schedule.num_steps;
-    for (int i = 0; i < e->schedule.num_steps; i++)
+        return l2d_error_wrap(err, rc, "--%s %s", set ? "more-steps" : "steps",
+                              steps ? steps : "of the model");
+    e->max_steps = num > e->max_steps ? num : e->max_steps;
+    e->info.num_step_sets = set + 1;
+    if (set > 0)
+        return L2D_OK;
+    memcpy(e->t_index, t_index, sizeof(t_index));
+    e->num_inference_steps = of;
+    e->schedule = e->set[0];
+    e->info.num_steps = num;
+    for (int i = 0; i < num; i++)
         e->info.timestep[i] = e->schedule.timestep[i];
     return L2D_OK;
+}
+
+static int set_all_steps(struct l2d_engine *e, const struct l2d_engine_params *p,
+                         struct l2d_error *err)
+{
+    int rc = set_steps(e, p->steps, 0, err);
+    for (uint32_t i = 0; i + 1 < L2D_MAX_STEP_SETS && p->more_steps[i] && rc == L2D_OK; i++)
+        rc = set_steps(e, p->more_steps[i], i + 1, err);
+    return rc;
 }
 
 static int set_size(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
@@ -610,11 +610,12 @@ static int declare_model_state(struct l2d_engine *e, uint64_t *positions_bytes,
     const struct l2d_model_config *c = &e->model->config;
     int32_t h = level_h(e, 0), w = level_w(e, 0), c0 = c->unet.block_out_channels[0];
     uint64_t pixels = (uint64_t) h * (uint64_t) w;
-    int rc = declare_caches(e, &e->state, e->cache, e->schedule.num_steps, err);
+    int rc = declare_caches(e, &e->state, e->cache, e->max_steps, err);
     if (rc == L2D_OK)
         rc = declare_step_bias(e, err);
     if (rc == L2D_OK)
-        rc = declare_text(e, err);
+        rc = l2d_words_declare(e, &e->prompt, "prompt", &e->state, e->sequential ? 1 : e->max_steps,
+                               err);
     if (rc == L2D_OK)
         rc = declare(e, &e->latents, L2D_RING * pixels * (uint64_t) c->vae.latent_channels * 4,
                   L2D_MEMORY_DEVICE, "latents", err);
@@ -631,7 +632,9 @@ static int declare_model_state(struct l2d_engine *e, uint64_t *positions_bytes,
     e->state.rows = bytes_view(e->rows, 0, sizeof(struct l2d_row_params) * L2D_MAX_ROWS);
     e->state.cond = l2d_tensor_view(e->cond, 0, e->precision, L2D_RING, h, w, c0);
     rc = declare_positions(e, positions_bytes, err);
-    return rc == L2D_OK ? declare_guidance(e, err) : rc;
+    if (rc == L2D_OK)
+        rc = declare_guidance(e, err);
+    return rc == L2D_OK ? l2d_sinks_declare(e, err) : rc;
 }
 
 // Calls of the UNet. The negative prompt of INITIALIZE has its part in those of step 0 only: in a
@@ -640,15 +643,19 @@ static int build_unets(struct l2d_engine *e, struct l2d_error *err)
 {
     bool full = e->guidance_mode == L2D_GUIDANCE_FULL;
     bool first = e->guidance_mode == L2D_GUIDANCE_INITIALIZE;
-    int32_t rows = e->sequential ? 1 : e->schedule.num_steps;
-    int rc = build_unet(e, &e->warm, "warmup", L2D_SINKS, full ? L2D_SINKS : 0, true, err);
-    if (rc == L2D_OK)
-        rc = build_unet(e, &e->stream, "unet", rows, full ? rows : first && !e->sequential, false,
-                        err);
+    int rc = l2d_engine_build_unet(e, &e->warm, "warmup", L2D_SINKS, full ? L2D_SINKS : 0, true,
+                                   false, err);
+    for (uint32_t i = 0; i < e->info.num_step_sets && rc == L2D_OK; i++) {
+        int32_t rows = e->sequential ? 1 : e->set[i].num_steps;
+        if (!e->stream[rows - 1])
+            rc = l2d_engine_build_unet(e, &e->stream[rows - 1], "unet", rows,
+                                       full ? rows : first && !e->sequential, false, false, err);
+    }
     if (rc == L2D_OK && first)
-        rc = build_unet(e, &e->warm_first, "warmup of step 0", L2D_SINKS, L2D_SINKS, true, err);
+        rc = l2d_engine_build_unet(e, &e->warm_first, "warmup of step 0", L2D_SINKS, L2D_SINKS,
+                                   true, false, err);
     if (rc == L2D_OK && first && e->sequential)
-        rc = build_unet(e, &e->stream_first, "unet of step 0", 1, 1, false, err);
+        rc = l2d_engine_build_unet(e, &e->stream_first, "unet of step 0", 1, 1, false, false, err);
     return rc;
 }
 
@@ -660,8 +667,12 @@ static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
     if (rc == L2D_OK)
         rc = build_unets(e, err);
     if (rc == L2D_OK)
-        rc = build_text(e, err);
-    for (int32_t k = 0; k < e->schedule.num_steps && rc == L2D_OK; k++)
+        rc = l2d_words_build(e, &e->prompt, &e->state, err);
+    if (rc == L2D_OK && l2d_engine_negative_steps(e) > 0)
+        rc = l2d_words_build(e, &e->negative_prompt, &e->negative, err);
+    if (rc == L2D_OK)
+        rc = l2d_sinks_build(e, err);
+    for (int32_t k = 0; k < e->max_steps && rc == L2D_OK; k++)
         rc = l2d_engine_copy_graph(e, &e->select[k], "select", e->state.rows,
                                    BLOCK_VIEW(e, set[k]), err);
     return rc;
@@ -709,12 +720,12 @@ static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
         return rc;
     const struct l2d_model_config *c = &e->model->config;
     snprintf(e->info.model_name, sizeof(e->info.model_name), "%s", c->name);
-    e->shared_noise = p->noise == L2D_NOISE_BY_MODEL ? c->scheduler.noise == L2D_NOISE_SHARED
-                                                     : p->noise == L2D_NOISE_ALL_SHARED;
     rc = set_clip_skip(e, p->clip_skip, err);
     if (rc == L2D_OK)
         rc = set_guidance(e, p, err);
-    return rc == L2D_OK ? set_steps(e, p->steps, err) : rc;
+    if (rc == L2D_OK)
+        rc = l2d_engine_set_live(e, p, err);
+    return rc == L2D_OK ? set_all_steps(e, p, err) : rc;
 }
 
 static void count_flops(struct l2d_engine *e)
@@ -723,10 +734,10 @@ static void count_flops(struct l2d_engine *e)
     i->gflop_encode = l2d_graph_flops(e->encode) * 1e-9;
     if (e->structure)
         i->gflop_encode += l2d_graph_flops(e->structure) * 1e-9;
-    i->gflop_unet = l2d_graph_flops(e->stream) * 1e-9 *
-                    (e->sequential ? e->schedule.num_steps : 1);
+    double unet = l2d_graph_flops(e->stream[e->sequential ? 0 : e->schedule.num_steps - 1]) * 1e-9;
+    i->gflop_unet = unet * (e->sequential ? e->schedule.num_steps : 1);
     if (e->stream_first)
-        i->gflop_unet += (l2d_graph_flops(e->stream_first) - l2d_graph_flops(e->stream)) * 1e-9;
+        i->gflop_unet += l2d_graph_flops(e->stream_first) * 1e-9 - unet;
     i->gflop_decode = l2d_graph_flops(e->decode) * 1e-9;
 }
 
@@ -763,6 +774,8 @@ static int plan(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     if (rc == L2D_OK)
         rc = build_decode(e, err);
     if (rc == L2D_OK)
+        rc = build_show(e, err);
+    if (rc == L2D_OK)
         rc = declare_slots(e, err);
     if (rc == L2D_OK)
         rc = plan_activations(e, positions_bytes, err);
@@ -787,7 +800,8 @@ int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
     e->sequential = params->batching == L2D_SEQUENTIAL;
     e->fit = params->fit;
     e->prompt_syntax = params->prompt_syntax;
-    e->seed = params->seed;
+    e->now.seed = params->seed;
+    e->flight_begin = L2D_SINKS;
     e->emit = params->emit;
     e->probe = params->probe;
     e->user = params->user;
@@ -830,13 +844,15 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++)
         memset(e->slot[i].params->mapped, 0, e->slot[i].params->size_bytes);
     if (!e->passthrough)
-        rc = write_step_bias(e, err);
+        rc = compute_step_bias(e, err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = l2d_engine_use_steps(e, 0, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = compute_positions(e, err);
     for (uint32_t i = 0; i < num_graphs && rc == L2D_OK; i++)
         if (*graph[i])
             rc = l2d_graph_finish(*graph[i], e->activations, err);
-    if (rc == L2D_OK && e->negative_keys)
+    if (rc == L2D_OK && e->negative_prompt.kv)
         rc = l2d_engine_set_negative(e, p->negative ? p->negative : "", err);
     if (rc == L2D_OK && !e->passthrough)
         rc = l2d_engine_set_prompt(e, p->prompt ? p->prompt : e->model->config.prompt, err);
@@ -878,6 +894,10 @@ void l2d_engine_destroy(struct l2d_engine **pe)
         l2d_buf_destroy(buf[i]);
     if (!e->borrowed_model)
         l2d_model_destroy(&e->model);
+    for (uint32_t i = 0; i < L2D_MAX_STEP_SETS; i++)
+        free(e->step_bias_of[i]);
+    l2d_words_finish(&e->prompt);
+    l2d_words_finish(&e->negative_prompt);
     l2d_frame_unref(&e->output);
     l2d_frame_unref(&e->last_out);
     free(e);

@@ -10,6 +10,7 @@
 #include "gpu/submit.h"
 #include "kernels/color.h"
 #include "kernels/kernels.h"
+#include "pipeline/cut.h"
 #include "pipeline/engine.h"
 #include "pipeline/models/model.h"
 #include "pipeline/scheduler.h"
@@ -18,8 +19,8 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define L2D_ENGINE_SLOTS 2          // frames in flight between host and GPU
 #define L2D_TIMES 32                // frames whose time and place are kept: more than in flight
-#define L2D_ENGINE_MAX_BUFFERS (2 * L2D_UNET_MAX_ATTENTIONS + 32)
-#define L2D_ENGINE_MAX_GRAPHS 32
+#define L2D_ENGINE_MAX_BUFFERS (2 * L2D_UNET_MAX_ATTENTIONS + 48)
+#define L2D_ENGINE_MAX_GRAPHS 96
 
 // Per-frame values. One block is uploaded with each submission; views of it are 256-byte aligned.
 struct l2d_frame_block {
@@ -28,12 +29,55 @@ struct l2d_frame_block {
     _Alignas(256) struct l2d_row_params encode;         // of the frame that comes in
     _Alignas(256) struct l2d_row_params decode;         // of the frame that goes out
     _Alignas(256) struct l2d_row_params set[L2D_MAX_STEPS][L2D_MAX_ROWS];   // of each UNet call
+    _Alignas(256) struct l2d_row_params sinks[L2D_MAX_STEPS][L2D_SINKS];    // of a re-warm's
+    _Alignas(256) struct l2d_row_params sinks_noise[L2D_SINKS];             // and of its beginning
 };
 
 struct l2d_frame_time {
     int64_t pts, duration;
     int32_t time_base_num, time_base_den;
 };
+
+// What a frame is drawn with, from its first step to its last.
+struct l2d_frame_settings {
+    uint64_t seed;
+    uint32_t base;                  // the window takes it for frame number - base
+    bool shared_noise;
+};
+
+// A prompt, from its embedding to the keys and values of the cross attentions; engine_text.c.
+struct l2d_engine_words {
+    const char *what;               // for messages
+    int32_t rows;                   // of the keys and values: frames in flight, a row a step
+    struct l2d_buf *kv, *sinks_kv;  // sinks_kv: those that a re-warm sees
+    struct l2d_tensor *text_kv;     // in the UNet's state; views of kv
+    struct l2d_tensor sinks_text_kv[L2D_UNET_MAX_TRANSFORMERS];
+    struct l2d_buf *staged[L2D_ENGINE_SLOTS];
+    struct l2d_graph *upload[L2D_ENGINE_SLOTS];     // staged -> context
+    struct l2d_graph *keys, *move, *keep;   // context -> row 0; rows up by 1; row 0 -> sinks_kv
+    float *from, *to, *now;         // embeddings [tokens][width]: of a fade, and of the last frame
+    uint32_t fade_frames, faded;    // faded: frames so far
+    enum l2d_easing easing;
+    bool fading;
+    int32_t moves;                  // calls to come before all rows are the same
+};
+
+// The frames that the sinks are made of, and how they are warmed anew; engine_sinks.c.
+struct l2d_engine_sinks {
+    struct l2d_buf *recent;         // a ring: clean latents of the newest frames
+    struct l2d_buf *clean, *cond;   // those of the sinks, kept; the structure's maps likewise
+    struct l2d_buf *work, *origins; // the latents while they are denoised
+    struct l2d_graph *keep_newest, *keep_still[L2D_RING];
+    struct l2d_graph *noise, *warm, *warm_first;
+    struct l2d_graph *select[L2D_MAX_STEPS], *select_noise;     // block -> rows
+    uint32_t frame[L2D_SINKS], ring[L2D_SINKS];     // which they are, and where they lie
+    struct l2d_frame_settings settings;
+    uint32_t begun;                 // a re-warm begins with this frame's first step
+    bool busy;                      // and has not come to its last step
+    uint32_t free_at;               // the first frame with which another can begin
+};
+
+enum l2d_rewarm_from { L2D_REWARM_NOTHING, L2D_REWARM_KEPT, L2D_REWARM_STILL, L2D_REWARM_NEWEST };
 
 struct l2d_engine_slot {
     struct l2d_buf *pixels, *params, *readback;
@@ -52,20 +96,24 @@ struct l2d_engine {
     struct l2d_error failed;        // the first error of push; sticks
 
     // --- what was asked for
-    bool passthrough, sequential, shared_noise;
+    bool passthrough, sequential;
     enum l2d_prompt_syntax prompt_syntax;
     enum l2d_guidance_mode guidance_mode;
     double guidance, guidance_delta;
     enum l2d_fit fit;
-    uint64_t seed;
+    enum l2d_rewarm rewarm;
+    double rewarm_seconds;
     void (*emit)(void *user, struct l2d_frame *frame);
     l2d_probe_fn *probe;
     void *user;
 
     // --- numbers
     struct l2d_geometry geometry;
-    struct l2d_schedule schedule;
-    int t_index[L2D_MAX_STEPS], num_inference_steps;    // what the schedule was made from
+    struct l2d_schedule schedule;               // the current one of set
+    struct l2d_schedule set[L2D_MAX_STEP_SETS];
+    int32_t max_steps;                          // of all sets
+    int t_index[L2D_MAX_STEPS], num_inference_steps;    // what set[0] was made from
+    uint8_t *step_bias_of[L2D_MAX_STEP_SETS];   // what step_bias holds with each set
     struct l2d_frame *output;       // a frame like those that come out: size, format, strides
     enum l2d_dtype precision;
 
@@ -73,15 +121,17 @@ struct l2d_engine {
     struct l2d_model *model;
     bool borrowed_model;            // it is another engine's
     struct l2d_unet_state state;
-    struct l2d_buf *step_bias, *text_kv, *positions, *text_in, *context;
+    struct l2d_buf *step_bias, *positions, *text_in, *context;
     struct l2d_buf *cache[L2D_UNET_MAX_ATTENTIONS];
     struct l2d_buf *latents, *cond;             // rings
     struct l2d_buf *depth_maps, *depth_range;   // a ring; the range that maps to [-1,1]
-    struct l2d_buf *origins;                    // a ring for guidance, or NULL
+    struct l2d_buf *origins;                    // a ring for INITIALIZE, or NULL
+    struct l2d_engine_words prompt, negative_prompt;
+    struct l2d_engine_sinks sinks;
 
     // --- the negative prompt's, where the guidance mode has one: keys and values of its own
     struct l2d_unet_state negative;
-    struct l2d_buf *negative_text_kv, *negative_cache[L2D_UNET_MAX_ATTENTIONS];
+    struct l2d_buf *negative_cache[L2D_UNET_MAX_ATTENTIONS];
     struct l2d_buf *pixels, *params, *rows, *canvas, *out_pixels, *activations;
     uint64_t input_bytes;           // of the stored picture; the size of pixels
 
@@ -96,10 +146,10 @@ struct l2d_engine {
     uint32_t num_repeats[L2D_TIMES];
 
     // --- graphs
-    struct l2d_graph *color_in, *encode, *warm, *stream, *decode;
+    struct l2d_graph *color_in, *encode, *warm, *decode;
+    struct l2d_graph *stream[L2D_MAX_STEPS];    // number of rows - 1; those that a set needs
+    struct l2d_graph *show;         // canvas -> out_pixels, without the model
     struct l2d_graph *text;         // text_in -> context, which the host reads, weighs and writes
-    struct l2d_graph *prompt_keys;  // context -> state.text_kv
-    struct l2d_graph *negative_keys;            // context -> negative.text_kv
     struct l2d_graph *warm_first, *stream_first;        // for step 0, if they are others there
     struct l2d_graph *select[L2D_MAX_STEPS];    // block->set[k] -> rows
     // Depth, whose map encode makes: its range, that of all maps in the ring, and what follows.
@@ -110,6 +160,21 @@ struct l2d_engine {
     uint32_t frames;                // pushed so far; the number of the next
     uint32_t next_slot;
     bool warm_done, finished;
+    uint32_t flight_begin;          // frames before it are no longer in flight
+    struct l2d_frame_settings now, settings[L2D_TIMES];
+
+    // --- what changes; engine_live.c
+    enum l2d_show shown_now, show_next;
+    uint32_t step_set_next;
+    bool must_draw;                 // the next frame, however alike the last one
+    bool stale;                     // the caches are of other steps
+    enum l2d_rewarm_from rewarm_from;   // with the next frame for which there is room
+    enum l2d_rewarm_from beginning;     // with the present frame
+    uint32_t newest_at;             // the frame that one from the newest frames is due with; 0: no
+    uint32_t drawn_from;            // since then every frame has been encoded
+    double rewarmed_s;              // source time of the last re-warm
+    const void *last_pixels;        // of the frame that came out last; NULL: none did
+    struct l2d_cut cut;
     struct l2d_frame_time time[L2D_TIMES];
     struct l2d_color_out_fit place[L2D_TIMES];
 };
@@ -154,11 +219,46 @@ int l2d_engine_declare_filter(struct l2d_engine *engine, double threshold, struc
 int l2d_engine_push_filtered(struct l2d_engine *engine, const struct l2d_frame *frame,
                              struct l2d_error *err);
 
+/** A ring of latents; the network's view of a buffer that is one, or L2D_NO_TENSOR. */
+struct l2d_tensor l2d_engine_ring(const struct l2d_engine *engine, struct l2d_buf *buf);
+
+/**
+ * One call of the denoiser as a graph.
+ * num_negative     of the rows, those that are computed for the negative prompt too; the first ones
+ * sinks            on the latents, maps and words that are kept for a re-warm
+ */
+int l2d_engine_build_unet(struct l2d_engine *engine, struct l2d_graph **graph, const char *name,
+                          int32_t num_rows, int32_t num_negative, bool warmup, bool sinks,
+                          struct l2d_error *err);
+
+/** Put the current set's schedule into effect; nothing may be in flight. */
+int l2d_engine_use_steps(struct l2d_engine *engine, uint32_t set, struct l2d_error *err);
+
 /** Steps that are computed for the negative prompt too. */
 int32_t l2d_engine_negative_steps(const struct l2d_engine *engine);
 
 /** Buffers and graphs that depend on the stored size of input pictures; waits for the GPU. */
 int l2d_engine_resize_input(struct l2d_engine *engine, uint64_t size_bytes, struct l2d_error *err);
+
+// ---- words: engine_text.c
+
+/** Buffers and graphs of one prompt, whose keys and values become state's text_kv. */
+int l2d_words_declare(struct l2d_engine *engine, struct l2d_engine_words *words, const char *what,
+                      struct l2d_unet_state *state, int32_t rows, struct l2d_error *err);
+int l2d_words_build(struct l2d_engine *engine, struct l2d_engine_words *words,
+                    const struct l2d_unet_state *state, struct l2d_error *err);
+void l2d_words_finish(struct l2d_engine_words *words);
+
+// ---- changes: engine_live.c
+
+/** Parameters of it. */
+int l2d_engine_set_live(struct l2d_engine *engine, const struct l2d_engine_params *params,
+                        struct l2d_error *err);
+
+// ---- sinks: engine_sinks.c
+
+int l2d_sinks_declare(struct l2d_engine *engine, struct l2d_error *err);
+int l2d_sinks_build(struct l2d_engine *engine, struct l2d_error *err);
 
 /** The text tower's result, one text's: T [1,1,tokens,hidden]. */
 struct l2d_tensor l2d_engine_context(const struct l2d_engine *engine);

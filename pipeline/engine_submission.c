@@ -21,25 +21,33 @@ struct l2d_row_params l2d_row_idle(void)
     };
 }
 
-struct l2d_row_params l2d_row_of(const struct l2d_engine *e, uint32_t frame, int32_t step)
+struct l2d_row_params l2d_row_of_step(const struct l2d_engine *e,
+                                      const struct l2d_frame_settings *settings, int32_t step)
 {
     const struct l2d_schedule *s = &e->schedule;
-    struct l2d_window window = l2d_window_at(frame);
     bool last = step == s->num_steps - 1;
     return (struct l2d_row_params) {
         .is_active = 1,
-        .frame = e->shared_noise ? 0 : frame,
         .step = (uint32_t) step,
-        .ring = frame % L2D_RING,
-        .kv_slot = (uint32_t) window.slot,
-        .own_pos = (uint32_t) window.position,
-        .num_open = (uint32_t) window.num_open,
         .is_last = last,
         .a = s->a[step], .b = s->b[step], .c_skip = s->c_skip[step], .c_out = s->c_out[step],
         .pred_a = s->pred_a[step], .pred_b = s->pred_b[step],
         .a_next = last ? 0 : s->a[step + 1], .b_next = last ? 0 : s->b[step + 1],
-        .seed_lo = (uint32_t) e->seed, .seed_hi = (uint32_t) (e->seed >> 32),
+        .seed_lo = (uint32_t) settings->seed, .seed_hi = (uint32_t) (settings->seed >> 32),
     };
+}
+
+struct l2d_row_params l2d_row_of(const struct l2d_engine *e, uint32_t frame, int32_t step)
+{
+    const struct l2d_frame_settings *settings = &e->settings[frame % L2D_TIMES];
+    struct l2d_window window = l2d_window_at(frame - settings->base);
+    struct l2d_row_params row = l2d_row_of_step(e, settings, step);
+    row.frame = settings->shared_noise ? 0 : frame;
+    row.ring = frame % L2D_RING;
+    row.kv_slot = (uint32_t) window.slot;
+    row.own_pos = (uint32_t) window.position;
+    row.num_open = (uint32_t) window.num_open;
+    return row;
 }
 
 // ---- its calls
@@ -59,6 +67,16 @@ void l2d_submission_add_frame(struct l2d_submission *s, struct l2d_graph *graph,
     c->num_rows = 1;
     c->frame[0] = frame;
     c->step[0] = -1;
+}
+
+void l2d_submission_add_unet(struct l2d_submission *s, struct l2d_graph *select,
+                             struct l2d_graph *unet, const struct l2d_call *rows)
+{
+    l2d_submission_add(s, select, L2D_STAGE_UNET);
+    struct l2d_call *c = l2d_submission_add(s, unet, L2D_STAGE_UNET);
+    c->num_rows = rows->num_rows;
+    memcpy(c->frame, rows->frame, sizeof(c->frame));
+    memcpy(c->step, rows->step, sizeof(c->step));
 }
 
 void l2d_submission_add_upload(struct l2d_submission *s)
@@ -118,6 +136,7 @@ static int collect(struct l2d_engine *e, struct l2d_engine_slot *slot, struct l2
     if (e->filter)
         memcpy(e->last_out->data, slot->readback->mapped, e->last_out->size_bytes);
     e->shown = slot->frame;
+    e->last_pixels = slot->readback->mapped;
     return rc;
 }
 

@@ -17,13 +17,17 @@ struct l2d_call {                       // of a graph, with what its rows are, f
 struct l2d_submission {
     struct l2d_engine_slot *slot;
     struct l2d_frame_block *block;      // mapped parameters of the slot
-    struct l2d_call call[2 * L2D_MAX_STEPS + 8];
+    struct l2d_call call[4 * L2D_MAX_STEPS + 24];
     uint32_t num_calls;
 };
 
 /** What a row of a call is: nobody's, or a frame at a step. */
 struct l2d_row_params l2d_row_idle(void);
 struct l2d_row_params l2d_row_of(const struct l2d_engine *engine, uint32_t frame, int32_t step);
+
+/** A step of the current schedule with such settings: all of a row but its place. */
+struct l2d_row_params l2d_row_of_step(const struct l2d_engine *engine,
+                                      const struct l2d_frame_settings *settings, int32_t step);
 
 /** Begin with a free slot; what it still held comes out first. */
 int l2d_submission_begin(struct l2d_engine *engine, struct l2d_submission *s,
@@ -55,5 +59,53 @@ struct l2d_frame_time l2d_frame_time_of(const struct l2d_frame *frame);
 /** The frame on the canvas goes through the model: the rest of its submission. */
 int l2d_engine_stream_frame(struct l2d_engine *engine, struct l2d_submission *s,
                             struct l2d_error *err);
+
+/** A call of the denoiser on rows that select takes from the block. */
+void l2d_submission_add_unet(struct l2d_submission *s, struct l2d_graph *select,
+                             struct l2d_graph *unet, const struct l2d_call *rows);
+
+// ---- words: engine_text.c
+
+/** A new text: from the next frame on, or, before the warm-up, at once. */
+int l2d_words_change(struct l2d_engine *engine, struct l2d_engine_words *words,
+                     const struct l2d_change *change, struct l2d_error *err);
+
+/** Every frame in flight takes its words along, with each call of the denoiser. */
+void l2d_words_move(struct l2d_engine_words *words, struct l2d_submission *s);
+
+/** The words of a new frame. returns true with the last frame of a fade. */
+bool l2d_words_advance(struct l2d_engine *engine, struct l2d_engine_words *words,
+                       struct l2d_submission *s);
+
+// ---- sinks: engine_sinks.c
+
+/** The 8 newest frames, up to the one before frame; or 8 times frame. They become the sinks. */
+void l2d_sinks_keep_newest(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame);
+void l2d_sinks_keep_still(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame);
+
+/** Begin to warm the sinks anew, for a frame whose words are in row 0. */
+void l2d_sinks_begin(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame);
+
+/** Warm a step's sinks, if it is the first of the re-warm's frames that is about to take it. */
+void l2d_sinks_step(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame,
+                    int32_t step);
+
+// ---- changes: engine_live.c
+
+/** What comes before a frame's encoding, and what comes between that and its first step. */
+void l2d_live_before(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame);
+void l2d_live_after(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame);
+
+/** Steps and what is shown, before a frame is pushed, if it is time. */
+int l2d_live_switch(struct l2d_engine *engine, struct l2d_error *err);
+
+/** Look for a cut, and whether a re-warm is due. */
+int l2d_live_look(struct l2d_engine *engine, const struct l2d_frame *frame, struct l2d_error *err);
+
+/** Must the next frame be drawn, whatever it is like? */
+bool l2d_live_must_draw(const struct l2d_engine *engine);
+
+/** All frames in flight come out. */
+int l2d_engine_drain(struct l2d_engine *engine, struct l2d_error *err);
 
 #endif

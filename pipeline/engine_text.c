@@ -1,15 +1,145 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a prompt's text to the keys and values that cross attention reads. The text tower runs once
-// for each part of a blend; weights and the mix are the host's, as the embedding is small.
-#include "pipeline/engine_state.h"
+// for each part of a blend; weights, the mix and a fade from one prompt to the next are the host's,
+// as the embedding is small. Every frame keeps the words that it began with: keys and values have a
+// row for each frame in flight, and move up with the frames for as long as rows differ.
+#include "pipeline/engine_submission.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "pipeline/prompt.h"
 
 #define SHOWN_BYTES 60                  // of the text that did not fit
+
+// ---- buffers and graphs
+
+static size_t embedding_count(const struct l2d_engine *e)
+{
+    const struct l2d_text_config *c = &e->model->config.text;
+    return (size_t) c->max_position_embeddings * (size_t) c->hidden_size;
+}
+
+struct l2d_tensor l2d_engine_context(const struct l2d_engine *e)
+{
+    const struct l2d_text_config *c = &e->model->config.text;
+    return l2d_tensor_view(e->context, 0, e->precision, 1, 1, c->max_position_embeddings,
+                           c->hidden_size);
+}
+
+// Keys and values of so many prompts, of all transformers in one buffer.
+static int declare_kv(struct l2d_engine *e, struct l2d_buf **buf, struct l2d_tensor *kv,
+                      int32_t rows, struct l2d_error *err)
+{
+    const struct l2d_unet *u = &e->model->unet;
+    int32_t channels[L2D_UNET_MAX_TRANSFORMERS];
+    uint64_t size = 0;
+    l2d_unet_transformer_channels(u, channels);
+    for (int32_t i = 0; i < u->num_transformers; i++) {
+        kv[i] = l2d_tensor_view(NULL, size, e->precision, rows, 1,
+                                e->model->config.text.max_position_embeddings, 2 * channels[i]);
+        size += l2d_buf_align(l2d_tensor_bytes(&kv[i]));
+    }
+    int rc = l2d_buf_declare(buf, e->gpu, size, L2D_MEMORY_DEVICE, "text kv", err);
+    for (int32_t i = 0; i < u->num_transformers && rc == L2D_OK; i++)
+        kv[i].buf = *buf;
+    return rc;
+}
+
+static int declare_shared(struct l2d_engine *e, struct l2d_error *err)
+{
+    uint64_t size = embedding_count(e) * l2d_dtype_bytes(e->precision);
+    if (e->context)
+        return L2D_OK;
+    int rc = l2d_buf_declare(&e->text_in, e->gpu, size, L2D_MEMORY_DEVICE, "text in", err);
+    if (rc == L2D_OK)
+        rc = l2d_buf_declare(&e->context, e->gpu, size, L2D_MEMORY_DEVICE, "text context", err);
+    return rc;
+}
+
+int l2d_words_declare(struct l2d_engine *e, struct l2d_engine_words *w, const char *what,
+                      struct l2d_unet_state *state, int32_t rows, struct l2d_error *err)
+{
+    size_t count = embedding_count(e);
+    w->what = what;
+    w->rows = rows;
+    w->from = calloc(count, sizeof(float));
+    w->to = calloc(count, sizeof(float));
+    w->now = calloc(count, sizeof(float));
+    int rc = w->from && w->to && w->now ? declare_shared(e, err)
+                                        : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", what);
+    if (rc == L2D_OK)
+        rc = declare_kv(e, &w->kv, state->text_kv, rows, err);
+    if (rc == L2D_OK)
+        rc = declare_kv(e, &w->sinks_kv, w->sinks_text_kv, 1, err);
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
+        rc = l2d_buf_declare(&w->staged[i], e->gpu, e->context->size_bytes, L2D_MEMORY_UPLOAD,
+                             "staged text", err);
+    return rc;
+}
+
+static int build_tower(struct l2d_engine *e, struct l2d_error *err)
+{
+    if (e->text)
+        return L2D_OK;
+    int rc = l2d_engine_new_graph(e, &e->text, "text", err);
+    if (rc != L2D_OK)
+        return rc;
+    struct l2d_tensor in = l2d_engine_context(e);
+    in.buf = e->text_in;
+    l2d_graph_copy(e->text, l2d_engine_context(e),
+                   l2d_clip_text_forward(e->text, &e->model->text, in));
+    return L2D_OK;
+}
+
+// Keys and values from row 0 up to the last but one move up by one, and row 0 to the sinks'.
+static void record_moves(struct l2d_engine *e, struct l2d_engine_words *w,
+                         const struct l2d_unet_state *state)
+{
+    for (int32_t i = 0; i < e->model->unet.num_transformers; i++) {
+        for (int32_t row = w->rows - 1; row > 0; row--)
+            l2d_graph_copy(w->move, l2d_tensor_rows(state->text_kv[i], row, 1),
+                           l2d_tensor_rows(state->text_kv[i], row - 1, 1));
+        l2d_graph_copy(w->keep, w->sinks_text_kv[i], l2d_tensor_rows(state->text_kv[i], 0, 1));
+    }
+}
+
+int l2d_words_build(struct l2d_engine *e, struct l2d_engine_words *w,
+                    const struct l2d_unet_state *state, struct l2d_error *err)
+{
+    struct l2d_unet_state first = *state;
+    for (int32_t i = 0; i < e->model->unet.num_transformers; i++)
+        first.text_kv[i] = l2d_tensor_rows(first.text_kv[i], 0, 1);
+    int rc = build_tower(e, err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_new_graph(e, &w->keys, w->what, err);
+    if (rc == L2D_OK && w->rows > 1)
+        rc = l2d_engine_new_graph(e, &w->move, "words move", err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_new_graph(e, &w->keep, "words keep", err);
+    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
+        struct l2d_tensor staged = l2d_engine_context(e);
+        staged.buf = w->staged[i];
+        rc = l2d_engine_copy_graph(e, &w->upload[i], "upload text", l2d_engine_context(e), staged,
+                                   err);
+    }
+    if (rc != L2D_OK)
+        return rc;
+    l2d_unet_record_text(w->keys, &e->model->unet, &first, l2d_engine_context(e));
+    record_moves(e, w, state);
+    return L2D_OK;
+}
+
+void l2d_words_finish(struct l2d_engine_words *w)
+{
+    free(w->from);
+    free(w->to);
+    free(w->now);
+}
+
+// ---- from text to an embedding
 
 struct embedding {                      // of a prompt
     float *sum, *part;                  // [tokens][width]
@@ -72,19 +202,18 @@ static int show_text(struct l2d_engine *e, const struct l2d_prompt *prompt,
     return rc;
 }
 
-static int set_text(struct l2d_engine *e, const struct l2d_prompt *prompt, const char *what,
-                    struct l2d_graph *keys, struct embedding *em, struct l2d_error *err)
+// The text tower runs at once, where activations are: what was submitted has to end first.
+static int embed(struct l2d_engine *e, const struct l2d_prompt *prompt, const char *what,
+                 struct embedding *em, struct l2d_error *err)
 {
-    const struct l2d_text_config *c = &e->model->config.text;
-    size_t tokens = (size_t) c->max_position_embeddings, width = (size_t) c->hidden_size;
+    size_t tokens = (size_t) e->model->config.text.max_position_embeddings;
     const char *cut = NULL;
-    em->sum = calloc(tokens * width, sizeof(*em->sum));
-    em->part = malloc(tokens * width * sizeof(*em->part));
+    em->sum = calloc(embedding_count(e), sizeof(*em->sum));
+    em->part = malloc(embedding_count(e) * sizeof(*em->part));
     em->tokens.ids = malloc(tokens * sizeof(*em->tokens.ids));
     em->tokens.weight = malloc(tokens * sizeof(*em->tokens.weight));
     int rc = em->sum && em->part && em->tokens.ids && em->tokens.weight
            ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "out of memory");
-    // Frames that were submitted before this read the old keys and values: wait for them.
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
         if (e->slot[i].busy)
             rc = l2d_gpu_wait(e->gpu, e->slot[i].ticket, err);
@@ -93,10 +222,6 @@ static int set_text(struct l2d_engine *e, const struct l2d_prompt *prompt, const
         if (rc == L2D_OK && em->tokens.cut && !cut)
             cut = em->tokens.cut;
     }
-    if (rc == L2D_OK)
-        rc = l2d_engine_write(e, e->context, em->sum, tokens * width, err);
-    if (rc == L2D_OK)
-        rc = l2d_graph_run(keys, err);
     if (rc == L2D_OK && cut)
         warn_of_cut(e, what, prompt, em, cut);
     return rc;
@@ -110,17 +235,44 @@ static void finish_embedding(struct embedding *em)
     free(em->tokens.weight);
 }
 
-int l2d_engine_set_prompt(struct l2d_engine *e, const char *prompt, struct l2d_error *err)
+// ---- from an embedding to keys and values
+
+// At once and for all rows: nothing has been drawn yet.
+static int put_now(struct l2d_engine *e, struct l2d_engine_words *w, struct l2d_error *err)
 {
-    if (e->passthrough)
-        return L2D_OK;
+    int rc = l2d_engine_write(e, e->context, w->to, embedding_count(e), err);
+    if (rc == L2D_OK)
+        rc = l2d_graph_run(w->keys, err);
+    for (int32_t row = 1; row < w->rows && rc == L2D_OK; row++)
+        rc = l2d_graph_run(w->move, err);
+    memcpy(w->now, w->to, embedding_count(e) * sizeof(float));
+    w->fading = false;
+    w->moves = 0;
+    return rc;
+}
+
+int l2d_words_change(struct l2d_engine *e, struct l2d_engine_words *w,
+                     const struct l2d_change *change, struct l2d_error *err)
+{
+    bool negative = w == &e->negative_prompt;
+    size_t bytes = embedding_count(e) * sizeof(float);
     struct l2d_prompt parsed;
     struct embedding em = { 0 };
-    int rc = l2d_prompt_parse(&parsed, e->model->config.prompt_template, prompt, e->prompt_syntax,
-                              err);
+    int rc = l2d_prompt_parse(&parsed, negative ? "{}" : e->model->config.prompt_template,
+                              change->text, e->prompt_syntax, err);
     if (rc == L2D_OK)
-        rc = set_text(e, &parsed, "prompt", e->prompt_keys, &em, err);
+        rc = embed(e, &parsed, w->what, &em, err);
     if (rc == L2D_OK) {
+        memcpy(w->from, w->now, bytes);
+        memcpy(w->to, em.sum, bytes);
+        w->fading = memcmp(w->from, w->to, bytes) != 0;
+        w->fade_frames = change->fade_frames > 1 ? change->fade_frames : 1;
+        w->easing = change->easing;
+        w->faded = 0;
+    }
+    if (rc == L2D_OK && !e->warm_done)
+        rc = put_now(e, w, err);
+    if (rc == L2D_OK && !negative) {
         e->info.prompt_tokens = em.used;
         e->info.prompt_dropped = em.dropped;
         if (e->probe)
@@ -128,20 +280,47 @@ int l2d_engine_set_prompt(struct l2d_engine *e, const char *prompt, struct l2d_e
     }
     finish_embedding(&em);
     l2d_prompt_finish(&parsed);
-    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "prompt");
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "%s", w->what);
 }
 
-int l2d_engine_set_negative(struct l2d_engine *e, const char *prompt, struct l2d_error *err)
+static float share(const struct l2d_engine_words *w)
 {
-    if (!e->negative_keys)
-        return l2d_error_set(err, L2D_EINVAL, "negative prompt: only the guidance modes full and "
-                             "initialize have one");
-    struct l2d_prompt parsed;
-    struct embedding em = { 0 };
-    int rc = l2d_prompt_parse(&parsed, "{}", prompt, e->prompt_syntax, err);
-    if (rc == L2D_OK)
-        rc = set_text(e, &parsed, "negative prompt", e->negative_keys, &em, err);
-    finish_embedding(&em);
-    l2d_prompt_finish(&parsed);
-    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "negative prompt");
+    float t = (float) w->faded / (float) w->fade_frames;
+    return w->easing == L2D_EASE_SMOOTH ? t * t * (3 - 2 * t) : t;
+}
+
+// The embedding as the GPU has it.
+static void stage(const struct l2d_engine *e, struct l2d_engine_words *w, uint32_t slot)
+{
+    void *to = w->staged[slot]->mapped;
+    size_t count = embedding_count(e);
+    if (e->precision == L2D_F32)
+        memcpy(to, w->now, count * sizeof(float));
+    for (size_t i = 0; i < count && e->precision == L2D_F16; i++)
+        ((uint16_t *) to)[i] = l2d_half_from_f32(w->now[i]);
+}
+
+void l2d_words_move(struct l2d_engine_words *w, struct l2d_submission *s)
+{
+    if (w->moves <= 0)
+        return;
+    l2d_submission_add(s, w->move, L2D_STAGE_UNET);
+    w->moves--;
+}
+
+bool l2d_words_advance(struct l2d_engine *e, struct l2d_engine_words *w, struct l2d_submission *s)
+{
+    if (!w->fading)
+        return false;
+    w->faded++;
+    float t = share(w);
+    for (size_t i = 0, count = embedding_count(e); i < count; i++)
+        w->now[i] = w->faded < w->fade_frames ? w->from[i] + t * (w->to[i] - w->from[i]) : w->to[i];
+    uint32_t slot = (uint32_t) (s->slot - e->slot);
+    stage(e, w, slot);
+    l2d_submission_add(s, w->upload[slot], L2D_STAGE_UNET);
+    l2d_submission_add(s, w->keys, L2D_STAGE_UNET);
+    w->moves = w->rows - 1;
+    w->fading = w->faded < w->fade_frames;
+    return !w->fading;
 }

@@ -4,6 +4,7 @@
 // all outputs, each of which has its own thread; main waits, draws progress and gets the signals.
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,7 +36,8 @@ struct run_options {
     int64_t start_us;
     int audio, overwrite, passthrough, verbose, quiet;
     const char *json, *dump;
-    double skip_similar;
+    double skip_similar, rewarm_seconds;
+    int rewarm;                         // enum l2d_rewarm
 };
 
 struct run {
@@ -110,6 +112,18 @@ static const char *take_output(void *options, const char *value)
     return NULL;
 }
 
+static const char *take_rewarm(void *options, const char *value)
+{
+    struct run_options *o = options;
+    char *end;
+    o->rewarm = strcmp(value, "never") ? L2D_REWARM_AUTO : L2D_REWARM_NEVER;
+    if (!strcmp(value, "never") || !strcmp(value, "auto"))
+        return NULL;
+    o->rewarm_seconds = strtod(value, &end);
+    return *value && !*end && o->rewarm_seconds > 0 && o->rewarm_seconds <= 1e6
+         ? NULL : "expected auto, never or a number of seconds above 0";
+}
+
 #define AT(field) offsetof(struct run_options, field)
 static const struct option_row rows[] = {
     { 'i', "input", OPTION_CALL, "INPUT", NULL, "file, URL, device, or - for standard input", 0,
@@ -139,6 +153,9 @@ static const struct option_row rows[] = {
       NULL },
     MODEL_ROWS(struct run_options),
     PICTURE_ROWS(struct run_options),
+    { 0, "rewarm", OPTION_CALL, "auto|never|S", "never",
+      "after a scene cut (auto), and after every S seconds: let the model forget what was before",
+      0, take_rewarm },
     { 0, "passthrough", OPTION_FLAG, NULL, NULL, "no model: only convert, resize and encode",
       AT(passthrough), NULL },
     { 0, "skip-similar", OPTION_MAYBE_REAL, "[=0.98]", NULL,
@@ -312,6 +329,8 @@ static int open_stream(struct run *run, struct l2d_error *err)
         .dump_dir = o->dump,
     };
     params.engine.skip_similar = o->skip_similar;
+    params.engine.rewarm = (enum l2d_rewarm) o->rewarm;
+    params.engine.rewarm_seconds = o->rewarm_seconds;
     params.engine.log = l2d_log_named(&run->log, "engine");
     upright_size(in, &params.engine.input_width, &params.engine.input_height);
     return l2d_stream_create(&run->stream, &params, err);

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// What changes while frames flow: words, steps, noise, what is shown, and when the sinks are warmed
+// anew. Each change belongs to a frame; see change.h and engine_sinks.c.
+#include <math.h>
+
+#include "pipeline/engine_submission.h"
+
+// ---- parameters
+
+static bool is_shared(const struct l2d_engine *e, enum l2d_noise_choice noise)
+{
+    return noise == L2D_NOISE_BY_MODEL ? e->model->config.scheduler.noise == L2D_NOISE_SHARED
+                                       : noise == L2D_NOISE_ALL_SHARED;
+}
+
+int l2d_engine_set_live(struct l2d_engine *e, const struct l2d_engine_params *p,
+                        struct l2d_error *err)
+{
+    if (!(p->rewarm_seconds >= 0 && p->rewarm_seconds <= 1e9))
+        return l2d_error_set(err, L2D_EINVAL, "rewarm every %g seconds: must be above 0, or 0 for "
+                             "never", p->rewarm_seconds);
+    e->rewarm = p->rewarm;
+    e->rewarm_seconds = p->rewarm_seconds;
+    e->now.shared_noise = is_shared(e, p->noise);
+    return L2D_OK;
+}
+
+// ---- when to warm the sinks anew
+
+static void begin_scene(struct l2d_engine *e)
+{
+    e->stats.cuts++;
+    if (e->warm_done) {
+        e->rewarm_from = L2D_REWARM_STILL;
+        e->newest_at = 0;
+    } else if (e->frames > 0) {         // within the warm-up, which is of both scenes
+        e->newest_at = e->frames + L2D_SINKS;
+    }
+}
+
+int l2d_live_look(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
+{
+    double t = frame->time_base_den > 0
+             ? (double) frame->pts * frame->time_base_num / frame->time_base_den : 0;
+    int rc = l2d_live_switch(e, err);
+    if (e->rewarm == L2D_REWARM_AUTO && l2d_cut_look(&e->cut, frame))
+        begin_scene(e);
+    if (e->stats.frames_in == 0 || t < e->rewarmed_s)   // or it has jumped back
+        e->rewarmed_s = t;
+    if (e->rewarm_seconds > 0 && e->warm_done && t - e->rewarmed_s >= e->rewarm_seconds) {
+        e->rewarmed_s = t;
+        if (!e->newest_at && e->rewarm_from != L2D_REWARM_STILL)
+            e->newest_at = e->frames;
+    }
+    return rc;
+}
+
+bool l2d_live_must_draw(const struct l2d_engine *e)
+{
+    return e->must_draw || e->prompt.fading || e->negative_prompt.fading ||
+           e->rewarm_from != L2D_REWARM_NOTHING;
+}
+
+// The next re-warm, if there is one and room for it. One has to have passed the last step before
+// another can begin: in a sequence that is long so, but it waits as a batch would.
+static enum l2d_rewarm_from next_rewarm(const struct l2d_engine *e, uint32_t frame)
+{
+    if (frame < e->sinks.free_at)
+        return L2D_REWARM_NOTHING;
+    if (e->rewarm_from == L2D_REWARM_STILL)
+        return L2D_REWARM_STILL;
+    if (e->newest_at && frame >= e->newest_at && frame - e->drawn_from >= L2D_SINKS)
+        return L2D_REWARM_NEWEST;
+    return e->rewarm_from;
+}
+
+void l2d_live_before(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
+{
+    if (e->stale && (e->newest_at || frame - e->drawn_from < L2D_SINKS))
+        e->rewarm_from = L2D_REWARM_STILL;
+    else if (e->stale)
+        e->newest_at = frame;
+    e->stale = false;
+    e->beginning = next_rewarm(e, frame);
+    if (e->beginning == L2D_REWARM_NEWEST)              // the frame's encoding takes its place
+        l2d_sinks_keep_newest(e, s, frame);
+    if (e->beginning == L2D_REWARM_NEWEST || e->beginning == L2D_REWARM_STILL)
+        e->now.base = frame - L2D_SINKS;                // the window begins again
+}
+
+void l2d_live_after(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
+{
+    l2d_words_move(&e->prompt, s);
+    l2d_words_move(&e->negative_prompt, s);
+    bool changed = l2d_words_advance(e, &e->prompt, s);
+    changed |= l2d_words_advance(e, &e->negative_prompt, s);
+    if (changed && e->rewarm_from == L2D_REWARM_NOTHING)
+        e->rewarm_from = L2D_REWARM_KEPT;
+    if (e->beginning == L2D_REWARM_NOTHING)
+        e->beginning = next_rewarm(e, frame);
+    e->must_draw = false;
+    if (e->beginning == L2D_REWARM_NOTHING)
+        return;
+    e->newest_at = e->beginning == L2D_REWARM_STILL ? frame + L2D_SINKS
+                 : e->beginning == L2D_REWARM_NEWEST ? 0 : e->newest_at;
+    *(e->beginning == L2D_REWARM_KEPT ? &e->stats.refreshes : &e->stats.rewarms) += 1;
+    if (e->beginning == L2D_REWARM_STILL)
+        l2d_sinks_keep_still(e, s, frame);
+    e->rewarm_from = L2D_REWARM_NOTHING;
+    l2d_sinks_begin(e, s, frame);
+}
+
+// ---- steps, and what is shown
+
+static int switch_steps(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = l2d_engine_drain(e, err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_use_steps(e, e->step_set_next, err);
+    e->stale = e->warm_done;
+    return rc;
+}
+
+static int switch_show(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = l2d_engine_drain(e, err);
+    if (e->show_next == L2D_SHOW_FROZEN && !e->last_pixels)
+        return rc;                      // as soon as there is a picture
+    if (e->shown_now == L2D_SHOW_SOURCE) {
+        e->now.base += e->frames - e->drawn_from;       // as if those frames had not been
+        e->drawn_from = e->frames;
+    }
+    if (e->show_next == L2D_SHOW_SOURCE) {
+        e->drawn_from = e->frames;
+        e->stale |= !e->warm_done;
+        e->warm_done = true;
+    }
+    e->shown_now = e->show_next;
+    return rc;
+}
+
+int l2d_live_switch(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    if (e->frames > 0 && !e->warm_done)
+        return L2D_OK;                  // after the warm-up
+    if (e->step_set_next != e->info.step_set)
+        rc = switch_steps(e, err);
+    if (rc == L2D_OK && e->show_next != e->shown_now)
+        rc = switch_show(e, err);
+    return rc;
+}
+
+// ---- changes
+
+static int change_steps(struct l2d_engine *e, uint32_t set, struct l2d_error *err)
+{
+    if (set >= e->info.num_step_sets)
+        return l2d_error_set(err, L2D_EINVAL, "step set %u: there are %u, from 0", set,
+                             e->info.num_step_sets);
+    e->step_set_next = set;
+    return L2D_OK;
+}
+
+static int change(struct l2d_engine *e, const struct l2d_change *c, struct l2d_error *err)
+{
+    switch (c->kind) {
+    case L2D_CHANGE_PROMPT:
+        return l2d_words_change(e, &e->prompt, c, err);
+    case L2D_CHANGE_NEGATIVE:
+        if (!e->negative_prompt.kv)
+            return l2d_error_set(err, L2D_EINVAL, "negative prompt: only the guidance modes full "
+                                 "and initialize have one");
+        return l2d_words_change(e, &e->negative_prompt, c, err);
+    case L2D_CHANGE_STEPS:
+        return change_steps(e, c->step_set, err);
+    case L2D_CHANGE_SEED:
+        e->now.seed = c->seed;
+        return L2D_OK;
+    case L2D_CHANGE_NOISE:
+        e->now.shared_noise = is_shared(e, c->noise);
+        return L2D_OK;
+    case L2D_CHANGE_SHOW:
+        e->show_next = c->show;
+        return L2D_OK;
+    case L2D_CHANGE_REWARM:
+        if (e->warm_done && !e->newest_at)
+            e->newest_at = e->frames;
+        return L2D_OK;
+    }
+    return l2d_error_set(err, L2D_EINVAL, "change of kind %d: there is none", (int) c->kind);
+}
+
+int l2d_engine_change(struct l2d_engine *e, const struct l2d_change *c, uint64_t *first,
+                      struct l2d_error *err)
+{
+    if (e->passthrough)
+        return l2d_error_set(err, L2D_EINVAL, "there is no model: nothing can change");
+    int rc = change(e, c, err);
+    if (rc != L2D_OK)
+        return rc;
+    e->stats.changes++;
+    e->must_draw = true;
+    bool gathers = e->frames > 0 && !e->warm_done;
+    bool text = c->kind == L2D_CHANGE_PROMPT || c->kind == L2D_CHANGE_NEGATIVE;
+    bool waits = c->kind == L2D_CHANGE_STEPS || c->kind == L2D_CHANGE_SHOW;
+    if (first)
+        *first = !gathers ? e->stats.frames_in : text ? 0 : waits ? L2D_SINKS : e->stats.frames_in;
+    return L2D_OK;
+}
+
+int l2d_engine_set_prompt(struct l2d_engine *e, const char *prompt, struct l2d_error *err)
+{
+    return e->passthrough ? L2D_OK
+         : change(e, &(struct l2d_change) { .kind = L2D_CHANGE_PROMPT, .text = prompt }, err);
+}
+
+int l2d_engine_set_negative(struct l2d_engine *e, const char *prompt, struct l2d_error *err)
+{
+    return change(e, &(struct l2d_change) { .kind = L2D_CHANGE_NEGATIVE, .text = prompt }, err);
+}
