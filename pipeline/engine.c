@@ -213,6 +213,7 @@ static int push_stream(struct l2d_engine *e, const struct l2d_frame *frame, stru
     if (!e->passthrough && e->shown_now == L2D_SHOW_DRAWN)
         return l2d_engine_stream_frame(e, &s, err);
     add_output(e, &s, e->passthrough ? e->decode : e->show, e->frames++);
+    e->flight_begin = e->frames;        // it is not in the model
     return l2d_submission_submit(e, &s, err);
 }
 
@@ -292,7 +293,10 @@ const struct l2d_engine_info *l2d_engine_info(const struct l2d_engine *e)
 
 struct l2d_engine_stats l2d_engine_stats(const struct l2d_engine *e)
 {
-    return e->stats;
+    struct l2d_engine_stats stats = e->stats;
+    stats.step_set = e->info.step_set;
+    stats.show = e->shown_now;
+    return stats;
 }
 
 int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint64_t *count,

@@ -34,7 +34,7 @@ enum l2d_precision { L2D_PRECISION_AUTO, L2D_PRECISION_FP16, L2D_PRECISION_FP32 
 // When the caches are warmed anew, so that they are of what is seen: the sinks from the first frame
 // of a new scene, then from its first 8, and the window begins again. Nothing is dropped: it costs
 // 8 frames' work, a step a frame in a batch.
-enum l2d_rewarm { L2D_REWARM_NEVER, L2D_REWARM_AUTO };      // auto: after a scene cut; see cut.h
+enum l2d_rewarm { L2D_REWARM_AUTO, L2D_REWARM_NEVER };      // auto: after a scene cut; see cut.h
 
 // Stages of a frame, for times.
 enum l2d_stage { L2D_STAGE_UPLOAD, L2D_STAGE_ENCODE, L2D_STAGE_UNET, L2D_STAGE_DECODE,
@@ -126,6 +126,8 @@ struct l2d_engine_stats {
     uint64_t rewarms;               // of the caches, from newer frames
     uint64_t refreshes;             // of the sinks as they are, under another prompt
     uint64_t changes;               // by l2d_engine_change
+    uint32_t step_set;              // in effect
+    enum l2d_show show;
     uint64_t timed;                 // submissions whose stage times were summed
     double stage_ms[L2D_NUM_STAGES];        // sums
 };

@@ -3,6 +3,7 @@
 #include "pipeline/stream.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,21 @@
 #include "pipeline/dump.h"
 
 #define DEFAULT_QUEUE_FRAMES 4
+#define MAX_WAITING 64
+#define NUM_RECEIPTS 256
+
+struct item {                           // of the input queue
+    struct l2d_frame *frame;
+    uint64_t number;                    // in the order of pushing, dropped ones too
+};
+
+struct waiting {                        // a change
+    struct waiting *next;
+    struct l2d_change change;
+    char *text;                         // the change's
+    uint64_t number;                    // of the frame that it waits for
+    uint64_t ticket;
+};
 
 struct l2d_stream {
     struct l2d_gpu *gpu;
@@ -19,20 +35,31 @@ struct l2d_stream {
     struct l2d_dump *dump;
     struct l2d_log log;
     bool live;
-    struct l2d_queue *in, *out;         // struct l2d_frame *
+    struct l2d_queue *in;               // struct item *
+    struct l2d_queue *out;              // struct l2d_frame *
     struct l2d_thread thread;
 
     pthread_mutex_t lock;
     // --- guarded by lock
     struct l2d_error error;             // what ended the stream, if anything did
     struct l2d_stream_stats stats;
-    char *prompt, *negative;            // the next ones, or NULL
+    struct waiting *waiting;            // oldest first
+    uint64_t num_waiting, num_tickets, next_number;
+    struct l2d_receipt receipt[NUM_RECEIPTS];       // by ticket
+    bool over;                          // no more changes
 };
 
 static void free_frame(void *item)
 {
     struct l2d_frame *frame = item;
     l2d_frame_unref(&frame);
+}
+
+static void free_item(void *arg)
+{
+    struct item *item = arg;
+    l2d_frame_unref(&item->frame);
+    free(item);
 }
 
 // Called by the engine, on the thread. Waits while the output queue is full.
@@ -58,22 +85,58 @@ static void fail(struct l2d_stream *s, const struct l2d_error *err)
     pthread_mutex_unlock(&s->lock);
 }
 
-// A prompt that cannot be used leaves the old one in place and a line in the log; what the GPU does
-// not do ends the stream.
-static int take_prompt(struct l2d_stream *s, char **next,
-                       int (*set)(struct l2d_engine *, const char *, struct l2d_error *),
-                       struct l2d_error *err)
+static void settle(struct l2d_stream *s, struct waiting *w, enum l2d_receipt_state state,
+                   uint64_t first, const char *why)
 {
     pthread_mutex_lock(&s->lock);
-    char *prompt = *next;
-    *next = NULL;
+    struct l2d_receipt *r = &s->receipt[w->ticket % NUM_RECEIPTS];
+    *r = (struct l2d_receipt) { .state = state, .first = first };
+    snprintf(r->why, sizeof(r->why), "%.255s", why);
+    s->num_waiting--;
     pthread_mutex_unlock(&s->lock);
-    int rc = prompt ? set(s->engine, prompt, err) : L2D_OK;
-    free(prompt);
-    if (rc != L2D_EINVAL)
-        return rc;
-    l2d_log_print(&s->log, L2D_LOG_WARN, "%s; the prompt stays as it was", err->msg);
+    free(w->text);
+    free(w);
+}
+
+// The oldest change that waits for no frame behind this one, or NULL.
+static struct waiting *take(struct l2d_stream *s, uint64_t number)
+{
+    pthread_mutex_lock(&s->lock);
+    struct waiting **at = &s->waiting;
+    while (*at && (*at)->number > number)
+        at = &(*at)->next;
+    struct waiting *found = *at;
+    if (found)
+        *at = found->next;
+    pthread_mutex_unlock(&s->lock);
+    return found;
+}
+
+// What cannot be changed stays, with a line in the log; what the GPU does not do ends the stream.
+static int make_changes(struct l2d_stream *s, uint64_t number, struct l2d_error *err)
+{
+    struct waiting *w;
+    while ((w = take(s, number))) {
+        uint64_t first = 0;
+        int rc = l2d_engine_change(s->engine, &w->change, &first, err);
+        settle(s, w, rc == L2D_OK ? L2D_RECEIPT_DONE : L2D_RECEIPT_REFUSED, first,
+               rc == L2D_OK ? "" : err->msg);
+        if (rc == L2D_EINVAL)
+            l2d_log_print(&s->log, L2D_LOG_WARN, "%s; it stays as it was", err->msg);
+        else if (rc != L2D_OK)
+            return rc;
+    }
     return L2D_OK;
+}
+
+static void refuse_changes(struct l2d_stream *s)
+{
+    struct waiting *w;
+    pthread_mutex_lock(&s->lock);
+    s->over = true;
+    pthread_mutex_unlock(&s->lock);
+    while ((w = take(s, UINT64_MAX)))
+        settle(s, w, L2D_RECEIPT_REFUSED, 0, "the stream has ended");
 }
 
 static void publish(struct l2d_stream *s)
@@ -89,15 +152,13 @@ static void run(void *arg)
     struct l2d_stream *s = arg;
     struct l2d_error err = { 0 };
     int rc = L2D_OK;
-    void *item;
-    while (rc == L2D_OK && l2d_queue_pop(s->in, &item) == L2D_QUEUE_OK) {
-        struct l2d_frame *frame = item;
-        rc = take_prompt(s, &s->prompt, l2d_engine_set_prompt, &err);
+    void *popped;
+    while (rc == L2D_OK && l2d_queue_pop(s->in, &popped) == L2D_QUEUE_OK) {
+        struct item *item = popped;
+        rc = make_changes(s, item->number, &err);
         if (rc == L2D_OK)
-            rc = take_prompt(s, &s->negative, l2d_engine_set_negative, &err);
-        if (rc == L2D_OK)
-            rc = l2d_engine_push(s->engine, frame, &err);
-        l2d_frame_unref(&frame);
+            rc = l2d_engine_push(s->engine, item->frame, &err);
+        free_item(item);
         publish(s);
         uint64_t done = l2d_engine_stats(s->engine).frames_out;
         if (rc == L2D_OK && s->dump && done > 0)
@@ -105,6 +166,7 @@ static void run(void *arg)
     }
     if (rc == L2D_OK)
         rc = l2d_engine_finish(s->engine, &err);
+    refuse_changes(s);
     publish(s);
     if (rc != L2D_OK) {
         fail(s, &err);
@@ -134,7 +196,7 @@ int l2d_stream_create(struct l2d_stream **out, const struct l2d_stream_params *p
     if (rc == L2D_OK)
         rc = l2d_engine_create(&s->engine, s->gpu, &engine, err);
     if (rc == L2D_OK)
-        rc = l2d_queue_create(&s->in, capacity, free_frame, err);
+        rc = l2d_queue_create(&s->in, capacity, free_item, err);
     if (rc == L2D_OK)
         rc = l2d_queue_create(&s->out, capacity, free_frame, err);
     if (rc == L2D_OK) {
@@ -163,8 +225,7 @@ void l2d_stream_destroy(struct l2d_stream **ps)
     l2d_engine_destroy(&s->engine);
     l2d_dump_finish(&s->dump, NULL);
     l2d_gpu_destroy(&s->gpu);
-    free(s->prompt);
-    free(s->negative);
+    refuse_changes(s);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
@@ -199,15 +260,22 @@ static int ended_by(struct l2d_stream *s, struct l2d_error *err)
 int l2d_stream_push(struct l2d_stream *s, struct l2d_frame **frame, struct l2d_error *err)
 {
     void *dropped = NULL;
-    enum l2d_queue_status status = s->live ? l2d_queue_push_newest(s->in, *frame, &dropped)
-                                           : l2d_queue_push(s->in, *frame);
+    struct item *item = malloc(sizeof(*item));
+    if (!item)
+        return l2d_error_set(err, L2D_ENOMEM, "a frame's envelope: out of memory");
+    pthread_mutex_lock(&s->lock);
+    *item = (struct item) { *frame, s->next_number++ };
+    pthread_mutex_unlock(&s->lock);
+    enum l2d_queue_status status = s->live ? l2d_queue_push_newest(s->in, item, &dropped)
+                                           : l2d_queue_push(s->in, item);
     if (status != L2D_QUEUE_OK) {
+        free(item);
         int rc = ended_by(s, err);
         return rc != L2D_OK ? rc : l2d_error_set(err, L2D_ECLOSED, "the stream has ended");
     }
     *frame = NULL;
     if (dropped)
-        free_frame(dropped);
+        free_item(dropped);
     pthread_mutex_lock(&s->lock);
     s->stats.frames_in++;
     s->stats.frames_dropped += dropped != NULL;
@@ -239,25 +307,60 @@ void l2d_stream_stop(struct l2d_stream *s)
     l2d_queue_abort(s->out);
 }
 
-static int leave_prompt(struct l2d_stream *s, char **next, const char *prompt,
-                        struct l2d_error *err)
+int l2d_stream_change(struct l2d_stream *s, const struct l2d_change *change, enum l2d_when when,
+                      uint64_t *ticket, struct l2d_error *err)
 {
-    char *copy = strdup(prompt);
-    if (!copy)
-        return l2d_error_set(err, L2D_ENOMEM, "prompt: out of memory");
+    struct waiting *w = calloc(1, sizeof(*w)), **at;
+    char *text = change->text ? strdup(change->text) : NULL;
+    int rc = w && (text || !change->text) ? L2D_OK
+           : l2d_error_set(err, L2D_ENOMEM, "a change: out of memory");
     pthread_mutex_lock(&s->lock);
-    free(*next);
-    *next = copy;
+    if (rc == L2D_OK && s->over)
+        rc = l2d_error_set(err, L2D_ECLOSED, "the stream has ended");
+    else if (rc == L2D_OK && s->num_waiting == MAX_WAITING)
+        rc = l2d_error_set(err, L2D_EINVAL, "%d changes wait already", MAX_WAITING);
+    if (rc == L2D_OK) {
+        *w = (struct waiting) {
+            .change = *change, .text = text, .ticket = ++s->num_tickets,
+            .number = when == L2D_WHEN_IN_ORDER ? s->next_number : 0,
+        };
+        w->change.text = text;
+        s->receipt[w->ticket % NUM_RECEIPTS] = (struct l2d_receipt) { .first = 0 };
+        s->num_waiting++;
+        for (at = &s->waiting; *at; at = &(*at)->next)
+            ;
+        *at = w;
+        if (ticket)
+            *ticket = w->ticket;
+    }
     pthread_mutex_unlock(&s->lock);
-    return L2D_OK;
+    if (rc != L2D_OK) {
+        free(text);
+        free(w);
+    }
+    return rc;
+}
+
+struct l2d_receipt l2d_stream_receipt(struct l2d_stream *s, uint64_t ticket)
+{
+    struct l2d_receipt receipt = { .state = L2D_RECEIPT_UNKNOWN };
+    pthread_mutex_lock(&s->lock);
+    if (ticket > 0 && ticket <= s->num_tickets && s->num_tickets - ticket < NUM_RECEIPTS)
+        receipt = s->receipt[ticket % NUM_RECEIPTS];
+    pthread_mutex_unlock(&s->lock);
+    return receipt;
 }
 
 int l2d_stream_set_prompt(struct l2d_stream *s, const char *prompt, struct l2d_error *err)
 {
-    return leave_prompt(s, &s->prompt, prompt, err);
+    return l2d_stream_change(s, &(struct l2d_change) {
+        .kind = L2D_CHANGE_PROMPT, .text = prompt,
+    }, L2D_WHEN_SOON, NULL, err);
 }
 
 int l2d_stream_set_negative(struct l2d_stream *s, const char *prompt, struct l2d_error *err)
 {
-    return leave_prompt(s, &s->negative, prompt, err);
+    return l2d_stream_change(s, &(struct l2d_change) {
+        .kind = L2D_CHANGE_NEGATIVE, .text = prompt,
+    }, L2D_WHEN_SOON, NULL, err);
 }

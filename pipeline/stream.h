@@ -67,10 +67,39 @@ void l2d_stream_end(struct l2d_stream *stream);
 /** Wake everybody and stop now: push and pop return L2D_ECLOSED and the end. May be repeated. */
 void l2d_stream_stop(struct l2d_stream *stream);
 
-/** Change the prompt, as soon as the frame being worked on is done; the text is copied. */
-int l2d_stream_set_prompt(struct l2d_stream *stream, const char *prompt, struct l2d_error *err);
+enum l2d_when {
+    L2D_WHEN_SOON,              // with the next frame that is worked on
+    L2D_WHEN_IN_ORDER,          // with the next frame that is pushed: the same frame in every run
+};
 
-/** The same for the negative prompt. Without a guidance mode that has one, nothing changes. */
+enum l2d_receipt_state {
+    L2D_RECEIPT_WAITING,
+    L2D_RECEIPT_DONE,           // from frame first on
+    L2D_RECEIPT_REFUSED,        // why; all is as it was
+    L2D_RECEIPT_UNKNOWN,        // there is no such ticket, or it is long ago
+};
+
+struct l2d_receipt {
+    enum l2d_receipt_state state;
+    uint64_t first;             // the first frame that can differ, of those that come out, from 0
+    char why[256];
+};
+
+/**
+ * Change something while the stream runs: see change.h. It is taken on at once and done later, with
+ * a frame; nothing is dropped for it, and no frame waits longer than its own work takes. The text
+ * is copied. Up to 64 changes may wait.
+ * ticket   for l2d_stream_receipt; may be NULL
+ * returns  L2D_OK; L2D_ECLOSED if the stream has ended; L2D_EINVAL if too many wait; L2D_ENOMEM
+ */
+int l2d_stream_change(struct l2d_stream *stream, const struct l2d_change *change,
+                      enum l2d_when when, uint64_t *ticket, struct l2d_error *err);
+
+/** What has become of a change; the last 256 are known. Does not wait. */
+struct l2d_receipt l2d_stream_receipt(struct l2d_stream *stream, uint64_t ticket);
+
+/** Change the prompt, or the negative one, soon and without a fade. */
+int l2d_stream_set_prompt(struct l2d_stream *stream, const char *prompt, struct l2d_error *err);
 int l2d_stream_set_negative(struct l2d_stream *stream, const char *prompt, struct l2d_error *err);
 
 #endif

@@ -101,7 +101,7 @@ static struct l2d_frame *input(const struct scenario *s, unsigned f)
     unsigned scene = 0;
     while (scene < COUNT(s->scene) && s->scene[scene] && f >= s->scene[scene])
         scene++;
-    for (uint64_t i = 0; i < frame->size_bytes; i++)
+    for (uint64_t i = 0; i < frame->size_bytes; i += 1 + (i % 4 == 2))      // not alpha
         frame->data[i] = scene % 2 ? (uint8_t) (255 - frame->data[i] / 2)
                                    : (uint8_t) (frame->data[i] / 2);
     frame->pts = 1000 + 40 * (int64_t) f;
@@ -288,6 +288,7 @@ Test(live, scenes_begin_anew)
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { .num_frames = FRAMES });
     p.user = &kept;
+    p.rewarm = L2D_REWARM_NEVER;
     run(&p, &scenario);
     p.rewarm = L2D_REWARM_AUTO;
     run_all(p, &scenario, &cut, "cut");
@@ -320,14 +321,14 @@ Test(live, scenes_begin_anew)
     drop(&alone);
 }
 
-// Cuts that follow each other closely, in the warm-up, at its end; frames without a cut are as ever.
+// Cuts that follow each other closely, in the warm-up, at its end; and none.
 Test(live, scenes_in_a_row)
 {
     static const struct { unsigned scene[4], cuts, rewarms; } cases[] = {
         { { 0 }, 0, 0 },
         { { 3 }, 1, 1 },
         { { 8 }, 1, 2 },
-        { { 10, 11, 12 }, 2, 3 },       // the second's waits for the first's; then it is usual
+        { { 10, 11, 12 }, 2, 3 },       // the second waits for the first; the third is usual
         { { 9, 14, 23 }, 3, 5 },
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -362,4 +363,183 @@ Test(live, rewarmed_by_time_or_on_request)
     drop(&plain);
     drop(&often);
     drop(&asked);
+}
+
+// ---- steps, noise and what is shown
+
+// Sets of 3, 1 and 2 steps: nothing is lost, and what was in flight ends as it began.
+Test(live, steps_change)
+{
+    enum { FRAMES = 32 };
+    static const struct step steps[] = {
+        { 11, { .kind = L2D_CHANGE_STEPS, .step_set = 1 }, 11 },
+        { 18, { .kind = L2D_CHANGE_STEPS, .step_set = 2 }, 18 },
+        { 20, { .kind = L2D_CHANGE_STEPS, .step_set = 0 }, 20 },
+    };
+    static const struct step early[] = {
+        { 0, { .kind = L2D_CHANGE_STEPS, .step_set = 2 }, 0 },
+        { 3, { .kind = L2D_CHANGE_STEPS, .step_set = 1 }, 8 },
+    };
+    struct output plain = { .count = 0 }, changed = plain, one = plain, two = plain;
+    struct l2d_engine_params p = params(&plain);
+    run(&p, &(struct scenario) { .num_frames = FRAMES });
+    p.more_steps[0] = "37/50";
+    p.more_steps[1] = "25,37/50";
+    run_all(p, &(struct scenario) { steps, 3, FRAMES, { 26, 0 }, 0 }, &changed, "steps");
+    check_same(&plain, &changed, 0, 11, "before");
+    check_differ(&plain, &changed, 11, 26, "after");
+    cr_assert_eq(changed.stats.rewarms, 4, "%d re-warms", (int) changed.stats.rewarms);
+    drop(&changed);
+
+    // A set that was changed to before the first frame is like one that there was from the start.
+    run_all(p, &(struct scenario) { early, 1, 14, { 0 }, 0 }, &one, "at the start");
+    p.steps = "25,37/50";
+    p.user = &two;
+    run(&p, &(struct scenario) { .num_frames = 14 });
+    check_same(&one, &two, 0, 14, "from the start");
+    p.steps = "25,30,37/50";
+    run_all(p, &(struct scenario) { early, 2, 14, { 0 }, 0 }, &changed, "in the warm-up");
+    check_same(&one, &changed, 0, 8, "in the warm-up");
+    check_differ(&one, &changed, 8, 14, "after the warm-up");
+    drop(&plain);
+    drop(&changed);
+    drop(&one);
+    drop(&two);
+}
+
+Test(live, seed_and_noise_change)
+{
+    enum { FRAMES = 16, AT = 10 };
+    static const struct step steps[2][1] = {
+        { { AT, { .kind = L2D_CHANGE_SEED, .seed = 77 }, AT } },
+        { { AT, { .kind = L2D_CHANGE_NOISE, .noise = L2D_NOISE_ALL_SHARED }, AT } },
+    };
+    struct output plain = { .count = 0 }, changed = plain;
+    struct l2d_engine_params p = params(&plain);
+    run(&p, &(struct scenario) { .num_frames = FRAMES });
+    for (int i = 0; i < 2; i++) {
+        run_all(p, &(struct scenario) { steps[i], 1, FRAMES, { 0 }, 0 }, &changed, "noise");
+        check_same(&plain, &changed, 0, AT, "before");
+        check_differ(&plain, &changed, AT, FRAMES, "after");
+        drop(&changed);
+    }
+    drop(&plain);
+}
+
+#define SHOW(at, what) { at, { .kind = L2D_CHANGE_SHOW, .show = what }, at }
+
+// The source comes out as it went in, a frozen picture repeats; then drawing goes on.
+Test(live, what_is_shown)
+{
+    enum { FRAMES = 36 };
+    static const struct step steps[] = {
+        SHOW(12, L2D_SHOW_SOURCE), SHOW(15, L2D_SHOW_DRAWN), SHOW(19, L2D_SHOW_FROZEN),
+        SHOW(22, L2D_SHOW_SOURCE), SHOW(23, L2D_SHOW_FROZEN), SHOW(25, L2D_SHOW_DRAWN),
+    };
+    static const struct scenario scenario = { steps, 6, FRAMES, { 24, 0 }, 0 };
+    struct output plain = { .count = 0 }, out = plain;
+    struct l2d_engine_params p = params(&plain);
+    run(&p, &(struct scenario) { .num_frames = FRAMES });
+    run_all(p, &scenario, &out, "shown");
+    check_same(&plain, &out, 0, 12, "before");
+    for (unsigned f = 12; f < 24; f++) {
+        struct l2d_frame *source = input(&scenario, f);
+        bool is_source = distance(out.frame[f], source) < 0.01;
+        bool is_last = same(&out, f, &out, f - 1);
+        cr_assert_eq(is_source, f < 15 || f == 22, "frame %u and its source", f);
+        cr_assert_eq(is_last, (f >= 19 && f < 22) || f == 23, "frame %u and the last", f);
+        l2d_frame_unref(&source);
+    }
+    cr_assert(same(&out, 24, &out, 22) && !same(&out, 25, &out, 24));
+    cr_assert_eq(out.stats.rewarms, 2, "the cut while nothing is drawn, and what follows it: %d",
+                 (int) out.stats.rewarms);
+    drop(&plain);
+    drop(&out);
+}
+
+// Nothing has been drawn yet, or not enough: what is shown waits, or the stream begins with it.
+Test(live, what_is_shown_at_first)
+{
+    static const struct step steps[][2] = {
+        { SHOW(0, L2D_SHOW_SOURCE), SHOW(3, L2D_SHOW_DRAWN) },
+        { { 2, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_SOURCE }, 8 },
+          SHOW(14, L2D_SHOW_DRAWN) },
+        { SHOW(0, L2D_SHOW_FROZEN), SHOW(11, L2D_SHOW_DRAWN) },
+        { SHOW(0, L2D_SHOW_SOURCE), SHOW(13, L2D_SHOW_FROZEN) },
+    };
+    static const unsigned sources[][2] = { { 0, 3 }, { 8, 14 }, { 0, 0 }, { 0, 13 } };
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        struct output out = { .count = 0 };
+        const struct scenario scenario = { steps[i], 2, 18, { 0 }, 0 };
+        run_all(params(NULL), &scenario, &out, "shown");
+        for (unsigned f = 0; f < 18; f++) {
+            struct l2d_frame *source = input(&scenario, f);
+            bool expected = f >= sources[i][0] && f < sources[i][1];
+            cr_assert_eq(distance(out.frame[f], source) < 0.01, expected, "%d: frame %u", (int) i,
+                         f);
+            l2d_frame_unref(&source);
+        }
+        drop(&out);
+    }
+}
+
+// The filter does not hold back what has changed; all frames come out.
+Test(live, changes_with_the_filter)
+{
+    static const struct step steps[] = {
+        PROMPT(14, "ink", 3, 0), SHOW(20, L2D_SHOW_FROZEN), SHOW(23, L2D_SHOW_DRAWN),
+        { 26, { .kind = L2D_CHANGE_STEPS, .step_set = 1 }, 26 },
+    };
+    struct l2d_engine_params p = params(NULL);
+    p.skip_similar = 0.5;
+    p.more_steps[0] = "37/50";
+    for (int b = 0; b < 2; b++) {
+        struct output out = { .count = 0 };
+        p.user = &out;
+        p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
+        run(&p, &(struct scenario) { steps, 4, 36, { 0 }, 0 });
+        cr_assert_gt(out.stats.frames_skipped, 5);
+        for (unsigned f = 14; f < 17; f++)
+            cr_assert(!same(&out, f, &out, f - 1), "frame %u", f);
+        drop(&out);
+    }
+}
+
+Test(live, what_cannot_change)
+{
+    static const struct { struct l2d_change change; const char *want; } cases[] = {
+        { { .kind = L2D_CHANGE_STEPS, .step_set = 1 }, "step set 1: there are 1" },
+        { { .kind = L2D_CHANGE_PROMPT, .text = "a (bird:9)" }, "prompt: column 8: a weight" },
+        { { .kind = L2D_CHANGE_NEGATIVE, .text = "a" }, "only the guidance modes" },
+        { { .kind = (enum l2d_change_kind) 99 }, "kind 99" },
+    };
+    struct output plain = { .count = 0 }, out = plain;
+    struct l2d_engine_params p = params(&plain);
+    run(&p, &(struct scenario) { .num_frames = 12 });
+    struct l2d_engine *engine = NULL;
+    p.user = &out;
+    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
+    for (unsigned f = 0; f < 12; f++) {
+        for (size_t i = 0; i < COUNT(cases); i++) {
+            cr_assert_eq(l2d_engine_change(engine, &cases[i].change, NULL, &err), L2D_EINVAL);
+            cr_assert(strstr(err.msg, cases[i].want), "%s", err.msg);
+        }
+        struct l2d_frame *frame = input(&(struct scenario) { .offset = 0 }, f);
+        cr_assert_eq(l2d_engine_push(engine, frame, &err), L2D_OK, "%s", err.msg);
+        l2d_frame_unref(&frame);
+    }
+    cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_engine_stats(engine).changes, 0);
+    l2d_engine_destroy(&engine);
+    check_same(&plain, &out, 0, 12, "after changes that were refused");
+    drop(&plain);
+    drop(&out);
+
+    p.more_steps[0] = "37,30/50";
+    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_EINVAL);
+    cr_assert(strstr(err.msg, "--more-steps 37,30/50"), "%s", err.msg);
+    p = params(&out);
+    p.rewarm_seconds = -1;
+    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_EINVAL);
+    cr_assert(strstr(err.msg, "-1 seconds"), "%s", err.msg);
 }

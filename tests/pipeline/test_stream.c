@@ -164,6 +164,90 @@ Test(stream, prompts_change_while_it_runs, .timeout = 600)
     l2d_frame_unref(&bad);
 }
 
+// Without a model nothing can change: a change waits, is refused and says why.
+Test(stream, changes_are_acknowledged)
+{
+    struct l2d_stream *stream = open_stream(false);
+    struct l2d_change change = { .kind = L2D_CHANGE_SEED };
+    uint64_t ticket[2] = { 0 };
+    cr_assert_eq(l2d_stream_change(stream, &change, L2D_WHEN_IN_ORDER, &ticket[0], &err), L2D_OK);
+    cr_expect_eq(l2d_stream_receipt(stream, ticket[0]).state, L2D_RECEIPT_WAITING);
+    cr_expect_eq(l2d_stream_receipt(stream, ticket[0] + 1).state, L2D_RECEIPT_UNKNOWN);
+    cr_expect_eq(l2d_stream_receipt(stream, 0).state, L2D_RECEIPT_UNKNOWN);
+    struct l2d_frame *frame = new_frame(1), *out = NULL;
+    cr_assert_eq(l2d_stream_push(stream, &frame, &err), L2D_OK);
+    cr_assert_eq(l2d_stream_change(stream, &change, L2D_WHEN_IN_ORDER, &ticket[1], &err), L2D_OK);
+    for (int i = 2; i < 64; i++)
+        cr_assert_eq(l2d_stream_change(stream, &change, L2D_WHEN_IN_ORDER, NULL, &err), L2D_OK);
+    int rc = L2D_OK;                    // the first may have been settled, and no more than that
+    for (int i = 0; i < 2 && rc == L2D_OK; i++)
+        rc = l2d_stream_change(stream, &change, L2D_WHEN_IN_ORDER, NULL, &err);
+    cr_expect_eq(rc, L2D_EINVAL);
+    l2d_stream_end(stream);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(l2d_stream_pop(stream, &out, &err), L2D_OK);
+        l2d_frame_unref(&out);
+    }
+    struct l2d_receipt receipt = l2d_stream_receipt(stream, ticket[0]);
+    cr_expect_eq(receipt.state, L2D_RECEIPT_REFUSED);
+    cr_expect_not_null(strstr(receipt.why, "no model"), "%s", receipt.why);
+    receipt = l2d_stream_receipt(stream, ticket[1]);        // its frame never came
+    cr_expect_eq(receipt.state, L2D_RECEIPT_REFUSED);
+    cr_expect_not_null(strstr(receipt.why, "ended"), "%s", receipt.why);
+    cr_expect_eq(l2d_stream_change(stream, &change, L2D_WHEN_SOON, NULL, &err), L2D_ECLOSED);
+    l2d_stream_destroy(&stream);
+}
+
+// In order: with the frame that is pushed next, however many are waiting.
+Test(stream, changes_are_made_with_their_frame, .timeout = 600)
+{
+    enum { NUM = 14 };
+    static const struct { int frame; struct l2d_change change; } changes[] = {
+        { 9, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_SOURCE } },
+        { 11, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_DRAWN } },
+        { 11, { .kind = L2D_CHANGE_STEPS, .step_set = 1 } },
+        { 12, { .kind = L2D_CHANGE_STEPS, .step_set = 2 } },
+    };
+    struct l2d_stream *stream = NULL;
+    struct l2d_stream_params params = {
+        .engine = { .model = L2D_SOURCE_DIR "/samples/models/paint-s", .more_steps = { "43,47" },
+                    .width = 32, .height = 32, .input_width = SIDE, .input_height = SIDE,
+                    .rgba = true },
+        .queue_frames = NUM,
+    };
+    uint64_t ticket[4];
+    cr_assert_eq(l2d_stream_create(&stream, &params, &err), L2D_OK, "%s", err.msg);
+    for (int i = 0; i < NUM; i++) {
+        for (size_t c = 0; c < 4; c++)
+            if (changes[c].frame == i)
+                cr_assert_eq(l2d_stream_change(stream, &changes[c].change, L2D_WHEN_IN_ORDER,
+                                               &ticket[c], &err), L2D_OK);
+        struct l2d_frame *frame = new_frame(10 * i);
+        cr_assert_eq(l2d_stream_push(stream, &frame, &err), L2D_OK, "%s", err.msg);
+    }
+    l2d_stream_end(stream);
+    for (int i = 0; i < NUM; i++) {
+        struct l2d_frame *out = NULL;
+        cr_assert_eq(l2d_stream_pop(stream, &out, &err), L2D_OK, "%s", err.msg);
+        cr_assert_not_null(out, "frame %d", i);
+        cr_expect_eq(out->pts, 1000 + 70 * i);
+        bool is_source = true;
+        for (unsigned p = 0; p < 32 * 32; p++)
+            is_source &= out->data[4 * p] == 10 * i;
+        cr_expect_eq(is_source, i == 9 || i == 10, "frame %d", i);
+        l2d_frame_unref(&out);
+    }
+    for (size_t c = 0; c < 4; c++) {
+        struct l2d_receipt receipt = l2d_stream_receipt(stream, ticket[c]);
+        cr_expect_eq(receipt.state, c < 3 ? L2D_RECEIPT_DONE : L2D_RECEIPT_REFUSED, "%s",
+                     receipt.why);
+        cr_expect_eq(receipt.first, c < 3 ? (uint64_t) changes[c].frame : 0);
+    }
+    struct l2d_stream_stats stats = l2d_stream_stats(stream);
+    cr_expect(stats.engine.changes == 3 && stats.engine.step_set == 1);
+    l2d_stream_destroy(&stream);
+}
+
 Test(stream, bad_parameters_say_what_is_wrong)
 {
     struct l2d_stream *stream = NULL;

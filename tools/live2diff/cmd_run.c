@@ -153,7 +153,7 @@ static const struct option_row rows[] = {
       NULL },
     MODEL_ROWS(struct run_options),
     PICTURE_ROWS(struct run_options),
-    { 0, "rewarm", OPTION_CALL, "auto|never|S", "never",
+    { 0, "rewarm", OPTION_CALL, "auto|never|S", "auto",
       "after a scene cut (auto), and after every S seconds: let the model forget what was before",
       0, take_rewarm },
     { 0, "passthrough", OPTION_FLAG, NULL, NULL, "no model: only convert, resize and encode",
