@@ -88,6 +88,10 @@ frame_hash() {
     ffmpeg -v error -i "$1" -map 0:v -f framemd5 - | grep -v '^#' | md5sum
 }
 
+frame_hashes() {
+    ffmpeg -v error -i "$1" -map 0:v -f framemd5 - | grep -v '^#'
+}
+
 raw_video() {           # raw_video FILE [filter]: the pixels, on standard output
     ffmpeg -v error -i "$1" -map 0:v -vf "${2:-null}" -f rawvideo -pix_fmt yuv420p -
 }

@@ -25,6 +25,26 @@ l2d run -i twenty.mp4 -o c.mkv $small --steps 25,37/50 --seed 2
 l2d run -i twenty.mp4 -o d.mkv $small --steps 25,37/50 -p "a pencil drawing"
 [ "$(frame_hash d.mkv)" != "$(frame_hash a.mkv)" ] || fail "the prompt changes nothing"
 
+# A timeline: each change is there from its frame on, in both schedules and every time.
+cat >timeline.jsonl <<END
+{"at": 0, "prompt": "a pencil drawing"}
+{"at": 0.4, "prompt": "neon lights", "fade": 0.12, "easing": "smooth"}
+{"at": 0.56, "steps": "37/50"}
+{"at": 0.68, "show": "source"}
+END
+for run in batch batch sequential; do
+    l2d run -i twenty.mp4 -c ffv1 -o line-$run.mkv -y $small --steps 25,37/50 --schedule $run \
+        --precision fp32 --timeline timeline.jsonl
+    frame_hashes line-$run.mkv >line-$run
+    [ -f line-first ] || cp line-$run line-first
+    cmp line-first line-$run || fail "timeline, $run: other frames"
+done
+l2d run -i twenty.mp4 -c ffv1 -o line-none.mkv $small --steps 25,37/50 --precision fp32 \
+    -p "a pencil drawing"
+frame_hashes line-none.mkv >line-none
+is "frames before the first change" "$(cmp line-none line-first | sed 's/.*line //')" 11
+is "frames with a timeline" "$(count_frames line-batch.mkv)" 20
+
 # Guidance: both schedules draw the same; what is pushed away from is seen.
 for mode in full self initialize; do
     for schedule in batch sequential; do

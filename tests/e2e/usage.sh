@@ -45,6 +45,14 @@ refuses 2 "--skip-similar 'x'.*such as 0.98" run -i a.mp4 -o null --skip-similar
 refuses 2 "--skip-similar=1.5: expected 0 to 1" run -i a.mp4 -o null --skip-similar=1.5
 refuses 2 "unexpected argument '0.9'" run -i a.mp4 -o null --skip-similar 0.9
 refuses 2 "--skip-similar goes neither" run -i a.mp4 -o null --skip-similar --dump d
+refuses 2 "--rewarm 'x'.*auto, never" run -i a.mp4 -o null --rewarm x
+refuses 2 "--rewarm '-1'.*auto, never" run -i a.mp4 -o null --rewarm -1
+refuses 1 "nosuch.*No such file" run -i a.mp4 -o null --timeline nosuch
+echo '{"at": 1, "promt": "a"}' >typo.jsonl
+refuses 1 "typo.jsonl:1: .*promt" run -i a.mp4 -o null --timeline typo.jsonl
+echo '{"at": 1, "negative": "a"}' >negative.jsonl
+refuses 1 "negative.jsonl: .*--guidance-mode" run -i a.mp4 -o null --timeline negative.jsonl
+refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --timeline typo.jsonl
 refuses 2 "--steps '25'.*25,37/50" run -i a.mp4 -o null --steps 25
 refuses 2 "--frames '-1'" run -i a.mp4 -o null --frames -1
 refuses 2 "--frames '5x'" run -i a.mp4 -o null --frames 5x

@@ -16,6 +16,7 @@
 #include "pipeline/stream.h"
 #include "progress.h"
 #include "report.h"
+#include "timeline.h"
 #include "video_io/libav.h"
 #include "wallclock.h"
 
@@ -35,7 +36,7 @@ struct run_options {
     uint64_t frames;
     int64_t start_us;
     int audio, overwrite, passthrough, verbose, quiet;
-    const char *json, *dump;
+    const char *json, *dump, *timeline;
     double skip_similar, rewarm_seconds;
     int rewarm;                         // enum l2d_rewarm
 };
@@ -46,9 +47,11 @@ struct run {
     struct l2d_log log;
     struct l2d_reader *reader;
     struct l2d_stream *stream;
+    struct timeline timeline;
     struct output output[MAX_OUTPUTS];
     unsigned num_outputs;
     struct l2d_thread read_thread, fan_thread;
+    int64_t start_pts;                  // the reader's alone
     atomic_bool ended;                  // the fan-out has given out its last frame
 
     pthread_mutex_t lock;               // of everything below
@@ -156,6 +159,9 @@ static const struct option_row rows[] = {
     { 0, "rewarm", OPTION_CALL, "auto|never|S", "auto",
       "after a scene cut (auto), and after every S seconds: let the model forget what was before",
       0, take_rewarm },
+    { 0, "timeline", OPTION_TEXT, "FILE", NULL,
+      "prompts and other changes by time of the input, a line of JSON each: {\"at\": 2.5, "
+      "\"prompt\": \"ink\", \"fade\": 1}", AT(timeline), NULL },
     { 0, "passthrough", OPTION_FLAG, NULL, NULL, "no model: only convert, resize and encode",
       AT(passthrough), NULL },
     { 0, "skip-similar", OPTION_MAYBE_REAL, "[=0.98]", NULL,
@@ -186,9 +192,9 @@ static int parse(int argc, char **argv, struct run_options *o)
     if (code >= 0)
         return code;
     if (o->passthrough && (o->model.model || o->model.config || o->model.prompt ||
-                           o->model.steps || o->dump || o->model.guidance_mode))
+                           o->model.steps || o->dump || o->model.guidance_mode || o->timeline))
         return options_complain(c, "--passthrough uses no model: leave out -m, --config, -p, "
-                                "--steps, --guidance and --dump");
+                                "--steps, --guidance, --timeline and --dump");
     if (o->skip_similar > 1)
         return options_complain(c, "--skip-similar=%g: expected 0 to 1", o->skip_similar);
     if (o->skip_similar > 0 && (o->passthrough || o->dump))
@@ -227,6 +233,21 @@ static void push_all(struct run *run, struct l2d_item *item)
     shared_item_unref(shared);
 }
 
+// What changes with this frame.
+static int make_changes(struct run *run, const struct l2d_frame *frame, struct l2d_error *err)
+{
+    const struct l2d_reader_info *in = l2d_reader_info(run->reader);
+    double rate = in->frame_rate_num > 0 && in->frame_rate_den > 0
+                ? (double) in->frame_rate_num / in->frame_rate_den : 25;
+    double at_s = (double) (frame->pts - run->start_pts) * frame->time_base_num /
+                  frame->time_base_den + 1e-6 * (double) run->options->start_us;
+    const struct l2d_change *change;
+    int rc = L2D_OK;
+    while (rc == L2D_OK && (change = timeline_next(&run->timeline, at_s, rate)))
+        rc = l2d_stream_change(run->stream, change, L2D_WHEN_IN_ORDER, NULL, err);
+    return rc;
+}
+
 static void read_main(void *arg)
 {
     struct run *run = arg;
@@ -242,9 +263,12 @@ static void read_main(void *arg)
             continue;
         }
         pthread_mutex_lock(&run->lock);
-        run->frames_in++;
+        if (run->frames_in++ == 0)
+            run->start_pts = item.frame->pts;
         pthread_mutex_unlock(&run->lock);
-        rc = l2d_stream_push(run->stream, &item.frame, &err);
+        rc = make_changes(run, item.frame, &err);
+        if (rc == L2D_OK)
+            rc = l2d_stream_push(run->stream, &item.frame, &err);
         l2d_item_clear(&item);
         if (rc != L2D_OK)
             break;
@@ -291,6 +315,21 @@ static void fan_main(void *arg)
 
 // --- the parts in their order
 
+static int open_timeline(struct run *run, struct l2d_error *err)
+{
+    const struct run_options *o = run->options;
+    if (!o->timeline)
+        return L2D_OK;
+    int rc = timeline_load(&run->timeline, o->timeline, o->model.steps,
+                           (enum l2d_prompt_syntax) o->model.prompt_syntax, err);
+    bool negative = o->model.guidance_mode == L2D_GUIDANCE_FULL ||
+                    o->model.guidance_mode == L2D_GUIDANCE_INITIALIZE;
+    if (rc == L2D_OK && run->timeline.has_negative && !negative)
+        return l2d_error_set(err, L2D_EINVAL, "%s: \"negative\" needs --guidance-mode full or "
+                             "initialize", o->timeline);
+    return rc;
+}
+
 static int open_input(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
@@ -331,6 +370,7 @@ static int open_stream(struct run *run, struct l2d_error *err)
     params.engine.skip_similar = o->skip_similar;
     params.engine.rewarm = (enum l2d_rewarm) o->rewarm;
     params.engine.rewarm_seconds = o->rewarm_seconds;
+    memcpy(params.engine.more_steps, run->timeline.more_steps, sizeof(params.engine.more_steps));
     params.engine.log = l2d_log_named(&run->log, "engine");
     upright_size(in, &params.engine.input_width, &params.engine.input_height);
     return l2d_stream_create(&run->stream, &params, err);
@@ -495,7 +535,9 @@ static int report_run(struct run *run, double setup_s, struct l2d_error *err)
 static int run_all(struct run *run, struct l2d_error *err)
 {
     double begin = wallclock_s();
-    int rc = open_input(run, err);
+    int rc = open_timeline(run, err);
+    if (rc == L2D_OK)
+        rc = open_input(run, err);
     if (rc == L2D_OK)
         rc = open_stream(run, err);
     if (rc == L2D_OK)
@@ -564,6 +606,7 @@ static int run_main(int argc, char **argv)
         output_join(&run.output[i]);
     l2d_stream_destroy(&run.stream);
     l2d_reader_destroy(&run.reader);
+    timeline_finish(&run.timeline);
     pthread_mutex_destroy(&run.lock);
     return code;
 }

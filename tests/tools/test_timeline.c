@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Timelines: what a file says, when it is due, and one line about each thing that it must not say.
+#include "timeline.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct l2d_error err;
+static struct timeline timeline;
+
+static int load(const char *text)
+{
+    char path[] = "/tmp/l2d_timeline_XXXXXX";
+    int fd = mkstemp(path);
+    cr_assert(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t) strlen(text));
+    close(fd);
+    int rc = timeline_load(&timeline, path, "43", L2D_PROMPT_NUMBERS, &err);
+    unlink(path);
+    return rc;
+}
+
+static const struct l2d_change *next(double at_s)
+{
+    return timeline_next(&timeline, at_s, 25);
+}
+
+Test(timeline, changes_are_due_in_order)
+{
+    cr_assert_eq(load("# a comment\n\n"
+                      "{\"at\": 0, \"prompt\": \"a (cat:1.2)\"}\r\n"
+                      "{\"at\": 0.4, \"prompt\": \"b\", \"negative\": \"c\", \"fade\": 0.5, "
+                      "\"easing\": \"smooth\", \"steps\": \"43,47\"}\n"
+                      "  {\"at\": 1, \"seed\": 7, \"noise\": \"fresh\", \"show\": \"frozen\", "
+                      "\"rewarm\": true}\n"
+                      "{\"at\": 1, \"steps\": \"43\"}\n{\"at\": 2, \"steps\": \"40/50\"}\n"
+                      "{\"at\": 2, \"steps\": \"43,47\"}"), L2D_OK, "%s", err.msg);
+    cr_expect_str_eq(next(0)->text, "a (cat:1.2)");
+    cr_expect_null(next(0.36));
+    const struct l2d_change *c = next(10.0 / 25);
+    cr_expect(c->kind == L2D_CHANGE_PROMPT && !strcmp(c->text, "b") && c->fade_frames == 13 &&
+              c->easing == L2D_EASE_SMOOTH);
+    c = next(0.4);
+    cr_expect(c->kind == L2D_CHANGE_NEGATIVE && !strcmp(c->text, "c") && c->fade_frames == 13);
+    c = next(0.4);
+    cr_expect(c->kind == L2D_CHANGE_STEPS && c->step_set == 1);
+    cr_expect_null(next(0.99));
+    c = next(5);                        // frames may be missing
+    cr_expect(c->kind == L2D_CHANGE_SEED && c->seed == 7);
+    c = next(5);
+    cr_expect(c->kind == L2D_CHANGE_NOISE && c->noise == L2D_NOISE_ALL_FRESH);
+    c = next(5);
+    cr_expect(c->kind == L2D_CHANGE_SHOW && c->show == L2D_SHOW_FROZEN);
+    cr_expect_eq(next(5)->kind, L2D_CHANGE_REWARM);
+    static const uint32_t sets[] = { 0, 2, 1 };
+    for (int i = 0; i < 3; i++)
+        cr_expect_eq(next(5)->step_set, sets[i]);
+    cr_expect_null(next(1e9));
+    cr_expect(timeline.has_negative && !strcmp(timeline.more_steps[0], "43,47") &&
+              !strcmp(timeline.more_steps[1], "40/50") && !timeline.more_steps[2]);
+    timeline_finish(&timeline);
+}
+
+Test(timeline, what_is_wrong_has_a_line)
+{
+    static const struct { const char *text, *want; } cases[] = {
+        { "", "nothing changes in it" },
+        { "#\n", "nothing changes in it" },
+        { "{\"at\": 1}", ":1: nothing changes" },
+        { "{\"seed\": 1}", ":1: key \"at\" is missing" },
+        { "\n{\"at\": 1, \"seed\": 1, \"x\": 2}", ":2: " },
+        { "{\"at\": 1, \"seed\": 1, \"seed\": 2}", ":1: column" },
+        { "{\"at\": 1, \"seed\": 1}\n{\"at\": 0.5, \"seed\": 1}", ":2: at: 0.5 comes after 1" },
+        { "{\"at\": -1, \"seed\": 1}", ":1: at" },
+        { "{\"at\": \"1\", \"seed\": 1}", ":1: at: is a string" },
+        { "{\"at\": 1, \"seed\": -1}", ":1: seed" },
+        { "{\"at\": 1, \"noise\": \"loud\"}", ":1: noise" },
+        { "{\"at\": 1, \"show\": 1}", ":1: show: is an integer" },
+        { "{\"at\": 1, \"rewarm\": false}", ":1: rewarm: must be true" },
+        { "{\"at\": 1, \"steps\": \"47,43\"}", ":1: steps: " },
+        { "{\"at\": 1, \"prompt\": \"a (b:9)\"}", ":1: prompt: column 5: a weight" },
+        { "{\"at\": 1, \"prompt\": 1}", ":1: prompt: is an integer" },
+        { "{\"at\": 1, \"fade\": 1, \"seed\": 1}", ":1: fade and easing belong" },
+        { "{\"at\": 1, \"prompt\": \"a\", \"easing\": \"smooth\"}", ":1: easing needs a fade" },
+        { "{\"at\": 1, \"prompt\": \"a\", \"fade\": -1}", ":1: fade" },
+        { "[1]", ":1: is an array" },
+        { "{\"at\": 1, \"seed\": 1", ":1: column" },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        cr_expect_eq(load(cases[i].text), L2D_EFORMAT, "%s", cases[i].text);
+        cr_expect_not_null(strstr(err.msg, cases[i].want), "%s: %s", cases[i].text, err.msg);
+        cr_expect(!timeline.event && timeline.num_events == 0);
+    }
+    cr_expect_eq(timeline_load(&timeline, "/no/such/file", NULL, L2D_PROMPT_NUMBERS, &err),
+                 L2D_EIO);
+    timeline_finish(&timeline);
+}
+
+// Sets of steps and changes are counted.
+Test(timeline, too_much)
+{
+    char *text = malloc(1 << 20), *at = text;
+    cr_assert_not_null(text);
+    for (int i = 0; i < 9; i++)
+        at += sprintf(at, "{\"at\": 1, \"steps\": \"%d\"}\n", 30 + i);
+    cr_expect_eq(load(text), L2D_EFORMAT);
+    cr_expect_not_null(strstr(err.msg, ":8: steps: more than 8"), "%s", err.msg);
+    at = text;
+    for (int i = 0; i < 4097; i++)
+        at += sprintf(at, "{\"at\": 1, \"seed\": 1}\n");
+    cr_expect_eq(load(text), L2D_EFORMAT);
+    cr_expect_not_null(strstr(err.msg, ":4097: more than 4096 changes"), "%s", err.msg);
+    free(text);
+}
