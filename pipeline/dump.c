@@ -121,8 +121,11 @@ void l2d_dump_add(void *user, uint32_t frame, int step, const char *name, const 
     if (dump->error.code != L2D_OK)
         return;
     char full[MAX_NAME];
+    int sink = step / L2D_PROBE_SINK - 1;       // of a re-warm that begins with the frame
     int len = step < 0 ? snprintf(full, sizeof(full), "%s", name)
-                       : snprintf(full, sizeof(full), "step.%d/%s", step, name);
+            : sink < 0 ? snprintf(full, sizeof(full), "step.%d/%s", step, name)
+            : snprintf(full, sizeof(full), "rewarm.sink.%d.step.%d/%s", sink,
+                       step % L2D_PROBE_SINK, name);
     assert(len > 0 && (size_t) len < sizeof(full));
     (void) len;
     struct frame_file *f = file_of(dump, frame, full);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Named activations as files: frame_%06d.safetensors per frame, f32 NHWC, per-step names behind
-// "step.K/". The same names and layout as tools/reference/dump.py.
+// "step.K/", those of a re-warm that begins with the frame behind "rewarm.sink.S.step.K/". The same
+// names and layout as tools/reference/dump.py.
 #ifndef L2D_PIPELINE_DUMP_H
 #define L2D_PIPELINE_DUMP_H
 

@@ -224,8 +224,10 @@ static int push_frame(struct l2d_engine *e, const struct l2d_frame *frame, struc
     if (rc != L2D_OK)
         return rc;
     struct l2d_frame_time time = l2d_frame_time_of(frame);
-    if (e->shown_now == L2D_SHOW_FROZEN)
+    if (e->shown_now == L2D_SHOW_FROZEN) {
+        e->stats.frames_frozen++;
         return l2d_engine_emit(e, e->last_pixels, &time, err);
+    }
     e->time[e->frames % L2D_TIMES] = time;
     e->num_repeats[e->frames % L2D_TIMES] = 0;
     if (e->passthrough || e->shown_now == L2D_SHOW_SOURCE)

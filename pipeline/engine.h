@@ -122,6 +122,7 @@ struct l2d_engine_info {
 struct l2d_engine_stats {
     uint64_t frames_in, frames_out;
     uint64_t frames_skipped;        // of these: so like the last one that they repeat its picture
+    uint64_t frames_frozen;         // that repeat a picture because it was asked for
     uint64_t cuts;                  // scene cuts seen
     uint64_t rewarms;               // of the caches, from newer frames
     uint64_t refreshes;             // of the sinks as they are, under another prompt

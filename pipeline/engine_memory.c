@@ -132,6 +132,13 @@ struct search {
     size_t size;
 };
 
+// Without the sets of steps that can be changed to.
+static struct l2d_engine_params one_set(struct l2d_engine_params p)
+{
+    memset(p.more_steps, 0, sizeof(p.more_steps));
+    return p;
+}
+
 // What an engine with other parameters needs; 0 if that does not fit, or cannot be found out.
 static uint64_t peak_with(const struct search *s, const struct l2d_engine_params *p)
 {
@@ -150,6 +157,7 @@ static bool advise(const struct search *s, const struct l2d_engine_params *p)
 {
     const struct l2d_engine_params *asked = s->asked;
     char size[40] = "", steps[56] = "";
+    const char *sets = asked->more_steps[0] && !p->more_steps[0] ? ", no other sets of steps" : "";
     uint64_t peak = peak_with(s, p);
     if (!peak)
         return false;
@@ -159,9 +167,10 @@ static bool advise(const struct search *s, const struct l2d_engine_params *p)
         snprintf(steps, sizeof(steps), " --steps %s", p->steps);
     const char *half = p->precision != asked->precision ? " --precision fp16" : "";
     bool plain = p->guidance < asked->guidance;
-    snprintf(s->advice, s->size, "%s%s%s%s%s it fits (%.0f MiB)",
-             *size || *steps || *half ? "with" : "", half, steps, size,
-             !plain ? "" : *size || *steps || *half ? ", without --guidance" : "without --guidance",
+    bool others = *size || *steps || *half || *sets;
+    snprintf(s->advice, s->size, "%s%s%s%s%s%s it fits (%.0f MiB)", others ? "with" : "", half,
+             steps, size, *size || *steps || *half || !*sets ? sets : sets + 1,
+             !plain ? "" : others ? ", without --guidance" : "without --guidance",
              (double) peak / MIB);
     return true;
 }
@@ -205,7 +214,11 @@ static void find(const struct search *s)
         if (advise(s, &p))
             return;
     }
-    p = *s->asked;
+    p = all = one_set(all);
+    p.precision = s->asked->precision;
+    changes += s->asked->more_steps[0] != NULL;
+    if (s->asked->more_steps[0] && advise(s, &p))
+        return;
     for (int32_t n = e->schedule.num_steps - 1; n >= 1; n--) {
         p.steps = all.steps = first_steps(e, n, steps);
         changes += n == 1;
@@ -230,7 +243,7 @@ int l2d_engine_check_memory(const struct l2d_engine *e, const struct l2d_engine_
 {
     const struct l2d_engine_memory *m = &e->info.memory;
     const struct l2d_gpu_caps *caps = l2d_gpu_caps(e->gpu);
-    char advice[160], how[32] = "";
+    char advice[192], how[32] = "";
     struct search s = { .engine = e, .asked = params, .advice = advice, .size = sizeof(advice) };
     if (fits(e))
         return L2D_OK;

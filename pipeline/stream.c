@@ -160,7 +160,8 @@ static void run(void *arg)
             rc = l2d_engine_push(s->engine, item->frame, &err);
         free_item(item);
         publish(s);
-        uint64_t done = l2d_engine_stats(s->engine).frames_out;
+        struct l2d_engine_stats stats = l2d_engine_stats(s->engine);
+        uint64_t done = stats.frames_out - stats.frames_frozen;
         if (rc == L2D_OK && s->dump && done > 0)
             rc = l2d_dump_write(s->dump, (uint32_t) done - 1, &err);
     }

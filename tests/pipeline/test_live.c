@@ -94,16 +94,14 @@ static struct l2d_engine_params params(struct output *out)
     };
 }
 
-// A picture of another scene is the negative of what it would be.
+// Scenes are dark and bright in turn.
 static struct l2d_frame *input(const struct scenario *s, unsigned f)
 {
     struct l2d_frame *frame = golden_frame(f + s->offset, W, H);
     unsigned scene = 0;
     while (scene < COUNT(s->scene) && s->scene[scene] && f >= s->scene[scene])
         scene++;
-    for (uint64_t i = 0; i < frame->size_bytes; i += 1 + (i % 4 == 2))      // not alpha
-        frame->data[i] = scene % 2 ? (uint8_t) (255 - frame->data[i] / 2)
-                                   : (uint8_t) (frame->data[i] / 2);
+    golden_frame_set_scene(frame, scene % 2);
     frame->pts = 1000 + 40 * (int64_t) f;
     frame->time_base_num = 1;
     frame->time_base_den = 1000;

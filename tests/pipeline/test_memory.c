@@ -198,6 +198,9 @@ Test(memory, advice_is_enough)
     check_advice(&p, bytes, "with --steps 25,30/50 it fits");
     check_advice(&p, bytes - 1, "with --steps 25/50 it fits");
 
+    less.more_steps[0] = "25,30,37/50";         // memory is for the most steps of all sets
+    cr_assert_eq(needs(&less).kv_steps, 3);
+    check_advice(&less, bytes, "with no other sets of steps it fits");
     p.precision = L2D_PRECISION_FP32;           // spares more than steps do
     check_advice(&p, needs(&p).peak - 1, "with --precision fp16 it fits");
     p = params(128, 128, "37/50");

@@ -109,6 +109,17 @@ static void read_case(struct golden_case *c, const json_t *o)
         copy_string(c->negative, sizeof(c->negative), o, "negative");
     copy_string(c->name, sizeof(c->name), o, "name");
     copy_string(c->prompt, sizeof(c->prompt), o, "prompt");
+    c->cut = (uint32_t) json_integer_value(json_object_get(o, "cut"));
+    const char *at;
+    const json_t *change;
+    json_object_foreach(json_object_get(o, "changes"), at, change) {
+        if (!json_object_get(change, "prompt"))
+            continue;                   // re-warms are the engine's own affair
+        cr_assert_eq(c->change.frame, 0);
+        c->change.frame = (uint32_t) strtoul(at, NULL, 10);
+        c->change.fade_frames = (uint32_t) json_integer_value(json_object_get(change, "fade"));
+        copy_string(c->change.prompt, sizeof(c->change.prompt), change, "prompt");
+    }
     if (json_object_get(o, "normalize"))
         copy_string(c->normalize, sizeof(c->normalize), o, "normalize");
     size_t i, len = 0;
@@ -211,4 +222,11 @@ struct l2d_frame *golden_frame(uint32_t f, int32_t width, int32_t height)
             at[3] = 255;
         }
     return frame;
+}
+
+void golden_frame_set_scene(struct l2d_frame *frame, bool after)
+{
+    for (uint64_t i = 0; i < frame->size_bytes; i++)
+        if (i % 4 != 3)
+            frame->data[i] = (uint8_t) (after ? 255 - frame->data[i] / 2 : frame->data[i] / 2);
 }

@@ -11,6 +11,11 @@
 
 #define GOLDEN_MAX_CASES 16
 
+struct golden_change {
+    uint32_t frame, fade_frames;
+    char prompt[64];
+};
+
 struct golden_case {
     char name[16];
     int32_t width, height;
@@ -23,6 +28,8 @@ struct golden_case {
     double guidance, guidance_delta;
     char negative[64];
     uint32_t num_frames;
+    struct golden_change change;        // of the prompt, if frame is not 0
+    uint32_t cut;                       // the frame that another scene begins with, or 0
     char normalize[16];                 // instead of the model's structure.normalize; may be empty
 };
 
@@ -46,5 +53,8 @@ void golden_model_set(const struct golden_model *model, const struct golden_case
 
 /** Input frame f as RGBA8; pts is f, in 1/25 s. */
 struct l2d_frame *golden_frame(uint32_t f, int32_t width, int32_t height);
+
+/** The same picture darker, in a scene before a cut; or its negative, bright, in the one after. */
+void golden_frame_set_scene(struct l2d_frame *frame, bool after);
 
 #endif

@@ -39,9 +39,9 @@ GAINS = [(re.compile(pattern), gain) for pattern, gain in (
     (r"", 1.0))]
 SAMPLES, KV_SAMPLES = 24, 256
 FULL_FRAMES = (8, 14, 15, 16, 17)                 # all activations of these and of the last frame
-GUIDED = ("x", "x0", "image", "unet.conv_out", "negative.unet.conv_out")      # of runs with guidance, no more
+FEW = ("x", "x0", "image", "unet.conv_out", "negative.unet.conv_out")     # of runs with guidance or changes, no more
 EVERY_FRAME = ("x", "x0", "image", "depth", "structure", "latent.image", "latent.structure", "unet.flow_conv_in")
-OPTIONS = ("prediction", "guidance_mode", "guidance", "guidance_delta", "negative")
+OPTIONS = ("prediction", "guidance_mode", "guidance", "guidance_delta", "negative", "changes")
 CORPUS = "a photo of a cat, a painting of the street in warm colors, an ink drawing of a bird, cold colors, 1girl's"
 MERGES = 40
 TEXTS = ["", "a cat", "a painting of a street, warm colors", "It's   the DOG'S 2024 café!!", "don't we'll I'M",
@@ -148,6 +148,9 @@ CASES = {
                             ("full", [25, 37], 2.0, 1.0, {}), ("full", [25, 31, 37], 1.5, 1.0, {"prediction": "v"}),
                             ("self", [25, 37], 1.5, 0.8, {"prediction": "v"}), ("self", [25, 31, 37], 1.25, 1.0, {}),
                             ("initialize", [25, 37], 1.5, 1.0, {}), ("initialize", [25, 31, 37], 1.5, 0.7, {}))],
+                      case("live", TINY3, [25, 37], 25, 3, cut=14, changes={
+                          9: {"prompt": "ink drawing of a street", "fade": 3}, 11: {"rewarm": "kept"},
+                          14: {"rewarm": "still"}, 22: {"rewarm": "newest"}}),
                       case("prompt", TINY3, [25], 1, 3, prompt="a (bird:1.4) :0.7 | ink (drawing:0.5), [cold] :0.3")]),
     "narrowd": (NARROWD, [case("d1", NARROWD, [25], 10, 11), case("d2", NARROWD, [25, 37], 10, 11),
                           case("short", NARROWD, [25], 3, 11),
@@ -255,14 +258,14 @@ def sample(array, count):
 
 
 def run_case(model, case):
-    golden = {}
+    golden, few = {}, "guidance" in case or "changes" in case
     full = {f"frame.{f}" for f in (*FULL_FRAMES, case["frames"] - 1)}
 
     def sink(name, tensor):
         label, activation = name.split("/")
         frame = ".".join(label.split(".")[:2])
-        if "guidance" in case:
-            if activation in GUIDED:
+        if few:
+            if activation in FEW:
                 golden[f"{case['name']}/{name}"] = sample(tensor.numpy(), SAMPLES)
             return
         if label == "text" or label.startswith("warmup") or frame in full or activation in EVERY_FRAME:
@@ -275,12 +278,14 @@ def run_case(model, case):
                     case["num_inference_steps"], case["noise"], recorder=recorder,
                     **{key: case[key] for key in OPTIONS if key in case})
     frames = [input_frame(f, case["width"], case["height"]) for f in range(case["frames"])]
+    if "cut" in case:                                      # two scenes, a dark one and a bright negative
+        frames = [255 - frame // 2 if f >= case["cut"] else frame // 2 for f, frame in enumerate(frames)]
     shown = [image for _, image in stream.run(frames)]
     assert len(shown) == len(frames)
     if case["frames"] >= stream.cache.size:                # every slot is written
         caches = list(stream.cache.kv.values()) + list(stream.negative_cache.kv.values())
         for index, kv in enumerate(caches):
-            count = SAMPLES if "guidance" in case else KV_SAMPLES
+            count = SAMPLES if few else KV_SAMPLES
             golden[f"{case['name']}/final/kv/{index}"] = sample(kv.numpy(), count)
     recorder.close()
     return golden

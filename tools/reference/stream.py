@@ -6,6 +6,10 @@
 Warm-up on frames 0..7, then one frame at a time with a KV cache. A frame f at step k depends only on
 (f, k-1) and on cache row k, so the batched and the sequential schedule are one function: `batch` keeps up
 to D frames in flight, otherwise each frame is drained before the next is taken.
+
+A frame keeps the text that it began with, and its own place in the window. What changes on the way is said by
+frame: `changes` {F: {"prompt": text, "fade": frames}, or {"rewarm": from}}: "kept", the sinks again under the
+frame's text; "newest", the 8 frames before it, or "still", 8 times the frame itself, with the window begun anew.
 """
 import re
 
@@ -32,7 +36,7 @@ PREFIX = {"vae": "vae.", "text": "", "unet": "unet.", "depth": "depth."}
 class Recorder:
     """Hands activations to sink("LABEL/NAME", tensor): channels last, one label for all rows or one a row.
 
-    Labels are `text`, `frame.F`, `warmup.K` (8 rows) and `frame.F.step.K`.
+    Labels are `text`, `frame.F`, `warmup.K` (8 rows), `rewarm.F.K` (8 rows, for frame F) and `frame.F.step.K`.
     """
 
     def __init__(self, model, sink):
@@ -67,17 +71,19 @@ class Silent:
 
 
 class Frame:
-    """A frame on its way: latent x at its present step, what its structure is made of, the mapped structure, and x0
-    once a step is done. stock: the residual noise of guidance, at first the noise that was added."""
+    """A frame on its way: clean latent z, latent x at its present step, what its structure is made of, the mapped
+    structure, and x0 once a step is done. stock: the residual noise of guidance, at first the noise that was added.
+    base: the window takes the frame for number index - base."""
 
-    def __init__(self, index, x, source, stock):
-        self.index, self.x, self.source, self.stock, self.cond, self.x0 = index, x, source, stock, None, None
+    def __init__(self, index, z, x, source, stock, text, base):
+        self.index, self.z, self.x, self.source, self.stock = index, z, x, source, stock
+        self.text, self.base, self.cond, self.x0 = text, base, None, None
 
 
 class Stream:
     def __init__(self, model, prompt, width, height, seed=0, t_index_list=None, num_inference_steps=None,
                  noise=None, batch=False, recorder=None, syntax="numbers",
-                 prediction=None, guidance_mode="none", guidance=1.0, guidance_delta=1.0, negative=""):
+                 prediction=None, guidance_mode="none", guidance=1.0, guidance_delta=1.0, negative="", changes=None):
         config = dict(model.config["scheduler"])
         config["t_index_list"] = t_index_list or config["t_index_list"]
         config["num_inference_steps"] = num_inference_steps or config["num_inference_steps"]
@@ -95,6 +101,9 @@ class Stream:
         negative_steps = {"none": 0, "self": 0, "initialize": 1, "full": self.steps}[self.mode]
         self.negative_cache = KvCache(negative_steps, self.sinks, kwargs["window_size"])
         self.in_flight = []                               # [frame, next step], oldest first
+        self.changes, self.syntax, self.base = changes or {}, syntax, 0
+        self.fade, self.recent, self.kept = [], [], []    # texts to come; the last 8 frames; those of the sinks
+        self.rewarm = None                                # (frame that it begins with, the sinks to be)
         with torch.no_grad():
             blended = len(model.prompt_parts(prompt, syntax)) > 1      # the tower then runs for each part
             self.recorder.labels = None if blended else ["text"]
@@ -116,7 +125,10 @@ class Stream:
         z = vae.encode(image)
         record.put("latent.image", z)
         noise = self.noise(index, 0)
-        return Frame(index, self.scheduler.add_noise(z, noise, 0), self.source(image, z), noise)
+        x = self.scheduler.add_noise(z, noise, 0)
+        frame = Frame(index, z, x, self.source(image, z), noise, self.text, self.base)
+        self.recent = self.recent[1 - self.sinks:] + [frame]
+        return frame
 
     def source(self, image, z):
         """What an image's structure is made of; z is its own latent."""
@@ -159,6 +171,45 @@ class Stream:
             record.put("latent.structure", z)
             frame.cond = self.model.unet.flow_conv_in(z)
         return frames
+
+    def change_text(self, prompt, fade=1):
+        """The next `fade` frames' texts, up to that of a new prompt."""
+        new = self.model.prompt_embedding(prompt, self.syntax)
+        self.fade = [torch.lerp(self.text, new, (i + 1) / fade) for i in range(fade - 1)] + [new]
+
+    def again(self, frame, index, text):
+        """A sink to be, as it was when it came in, with the noise of frame number `index`."""
+        noise = self.noise(index, 0)
+        sink = Frame(index, frame.z, self.scheduler.add_noise(frame.z, noise, 0), None, noise, text, 0)
+        sink.cond = frame.cond
+        return sink
+
+    def begin(self, index, image):
+        """A frame after the warm-up comes in, with what changes with it."""
+        change = self.changes.get(index, {})
+        if "prompt" in change:
+            self.change_text(change["prompt"], change.get("fade", 1))
+        if self.fade:
+            self.text = self.fade.pop(0)
+        source = change.get("rewarm")
+        if source == "newest":
+            self.kept = [(frame, frame.index) for frame in self.recent]
+        if source in ("newest", "still"):
+            self.base = index - self.sinks
+        frame, = self.condition([self.enter(index, image)])
+        if source == "still":
+            self.kept = [(frame, (index + 1 - self.sinks + i) % 2 ** 32) for i in range(self.sinks)]
+        if source:
+            self.rewarm = index, [self.again(kept, number, self.text) for kept, number in self.kept]
+        return frame
+
+    def warm_sinks(self, k):
+        """The sinks' keys and values of step k, for the frame that takes it next and all after it."""
+        index, sinks = self.rewarm
+
+        def window(cache, rows):
+            return ClipWindow(range(self.sinks), cache, k, self.sinks, cache.size, self.device)
+        self.denoise([(sink, k) for sink in sinks], window, [f"rewarm.{index}.{k}"])
 
     def predict(self, rows, window, text, labels):
         """One UNet call on rows [(frame, step)]."""
@@ -203,7 +254,8 @@ class Stream:
         """rows [(frame, step)]: one UNet call, then every row's x0 and next x. window(cache, rows): what it sees."""
         self.recorder.labels = labels
         self.recorder.put("x", torch.cat([frame.x for frame, _ in rows]))
-        prediction = self.predict(rows, window(self.cache, rows), self.text, labels)
+        text = torch.cat([frame.text for frame, _ in rows])
+        prediction = self.predict(rows, window(self.cache, rows), text, labels)
         negative = self.predict_negative(rows, window, labels)
         self.recorder.labels = labels
         for r, (frame, k) in enumerate(rows):
@@ -233,12 +285,16 @@ class Stream:
             def window(cache, rows, k=k):
                 return ClipWindow(range(self.sinks), cache, k, self.sinks, cache.size, self.device)
             self.denoise([(frame, k) for frame in frames], window, [f"warmup.{k}"])
+        self.kept = [(frame, frame.index) for frame in frames]
         return [self.leave(frame) for frame in frames[:len(images)]]
 
     def advance(self):
         """One UNet call on all frames in flight -> frames that are done."""
         def window(cache, rows):
-            return StreamWindow([f.index for f, _ in rows], cache, [k for _, k in rows], self.device)
+            return StreamWindow([f.index - f.base for f, _ in rows], cache, [k for _, k in rows], self.device)
+        for frame, k in self.in_flight:
+            if self.rewarm and frame.index == self.rewarm[0]:
+                self.warm_sinks(k)
         self.denoise(self.in_flight, window, [f"frame.{f.index}.step.{k}" for f, k in self.in_flight])
         done = [f for f, k in self.in_flight if k + 1 == self.steps]
         self.in_flight = [(f, k + 1) for f, k in self.in_flight if k + 1 < self.steps]
@@ -254,7 +310,7 @@ class Stream:
                 if len(first) == self.sinks:
                     yield from self.warm_up(first)
                 continue
-            self.in_flight += [(frame, 0) for frame in self.condition([self.enter(index, image)])]
+            self.in_flight += [(self.begin(index, image), 0)]
             yield from self.advance()
             while self.in_flight and not self.batch:
                 yield from self.advance()
