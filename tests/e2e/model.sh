@@ -69,6 +69,19 @@ frame_times skipped.mkv >got
 frame_times still.mkv >want
 at_most "times with similar frames, s" "$(max_distance want got)" 0.0011
 
+# A cut: the model forgets the scene before, unless told not to, and no frame is lost for it.
+ffmpeg -v error -f lavfi -i "color=black:size=64x64:rate=25:duration=0.48" -f lavfi \
+    -i "testsrc=size=64x64:rate=25:duration=0.52" -filter_complex concat -c:v ffv1 cut.mkv
+for rewarm in auto never; do
+    l2d run -i cut.mkv -c ffv1 -o cut-$rewarm.mkv $small --rewarm $rewarm --json cut-$rewarm.json
+    is "frames, --rewarm $rewarm" "$(count_frames cut-$rewarm.mkv)" 25
+done
+is "re-warms after a cut" "$(grep -c '"rewarms": 2' cut-auto.json)" 1
+is "none if never" "$(grep -c '"rewarms": 0' cut-never.json)" 1
+frame_hashes cut-auto.mkv >auto
+frame_hashes cut-never.mkv >never
+is "frames before the cut" "$(cmp auto never | sed 's/.*line //')" 13
+
 # Prompts: weights and blends; one line about what is wrong, and about what does not fit.
 l2d run -i twenty.mp4 -o weighted.mkv $small --frames 2 -p "a (pencil drawing:1.5) :2 | ink :1"
 refuses 1 "prompt: column 10: a weight" run -i twenty.mp4 -o null $small -p "a (pencil:9)"

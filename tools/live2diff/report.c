@@ -121,6 +121,10 @@ void report_print(FILE *file, const struct report *r)
     if (r->engine.frames_skipped)
         fprintf(file, "  similar frames: %llu of them repeat the picture before\n",
                 (unsigned long long) r->engine.frames_skipped);
+    if (r->engine.changes || r->engine.cuts || r->engine.rewarms)
+        fprintf(file, "  %llu changes, %llu scene cuts; model warmed anew %llu times\n",
+                (unsigned long long) r->engine.changes, (unsigned long long) r->engine.cuts,
+                (unsigned long long) (r->engine.rewarms + r->engine.refreshes));
     fprintf(file, "  %.2f fps, speed %.2fx, %.1f s (and %.1f s to set up)\n", report_fps(r),
             r->wall_s > 0 ? r->media_s / r->wall_s : 0, r->wall_s, r->setup_s);
     fprintf(file, "  ms between frames out: p50 %.1f, p95 %.1f, p99 %.1f\n",
@@ -188,15 +192,19 @@ json_t *report_json(const struct report *r)
         "decode_errors", (json_int_t) r->reader.decode_errors, "repaired_pts",
         (json_int_t) r->reader.repaired_pts, "discontinuities",
         (json_int_t) r->reader.discontinuities, "truncated", r->reader.truncated);
+    json_t *live = json_pack(
+        "{sI sI sI sI}", "changes", (json_int_t) r->engine.changes, "cuts",
+        (json_int_t) r->engine.cuts, "rewarms", (json_int_t) r->engine.rewarms, "refreshes",
+        (json_int_t) r->engine.refreshes);
     json_t *interval = json_pack(
         "{sf sf sf}", "p50", histogram_quantile(&r->interval, 0.50), "p95",
         histogram_quantile(&r->interval, 0.95), "p99", histogram_quantile(&r->interval, 0.99));
     return json_pack(
-        "{so so so so so so sf sf sf sf sI sb}", "input", input, "model",
-        report_json_model(&r->info, &r->caps), "frames", frames, "interval_ms", interval, "stages",
-        report_json_stages(&r->engine, &r->info), "outputs", json_outputs(r), "fps", report_fps(r),
-        "media_s", r->media_s, "wall_s", r->wall_s, "setup_s", r->setup_s, "peak_rss_bytes",
-        (json_int_t) report_peak_rss_bytes(), "interrupted", r->interrupted);
+        "{so so so so so so so sf sf sf sf sI sb}", "input", input, "model",
+        report_json_model(&r->info, &r->caps), "frames", frames, "live", live, "interval_ms",
+        interval, "stages", report_json_stages(&r->engine, &r->info), "outputs", json_outputs(r),
+        "fps", report_fps(r), "media_s", r->media_s, "wall_s", r->wall_s, "setup_s", r->setup_s,
+        "peak_rss_bytes", (json_int_t) report_peak_rss_bytes(), "interrupted", r->interrupted);
 }
 
 int report_write_json(const char *path, json_t *json, struct l2d_error *err)
