@@ -13,11 +13,12 @@ enum l2d_change_kind {
     L2D_CHANGE_PROMPT,          // text, fade_frames, easing. With the last frame of the fade the
                                 // sinks are warmed anew under the new prompt
     L2D_CHANGE_NEGATIVE,        // the same for the negative prompt, where guidance has one
-    L2D_CHANGE_STEPS,           // step_set. The caches are warmed anew from the newest frames
+    L2D_CHANGE_STEPS,           // step_set: how strong, how fast. The caches are warmed anew from
+                                // the newest frames
     L2D_CHANGE_SEED,            // seed
     L2D_CHANGE_NOISE,           // noise
-    L2D_CHANGE_SHOW,            // show
-    L2D_CHANGE_REWARM,          // now, as if the scene had changed
+    L2D_CHANGE_SHOW,            // show; a frozen picture waits for the first that has come out
+    L2D_CHANGE_REWARM,          // the sinks, from the 8 newest frames
 };
 
 enum l2d_easing { L2D_EASE_LINEAR, L2D_EASE_SMOOTH };       // smooth: slow at both ends

@@ -9,6 +9,7 @@
 
 #include "gpu/device.h"
 #include "pipeline/engine.h"
+#include "support/faults.h"
 #include "support/golden_model.h"
 
 #define COUNT(a) (sizeof(a) / sizeof(*(a)))
@@ -540,4 +541,66 @@ Test(live, what_cannot_change)
     p.rewarm_seconds = -1;
     cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_EINVAL);
     cr_assert(strstr(err.msg, "-1 seconds"), "%s", err.msg);
+}
+
+// ---- failures on the way
+
+// A stream with changes in which the nth call of a kind fails; 0: none. *created: the number of
+// those before the first frame. returns the number of all.
+static uint64_t run_with_fault(enum fault fault, uint64_t nth, int code, uint64_t *created)
+{
+    static const struct l2d_change changes[] = {
+        { .kind = L2D_CHANGE_PROMPT, .text = "ink", .fade_frames = 2 },
+        { .kind = L2D_CHANGE_STEPS, .step_set = 1 },
+        { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_FROZEN },
+    };
+    struct output out = { .count = 0 };
+    struct l2d_engine_params p = params(&out);
+    struct l2d_engine *engine = NULL;
+    int rc = L2D_OK;
+    p.more_steps[0] = "37/50";
+    faults_begin(fault, nth);
+    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
+    *created = faults_count();
+    for (unsigned f = 0; f < 14 && rc == L2D_OK; f++) {
+        faults_pause();
+        struct l2d_frame *frame = input(&(struct scenario) { .offset = 0 }, f);
+        faults_continue();
+        int refused = f >= 9 && f % 2 ? l2d_engine_change(engine, &changes[(f - 9) / 2], NULL, &err)
+                                      : L2D_OK;
+        cr_assert(refused == L2D_OK || refused == code, "frame %u: %d", f, refused);
+        rc = l2d_engine_push(engine, frame, &err);
+        l2d_frame_unref(&frame);
+    }
+    if (rc == L2D_OK)
+        rc = l2d_engine_finish(engine, &err);
+    cr_assert(rc == L2D_OK || rc == code, "fault %d, number %d: %d, %s", (int) fault, (int) nth, rc,
+              err.msg);
+    cr_assert(rc != L2D_OK || out.count == 14, "%u frames", out.count);
+    uint64_t count = faults_count();
+    l2d_engine_destroy(&engine);
+    drop(&out);
+    cr_assert_eq(faults_end(), 0, "fault %d, number %d: allocations are left", (int) fault,
+                 (int) nth);
+    return count;
+}
+
+Test(live, survives_failures)
+{
+    static const struct { enum fault fault; int code; } faults[] = {
+        { FAULT_ALLOC, L2D_ENOMEM }, { FAULT_SUBMIT, L2D_EGPU },
+    };
+    uint64_t created, ignored;
+    struct output out = { .count = 0 };
+    struct l2d_engine_params p = params(&out);
+    p.more_steps[0] = "37/50";
+    run(&p, &(struct scenario) { .num_frames = 1 });        // programs stay with the device
+    drop(&out);
+    for (size_t i = 0; i < COUNT(faults); i++) {
+        uint64_t count = run_with_fault(faults[i].fault, 0, L2D_OK, &created);
+        cr_assert_gt(count, created);
+        for (uint64_t k = 0; k < 8; k++)
+            run_with_fault(faults[i].fault, created + 1 + k * (count - created - 1) / 7,
+                           faults[i].code, &ignored);
+    }
 }
