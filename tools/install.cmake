@@ -21,7 +21,7 @@ install(FILES runtime/kernels/color.h DESTINATION ${l2d_include}/kernels)
 install(FILES shaders/params/color.h shaders/params/shared.h
         DESTINATION ${l2d_include}/shaders/params)
 install(FILES pipeline/stream.h pipeline/engine.h pipeline/config.h pipeline/geometry.h
-              pipeline/dump.h pipeline/prompt.h
+              pipeline/change.h pipeline/dump.h pipeline/prompt.h
         DESTINATION ${l2d_include}/pipeline)
 install(FILES video_io/reader.h video_io/sink.h video_io/libav.h
         DESTINATION ${l2d_include}/video_io)
