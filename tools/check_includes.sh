@@ -40,9 +40,10 @@ allow runtime/kernels gpu tensor base shaders
 allow runtime/ref base shaders
 allow pipeline kernels gpu tensor base
 allow video_io base
-allow tools/live2diff pipeline video_io gpu tensor base
+allow tools/live2diff control pipeline video_io gpu tensor base
 allow samples pipeline video_io gpu base
 only 'vulkan/' 'runtime/gpu/'
 only 'libav|libsw' 'video_io/|tests/video_io/'
 only 'SDL' 'video_io/|tests/video_io/'
+only 'microhttpd' 'tools/live2diff/control/'
 exit $bad

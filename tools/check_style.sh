@@ -1,16 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# What a machine can see of our style: no tabs, no trailing space, 100 columns (Python: 120), a
-# licence line, and a newline at the end of every file.
+# What a machine can see of our style: no tabs, no trailing space, 100 columns (Python and the page:
+# 120), a licence line, and a newline at the end of every file.
 set -eu
 cd "$(dirname "$0")/.."
 files=$(git ls-files '*.c' '*.h' '*.comp' '*.glsl' '*.cmake' '*CMakeLists.txt' '*.py' '*.sh' \
+        'tools/live2diff/web/*.html' 'tools/live2diff/web/*.css' 'tools/live2diff/web/*.js' \
         tools/setup tools/demo tools/fuzz tools/test .ci/run)
 bad=0
 for file in $files; do
     [ -f "$file" ] || continue
     case $file in
-        *.py) width=120 ;;
+        *.py | */web/*) width=120 ;;
         *) width=100 ;;
     esac
     awk -v file="$file" -v width=$width '

@@ -16,6 +16,7 @@
 #include "pipeline/stream.h"
 #include "progress.h"
 #include "report.h"
+#include "run_control.h"
 #include "timeline.h"
 #include "video_io/libav.h"
 #include "wallclock.h"
@@ -36,7 +37,8 @@ struct run_options {
     uint64_t frames;
     int64_t start_us;
     int audio, overwrite, passthrough, verbose, quiet;
-    const char *json, *dump, *timeline;
+    const char *json, *dump, *timeline, *control_at, *control_token;
+    struct control_address control;
     double skip_similar, rewarm_seconds;
     int rewarm;                         // enum l2d_rewarm
 };
@@ -47,9 +49,11 @@ struct run {
     struct l2d_log log;
     struct l2d_reader *reader;
     struct l2d_stream *stream;
+    struct run_control *control;        // NULL: none
     struct timeline timeline;
     struct output output[MAX_OUTPUTS];
     unsigned num_outputs;
+    char public_name[MAX_OUTPUTS][256];
     struct l2d_thread read_thread, fan_thread;
     int64_t start_pts;                  // the reader's alone
     atomic_bool ended;                  // the fan-out has given out its last frame
@@ -169,6 +173,11 @@ static const struct option_row rows[] = {
       "by chance, at most 10 in a row; default: draw every frame", AT(skip_similar), NULL },
     { 'j', "json", OPTION_TEXT, "FILE", NULL, "write the summary there too; - is standard output",
       AT(json), NULL },
+    { 0, "control", OPTION_TEXT, "[HOST]:PORT", NULL,
+      "serve a page and an HTTP interface to watch the run and to change its prompt; other hosts "
+      "than this machine need a token", AT(control_at), NULL },
+    { 0, "control-token", OPTION_TEXT, "TOKEN", NULL,
+      "that --control asks for; default: $LIVE2DIFF_TOKEN", AT(control_token), NULL },
     { 0, "dump", OPTION_TEXT, "DIR", NULL,
       "write every activation of every frame as safetensors (large, slow)", AT(dump), NULL },
     { 'v', "verbose", OPTION_FLAG, NULL, NULL, "say more; twice: even more", AT(verbose), NULL },
@@ -202,6 +211,11 @@ static int parse(int argc, char **argv, struct run_options *o)
                                 "--dump");
     if (o->frames > INT64_MAX)
         return options_complain(c, "--frames is too large");
+    struct l2d_error err = { 0 };
+    if (o->control_at && control_address_parse(&o->control, o->control_at, &err) != L2D_OK)
+        return options_complain(c, "--control '%s': %s", o->control_at, err.msg);
+    if (o->control_token && !o->control_at)
+        return options_complain(c, "--control-token needs --control");
     for (unsigned i = 0; i < o->num_outputs; i++)
         if (o->json && !strcmp(o->json, "-") && !strcmp(o->output[i].name, "-"))
             return options_complain(c, "--json - and -o - would both write to standard output");
@@ -266,6 +280,7 @@ static void read_main(void *arg)
         if (run->frames_in++ == 0)
             run->start_pts = item.frame->pts;
         pthread_mutex_unlock(&run->lock);
+        run_control_source(run->control, item.frame);
         rc = make_changes(run, item.frame, &err);
         if (rc == L2D_OK)
             rc = l2d_stream_push(run->stream, &item.frame, &err);
@@ -308,6 +323,7 @@ static void fan_main(void *arg)
         if (rc != L2D_OK || !item.frame)
             break;
         count_out(run, item.frame);
+        run_control_result(run->control, item.frame);
         push_all(run, &item);
     }
     atomic_store(&run->ended, true);
@@ -532,6 +548,37 @@ static int report_run(struct run *run, double setup_s, struct l2d_error *err)
     return o->json ? report_write_json(o->json, report_json(&report), err) : L2D_OK;
 }
 
+static void control_outputs(void *user, struct control_state *state)
+{
+    struct run *run = user;
+    for (unsigned i = 0; i < run->num_outputs; i++) {
+        int now = atomic_load(&run->output[i].state);
+        state->output[state->num_outputs++] = (struct state_output) {
+            .name = run->public_name[i], .up = now == OUTPUT_RUNNING,
+            .state = now == OUTPUT_RUNNING ? "running" : output_story(&run->output[i]),
+        };
+    }
+}
+
+static int open_control(struct run *run, struct l2d_error *err)
+{
+    const struct run_options *o = run->options;
+    char path[4096];
+    if (!o->control_at)
+        return L2D_OK;
+    int rc = o->passthrough ? L2D_OK : model_path(path, sizeof(path), o->model.model, err);
+    if (rc != L2D_OK)
+        return rc;
+    const char *token = o->control_token ? o->control_token : getenv("LIVE2DIFF_TOKEN");
+    for (unsigned i = 0; i < o->num_outputs; i++)
+        state_public_name(run->public_name[i], sizeof(run->public_name[i]), o->output[i].name);
+    return run_control_start(&run->control, &(struct run_control_params) {
+        .address = o->control, .token = token && *token ? token : NULL, .model = &o->model,
+        .model_folder = o->passthrough ? NULL : path, .input = o->input, .stream = run->stream,
+        .outputs = control_outputs, .user = run, .log = &run->log,
+    }, err);
+}
+
 static int run_all(struct run *run, struct l2d_error *err)
 {
     double begin = wallclock_s();
@@ -542,6 +589,8 @@ static int run_all(struct run *run, struct l2d_error *err)
         rc = open_stream(run, err);
     if (rc == L2D_OK)
         rc = open_outputs(run, err);
+    if (rc == L2D_OK)
+        rc = open_control(run, err);
     if (rc != L2D_OK) {
         for (unsigned i = 0; i < run->num_outputs; i++)
             output_abort(&run->output[i]);
@@ -549,6 +598,7 @@ static int run_all(struct run *run, struct l2d_error *err)
     }
     double setup_s = wallclock_s() - begin;
     rc = stream_video(run, err);
+    run_control_stop(&run->control);
     for (unsigned i = 0; i < run->num_outputs; i++)     // their stats are settled now
         l2d_thread_join(&run->output[i].thread);
     struct progress_state state = progress_now(run);

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The HTTP server beside a run: state, parameters, pictures, metrics, and a page that shows them.
+// docs/control.md has the interface. It has its own threads; the run's threads only leave frames in
+// control_frames, and are asked for numbers and told parameters by the callbacks below.
+#ifndef L2D_CONTROL_SERVER_H
+#define L2D_CONTROL_SERVER_H
+
+#include "address.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "frames.h"
+#include "params.h"
+#include "state.h"
+
+struct control_server;          // opaque
+
+// What the server must know of a run, and all that it knows.
+struct control_source {
+    void *user;
+    /** Fill in what the run knows; latency, interval and fps are there. One thread at a time. */
+    void (*state)(void *user, struct control_state *state);
+    struct param_table params;
+    struct control_frames *frames;      // not owned
+};
+
+struct control_server_params {
+    struct control_address address;
+    const char *token;          // NULL: none, which is refused unless the address is this machine's
+    struct control_source source;
+    const struct l2d_log *log;
+};
+
+/**
+ * Listen and serve. The table, the token and the frames live as long as the server.
+ * returns  L2D_OK; L2D_EINVAL (a token is missing or bad), L2D_EIO (the address cannot be had),
+ *          L2D_ENOMEM.
+ */
+int control_server_create(struct control_server **out, const struct control_server_params *params,
+                          struct l2d_error *err);
+
+/** Ends all connections and threads; no callback runs afterwards. Accepts NULL. */
+void control_server_destroy(struct control_server **server);
+
+/** Where it listens: the port is known if 0 was asked for. */
+const struct control_address *control_server_address(const struct control_server *server);
+
+#endif

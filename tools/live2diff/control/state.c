@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// See state.h.
+#include "state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// File names may be anything; JSON is UTF-8.
+static json_t *text_json(const char *text)
+{
+    json_t *json = json_string(text);
+    char *copy = json ? NULL : strdup(text);
+    for (char *c = copy; c && *c; c++)
+        if ((unsigned char) *c >= 0x80)
+            *c = '?';
+    if (copy)
+        json = json_string(copy);
+    free(copy);
+    return json;
+}
+
+void state_public_name(char *out, size_t size, const char *name)
+{
+    const char *scheme = strstr(name, "://");
+    if (!scheme) {
+        snprintf(out, size, "%s", name);
+        return;
+    }
+    const char *host = scheme + 3, *end = host + strcspn(host, "/?#");
+    for (const char *c = host; c < end; c++)
+        if (*c == '@')
+            host = c + 1;
+    snprintf(out, size, "%.*s%.*s%s", (int) (scheme + 3 - name), name, (int) (end - host), host,
+             *end && end[1] ? "/..." : end);
+}
+
+static json_t *quantiles_json(const struct state_quantiles *q)
+{
+    return json_pack("{sf sf sf sI}", "p50", q->p50, "p95", q->p95, "p99", q->p99, "count",
+                     (json_int_t) q->count);
+}
+
+static json_t *drops_json(const struct control_state *s)
+{
+    json_t *drops = json_object();
+    for (unsigned i = 0; drops && i < s->num_drops; i++)
+        json_object_set_new(drops, s->drop[i].reason, json_integer((json_int_t) s->drop[i].frames));
+    return drops;
+}
+
+static json_t *stages_json(const struct control_state *s)
+{
+    json_t *stages = json_object();
+    for (unsigned i = 0; stages && i < s->num_stages; i++)
+        json_object_set_new(stages, s->stage[i].name, json_real(
+            s->stage_frames ? s->stage[i].ms / (double) s->stage_frames : 0));
+    return stages;
+}
+
+static json_t *output_json(const struct state_output *o)
+{
+    json_t *json = json_pack("{so ss sb}", "name", text_json(o->name), "state", o->state, "up",
+                             o->up);
+    if (json && o->counted) {
+        json_object_set_new(json, "frames", json_integer((json_int_t) o->frames));
+        json_object_set_new(json, "dropped", json_integer((json_int_t) o->dropped));
+        json_object_set_new(json, "bytes", json_integer((json_int_t) o->bytes));
+    }
+    return json;
+}
+
+static json_t *outputs_json(const struct control_state *s)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; list && i < s->num_outputs; i++)
+        json_array_append_new(list, output_json(&s->output[i]));
+    return list;
+}
+
+json_t *state_json(const struct control_state *s)
+{
+    json_t *engine = json_pack(
+        "{so ss ss ss si si si ss sI}", "model", text_json(s->model), "device", s->device, "driver",
+        s->driver, "precision", s->precision, "width", s->width, "height", s->height, "steps",
+        s->num_steps, "fit", s->fit, "gpu_memory_bytes", (json_int_t) s->gpu_memory_bytes);
+    json_t *frames = json_pack(
+        "{sI sI sI so}", "in", (json_int_t) s->frames_in, "out", (json_int_t) s->frames_out,
+        "similar", (json_int_t) s->frames_similar, "dropped", drops_json(s));
+    return json_pack(
+        "{ss so sf sI so so sf so so so so sI s{si si}}", "version", s->version, "input",
+        text_json(s->input), "uptime_s", s->uptime_s, "changes",
+        (json_int_t) s->changes, "engine", engine, "frames", frames, "fps", s->fps, "latency_ms",
+        quantiles_json(&s->latency), "interval_ms", quantiles_json(&s->interval), "stage_ms",
+        stages_json(s), "outputs", outputs_json(s), "peak_rss_bytes",
+        (json_int_t) s->peak_rss_bytes, "clients", "events", (int) s->event_clients, "preview",
+        (int) s->preview_clients);
+}
+
+// --- Prometheus
+
+// A label's value: backslash, quote and line break are escaped.
+static void put_label(FILE *f, const char *name, const char *value, const char *after)
+{
+    fprintf(f, "%s=\"", name);
+    for (; *value; value++)
+        if (*value == '\n')
+            fputs("\\n", f);
+        else if (*value == '\\' || *value == '"')
+            fprintf(f, "\\%c", *value);
+        else
+            fputc(*value, f);
+    fprintf(f, "\"%s", after);
+}
+
+static void head(FILE *f, const char *name, const char *type, const char *help)
+{
+    fprintf(f, "# HELP live2diff_%s %s\n# TYPE live2diff_%s %s\n", name, help, name, type);
+}
+
+static void put_count(FILE *f, const char *name, const char *type, const char *help, uint64_t value)
+{
+    head(f, name, type, help);
+    fprintf(f, "live2diff_%s %" PRIu64 "\n", name, value);
+}
+
+static void put_real(FILE *f, const char *name, const char *help, double value)
+{
+    head(f, name, "gauge", help);
+    fprintf(f, "live2diff_%s %.6g\n", name, value);
+}
+
+static void put_summary(FILE *f, const char *name, const char *help,
+                        const struct state_quantiles *q)
+{
+    head(f, name, "summary", help);
+    fprintf(f, "live2diff_%s{quantile=\"0.5\"} %.6g\n", name, 1e-3 * q->p50);
+    fprintf(f, "live2diff_%s{quantile=\"0.95\"} %.6g\n", name, 1e-3 * q->p95);
+    fprintf(f, "live2diff_%s{quantile=\"0.99\"} %.6g\n", name, 1e-3 * q->p99);
+    fprintf(f, "live2diff_%s_sum %.9g\n", name, 1e-3 * q->sum_ms);
+    fprintf(f, "live2diff_%s_count %" PRIu64 "\n", name, q->count);
+}
+
+static void put_outputs(FILE *f, const struct control_state *s, const char *name, const char *type,
+                        const char *help, bool only_counted,
+                        uint64_t (*value)(const struct state_output *))
+{
+    head(f, name, type, help);
+    for (unsigned i = 0; i < s->num_outputs; i++) {
+        if (only_counted && !s->output[i].counted)
+            continue;
+        fprintf(f, "live2diff_%s{output=\"%u\",", name, i);
+        put_label(f, "name", s->output[i].name, "} ");
+        fprintf(f, "%" PRIu64 "\n", value(&s->output[i]));
+    }
+}
+
+static uint64_t output_up(const struct state_output *o) { return o->up; }
+static uint64_t output_frames(const struct state_output *o) { return o->frames; }
+static uint64_t output_dropped(const struct state_output *o) { return o->dropped; }
+
+static void put_frames(FILE *f, const struct control_state *s)
+{
+    put_count(f, "frames_in_total", "counter", "Frames read from the input.", s->frames_in);
+    put_count(f, "frames_out_total", "counter", "Frames that came out of the model.",
+              s->frames_out);
+    put_count(f, "frames_similar_total", "counter",
+              "Frames that repeat the picture before them.", s->frames_similar);
+    head(f, "frames_dropped_total", "counter", "Frames that were dropped, by reason.");
+    for (unsigned i = 0; i < s->num_drops; i++) {
+        fputs("live2diff_frames_dropped_total{", f);
+        put_label(f, "reason", s->drop[i].reason, "} ");
+        fprintf(f, "%" PRIu64 "\n", s->drop[i].frames);
+    }
+    put_real(f, "frames_per_second", "Frames out per second, lately.", s->fps);
+    put_summary(f, "latency_seconds",
+                "From the input's reader to the model's far end; quantiles of the last frames.",
+                &s->latency);
+    put_summary(f, "frame_interval_seconds",
+                "Between frames out; quantiles of the last frames.", &s->interval);
+}
+
+static void put_engine(FILE *f, const struct control_state *s)
+{
+    head(f, "stage_seconds_total", "counter", "Time on the GPU, by stage.");
+    for (unsigned i = 0; i < s->num_stages; i++) {
+        fputs("live2diff_stage_seconds_total{", f);
+        put_label(f, "stage", s->stage[i].name, "} ");
+        fprintf(f, "%.9g\n", 1e-3 * s->stage[i].ms);
+    }
+    put_count(f, "stage_frames_total", "counter", "Frames that stage_seconds_total is the time of.",
+              s->stage_frames);
+    put_count(f, "gpu_memory_bytes", "gauge", "GPU memory taken by the model.",
+              s->gpu_memory_bytes);
+    put_count(f, "peak_resident_memory_bytes", "gauge", "Most host memory so far.",
+              s->peak_rss_bytes);
+}
+
+char *state_metrics(const struct control_state *s)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    if (!f)
+        return NULL;
+    head(f, "info", "gauge", "Constant 1; the labels say what runs.");
+    fputs("live2diff_info{", f);
+    put_label(f, "version", s->version, ",");
+    put_label(f, "model", s->model, ",");
+    put_label(f, "device", s->device, ",");
+    fprintf(f, "width=\"%d\",height=\"%d\"} 1\n", s->width, s->height);
+    put_real(f, "uptime_seconds", "Since the run was set up.", s->uptime_s);
+    put_frames(f, s);
+    put_engine(f, s);
+    put_outputs(f, s, "output_up", "gauge", "1 while the output takes frames.", false,
+                output_up);
+    put_outputs(f, s, "output_frames_total", "counter", "Frames given to the output.",
+                true, output_frames);
+    put_outputs(f, s, "output_dropped_total", "counter", "Frames that the output let go of.",
+                true, output_dropped);
+    put_count(f, "parameter_changes_total", "counter", "Requests that changed parameters.",
+              s->changes);
+    head(f, "control_clients", "gauge", "Connections that stay open, by what they watch.");
+    fprintf(f, "live2diff_control_clients{kind=\"events\"} %u\n", s->event_clients);
+    fprintf(f, "live2diff_control_clients{kind=\"preview\"} %u\n", s->preview_clients);
+    bool failed = ferror(f) != 0;
+    if (fclose(f) != 0 || failed) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}

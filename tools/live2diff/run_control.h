@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run as the control server sees it: which parameters its stream has, what its numbers are, and
+// where its frames pass by. All functions accept NULL: a run without --control.
+#ifndef L2D_PROGRAM_RUN_CONTROL_H
+#define L2D_PROGRAM_RUN_CONTROL_H
+
+#include "base/error.h"
+#include "base/frame.h"
+#include "base/log.h"
+#include "control/address.h"
+#include "control/state.h"
+#include "model_options.h"
+#include "pipeline/stream.h"
+
+struct run_control;
+
+struct run_control_params {
+    struct control_address address;
+    const char *token;                  // NULL: none
+    const struct model_options *model;
+    const char *model_folder;           // NULL: --passthrough. Read at the start alone
+    const char *input;
+    struct l2d_stream *stream;
+    /** Fill in the outputs. From a thread of the server's. */
+    void (*outputs)(void *user, struct control_state *state);
+    void *user;
+    const struct l2d_log *log;
+};
+
+/** Start serving. What params points to outlives it. */
+int run_control_start(struct run_control **out, const struct run_control_params *params,
+                      struct l2d_error *err);
+
+/** Before the stream is destroyed. */
+void run_control_stop(struct run_control **control);
+
+/** A frame goes into the stream; a frame came out. Never waits. */
+void run_control_source(struct run_control *control, struct l2d_frame *frame);
+void run_control_result(struct run_control *control, struct l2d_frame *frame);
+
+#endif
