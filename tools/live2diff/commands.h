@@ -6,6 +6,6 @@
 #include "options.h"
 
 extern const struct command command_run, command_bench, command_inspect, command_import,
-                            command_devices;
+                            command_devices, command_ctl;
 
 #endif

@@ -6,7 +6,8 @@
 #include "commands.h"
 
 static const struct command *const commands[] = {
-    &command_run, &command_bench, &command_inspect, &command_import, &command_devices,
+    &command_run, &command_ctl, &command_bench, &command_inspect, &command_import,
+    &command_devices,
 };
 #define NUM_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -37,8 +38,8 @@ int main(int argc, char **argv)
         return EXIT_OK;
     }
     if (*name)
-        fprintf(stderr, "live2diff: unknown command '%s': expected run, bench, inspect, import "
-                "or devices (see live2diff --help)\n", name);
+        fprintf(stderr, "live2diff: unknown command '%s': expected run, ctl, bench, inspect, "
+                "import or devices (see live2diff --help)\n", name);
     else
         print_help(stderr);
     return EXIT_USAGE;

@@ -283,8 +283,8 @@ int options_parse(const struct command *command, int argc, char **argv, void *op
         }
     }
     if (operand && optind < argc)
-        *operand = argv[optind++];
-    if (optind < argc)
+        *operand = argv[command->many_operands ? optind : optind++];
+    if (optind < argc && !command->many_operands)
         return options_complain(command, "unexpected argument '%s'", argv[optind]);
     return -1;
 }

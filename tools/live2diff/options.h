@@ -45,12 +45,14 @@ struct command {
     const struct option_row *rows;
     size_t num_rows;
     const char *operand;        // name of the one argument that is not an option; NULL: none
+    bool many_operands;         // there may be more of them, from argv[optind] on
     int (*main)(int argc, char **argv);
 };
 
 /**
  * Fill options from argv[1..]. options is zeroed by the caller. --help prints and ends.
- * operand  receives the argument that is no option; may be NULL if the command has none.
+ * operand  receives the argument that is no option; may be NULL if the command has none. With
+ *          many_operands it is argv[optind], and the others follow.
  * returns  -1 to go on, or the exit code: EXIT_OK after --help, EXIT_USAGE after a printed line.
  */
 int options_parse(const struct command *command, int argc, char **argv, void *options,
