@@ -4,7 +4,7 @@
 # exit status, nothing left behind.
 . "$(dirname "$0")/lib.sh"
 
-for command in run bench inspect import devices; do
+for command in run ctl bench inspect import devices; do
     if "$program" $command --help | grep -q "Usage: live2diff $command"; then
         pass "$command --help"
     else

@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run with --control, from outside: what it says, what it lets itself be told, and that neither wrong
+requests nor slow clients do anything to its frames.
+
+    control.py PROGRAM
+"""
+import atexit
+import hashlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+
+PROGRAM = sys.argv[1]
+TOKEN = "a-token-of-this-test"
+ENDLESS = ["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25,realtime", "-o", "null", "--size", "64x64"]
+MODEL_RUN = ENDLESS + ["--seed", "1", "-p", "a van gogh painting"]
+PLAIN_RUN = ENDLESS + ["--passthrough"]
+failures = 0
+
+
+def check(what, good, seen=""):
+    global failures
+    print(f"ok: {what}" if good else f"FAIL: {what}: {seen}", flush=True)
+    failures += not good
+
+
+def wait(ready, what, seconds=120):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        value = ready()
+        if value:
+            return value
+        time.sleep(0.1)
+    check(what, False, f"not within {seconds} s")
+    return None
+
+
+class Run:
+    """`live2diff run --control`, on a free port."""
+
+    def __init__(self, arguments, address="127.0.0.1:0", token=None):
+        self.log = tempfile.NamedTemporaryFile("r", prefix="l2d-control-")
+        environment = {k: v for k, v in os.environ.items() if k != "LIVE2DIFF_TOKEN"}
+        if token:
+            environment["LIVE2DIFF_TOKEN"] = token
+        self.process = subprocess.Popen([PROGRAM, "run", *arguments, "--control", address], env=environment,
+                                        stderr=open(self.log.name, "w"), stdout=subprocess.DEVNULL)
+        atexit.register(self.process.kill)
+        line = wait(lambda: re.search(r"control: http://(\S+):(\d+)/", open(self.log.name).read()) or
+                    self.process.poll() is not None, "the server starts")
+        if not isinstance(line, re.Match):
+            sys.exit(f"FAIL: {open(self.log.name).read()}")
+        self.port = int(line.group(2))
+        self.token = token
+
+    def ask(self, method, path, body=None, headers=None, timeout=30, host=None):
+        """Status, headers and body."""
+        connection = http.client.HTTPConnection(host or "127.0.0.1", self.port, timeout=timeout)
+        headers = dict(headers or {})
+        if self.token and "Authorization" not in headers:
+            headers["Authorization"] = f"Bearer {self.token}"
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer.status, answer.headers, data
+
+    def json(self, method, path, body=None, **more):
+        status, _, data = self.ask(method, path, body, **more)
+        return status, json.loads(data)
+
+    def state(self):
+        return self.json("GET", "/api/state")[1]
+
+    def frames_out(self):
+        return self.state()["frames"]["out"]
+
+    def ctl(self, *arguments):
+        environment = {k: v for k, v in os.environ.items() if k != "LIVE2DIFF_TOKEN"}
+        if self.token:
+            environment["LIVE2DIFF_TOKEN"] = self.token
+        return subprocess.run([PROGRAM, "ctl", "-a", f":{self.port}", *arguments], capture_output=True, env=environment,
+                              text=True, timeout=60)
+
+    def end(self):
+        self.process.send_signal(signal.SIGINT)
+        status = self.process.wait(120)
+        text = open(self.log.name).read()
+        check("the run ends by a signal as without a server", status == 130, f"{status}: {text[-400:]}")
+        counts = re.search(r"frames: (\d+) in = (\d+) out \+ (\d+) dropped", text)
+        check("its frames add up", counts and int(counts[1]) == int(counts[2]) + int(counts[3]), text[-400:])
+
+
+def png_pixels(data):
+    """Raw rows of an RGB PNG without interlacing, filters undone: enough to compare pictures."""
+    width, height, depth, color = struct.unpack("!IIBB", data[16:26])
+    assert (depth, color) == (8, 2), (depth, color)
+    packed, at = b"", 8
+    while at < len(data):
+        size, kind = struct.unpack("!I4s", data[at:at + 8])
+        packed += data[at + 8:at + 8 + size] if kind == b"IDAT" else b""
+        at += size + 12
+    raw, stride, rows = zlib.decompress(packed), 3 * width, []
+    before = bytearray(stride)
+    for y in range(height):
+        kind, line = raw[y * (stride + 1)], bytearray(raw[y * (stride + 1) + 1:(y + 1) * (stride + 1)])
+        for i in range(stride):
+            a, b, c = (line[i - 3] if i >= 3 else 0), before[i], (before[i - 3] if i >= 3 else 0)
+            guess = min((a, b, c), key=lambda v: (abs(a + b - c - v), (a, b, c).index(v)))
+            line[i] = (line[i] + (0, a, b, (a + b) // 2, guess)[kind]) & 255
+        rows.append(bytes(line))
+        before = line
+    return b"".join(rows)
+
+
+def difference(a, b):
+    return sum(abs(x - y) for x, y in zip(a, b)) / len(a)
+
+
+class Events(threading.Thread):
+    """Reads /api/events to the end and keeps the states."""
+
+    def __init__(self, run):
+        super().__init__(daemon=True)
+        self.run_, self.states, self.ended = run, [], False
+        self.start()
+
+    def run(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.run_.port, timeout=120)
+        connection.request("GET", f"/api/events?token={self.run_.token or ''}")
+        answer = connection.getresponse()
+        for line in iter(answer.readline, b""):
+            if line.startswith(b"data: "):
+                self.states.append(json.loads(line[6:]))
+        self.ended = True
+
+
+def parts(data):
+    """The (view, frame, jpeg) of what was read of a multipart stream."""
+    found = []
+    for head in re.finditer(rb"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: (\d+)\r\nX-View: (\w+)\r\n"
+                            rb"X-Frame: (\d+)\r\n\r\n", data):
+        jpeg = data[head.end():head.end() + int(head[1])]
+        if len(jpeg) == int(head[1]):
+            found.append((head[2].decode(), int(head[3]), jpeg))
+    return found
+
+
+def read_stream(run, path, seconds=3.0):
+    connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=30)
+    connection.request("GET", path, headers={"Authorization": f"Bearer {run.token}"} if run.token else {})
+    answer = connection.getresponse()
+    data, until = b"", time.monotonic() + seconds
+    while time.monotonic() < until and answer.status == 200:
+        data += answer.read1(65536)
+    connection.close()
+    return answer, data
+
+
+def test_model():
+    """What is said is done: a changed prompt is in the state, in the events and in the picture."""
+    run = Run(MODEL_RUN)
+    events = Events(run)
+    wait(lambda: run.frames_out() >= 10, "frames come out")
+    status, table = run.json("GET", "/api/params")
+    names = [row["name"] for row in table]
+    check("the table has the prompt", status == 200 and "prompt" in names, table)
+    check("and nothing that this run cannot do", "negative" not in names, names)
+    check("with its value", table[names.index("prompt")]["value"] == "a van gogh painting", table)
+
+    def picture():
+        status, headers, data = run.ask("POST", "/api/snapshot")
+        check("a snapshot is a PNG", status == 200 and data.startswith(b"\x89PNG\r\n\x1a\n"), data[:80])
+        return int(headers["X-Frame"]), png_pixels(data)
+
+    # testsrc2's time moves on meanwhile, so a picture differs from the next a little; styles differ by much more.
+    frame, first = picture()
+    wait(lambda: run.frames_out() >= frame + 3, "the next frames")
+    _, second = picture()
+    same = difference(first, second)
+    status, answer = run.json("PATCH", "/api/params", json.dumps({"prompt": "an ink drawing"}))
+    check("the prompt changes", status == 200 and answer["params"]["prompt"] == "an ink drawing", answer)
+    changed_at = run.frames_out()
+    wait(lambda: run.frames_out() >= changed_at + 12, "frames after the change")
+    _, third = picture()
+    check("the picture changes with it", difference(second, third) > 2 * same + 8,
+          f"{difference(second, third):.1f} after, {same:.1f} before")
+    check("the state says so", run.state()["params"]["prompt"] == "an ink drawing")
+    check("an event says so", any(s["params"]["prompt"] == "an ink drawing" and s["changes"] == 1
+                                  for s in events.states), len(events.states))
+    check("events go on", wait(lambda: len(events.states) > 4, "more events"))
+    latency = run.state()["latency_ms"]
+    check("latency is measured", 0 < latency["p50"] <= latency["p99"] and latency["count"] > 10, latency)
+
+    said = run.ctl("prompt=a cartoon")
+    check("ctl changes the prompt", said.returncode == 0 and run.state()["params"]["prompt"] == "a cartoon", said)
+    said = run.ctl()
+    check("ctl prints the state", "paint-s at 64x64" in said.stdout and "prompt=a cartoon" in said.stdout, said)
+    said = run.ctl("--list")
+    check("ctl lists the parameters", said.stdout.startswith("prompt: TEXT"), said)
+    said = run.ctl("promt=x")
+    check("ctl names what there is not", said.returncode == 1 and "'promt' is no parameter" in said.stderr, said)
+    said = run.ctl("prompt=(red:9)")
+    check("ctl says why not", said.returncode == 1 and "prompt: " in said.stderr and said.stderr.count("\n") == 1, said)
+    check("a refused change changes nothing", run.state()["params"]["prompt"] == "a cartoon")
+    with tempfile.TemporaryDirectory() as folder:
+        said = run.ctl("--snapshot", f"{folder}/a.jpg")
+        check("ctl saves a picture", open(f"{folder}/a.jpg", "rb").read(3) == b"\xff\xd8\xff", said)
+
+    answer, data = read_stream(run, "/preview.mjpeg?view=both", 4)
+    found = parts(data)
+    views = {view for view, _, _ in found}
+    check("the preview has source and result", views == {"source", "result"}, views)
+    numbers = [n for view, n, _ in found if view == "result"]
+    check("its frames advance", len(numbers) >= 2 and numbers[-1] > numbers[0], numbers)
+    run.end()
+    check("the event stream ends with the run", wait(lambda: events.ended, "the end of events", 20))
+
+
+def raw(run, text, timeout=15):
+    """What comes back for these bytes, up to the end of the connection or a pause."""
+    with socket.create_connection(("127.0.0.1", run.port), timeout) as s:
+        s.sendall(text)
+        data = b""
+        try:
+            while more := s.recv(65536):
+                data += more
+                if b"Content-Length: " in data and b"\r\n\r\n" in data:
+                    size = int(re.search(rb"Content-Length: (\d+)", data)[1])
+                    if len(data.split(b"\r\n\r\n", 1)[1]) >= size:
+                        break
+        except (ConnectionResetError, TimeoutError):
+            pass
+        return data
+
+
+def test_requests():
+    """Wrong requests get one line of JSON."""
+    run = Run(PLAIN_RUN)
+    wait(lambda: run.frames_out() > 3, "frames come out")
+    patch = {"Content-Type": "application/json"}
+    cases = [
+        ("PATCH", "/api/params", "{", patch, 400, "not JSON"),
+        ("PATCH", "/api/params", "", patch, 400, "not JSON"),
+        ("PATCH", "/api/params", '{"prompt": "x"}', patch, 400, "nothing can be changed"),
+        ("GET", "/nowhere", None, {}, 404, "/nowhere: no such path"),
+        ("GET", "/../../etc/passwd", None, {}, 404, "no such path"),
+        ("DELETE", "/api/params", None, {}, 405, "expected GET, PATCH, POST"),
+        ("POST", "/", None, {}, 405, "expected GET"),
+        ("OPTIONS", "/api/params", None, {}, 405, "expected GET"),
+        ("POST", "/api/snapshot?format=gif", None, {}, 400, "png or jpeg"),
+        ("POST", "/api/snapshot?view=both", None, {}, 400, "result or source"),
+        ("GET", "/preview.mjpeg?view=x", None, {}, 400, "result, source or both"),
+        ("GET", "/api/state", None, {"Host": "evil.example"}, 403, "not to 'evil.example'"),
+        ("GET", "/", None, {"Host": "evil.example:8080"}, 403, "localhost"),
+        ("PATCH", "/api/params", "{}", {"Origin": "http://evil.example"}, 403, "another site"),
+        ("POST", "/api/snapshot", None, {"Origin": "null"}, 403, "another site"),
+        ("GET", "/preview.jpg", None, {"Sec-Fetch-Site": "cross-site"}, 403, "another site"),
+        ("PATCH", "/api/params", "x" * 20000, patch, 413, "at most 16384"),
+    ]
+    for method, path, body, headers, wanted, why in cases:
+        status, _, data = run.ask(method, path, body, headers)
+        line = data.decode()
+        good = status == wanted and why in json.loads(line)["error"] and line.count("\n") == 1
+        check(f"{method} {path} {headers}: {wanted}", good, f"{status} {line}")
+    begin = time.monotonic()
+    data = raw(run, b"PATCH /api/params HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999\r\n\r\n{")
+    check("a huge body is refused before it is read", b" 413 " in data and time.monotonic() - begin < 5, data[:80])
+    data = raw(run, b"PATCH /api/params HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    b"5\r\nhello\r\n")
+    check("so is one of unknown size", b" 411 " in data, data[:80])
+    for garbage in (b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", os.urandom(4000),
+                    b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n" +
+                    b"X: y\r\n" * 50000 + b"\r\n"):
+        raw(run, garbage, 2)
+    check("garbage ends nothing", run.json("GET", "/api/state")[0] == 200)
+    status, headers, data = run.ask("GET", "/")
+    check("the page is there", status == 200 and b"<title>live2diff</title>" in data)
+    check("with a strict policy", "default-src 'none'" in headers["Content-Security-Policy"], headers)
+    check("no other site may read", headers["Access-Control-Allow-Origin"] is None, headers)
+    check("GET is also HEAD", run.ask("HEAD", "/api/state")[0] == 200)
+    status, headers, data = run.ask("GET", "/metrics")
+    check("metrics", status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4") and
+          re.search(rb"\nlive2diff_frames_out_total [1-9]\d*\n", data), data[:200])
+    status, headers, data = run.ask("GET", "/preview.jpg?view=source")
+    check("the source is there", status == 200 and data.startswith(b"\xff\xd8\xff"), data[:80])
+    run.end()
+
+
+def test_token():
+    """With a token nothing but the page's own files is given out without it."""
+    run = Run(PLAIN_RUN, "0.0.0.0:0", TOKEN)
+    wait(lambda: run.frames_out() > 3, "frames come out")
+    for path in ("/api/state", "/api/params", "/api/events", "/preview.jpg", "/preview.mjpeg", "/metrics"):
+        for wrong in ("", "Bearer", "Bearer x", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", f"Basic {TOKEN}"):
+            status, headers, data = run.ask("GET", path, headers={"Authorization": wrong})
+            if status != 401 or TOKEN.encode() in data or headers["WWW-Authenticate"] != "Bearer":
+                check(f"{path} with '{wrong}'", False, f"{status} {data}")
+    check("wrong tokens are refused", True)
+    check("the page may be seen", run.ask("GET", "/", headers={"Authorization": ""})[0] == 200)
+    none = {"Authorization": ""}
+    check("?token= reads", run.ask("GET", f"/api/state?token={TOKEN}", headers=none)[0] == 200)
+    check("?token= does not write", run.ask("PATCH", f"/api/params?token={TOKEN}", "{}", none)[0] == 401)
+    check("a foreign Host is nobody's concern behind a token",
+          run.ask("GET", "/api/state", headers={"Host": "studio.lan"})[0] == 200)
+    check("ctl sends the token", run.ctl().returncode == 0)
+    run.token = "another-token"
+    said = run.ctl()
+    check("ctl with a wrong token", said.returncode == 1 and "expected the run's token" in said.stderr, said)
+    run.token = TOKEN
+    run.end()
+
+
+def test_slow_clients():
+    """200 clients that do not read, or send a byte now and then, while frames go on and others are answered."""
+    run = Run(PLAIN_RUN)
+    wait(lambda: run.frames_out() > 10, "frames come out")
+    before, begin = run.frames_out(), time.monotonic()
+    asks = [b"GET /preview.mjpeg?view=both HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"PATCH /api/params HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16000\r\n\r\n{",
+            b"GET /api/st"]
+    sockets = []
+    for i in range(200):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        s.settimeout(5)
+        try:
+            s.connect(("127.0.0.1", run.port))
+            s.sendall(asks[i % len(asks)])
+        except OSError:
+            pass
+        sockets.append(s)
+    time.sleep(5)
+    threads = int(re.search(r"Threads:\s*(\d+)", open(f"/proc/{run.process.pid}/status").read())[1])
+    check("no thread a client", threads < 60, threads)
+    # Those that say nothing are let go of, so that this one is answered: within their limit, not at once.
+    status, state = run.json("GET", "/api/state", timeout=90)
+    seconds = time.monotonic() - begin
+    rate = (state["frames"]["out"] - before) / seconds
+    check("another client is answered meanwhile", status == 200)
+    check("frames go on at their pace", rate > 15, f"{rate:.1f} a second, of 25")
+    check("few may watch", state["clients"]["events"] <= 16 and state["clients"]["preview"] <= 24, state["clients"])
+    for s in sockets:
+        s.close()
+    check("they are forgotten", wait(lambda: sum(run.state()["clients"].values()) == 0, "clients to leave", 60) is True)
+    run.end()
+
+
+def test_start():
+    """Addresses that cannot be had, before anything is written."""
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    cases = [(["--control", "8080"], 2, "expected HOST:PORT"),
+             (["--control", ":99999"], 2, "expected a port"),
+             (["--control-token", "abcdefgh"], 2, "needs --control"),
+             (["--control", "0.0.0.0:0"], 1, "set a token"),
+             (["--control", "0.0.0.0:0", "--control-token", "short"], 1, "8 to 256 characters"),
+             (["--control", "192.0.2.1:0", "--control-token", "abcdefgh"], 1, "192.0.2.1"),
+             (["--control", f":{port}"], 1, "another run, has this port")]
+    environment = {k: v for k, v in os.environ.items() if k != "LIVE2DIFF_TOKEN"}
+    for arguments, wanted, why in cases:
+        said = subprocess.run([PROGRAM, "run", *PLAIN_RUN, "--frames", "3", *arguments], capture_output=True, text=True,
+                              env=environment, timeout=60)
+        lines = [line for line in said.stderr.splitlines() if not re.match("live2diff: (gpu|engine|reader):", line)]
+        check(f"{' '.join(arguments)}: {why}", said.returncode == wanted and why in said.stderr and len(lines) == 1,
+              f"{said.returncode}: {said.stderr}")
+    for arguments, wanted, why in [(["-a", "x"], 2, "expected HOST:PORT"), (["-a", ":0"], 2, "port 0"),
+                                   (["-a", ":1"], 1, "does a live2diff run"), (["--token", "x"], 2, "8 to 256"),
+                                   (["--list", "a=b"], 2, "takes no KEY=VALUE")]:
+        said = subprocess.run([PROGRAM, "ctl", *arguments], capture_output=True, text=True, env=environment, timeout=60)
+        check(f"ctl {' '.join(arguments)}: {why}", said.returncode == wanted and why in said.stderr and
+              said.stderr.count("\n") == 1, said.stderr)
+    said = subprocess.run([PROGRAM, "ctl", "-a", f":{port}"], capture_output=True, text=True, env=environment,
+                          timeout=60)
+    check("ctl does not wait for ever", said.returncode == 1 and "no answer within 10 s" in said.stderr, said.stderr)
+
+
+def test_same_pictures():
+    """A run that is watched writes the same video as one that is not."""
+    hashes = []
+    with tempfile.TemporaryDirectory() as folder:
+        for i, watched in enumerate((False, True)):
+            name = f"{folder}/{i}.y4m"
+            arguments = ["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25:duration=3,realtime", "-o", name, "--size",
+                         "64x64", "--passthrough"]
+            if watched:
+                run = Run(arguments)
+                read_stream(run, "/preview.mjpeg?view=both", 1.5)
+                check("a watched run ends by itself", run.process.wait(60) == 0)
+            else:
+                subprocess.run([PROGRAM, "run", *arguments], check=True, capture_output=True, timeout=60)
+            hashes.append(hashlib.sha256(open(name, "rb").read()).hexdigest())
+    check("watching changes no frame", hashes[0] == hashes[1], hashes)
+
+
+for test in (test_start, test_requests, test_token, test_same_pictures, test_slow_clients, test_model):
+    print(f"-- {test.__doc__.splitlines()[0]}", flush=True)
+    test()
+print(f"{failures} failures")
+sys.exit(failures != 0)
