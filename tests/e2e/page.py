@@ -57,7 +57,7 @@ def difference(a, b):
 
 
 def test_model(page):
-    run, url = start(["-f", "lavfi", "-i", "testsrc2=size=128x64:rate=25,realtime", "--size", "128x64", "--seed", "1",
+    run, url = start(["-f", "lavfi", "-i", "smptebars=size=128x64:rate=25,realtime", "--size", "128x64", "--seed", "1",
                       "-p", "a van gogh painting"])
     page.open(url)
     prompt = "document.getElementById('prompt').value"
@@ -78,6 +78,7 @@ def test_model(page):
     page.wait(lambda: page.run("document.getElementById('said').textContent") == "Applied.", "the prompt's answer")
     told = page.run("fetch('/api/state').then((a) => a.json()).then((s) => s.params.prompt)")
     check("the run has the prompt", told == "an ink drawing", told)
+    # The source stands still, so that a picture differs from the next by the noise alone.
     page.wait(lambda: difference(page.run(PIXELS), again) > 2 * difference(before, again) + 8, "another picture")
     check("the picture is another one", True)
     for name, was in charts.items():

@@ -132,7 +132,7 @@ static void print_range(const json_t *row)
     json_t *word;
     size_t i;
     if (!strcmp(kind, "int") || !strcmp(kind, "real"))
-        printf("%g..%g", number(row, "min"), number(row, "max"));
+        printf("%.16g..%.16g", number(row, "min"), number(row, "max"));
     else if (!strcmp(kind, "choice"))
         json_array_foreach(json_object_get(row, "choices"), i, word)
             printf("%s%s", i ? "|" : "", json_string_value(word));
