@@ -88,8 +88,8 @@ static const struct { const char *text; size_t read; } asks[] = {
     { "GET /preview.mjpeg?view=both HTTP/1.1\r\nHost: localhost\r\n\r\n", 3000 },
     { "GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n", 500 },
     { "GET /api/state HTTP/1.0\r\nHost: localhost\r\n\r\n", 100000 },
-    { "PATCH /api/params HTTP/1.0\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"prompt\": \"x\"}",
-      100000 },
+    { "PATCH /api/params HTTP/1.0\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n"
+      "{\"prompt\": \"x\"}", 100000 },
     { "POST /api/snapshot HTTP/1.0\r\nHost: localhost\r\n\r\n", 100000 },
     { "GET /preview.mjpeg HTTP/1.1\r\nHost: localhost\r\n\r\n", 10 },
     { "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n", 0 },

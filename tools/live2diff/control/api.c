@@ -30,14 +30,7 @@ static enum MHD_Result answer_file(struct control_server *server, struct request
 
 static enum MHD_Result get_state(struct control_server *server, struct request *request)
 {
-    struct control_state state = { 0 };
-    pthread_mutex_lock(&server->source_lock);
-    server_state(server, &state);
-    json_t *json = state_json(&state);
-    if (json)
-        json_object_set_new(json, "params", params_values(&server->source.params));
-    pthread_mutex_unlock(&server->source_lock);
-    return answer_json(request, MHD_HTTP_OK, json);
+    return answer_json(request, MHD_HTTP_OK, server_state_json(server));
 }
 
 static enum MHD_Result get_params(struct control_server *server, struct request *request)

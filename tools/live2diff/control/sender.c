@@ -124,13 +124,7 @@ static void send_state(struct sender *s, double now)
         return;
     s->changes = changes;
     s->state_s = now;
-    struct control_state state = { 0 };
-    pthread_mutex_lock(&server->source_lock);
-    server_state(server, &state);
-    json_t *json = state_json(&state);
-    if (json)
-        json_object_set_new(json, "params", params_values(&server->source.params));
-    pthread_mutex_unlock(&server->source_lock);
+    json_t *json = server_state_json(server);
     char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     static const char head[] = "event: state\ndata: ";

@@ -28,6 +28,18 @@ void server_state(struct control_server *server, struct control_state *state)
         state->preview_clients += feed_clients(server->preview[i]);
 }
 
+json_t *server_state_json(struct control_server *server)
+{
+    struct control_state state = { 0 };
+    pthread_mutex_lock(&server->source_lock);
+    server_state(server, &state);
+    json_t *json = state_json(&state);
+    if (json)
+        json_object_set_new(json, "params", params_values(&server->source.params));
+    pthread_mutex_unlock(&server->source_lock);
+    return json;
+}
+
 // Called when a connection opens and when it has ended, before its socket is closed.
 static void on_connection(void *user, struct MHD_Connection *http, void **context,
                           enum MHD_ConnectionNotificationCode code)

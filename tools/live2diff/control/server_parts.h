@@ -73,6 +73,9 @@ const struct route *api_find(const char *method, const char *path, char *allow);
 /** The state, with all that the server itself knows. The caller holds source_lock. */
 void server_state(struct control_server *server, struct control_state *state);
 
+/** The same as JSON, with the parameters' values. Takes the lock itself. NULL: out of memory. */
+json_t *server_state_json(struct control_server *server);
+
 /** Refuse, with {"error": ...}. */
 enum MHD_Result answer_error(struct request *request, unsigned status, const char *fmt, ...)
     L2D_PRINTF(3, 4);

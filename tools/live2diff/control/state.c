@@ -88,14 +88,23 @@ json_t *state_json(const struct control_state *s)
     json_t *frames = json_pack(
         "{sI sI sI so}", "in", (json_int_t) s->frames_in, "out", (json_int_t) s->frames_out,
         "similar", (json_int_t) s->frames_similar, "dropped", drops_json(s));
+    json_t *clients = json_pack("{si si}", "events", (int) s->event_clients, "preview",
+                                (int) s->preview_clients);
     return json_pack(
-        "{ss so sf sI so so sf so so so so sI s{si si}}", "version", s->version, "input",
-        text_json(s->input), "uptime_s", s->uptime_s, "changes",
-        (json_int_t) s->changes, "engine", engine, "frames", frames, "fps", s->fps, "latency_ms",
-        quantiles_json(&s->latency), "interval_ms", quantiles_json(&s->interval), "stage_ms",
-        stages_json(s), "outputs", outputs_json(s), "peak_rss_bytes",
-        (json_int_t) s->peak_rss_bytes, "clients", "events", (int) s->event_clients, "preview",
-        (int) s->preview_clients);
+        "{ss so sf sI so so sf so so so so sI so}",
+        "version", s->version,
+        "input", text_json(s->input),
+        "uptime_s", s->uptime_s,
+        "changes", (json_int_t) s->changes,
+        "engine", engine,
+        "frames", frames,
+        "fps", s->fps,
+        "latency_ms", quantiles_json(&s->latency),
+        "interval_ms", quantiles_json(&s->interval),
+        "stage_ms", stages_json(s),
+        "outputs", outputs_json(s),
+        "peak_rss_bytes", (json_int_t) s->peak_rss_bytes,
+        "clients", clients);
 }
 
 // --- Prometheus
