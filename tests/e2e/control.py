@@ -170,7 +170,7 @@ def read_stream(run, path, seconds=3.0):
 
 def test_model():
     """What is said is done: a changed prompt is in the state, in the events and in the picture."""
-    run = Run(MODEL_RUN)
+    run = Run(MODEL_RUN + ["--osc", ":0"])
     events = Events(run)
     wait(lambda: run.frames_out() >= 10, "frames come out")
     status, table = run.json("GET", "/api/params")
@@ -201,6 +201,14 @@ def test_model():
     check("events go on", wait(lambda: len(events.states) > 4, "more events"))
     latency = run.state()["latency_ms"]
     check("latency is measured", 0 < latency["p50"] <= latency["p99"] and latency["count"] > 10, latency)
+
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    port = int(re.search(r"OSC on udp 127.0.0.1:(\d+)", open(run.log.name).read())[1])
+    for packet in (b"", b"rubbish", b"/prompt\0,i\0\0\0\0\0\7", os.urandom(1000),
+                   b"/prompt\0,s\0\0a pencil sketch\0"):
+        sender.sendto(packet, ("127.0.0.1", port))
+    check("OSC changes the prompt", wait(lambda: run.state()["params"]["prompt"] == "a pencil sketch", "OSC", 20))
+    check("and says what it cannot read", "control: OSC: " in open(run.log.name).read())
 
     said = run.ctl("prompt=a cartoon")
     check("ctl changes the prompt", said.returncode == 0 and run.state()["params"]["prompt"] == "a cartoon", said)
@@ -365,7 +373,10 @@ def test_start():
     port = taken.getsockname()[1]
     cases = [(["--control", "8080"], 2, "expected HOST:PORT"),
              (["--control", ":99999"], 2, "expected a port"),
-             (["--control-token", "abcdefgh"], 2, "needs --control"),
+             (["--control-token", "abcdefgh"], 2, "need --control"),
+             (["--osc", ":9"], 2, "need --control"),
+             (["--control", ":0", "--osc", "9"], 2, "expected HOST:PORT"),
+             (["--control", ":0", "--osc", "0.0.0.0:0"], 1, "--osc 0.0.0.0 can be reached"),
              (["--control", "0.0.0.0:0"], 1, "set a token"),
              (["--control", "0.0.0.0:0", "--control-token", "short"], 1, "8 to 256 characters"),
              (["--control", "192.0.2.1:0", "--control-token", "abcdefgh"], 1, "192.0.2.1"),
@@ -374,7 +385,7 @@ def test_start():
     for arguments, wanted, why in cases:
         said = subprocess.run([PROGRAM, "run", *PLAIN_RUN, "--frames", "3", *arguments], capture_output=True, text=True,
                               env=environment, timeout=60)
-        lines = [line for line in said.stderr.splitlines() if not re.match("live2diff: (gpu|engine|reader):", line)]
+        lines = [line for line in said.stderr.splitlines() if not re.match("live2diff: (gpu|engine|reader|control: http):?", line)]
         check(f"{' '.join(arguments)}: {why}", said.returncode == wanted and why in said.stderr and len(lines) == 1,
               f"{said.returncode}: {said.stderr}")
     for arguments, wanted, why in [(["-a", "x"], 2, "expected HOST:PORT"), (["-a", ":0"], 2, "port 0"),

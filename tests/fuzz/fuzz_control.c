@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the control server reads of a request: the parameters' JSON, the Host header, addresses.
+// What the control server reads of a request: the parameters' JSON, the Host header, addresses; and
+// the packets of OSC.
 // Accepted values are within their rows' ranges, and a refusal sets nothing.
 #include "fuzz.h"
 
@@ -7,6 +8,7 @@
 
 #include "address.h"
 #include "guard.h"
+#include "osc.h"
 #include "params.h"
 
 static int sets;
@@ -56,6 +58,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int rc = params_apply_text(&table, (const char *) data, size, &err);
     if ((rc == L2D_OK) != (sets > 0) || (rc != L2D_OK && (!*err.msg || strchr(err.msg, '\n'))))
         abort();
+
+    json_t *change = json_object();
+    sets = 0;
+    *err.msg = '\0';
+    rc = osc_read(change, &table, size % 2 ? "token" : NULL, data, size, &err);
+    if (rc == L2D_OK)
+        params_apply(&table, change, &err);
+    else if (!*err.msg || strchr(err.msg, '\n'))
+        abort();
+    json_decref(change);
 
     char *text = malloc(size + 1), again[272];
     if (!text)

@@ -37,8 +37,8 @@ struct run_options {
     uint64_t frames;
     int64_t start_us;
     int audio, overwrite, passthrough, verbose, quiet;
-    const char *json, *dump, *timeline, *control_at, *control_token;
-    struct control_address control;
+    const char *json, *dump, *timeline, *control_at, *control_token, *osc_at;
+    struct control_address control, osc;
     double skip_similar, rewarm_seconds;
     int rewarm;                         // enum l2d_rewarm
 };
@@ -178,6 +178,8 @@ static const struct option_row rows[] = {
       "than this machine need a token", AT(control_at), NULL },
     { 0, "control-token", OPTION_TEXT, "TOKEN", NULL,
       "that --control asks for; default: $LIVE2DIFF_TOKEN", AT(control_token), NULL },
+    { 0, "osc", OPTION_TEXT, "[HOST]:PORT", NULL,
+      "take the parameters of --control by Open Sound Control too, over UDP", AT(osc_at), NULL },
     { 0, "dump", OPTION_TEXT, "DIR", NULL,
       "write every activation of every frame as safetensors (large, slow)", AT(dump), NULL },
     { 'v', "verbose", OPTION_FLAG, NULL, NULL, "say more; twice: even more", AT(verbose), NULL },
@@ -214,8 +216,10 @@ static int parse(int argc, char **argv, struct run_options *o)
     struct l2d_error err = { 0 };
     if (o->control_at && control_address_parse(&o->control, o->control_at, &err) != L2D_OK)
         return options_complain(c, "--control '%s': %s", o->control_at, err.msg);
-    if (o->control_token && !o->control_at)
-        return options_complain(c, "--control-token needs --control");
+    if (o->osc_at && control_address_parse(&o->osc, o->osc_at, &err) != L2D_OK)
+        return options_complain(c, "--osc '%s': %s", o->osc_at, err.msg);
+    if ((o->control_token || o->osc_at) && !o->control_at)
+        return options_complain(c, "--control-token and --osc need --control");
     for (unsigned i = 0; i < o->num_outputs; i++)
         if (o->json && !strcmp(o->json, "-") && !strcmp(o->output[i].name, "-"))
             return options_complain(c, "--json - and -o - would both write to standard output");
@@ -573,7 +577,8 @@ static int open_control(struct run *run, struct l2d_error *err)
     for (unsigned i = 0; i < o->num_outputs; i++)
         state_public_name(run->public_name[i], sizeof(run->public_name[i]), o->output[i].name);
     return run_control_start(&run->control, &(struct run_control_params) {
-        .address = o->control, .token = token && *token ? token : NULL, .model = &o->model,
+        .address = o->control, .osc = o->osc_at ? &o->osc : NULL,
+        .token = token && *token ? token : NULL, .model = &o->model,
         .model_folder = o->passthrough ? NULL : path, .input = o->input, .stream = run->stream,
         .outputs = control_outputs, .user = run, .log = &run->log,
     }, err);

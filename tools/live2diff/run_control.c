@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/osc_listener.h"
 #include "control/server.h"
 #include "report.h"
 #include "wallclock.h"
@@ -18,6 +19,7 @@ struct run_control {
     struct run_control_params run;
     struct control_frames *frames;
     struct control_server *server;
+    struct osc_listener *osc;
     struct param row[MAX_PARAMS];
     size_t num_rows;
     char input[256];
@@ -167,6 +169,9 @@ int run_control_start(struct run_control **out, const struct run_control_params 
             .source = { .user = c, .state = fill_state, .params = { c->row, c->num_rows },
                         .frames = c->frames },
         }, err);
+    if (rc == L2D_OK && params->osc)
+        rc = osc_listener_create(&c->osc, params->osc, c->server, &(struct param_table) {
+            c->row, c->num_rows }, params->token, params->log, err);
     if (rc != L2D_OK) {
         run_control_stop(&c);
         return rc;
@@ -181,6 +186,7 @@ void run_control_stop(struct run_control **control)
     *control = NULL;
     if (!c)
         return;
+    osc_listener_destroy(&c->osc);
     control_server_destroy(&c->server);
     control_frames_destroy(&c->frames);
     free(c->prompt);

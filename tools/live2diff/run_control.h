@@ -17,6 +17,7 @@ struct run_control;
 struct run_control_params {
     struct control_address address;
     const char *token;                  // NULL: none
+    const struct control_address *osc;  // NULL: none
     const struct model_options *model;
     const char *model_folder;           // NULL: --passthrough. Read at the start alone
     const char *input;

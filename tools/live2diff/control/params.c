@@ -43,6 +43,11 @@ static const char *choice_word(const char *choices, int64_t n, size_t *size)
     }
 }
 
+const char *param_choice(const struct param *param, int64_t index, size_t *size)
+{
+    return choice_word(param->choices, index, size);
+}
+
 static int64_t choice_index(const char *choices, const char *word)
 {
     const char *at;

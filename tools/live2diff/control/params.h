@@ -57,6 +57,9 @@ void param_value_finish(struct param_value *value);
 /** "text", "int", ... */
 const char *param_kind_str(enum param_kind kind);
 
+/** The index-th word of a CHOICE, not ended by a zero; NULL: it has not so many. */
+const char *param_choice(const struct param *param, int64_t index, size_t *size);
+
 /** { name: value }, actions left out. NULL: out of memory. */
 json_t *params_values(const struct param_table *table);
 

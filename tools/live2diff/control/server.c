@@ -4,13 +4,13 @@
 #include "server.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bind.h"
 #include "guard.h"
 #include "server_parts.h"
 #include "wallclock.h"
@@ -76,47 +76,10 @@ static int check_token(const struct control_server_params *params, struct l2d_er
     return L2D_OK;
 }
 
-static int listen_on(struct control_server *server, int *out, struct l2d_error *err)
-{
-    char port[8], text[272];
-    struct control_address *a = &server->address;
-    struct addrinfo *found = NULL, hints = { .ai_socktype = SOCK_STREAM,
-                                             .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
-    control_address_format(a, text);
-    snprintf(port, sizeof(port), "%u", (unsigned) a->port);
-    int rc = getaddrinfo(a->host, port, &hints, &found);
-    if (rc != 0)
-        return l2d_error_set(err, L2D_EIO, "--control %s: %s", text, gai_strerror(rc));
-    int yes = 1, fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0)
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-    if (fd >= 0 && found->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof(yes));
-    bool bound = fd >= 0 && bind(fd, found->ai_addr, found->ai_addrlen) == 0 &&
-                 listen(fd, MAX_CONNECTIONS) == 0;
-    int why = errno;
-    freeaddrinfo(found);
-    if (!bound) {
-        if (fd >= 0)
-            close(fd);
-        return l2d_error_set(err, L2D_EIO, "--control %s: %s%s", text, strerror(why),
-                             why == EADDRINUSE ? ": another program, or another run, has this "
-                             "port; take another" : "");
-    }
-    struct sockaddr_storage got;
-    socklen_t size = sizeof(got);
-    if (getsockname(fd, (struct sockaddr *) &got, &size) == 0 &&
-        getnameinfo((struct sockaddr *) &got, size, NULL, 0, port, sizeof(port),
-                    NI_NUMERICSERV) == 0)
-        a->port = (uint16_t) strtoul(port, NULL, 10);
-    *out = fd;
-    return L2D_OK;
-}
-
 static int start_daemon(struct control_server *server, struct l2d_error *err)
 {
     int fd = -1;
-    int rc = listen_on(server, &fd, err);
+    int rc = bind_socket(SOCK_STREAM, &server->address, "--control", &fd, err);
     if (rc != L2D_OK)
         return rc;
     sigset_t all, before;               // signals are main's, and new threads inherit the mask
@@ -195,6 +158,19 @@ void control_server_destroy(struct control_server **pserver)
     pthread_mutex_destroy(&server->connection_lock);
     pthread_mutex_destroy(&server->source_lock);
     free(server);
+}
+
+int control_server_change(struct control_server *server, const json_t *change,
+                          struct l2d_error *err)
+{
+    pthread_mutex_lock(&server->source_lock);
+    int rc = params_apply(&server->source.params, change, err);
+    if (rc == L2D_OK)
+        atomic_fetch_add(&server->changes, 1);
+    pthread_mutex_unlock(&server->source_lock);
+    if (rc == L2D_OK)
+        control_frames_wake(server->source.frames);     // watchers learn of it now
+    return rc;
 }
 
 const struct control_address *control_server_address(const struct control_server *server)

@@ -41,6 +41,10 @@ int control_server_create(struct control_server **out, const struct control_serv
 /** Ends all connections and threads; no callback runs afterwards. Accepts NULL. */
 void control_server_destroy(struct control_server **server);
 
+/** Change parameters by another way than HTTP; see params_apply. Any thread. */
+int control_server_change(struct control_server *server, const json_t *change,
+                          struct l2d_error *err);
+
 /** Where it listens: the port is known if 0 was asked for. */
 const struct control_address *control_server_address(const struct control_server *server);
 
