@@ -78,8 +78,8 @@ Test(osc, refused)
         { BYTES("/prompt\0,s\0\0\377\376\0\0"), NULL, "takes nothing like", L2D_EINVAL },
         { BYTES("/prompt\0"), NULL, "takes nothing like", L2D_EINVAL },
         { BYTES("/fade\0\0\0,i\0\0\0\0\0"), NULL, "takes nothing like", L2D_EINVAL },
-        { BYTES("/fade\0\0\0,f\0\0\177\300\0\0"), NULL, "takes nothing like", L2D_EINVAL },   // NaN
-        { BYTES("/fade\0\0\0,f\0\0\177\0\0\0"), NULL, "takes nothing like", L2D_EINVAL },     // 1e38
+        { BYTES("/fade\0\0\0,f\0\0\177\300\0\0"), NULL, "takes nothing like", L2D_EINVAL }, // NaN
+        { BYTES("/fade\0\0\0,f\0\0\177\0\0\0"), NULL, "takes nothing like", L2D_EINVAL },   // 1e38
         { BYTES("/fade\0\0\0,b\0\0\0\0\0\0"), NULL, "takes nothing like", L2D_EINVAL },
         { BYTES("/show\0\0\0,i\0\0\0\0\0\3"), NULL, "kind choice", L2D_EINVAL },
         { BYTES("/show\0\0\0,i\0\0\377\377\377\377"), NULL, "kind choice", L2D_EINVAL },

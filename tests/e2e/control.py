@@ -385,7 +385,8 @@ def test_start():
     for arguments, wanted, why in cases:
         said = subprocess.run([PROGRAM, "run", *PLAIN_RUN, "--frames", "3", *arguments], capture_output=True, text=True,
                               env=environment, timeout=60)
-        lines = [line for line in said.stderr.splitlines() if not re.match("live2diff: (gpu|engine|reader|control: http):?", line)]
+        asides = re.compile("live2diff: (gpu|engine|reader|control: http):")
+        lines = [line for line in said.stderr.splitlines() if not asides.match(line)]
         check(f"{' '.join(arguments)}: {why}", said.returncode == wanted and why in said.stderr and len(lines) == 1,
               f"{said.returncode}: {said.stderr}")
     for arguments, wanted, why in [(["-a", "x"], 2, "expected HOST:PORT"), (["-a", ":0"], 2, "port 0"),

@@ -2,7 +2,7 @@
 // Open Sound Control 1.0 packets as changes of parameters, in the form that params_apply takes:
 //
 //     /prompt ,s "an ink drawing"      /fade ,i 12      /amount ,f 0.5      /freeze ,T
-//     /show ,s "source"   or ,i 1      /rewarm          or ,f 1; 0, a button's release, does nothing
+//     /show ,s "source"   or ,i 1      /rewarm          or ,f 1; 0, a button's release: nothing
 //
 // With a token the address begins with it: /TOKEN/prompt. A bundle is one change; its time is not
 // waited for. Bytes in, JSON out.

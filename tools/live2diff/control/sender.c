@@ -18,7 +18,8 @@
 struct sender {
     struct control_server *server;
     struct l2d_still *still;
-    uint64_t sent;              // number of the last pair that was looked at
+    uint64_t sent;              // number of the pair that all watchers have; 0: none
+    bool wanted[NUM_VIEWS];     // by somebody
     double picture_s, state_s;
     unsigned changes;           // of parameters, that watchers know of
     unsigned event_clients;
@@ -84,14 +85,19 @@ static void publish(struct feed *feed, uint64_t number, const struct jpeg *sourc
 static void send_pictures(struct sender *s, double now)
 {
     struct feed *const *feed = s->server->preview;
-    bool wanted[NUM_VIEWS];
-    for (int i = 0; i < NUM_VIEWS; i++)
+    bool *wanted = s->wanted, any = false;
+    for (int i = 0; i < NUM_VIEWS; i++) {
+        bool before = wanted[i];
         wanted[i] = feed_clients(feed[i]) > 0;
+        any |= wanted[i];
+        if (wanted[i] && !before)       // also of a run that stands still
+            s->sent = 0;
+    }
     bool sources = wanted[VIEW_SOURCE] || wanted[VIEW_BOTH];
     control_frames_keep_sources(s->server->source.frames, sources);
     struct control_pair pair = control_frames_newest(s->server->source.frames);
     bool due = now - s->picture_s >= PICTURE_EVERY_S;
-    if (pair.result && pair.number != s->sent && due) {
+    if (any && pair.result && pair.number != s->sent && due) {
         struct jpeg source = { 0 }, result = { 0 };
         if (sources && pair.source)
             source = encode(s, pair.source);
@@ -167,9 +173,7 @@ void sender_main(void *arg)
         end_slow_connections(server, now);
         // Not more often than pictures are sent, however fast frames come.
         double next = PICTURE_EVERY_S - (wallclock_s() - s.picture_s);
-        bool watched = feed_clients(server->preview[VIEW_RESULT]) +
-                       feed_clients(server->preview[VIEW_SOURCE]) +
-                       feed_clients(server->preview[VIEW_BOTH]) > 0;
+        bool watched = s.wanted[VIEW_RESULT] || s.wanted[VIEW_SOURCE] || s.wanted[VIEW_BOTH];
         if (watched && next <= 0)
             control_frames_wait(server->source.frames, s.sent, TICK_MS);
         else
