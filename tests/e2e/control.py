@@ -188,6 +188,7 @@ def test_model():
     wait(lambda: run.frames_out() >= frame + 3, "the next frames")
     _, second = picture()
     same = difference(first, second)
+    changed_before = run.frames_out()
     status, answer = run.json("PATCH", "/api/params", json.dumps({"prompt": "an ink drawing"}))
     check("the prompt changes", status == 200 and answer["params"]["prompt"] == "an ink drawing", answer)
     changed_at = run.frames_out()
@@ -196,6 +197,10 @@ def test_model():
     check("the picture changes with it", difference(second, third) > 2 * same + 8,
           f"{difference(second, third):.1f} after, {same:.1f} before")
     check("the state says so", run.state()["params"]["prompt"] == "an ink drawing")
+    receipts = run.state()["receipts"]
+    good = [(r["number"], r["param"], r["state"]) for r in receipts] == [(1, "prompt", "done")]
+    check("the first frame that has it is said", good and changed_before < receipts[0]["frame"] <= changed_at + 6,
+          f"{changed_before} {changed_at} {receipts}")
     check("an event says so", any(s["params"]["prompt"] == "an ink drawing" and s["changes"] == 1
                                   for s in events.states), len(events.states))
     check("events go on", wait(lambda: len(events.states) > 4, "more events"))
@@ -215,12 +220,22 @@ def test_model():
     said = run.ctl()
     check("ctl prints the state", "paint-s at 64x64" in said.stdout and "prompt=a cartoon" in said.stdout, said)
     said = run.ctl("--list")
-    check("ctl lists the parameters", said.stdout.startswith("prompt: TEXT"), said)
+    check("ctl lists the parameters", "\nprompt: TEXT; " in said.stdout, said)
     said = run.ctl("promt=x")
     check("ctl names what there is not", said.returncode == 1 and "'promt' is no parameter" in said.stderr, said)
     said = run.ctl("prompt=(red:9)")
     check("ctl says why not", said.returncode == 1 and "prompt: " in said.stderr and said.stderr.count("\n") == 1, said)
     check("a refused change changes nothing", run.state()["params"]["prompt"] == "a cartoon")
+    said = run.ctl("show=source", "noise=fresh", "seed=7", "rewarm")
+    check("ctl changes several", said.returncode == 0 and run.state()["params"]["show"] == "source", said)
+    wait(lambda: [r["state"] for r in run.state()["receipts"]][-4:] == ["done"] * 4, "their receipts")
+    at = run.frames_out()
+    wait(lambda: run.frames_out() >= at + 3, "frames of the source")
+    _, shown = picture()
+    check("the source is shown", difference(shown, third) > 8, difference(shown, third))
+    said = run.ctl("show=drawn", "seed=-1")
+    check("all or nothing", said.returncode == 1 and "seed: -1 is out of its range" in said.stderr and
+          run.state()["params"]["show"] == "source", said)
     with tempfile.TemporaryDirectory() as folder:
         said = run.ctl("--snapshot", f"{folder}/a.jpg")
         check("ctl saves a picture", open(f"{folder}/a.jpg", "rb").read(3) == b"\xff\xd8\xff", said)

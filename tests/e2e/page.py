@@ -75,7 +75,8 @@ def test_model(page):
     page.run("document.getElementById('prompt').select()")
     page.type("an ink drawing")
     page.key("Enter", 13)
-    page.wait(lambda: page.run("document.getElementById('said').textContent") == "Applied.", "the prompt's answer")
+    said = "document.getElementById('said').textContent"
+    page.wait(lambda: page.run(said).startswith("In effect from frame "), "the prompt's receipt")
     told = page.run("fetch('/api/state').then((a) => a.json()).then((s) => s.params.prompt)")
     check("the run has the prompt", told == "an ink drawing", told)
     # The source stands still, so that a picture differs from the next by the noise alone.
@@ -112,12 +113,13 @@ def test_model(page):
     page.wait(lambda: page.run(first).startswith("<img"), "that prompt")
     check("a prompt is text", page.run("document.title") == "live2diff" and
           not page.run("document.querySelector('#recent img')"))
+    test_params(page)
     complaints = list(page.complaints)
+    page.run("document.getElementById('prompt').focus()")
     page.type("(red:9)")        # one more request, which the run refuses
     page.key("Enter", 13)
     page.wait(lambda: page.run("document.getElementById('said').hasAttribute('data-bad')"), "a refusal")
-    said = page.run("document.getElementById('said').textContent")
-    check("a refusal is said", said.startswith("prompt: "), said)
+    check("a refusal is said", page.run(said).startswith("prompt: "), page.run(said))
 
     sizes = [("desktop", 1360, 860), ("phone", 390, 844), ("narrow", 320, 600)]
     for name, width, height in sizes:
@@ -133,6 +135,35 @@ def test_model(page):
     page.wait(lambda: page.run("document.getElementById('pulse').dataset.state") == "gone", "the run's end to show")
     check("the page sees the end", True)
     check("the browser had nothing to complain about", not complaints, complaints)
+
+
+def test_params(page):
+    """Every kind of control changes what it shows."""
+    def told(name):
+        return page.run(f"fetch('/api/state').then((a) => a.json()).then((s) => s.params.{name})")
+
+    page.run("document.getElementById('param-fade').focus()")
+    for _ in range(3):
+        page.key("ArrowRight", 39)
+    page.wait(lambda: told("fade") == 3, "a slider by keyboard")
+    page.run("[...document.querySelectorAll('#param-show button')].find((b) => b.textContent === 'source').click()")
+    page.wait(lambda: told("show") == "source", "a choice")
+    page.key("ArrowLeft", 37)
+    page.wait(lambda: told("show") == "drawn", "a choice by keyboard")
+    page.run("document.getElementById('param-seed').focus(); document.getElementById('param-seed').select()")
+    page.type("42")
+    page.key("Enter", 13)
+    page.wait(lambda: told("seed") == 42, "a number that is typed")
+    page.run("document.querySelector('#param-seed + button').click()")
+    page.wait(lambda: told("seed") != 42, "a random one")
+    page.run("document.getElementById('param-rewarm').click()")
+    page.wait(lambda: page.run("fetch('/api/state').then((a) => a.json()).then((s) => s.receipts.some("
+                               "(r) => r.param === 'rewarm' && r.state === 'done'))"), "an action")
+    page.run("fetch('/api/params', { method: 'PATCH', body: JSON.stringify({ easing: 'smooth', fade: 9 }) })")
+    easing = "document.querySelector('#param-easing [aria-checked=true]').textContent"
+    page.wait(lambda: page.run(easing) == "smooth" and page.run("document.getElementById('param-fade').value") == "9",
+              "what another has changed")
+    check("every kind of control works", page.run("document.querySelectorAll('.param-bad:not([hidden])').length") == 0)
 
 
 def test_token(page):

@@ -54,6 +54,8 @@ echo '{"at": 1, "negative": "a"}' >negative.jsonl
 refuses 1 "negative.jsonl: .*--guidance-mode" run -i a.mp4 -o null --timeline negative.jsonl
 refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --timeline typo.jsonl
 refuses 2 "--steps '25'.*25,37/50" run -i a.mp4 -o null --steps 25
+refuses 2 "--more-steps 'x'.*25,37/50" run -i a.mp4 -o null --more-steps x
+refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --more-steps 43/50
 refuses 2 "--frames '-1'" run -i a.mp4 -o null --frames -1
 refuses 2 "--frames '5x'" run -i a.mp4 -o null --frames 5x
 refuses 2 "--start 'noon'" run -i a.mp4 -o null --start noon

@@ -39,6 +39,8 @@ struct run_options {
     int audio, overwrite, passthrough, verbose, quiet;
     const char *json, *dump, *timeline, *control_at, *control_token, *osc_at;
     struct control_address control, osc;
+    const char *more_steps[L2D_MAX_STEP_SETS];
+    unsigned num_more_steps;
     double skip_similar, rewarm_seconds;
     int rewarm;                         // enum l2d_rewarm
 };
@@ -119,6 +121,17 @@ static const char *take_output(void *options, const char *value)
     return NULL;
 }
 
+static const char *take_more_steps(void *options, const char *value)
+{
+    struct run_options *o = options;
+    if (o->num_more_steps == L2D_MAX_STEP_SETS - 1)
+        return "too many, at most 7";
+    if (!*value || value[strspn(value, "0123456789,/")])
+        return "expected INDEX,INDEX.../TOTAL, such as 25,37/50";
+    o->more_steps[o->num_more_steps++] = value;
+    return NULL;
+}
+
 static const char *take_rewarm(void *options, const char *value)
 {
     struct run_options *o = options;
@@ -160,6 +173,8 @@ static const struct option_row rows[] = {
       NULL },
     MODEL_ROWS(struct run_options),
     PICTURE_ROWS(struct run_options),
+    { 0, "more-steps", OPTION_CALL, "I,J/TOTAL", NULL,
+      "steps that --control may change to; may be repeated", 0, take_more_steps },
     { 0, "rewarm", OPTION_CALL, "auto|never|S", "auto",
       "after a scene cut (auto), and after every S seconds: let the model forget what was before",
       0, take_rewarm },
@@ -203,9 +218,10 @@ static int parse(int argc, char **argv, struct run_options *o)
     if (code >= 0)
         return code;
     if (o->passthrough && (o->model.model || o->model.config || o->model.prompt ||
-                           o->model.steps || o->dump || o->model.guidance_mode || o->timeline))
+                           o->model.steps || o->num_more_steps || o->dump ||
+                           o->model.guidance_mode || o->timeline))
         return options_complain(c, "--passthrough uses no model: leave out -m, --config, -p, "
-                                "--steps, --guidance, --timeline and --dump");
+                                "--steps, --more-steps, --guidance, --timeline and --dump");
     if (o->skip_similar > 1)
         return options_complain(c, "--skip-similar=%g: expected 0 to 1", o->skip_similar);
     if (o->skip_similar > 0 && (o->passthrough || o->dump))
@@ -348,6 +364,22 @@ static int open_timeline(struct run *run, struct l2d_error *err)
         return l2d_error_set(err, L2D_EINVAL, "%s: \"negative\" needs --guidance-mode full or "
                              "initialize", o->timeline);
     return rc;
+}
+
+// Those of --more-steps behind those that the timeline names.
+static int add_more_steps(struct run *run, struct l2d_error *err)
+{
+    const char **more = run->timeline.more_steps;
+    for (unsigned i = 0; i < run->options->num_more_steps; i++) {
+        size_t n = 0;
+        while (n < L2D_MAX_STEP_SETS - 1 && more[n] && strcmp(more[n], run->options->more_steps[i]))
+            n++;
+        if (n == L2D_MAX_STEP_SETS - 1)
+            return l2d_error_set(err, L2D_EINVAL, "--more-steps: with those of --timeline there "
+                                 "are more than %d", L2D_MAX_STEP_SETS - 1);
+        more[n] = run->options->more_steps[i];
+    }
+    return L2D_OK;
 }
 
 static int open_input(struct run *run, struct l2d_error *err)
@@ -578,8 +610,9 @@ static int open_control(struct run *run, struct l2d_error *err)
         state_public_name(run->public_name[i], sizeof(run->public_name[i]), o->output[i].name);
     return run_control_start(&run->control, &(struct run_control_params) {
         .address = o->control, .osc = o->osc_at ? &o->osc : NULL,
-        .token = token && *token ? token : NULL, .model = &o->model,
-        .model_folder = o->passthrough ? NULL : path, .input = o->input, .stream = run->stream,
+        .token = token && *token ? token : NULL, .input = o->input,
+        .params = { run->stream, &o->model, o->passthrough ? NULL : path,
+                    run->timeline.more_steps },
         .outputs = control_outputs, .user = run, .log = &run->log,
     }, err);
 }
@@ -588,6 +621,8 @@ static int run_all(struct run *run, struct l2d_error *err)
 {
     double begin = wallclock_s();
     int rc = open_timeline(run, err);
+    if (rc == L2D_OK)
+        rc = add_more_steps(run, err);
     if (rc == L2D_OK)
         rc = open_input(run, err);
     if (rc == L2D_OK)

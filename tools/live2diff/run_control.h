@@ -9,8 +9,7 @@
 #include "base/log.h"
 #include "control/address.h"
 #include "control/state.h"
-#include "model_options.h"
-#include "pipeline/stream.h"
+#include "run_params.h"
 
 struct run_control;
 
@@ -18,10 +17,8 @@ struct run_control_params {
     struct control_address address;
     const char *token;                  // NULL: none
     const struct control_address *osc;  // NULL: none
-    const struct model_options *model;
-    const char *model_folder;           // NULL: --passthrough. Read at the start alone
+    struct run_params_setup params;
     const char *input;
-    struct l2d_stream *stream;
     /** Fill in the outputs. From a thread of the server's. */
     void (*outputs)(void *user, struct control_state *state);
     void *user;

@@ -79,6 +79,22 @@ static json_t *outputs_json(const struct control_state *s)
     return list;
 }
 
+static json_t *receipts_json(const struct control_state *s)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; list && i < s->num_receipts; i++) {
+        const struct state_receipt *r = &s->receipt[i];
+        json_t *json = json_pack("{sI ss ss}", "number", (json_int_t) r->number, "param", r->param,
+                                 "state", r->state);
+        if (json && !strcmp(r->state, "done"))
+            json_object_set_new(json, "frame", json_integer((json_int_t) r->frame));
+        if (json && !strcmp(r->state, "refused"))
+            json_object_set_new(json, "why", text_json(r->why));
+        json_array_append_new(list, json);
+    }
+    return list;
+}
+
 json_t *state_json(const struct control_state *s)
 {
     json_t *engine = json_pack(
@@ -91,11 +107,12 @@ json_t *state_json(const struct control_state *s)
     json_t *clients = json_pack("{si si}", "events", (int) s->event_clients, "preview",
                                 (int) s->preview_clients);
     return json_pack(
-        "{ss so sf sI so so sf so so so so sI so}",
+        "{ss so sf sI so so so sf so so so so sI so}",
         "version", s->version,
         "input", text_json(s->input),
         "uptime_s", s->uptime_s,
         "changes", (json_int_t) s->changes,
+        "receipts", receipts_json(s),
         "engine", engine,
         "frames", frames,
         "fps", s->fps,

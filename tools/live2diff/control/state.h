@@ -11,6 +11,7 @@
 #define STATE_MAX_OUTPUTS 16
 #define STATE_MAX_DROPS 8
 #define STATE_MAX_STAGES 8
+#define STATE_MAX_RECEIPTS 8
 
 struct state_quantiles {            // p50.. of the last frames; count and sum of all
     double p50, p95, p99;           // ms
@@ -26,6 +27,14 @@ struct state_output {
     bool up;                        // takes frames
     bool counted;                   // the numbers below are known
     uint64_t frames, dropped, bytes;
+};
+
+struct state_receipt {              // of a change of a parameter
+    uint64_t number;                // of the change, from 1
+    const char *param, *state;      // state: "waiting", "done", "refused"
+    uint64_t frame;                 // done: the first one that can differ, of all that come out,
+                                    // from 1
+    char why[256];                  // refused
 };
 
 // Strings are borrowed and outlive the struct.
@@ -47,7 +56,9 @@ struct control_state {
     uint64_t gpu_memory_bytes, peak_rss_bytes;
     const char *fit;                // how the source lies in the result: "cover", ...
 
-    uint64_t changes;               // of parameters, that were accepted
+    struct state_receipt receipt[STATE_MAX_RECEIPTS];       // the last ones, newest last
+    unsigned num_receipts;
+    uint64_t changes;               // requests for changes of parameters, that were accepted
     unsigned event_clients, preview_clients;
 };
 

@@ -158,6 +158,7 @@ function setUpPicture() {
 // --- the prompt
 
 let knownPrompt = null, presets = [];
+let lastReceipt = 0, awaited = Infinity;        // numbers of changes
 
 function say(text, bad = false) {
   $('said').textContent = text;
@@ -167,14 +168,26 @@ function say(text, bad = false) {
 async function applyPrompt(text) {
   const prompt = text.trim();
   try {
+    awaited = lastReceipt + 1;
     await change({ prompt });
     knownPrompt = prompt;
     $('prompt').value = prompt;
-    say('Applied.');
+    say('On its way …');
     remember(prompt);
     showPresets();
   } catch (error) {
     say(error.message, true);
+  }
+}
+
+// The run says with which frame a change took effect, some time after it has accepted it.
+function showReceipts(receipts) {
+  for (const { number, param, state, frame, why } of receipts) {
+    if (param === 'prompt' && number >= awaited && state !== 'waiting') {
+      say(state === 'done' ? `In effect from frame ${frame}.` : why, state !== 'done');
+      awaited = Infinity;
+    }
+    lastReceipt = Math.max(lastReceipt, number);
   }
 }
 
@@ -345,6 +358,7 @@ function onState(state) {
       $('prompt').value = prompt;
     showPresets();
   }
+  showReceipts(state.receipts);
   panel?.update(state.params);
   showMeasurements(state);
   showList(state);

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+// See run_params.h. A parameter is a name in the list, a row in bind() and, if the stream is told
+// of it, a case in change_of().
+#include "run_params.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_PROMPT_BYTES 1023       // what a model's default may have, too
+#define MAX_FADE 250
+#define MAX_SEED 9007199254740991.0 // what JSON's readers keep exactly
+
+enum which { FADE, EASING, PROMPT, NEGATIVE, STEPS, SEED, NOISE, SHOW, REWARM, NUM_PARAMS };
+
+struct slot {                       // a row's user
+    struct run_params *params;
+    enum which which;
+    struct param_value value;       // in effect, or on its way to be
+};
+
+struct told {                       // a change that the stream was told of
+    const struct param *row;
+    uint64_t ticket;
+    struct param_value before;
+    bool settled;
+};
+
+struct run_params {
+    struct l2d_stream *stream;
+    enum l2d_prompt_syntax syntax;
+    struct slot slot[NUM_PARAMS];
+    struct param row[NUM_PARAMS];
+    size_t num_rows;
+    const char *const *more_steps;
+    char steps[512];                // choices
+    struct told told[STATE_MAX_RECEIPTS];
+    uint64_t num_told;              // the last of them are in the ring
+};
+
+static int copy_value(struct param_value *to, const struct param_value *from,
+                      struct l2d_error *err)
+{
+    char *text = from->text ? strdup(from->text) : NULL;
+    if (from->text && !text)
+        return l2d_error_set(err, L2D_ENOMEM, "out of memory");
+    param_value_finish(to);
+    *to = *from;
+    to->text = text;
+    return L2D_OK;
+}
+
+static int get_value(void *user, struct param_value *value, struct l2d_error *err)
+{
+    struct slot *slot = user;
+    return copy_value(value, &slot->value, err);
+}
+
+// The syntax alone: the words are the model's affair, and it takes any.
+static int check_prompt(void *user, const struct param_value *value, struct l2d_error *err)
+{
+    struct slot *slot = user;
+    struct l2d_prompt parsed = { 0 };
+    int rc = l2d_prompt_parse(&parsed, "{}", value->text, slot->params->syntax, err);
+    l2d_prompt_finish(&parsed);
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, slot->which == PROMPT ? "prompt"
+                                                                             : "negative");
+}
+
+// What the stream is told. returns false for what only the next change of another is made with.
+static bool change_of(const struct run_params *p, enum which which,
+                      const struct param_value *value, struct l2d_change *change)
+{
+    *change = (struct l2d_change) {
+        .text = value->text, .fade_frames = (uint32_t) p->slot[FADE].value.integer,
+        .easing = (enum l2d_easing) p->slot[EASING].value.integer,
+    };
+    switch (which) {
+    case PROMPT:   change->kind = L2D_CHANGE_PROMPT; return true;
+    case NEGATIVE: change->kind = L2D_CHANGE_NEGATIVE; return true;
+    case STEPS:    change->kind = L2D_CHANGE_STEPS;
+                   change->step_set = (uint32_t) value->integer; return true;
+    case SEED:     change->kind = L2D_CHANGE_SEED;
+                   change->seed = (uint64_t) value->integer; return true;
+    case NOISE:    change->kind = L2D_CHANGE_NOISE;
+                   change->noise = (enum l2d_noise_choice) value->integer; return true;
+    case SHOW:     change->kind = L2D_CHANGE_SHOW;
+                   change->show = (enum l2d_show) value->integer; return true;
+    case REWARM:   change->kind = L2D_CHANGE_REWARM; return true;
+    case FADE:
+    case EASING:
+    case NUM_PARAMS: break;
+    }
+    return false;
+}
+
+static const struct param *row_of(const struct run_params *p, const struct slot *slot)
+{
+    size_t i = 0;
+    while (p->row[i].user != slot)
+        i++;
+    return &p->row[i];
+}
+
+static int set_value(void *user, const struct param_value *value, struct l2d_error *err)
+{
+    struct slot *slot = user;
+    struct run_params *p = slot->params;
+    struct param_value before = slot->value, after = { 0 };
+    struct l2d_change change;
+    uint64_t ticket = 0;
+    bool told = change_of(p, slot->which, value, &change);
+    int rc = copy_value(&after, value, err);
+    if (rc == L2D_OK && told)
+        rc = l2d_stream_change(p->stream, &change, L2D_WHEN_SOON, &ticket, err);
+    if (rc != L2D_OK) {
+        param_value_finish(&after);
+        return rc;
+    }
+    slot->value = after;
+    if (!told) {
+        param_value_finish(&before);
+        return L2D_OK;
+    }
+    struct told *at = &p->told[p->num_told++ % STATE_MAX_RECEIPTS];
+    param_value_finish(&at->before);
+    *at = (struct told) { row_of(p, slot), ticket, before, false };
+    return L2D_OK;
+}
+
+// --- the table
+
+static void add(struct run_params *p, enum which which, struct param row)
+{
+    p->slot[which].params = p;
+    p->slot[which].which = which;
+    row.user = &p->slot[which];
+    row.get = row.kind == PARAM_ACTION ? NULL : get_value;
+    row.set = set_value;
+    p->row[p->num_rows++] = row;
+}
+
+// "model's|40,44,46,48/50": the set that the run began with, and the others.
+static void name_steps(struct run_params *p, const struct run_params_setup *setup)
+{
+    size_t n = (size_t) snprintf(p->steps, sizeof(p->steps), "%s", setup->model->steps
+                                 ? setup->model->steps : "model");
+    for (int i = 0; i < L2D_MAX_STEP_SETS - 1 && setup->more_steps[i] && n < sizeof(p->steps); i++)
+        n += (size_t) snprintf(p->steps + n, sizeof(p->steps) - n, "|%s", setup->more_steps[i]);
+}
+
+static void bind_prompts(struct run_params *p, enum l2d_guidance_mode guidance)
+{
+    add(p, FADE, (struct param) {
+        .name = "fade", .kind = PARAM_INT, .unit = "frames", .max = MAX_FADE,
+        .doc = "over how many frames the next prompt fades in; 0: at once",
+    });
+    add(p, EASING, (struct param) {
+        .name = "easing", .kind = PARAM_CHOICE, .choices = "linear|smooth",
+        .doc = "the pace of a fade; smooth is slow at both ends",
+    });
+    add(p, PROMPT, (struct param) {
+        .name = "prompt", .kind = PARAM_TEXT, .max = MAX_PROMPT_BYTES, .check = check_prompt,
+        .doc = "what the pictures shall look like",
+    });
+    if (guidance == L2D_GUIDANCE_FULL || guidance == L2D_GUIDANCE_INITIALIZE)
+        add(p, NEGATIVE, (struct param) {
+            .name = "negative", .kind = PARAM_TEXT, .max = MAX_PROMPT_BYTES,
+            .check = check_prompt, .doc = "what they shall not look like",
+        });
+}
+
+static void bind_drawing(struct run_params *p, const struct l2d_engine_info *info)
+{
+    if (info->num_step_sets > 1)
+        add(p, STEPS, (struct param) {
+            .name = "steps", .kind = PARAM_CHOICE, .choices = p->steps,
+            .doc = "denoising steps per frame; the model warms up anew",
+        });
+    add(p, SEED, (struct param) {
+        .name = "seed", .kind = PARAM_INT, .max = MAX_SEED, .doc = "of the noise",
+    });
+    add(p, NOISE, (struct param) {
+        .name = "noise", .kind = PARAM_CHOICE, .choices = "model|shared|fresh",
+        .doc = "as the model says, one for all frames, or new for each",
+    });
+    add(p, SHOW, (struct param) {
+        .name = "show", .kind = PARAM_CHOICE, .choices = "drawn|source|frozen",
+        .doc = "what comes out; the model rests while nothing is drawn",
+    });
+    add(p, REWARM, (struct param) {
+        .name = "rewarm", .kind = PARAM_ACTION,
+        .doc = "let the model forget what was before, as after a scene cut",
+    });
+}
+
+static int set_initial(struct run_params *p, const struct run_params_setup *setup,
+                       struct l2d_error *err)
+{
+    const struct model_options *o = setup->model;
+    struct l2d_model_config *config = malloc(sizeof(*config));
+    char path[4096];
+    if (!config)
+        return l2d_error_set(err, L2D_ENOMEM, "out of memory");
+    snprintf(path, sizeof(path), "%s/model.json", setup->model_folder);
+    int rc = o->prompt ? L2D_OK : l2d_model_config_read(config, path, err);
+    if (rc == L2D_OK)
+        rc = copy_value(&p->slot[PROMPT].value, &(struct param_value) {
+            .text = o->prompt ? (char *) o->prompt : config->prompt }, err);
+    if (rc == L2D_OK)
+        rc = copy_value(&p->slot[NEGATIVE].value, &(struct param_value) {
+            .text = o->negative ? (char *) o->negative : "" }, err);
+    p->slot[SEED].value.integer = (int64_t) o->seed;
+    p->slot[NOISE].value.integer = o->noise;
+    free(config);
+    return rc;
+}
+
+int run_params_create(struct run_params **out, const struct run_params_setup *setup,
+                      struct l2d_error *err)
+{
+    struct run_params *p = calloc(1, sizeof(*p));
+    if (!p)
+        return l2d_error_set(err, L2D_ENOMEM, "control: out of memory");
+    const struct l2d_engine_info *info = l2d_stream_info(setup->stream);
+    int rc = L2D_OK;
+    p->stream = setup->stream;
+    p->more_steps = setup->more_steps;
+    p->syntax = (enum l2d_prompt_syntax) setup->model->prompt_syntax;
+    if (setup->model_folder) {
+        name_steps(p, setup);
+        bind_prompts(p, info->guidance_mode);
+        bind_drawing(p, info);
+        rc = set_initial(p, setup, err);
+    }
+    if (rc != L2D_OK) {
+        run_params_destroy(&p);
+        return rc;
+    }
+    *out = p;
+    return L2D_OK;
+}
+
+void run_params_destroy(struct run_params **params)
+{
+    struct run_params *p = *params;
+    *params = NULL;
+    if (!p)
+        return;
+    for (int i = 0; i < NUM_PARAMS; i++)
+        param_value_finish(&p->slot[i].value);
+    for (int i = 0; i < STATE_MAX_RECEIPTS; i++)
+        param_value_finish(&p->told[i].before);
+    free(p);
+}
+
+struct param_table run_params_table(struct run_params *p)
+{
+    return (struct param_table) { p->row, p->num_rows };
+}
+
+int32_t run_params_num_steps(const struct run_params *p)
+{
+    uint32_t set = l2d_stream_stats(p->stream).engine.step_set;
+    if (set == 0)
+        return l2d_stream_info(p->stream)->num_steps;
+    const char *steps = p->more_steps[set - 1];
+    int32_t count = 1;
+    for (; *steps && *steps != '/'; steps++)
+        count += *steps == ',';
+    return count;
+}
+
+// --- what became of it
+
+// A later change of the same parameter has a value of its own to keep.
+static bool is_last(const struct run_params *p, uint64_t n)
+{
+    for (uint64_t i = n + 1; i < p->num_told; i++)
+        if (p->told[i % STATE_MAX_RECEIPTS].row == p->told[n % STATE_MAX_RECEIPTS].row)
+            return false;
+    return true;
+}
+
+void run_params_settle(struct run_params *p, struct control_state *state)
+{
+    static const char *const words[] = {
+        [L2D_RECEIPT_WAITING] = "waiting", [L2D_RECEIPT_DONE] = "done",
+        [L2D_RECEIPT_REFUSED] = "refused", [L2D_RECEIPT_UNKNOWN] = "unknown",
+    };
+    uint64_t from = p->num_told > STATE_MAX_RECEIPTS ? p->num_told - STATE_MAX_RECEIPTS : 0;
+    for (uint64_t n = from; n < p->num_told; n++) {
+        struct told *told = &p->told[n % STATE_MAX_RECEIPTS];
+        struct l2d_receipt receipt = l2d_stream_receipt(p->stream, told->ticket);
+        struct slot *slot = told->row->user;
+        if (receipt.state == L2D_RECEIPT_REFUSED && !told->settled && is_last(p, n))
+            copy_value(&slot->value, &told->before, NULL);
+        told->settled = receipt.state != L2D_RECEIPT_WAITING;
+        struct state_receipt *to = &state->receipt[state->num_receipts++];
+        *to = (struct state_receipt) { .number = n + 1, .param = told->row->name,
+                                       .state = words[receipt.state], .frame = receipt.first + 1 };
+        snprintf(to->why, sizeof(to->why), "%s", receipt.why);
+    }
+}

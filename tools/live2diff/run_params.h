@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parameters of a running stream as a table for the control server, their values, and what has
+// become of the last changes.
+#ifndef L2D_PROGRAM_RUN_PARAMS_H
+#define L2D_PROGRAM_RUN_PARAMS_H
+
+#include "base/error.h"
+#include "control/params.h"
+#include "control/state.h"
+#include "model_options.h"
+#include "pipeline/stream.h"
+
+struct run_params;              // opaque. One thread at a time, but for create and destroy
+
+struct run_params_setup {
+    struct l2d_stream *stream;
+    const struct model_options *model;
+    const char *model_folder;           // NULL: pictures pass through. Read at creation alone
+    const char *const *more_steps;      // as the engine was given them: up to the first NULL
+};
+
+int run_params_create(struct run_params **out, const struct run_params_setup *setup,
+                      struct l2d_error *err);
+void run_params_destroy(struct run_params **params);
+
+/** What this stream can change, and nothing else. Lives as long as params. */
+struct param_table run_params_table(struct run_params *params);
+
+/** Denoising steps per frame, as they are now. */
+int32_t run_params_num_steps(const struct run_params *params);
+
+/** Fill in the receipts; a value whose change was refused is what it was before. */
+void run_params_settle(struct run_params *params, struct control_state *state);
+
+#endif
