@@ -170,9 +170,13 @@ def read_stream(run, path, seconds=3.0):
 
 def test_model():
     """What is said is done: a changed prompt is in the state, in the events and in the picture."""
-    run = Run(MODEL_RUN + ["--osc", ":0"])
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as timeline:
+        timeline.write('{"at": 0, "seed": 11}\n')
+        timeline.flush()
+        run = Run(MODEL_RUN + ["--osc", ":0", "--timeline", timeline.name])
     events = Events(run)
     wait(lambda: run.frames_out() >= 10, "frames come out")
+    check("what the timeline changes shows", run.state()["params"]["seed"] == 11, run.state()["params"])
     status, table = run.json("GET", "/api/params")
     names = [row["name"] for row in table]
     check("the table has the prompt", status == 200 and "prompt" in names, table)

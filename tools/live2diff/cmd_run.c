@@ -277,8 +277,10 @@ static int make_changes(struct run *run, const struct l2d_frame *frame, struct l
                   frame->time_base_den + 1e-6 * (double) run->options->start_us;
     const struct l2d_change *change;
     int rc = L2D_OK;
-    while (rc == L2D_OK && (change = timeline_next(&run->timeline, at_s, rate)))
+    while (rc == L2D_OK && (change = timeline_next(&run->timeline, at_s, rate))) {
         rc = l2d_stream_change(run->stream, change, L2D_WHEN_IN_ORDER, NULL, err);
+        run_control_follow(run->control, change);
+    }
     return rc;
 }
 

@@ -14,7 +14,7 @@ struct run_control {
     struct control_frames *frames;
     struct control_server *server;
     struct osc_listener *osc;
-    struct run_params *params;          // the server's lock guards it
+    struct run_params *params;
     char input[256];
     double begin_s;
 };
@@ -99,6 +99,12 @@ void run_control_stop(struct run_control **control)
     control_frames_destroy(&c->frames);
     run_params_destroy(&c->params);
     free(c);
+}
+
+void run_control_follow(struct run_control *c, const struct l2d_change *change)
+{
+    if (c)
+        run_params_follow(c->params, change);
 }
 
 void run_control_source(struct run_control *c, struct l2d_frame *frame)

@@ -32,6 +32,9 @@ int run_control_start(struct run_control **out, const struct run_control_params 
 /** Before the stream is destroyed. */
 void run_control_stop(struct run_control **control);
 
+/** The stream was told of a change by the timeline. */
+void run_control_follow(struct run_control *control, const struct l2d_change *change);
+
 /** A frame goes into the stream; a frame came out. Never waits. */
 void run_control_source(struct run_control *control, struct l2d_frame *frame);
 void run_control_result(struct run_control *control, struct l2d_frame *frame);

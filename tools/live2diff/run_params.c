@@ -3,6 +3,7 @@
 // of it, a case in change_of().
 #include "run_params.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,11 +30,14 @@ struct told {                       // a change that the stream was told of
 struct run_params {
     struct l2d_stream *stream;
     enum l2d_prompt_syntax syntax;
-    struct slot slot[NUM_PARAMS];
     struct param row[NUM_PARAMS];
     size_t num_rows;
     const char *const *more_steps;
     char steps[512];                // choices
+
+    pthread_mutex_t lock;
+    // --- guarded by lock
+    struct slot slot[NUM_PARAMS];
     struct told told[STATE_MAX_RECEIPTS];
     uint64_t num_told;              // the last of them are in the ring
 };
@@ -53,7 +57,10 @@ static int copy_value(struct param_value *to, const struct param_value *from,
 static int get_value(void *user, struct param_value *value, struct l2d_error *err)
 {
     struct slot *slot = user;
-    return copy_value(value, &slot->value, err);
+    pthread_mutex_lock(&slot->params->lock);
+    int rc = copy_value(value, &slot->value, err);
+    pthread_mutex_unlock(&slot->params->lock);
+    return rc;
 }
 
 // The syntax alone: the words are the model's affair, and it takes any.
@@ -102,10 +109,9 @@ static const struct param *row_of(const struct run_params *p, const struct slot 
     return &p->row[i];
 }
 
-static int set_value(void *user, const struct param_value *value, struct l2d_error *err)
+static int set_locked(struct run_params *p, struct slot *slot, const struct param_value *value,
+                      struct l2d_error *err)
 {
-    struct slot *slot = user;
-    struct run_params *p = slot->params;
     struct param_value before = slot->value, after = { 0 };
     struct l2d_change change;
     uint64_t ticket = 0;
@@ -126,6 +132,33 @@ static int set_value(void *user, const struct param_value *value, struct l2d_err
     param_value_finish(&at->before);
     *at = (struct told) { row_of(p, slot), ticket, before, false };
     return L2D_OK;
+}
+
+static int set_value(void *user, const struct param_value *value, struct l2d_error *err)
+{
+    struct slot *slot = user;
+    pthread_mutex_lock(&slot->params->lock);
+    int rc = set_locked(slot->params, slot, value, err);
+    pthread_mutex_unlock(&slot->params->lock);
+    return rc;
+}
+
+void run_params_follow(struct run_params *p, const struct l2d_change *change)
+{
+    struct param_value value = { 0 };
+    enum which which = NUM_PARAMS;
+    switch (change->kind) {
+    case L2D_CHANGE_PROMPT:   which = PROMPT; value.text = (char *) change->text; break;
+    case L2D_CHANGE_NEGATIVE: which = NEGATIVE; value.text = (char *) change->text; break;
+    case L2D_CHANGE_STEPS:    which = STEPS; value.integer = change->step_set; break;
+    case L2D_CHANGE_SEED:     which = SEED; value.integer = (int64_t) change->seed; break;
+    case L2D_CHANGE_NOISE:    which = NOISE; value.integer = change->noise; break;
+    case L2D_CHANGE_SHOW:     which = SHOW; value.integer = change->show; break;
+    case L2D_CHANGE_REWARM:   return;
+    }
+    pthread_mutex_lock(&p->lock);
+    copy_value(&p->slot[which].value, &value, NULL);
+    pthread_mutex_unlock(&p->lock);
 }
 
 // --- the table
@@ -224,6 +257,7 @@ int run_params_create(struct run_params **out, const struct run_params_setup *se
         return l2d_error_set(err, L2D_ENOMEM, "control: out of memory");
     const struct l2d_engine_info *info = l2d_stream_info(setup->stream);
     int rc = L2D_OK;
+    pthread_mutex_init(&p->lock, NULL);
     p->stream = setup->stream;
     p->more_steps = setup->more_steps;
     p->syntax = (enum l2d_prompt_syntax) setup->model->prompt_syntax;
@@ -251,6 +285,7 @@ void run_params_destroy(struct run_params **params)
         param_value_finish(&p->slot[i].value);
     for (int i = 0; i < STATE_MAX_RECEIPTS; i++)
         param_value_finish(&p->told[i].before);
+    pthread_mutex_destroy(&p->lock);
     free(p);
 }
 
@@ -288,6 +323,7 @@ void run_params_settle(struct run_params *p, struct control_state *state)
         [L2D_RECEIPT_WAITING] = "waiting", [L2D_RECEIPT_DONE] = "done",
         [L2D_RECEIPT_REFUSED] = "refused", [L2D_RECEIPT_UNKNOWN] = "unknown",
     };
+    pthread_mutex_lock(&p->lock);
     uint64_t from = p->num_told > STATE_MAX_RECEIPTS ? p->num_told - STATE_MAX_RECEIPTS : 0;
     for (uint64_t n = from; n < p->num_told; n++) {
         struct told *told = &p->told[n % STATE_MAX_RECEIPTS];
@@ -301,4 +337,5 @@ void run_params_settle(struct run_params *p, struct control_state *state)
                                        .state = words[receipt.state], .frame = receipt.first + 1 };
         snprintf(to->why, sizeof(to->why), "%s", receipt.why);
     }
+    pthread_mutex_unlock(&p->lock);
 }

@@ -10,7 +10,7 @@
 #include "model_options.h"
 #include "pipeline/stream.h"
 
-struct run_params;              // opaque. One thread at a time, but for create and destroy
+struct run_params;              // opaque. Any thread may call all but create and destroy
 
 struct run_params_setup {
     struct l2d_stream *stream;
@@ -28,6 +28,9 @@ struct param_table run_params_table(struct run_params *params);
 
 /** Denoising steps per frame, as they are now. */
 int32_t run_params_num_steps(const struct run_params *params);
+
+/** The stream was told of a change by somebody else (--timeline): its value is shown from now. */
+void run_params_follow(struct run_params *params, const struct l2d_change *change);
 
 /** Fill in the receipts; a value whose change was refused is what it was before. */
 void run_params_settle(struct run_params *params, struct control_state *state);
