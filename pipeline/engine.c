@@ -37,6 +37,11 @@ const char *l2d_guidance_mode_str(enum l2d_guidance_mode mode)
     return "?";
 }
 
+const char *l2d_engine_kv_str(const struct l2d_engine_info *info)
+{
+    return info->kv_type == L2D_KV_INT8 ? "int8" : info->kv_type == L2D_KV_FP16 ? "fp16" : "fp32";
+}
+
 // ---- the parts that submissions are made of
 
 static void add_encode(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
@@ -301,6 +306,21 @@ struct l2d_engine_stats l2d_engine_stats(const struct l2d_engine *e)
     return stats;
 }
 
+// A cache of bytes as numbers.
+static int read_bytes(const struct l2d_engine *e, const struct l2d_tensor *t, int32_t c, float *out,
+                      struct l2d_error *err)
+{
+    uint64_t slots = (uint64_t) t->rows * (uint64_t) t->h * (uint64_t) t->w;
+    uint32_t *words = malloc(l2d_tensor_bytes(t));
+    int rc = words ? l2d_buf_read(t->buf, t->offset_bytes, words, l2d_tensor_bytes(t), err)
+                   : l2d_error_set(err, L2D_ENOMEM, "KV cache: out of memory");
+    if (rc == L2D_OK)
+        l2d_kv_cache_unpack(out, words, slots, c,
+                            e->model->unet.config.motion_kwargs.num_attention_heads);
+    free(words);
+    return rc;
+}
+
 int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint64_t *count,
                           struct l2d_error *err)
 {
@@ -309,10 +329,12 @@ int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint
         return l2d_error_set(err, L2D_EINVAL, "no KV cache %u", index);
     const struct l2d_tensor *t = index < each ? &e->state.cache[index]
                                               : &e->negative.cache[index - each];
-    *count = l2d_tensor_count(t);
+    int32_t c = e->model->unet.cache_channels[index % each];
+    uint64_t slots = (uint64_t) t->rows * (uint64_t) t->h * (uint64_t) t->w;
+    *count = slots * 2 * (uint64_t) c;
     if (!out)
         return L2D_OK;
-    return l2d_engine_read(t, out, err);
+    return t->dtype == L2D_U32 ? read_bytes(e, t, c, out, err) : l2d_engine_read(t, out, err);
 }
 
 int l2d_engine_profile(struct l2d_engine *e, struct l2d_profile_row *rows, uint32_t cap,

@@ -30,6 +30,10 @@ enum l2d_guidance_mode { L2D_GUIDANCE_NONE, L2D_GUIDANCE_FULL, L2D_GUIDANCE_SELF
                          L2D_GUIDANCE_INITIALIZE };
 const char *l2d_guidance_mode_str(enum l2d_guidance_mode mode);
 enum l2d_precision { L2D_PRECISION_AUTO, L2D_PRECISION_FP16, L2D_PRECISION_FP32 };
+// How keys and values of past frames are kept: in fp16 as the activations are (refused where these
+// are fp32), or in bytes with a step for each head of each key and value, which takes half of
+// fp16's memory and traffic. AUTO: bytes where activations are fp16, fp32 where they are fp32.
+enum l2d_kv_type { L2D_KV_AUTO, L2D_KV_FP16, L2D_KV_INT8 };
 
 // When the caches are warmed anew, so that they are of what is seen: the sinks from the first frame
 // of a new scene, then from its first 8, and the window begins again. Nothing is dropped: it costs
@@ -77,6 +81,7 @@ struct l2d_engine_params {          // zero means default
     double rewarm_seconds;          // above 0: also so long after the last time, of source time,
                                     // from the 8 newest frames
     enum l2d_precision precision;   // AUTO: fp16 where the device stores it
+    enum l2d_kv_type kv_type;
     uint64_t seed;
     bool rgba;                      // output RGBA8 instead of I420
     enum l2d_matrix matrix;         // of I420 output; RGB (0): BT.601 below 720 lines, else BT.709
@@ -111,6 +116,7 @@ struct l2d_engine_info {
     int32_t timestep[L2D_MAX_STEPS];
     uint32_t step_set, num_step_sets;
     enum l2d_precision precision;
+    enum l2d_kv_type kv_type;       // FP16 or INT8; AUTO: fp32
     enum l2d_guidance_mode guidance_mode;       // in effect
     double guidance;
     struct l2d_engine_memory memory;
@@ -118,6 +124,9 @@ struct l2d_engine_info {
     uint32_t prompt_dropped;        // did not fit
     double gflop_encode, gflop_unet, gflop_decode;      // per frame
 };
+
+/** "fp16", "fp32" or "int8": of the KV cache. */
+const char *l2d_engine_kv_str(const struct l2d_engine_info *info);
 
 struct l2d_engine_stats {
     uint64_t frames_in, frames_out;

@@ -156,7 +156,7 @@ static uint64_t peak_with(const struct search *s, const struct l2d_engine_params
 static bool advise(const struct search *s, const struct l2d_engine_params *p)
 {
     const struct l2d_engine_params *asked = s->asked;
-    char size[40] = "", steps[56] = "";
+    char size[40] = "", steps[56] = "", types[48];
     const char *sets = asked->more_steps[0] && !p->more_steps[0] ? ", no other sets of steps" : "";
     uint64_t peak = peak_with(s, p);
     if (!peak)
@@ -165,11 +165,13 @@ static bool advise(const struct search *s, const struct l2d_engine_params *p)
         snprintf(size, sizeof(size), " --size %dx%d", p->width, p->height);
     if (p->steps != asked->steps)
         snprintf(steps, sizeof(steps), " --steps %s", p->steps);
-    const char *half = p->precision != asked->precision ? " --precision fp16" : "";
-    bool plain = p->guidance < asked->guidance;
-    bool others = *size || *steps || *half || *sets;
-    snprintf(s->advice, s->size, "%s%s%s%s%s%s it fits (%.0f MiB)", others ? "with" : "", half,
-             steps, size, *size || *steps || *half || !*sets ? sets : sets + 1,
+    snprintf(types, sizeof(types), "%s%s",
+             p->precision != asked->precision ? " --precision fp16" : "",
+             p->kv_type != asked->kv_type ? " --kv-cache int8" : "");
+    bool plain = p->guidance < asked->guidance, named = *size || *steps || *types;
+    bool others = named || *sets;
+    snprintf(s->advice, s->size, "%s%s%s%s%s%s it fits (%.0f MiB)", others ? "with" : "", types,
+             steps, size, named || !*sets ? sets : sets + 1,
              !plain ? "" : others ? ", without --guidance" : "without --guidance",
              (double) peak / MIB);
     return true;
@@ -214,8 +216,17 @@ static void find(const struct search *s)
         if (advise(s, &p))
             return;
     }
-    p = all = one_set(all);
-    p.precision = s->asked->precision;
+    p = *s->asked;
+    if (e->info.kv_type != L2D_KV_INT8 && e->info.memory.kv_cache > 0) {
+        p.kv_type = L2D_KV_INT8;
+        if (!s->half)                   // else it comes with fp16
+            all.kv_type = L2D_KV_INT8;
+        changes++;
+        if (advise(s, &p))
+            return;
+    }
+    all = one_set(all);
+    p = one_set(*s->asked);
     changes += s->asked->more_steps[0] != NULL;
     if (s->asked->more_steps[0] && advise(s, &p))
         return;

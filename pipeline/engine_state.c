@@ -65,9 +65,9 @@ static struct l2d_tensor cache_shape(const struct l2d_engine *e, int32_t index, 
 {
     const struct l2d_unet *u = &e->model->unet;
     int32_t level = u->cache_level[index];
-    return l2d_tensor_view(NULL, 0, e->precision, steps,
-                           level_h(e, level) * level_w(e, level), L2D_WINDOW,
-                           2 * u->cache_channels[index]);
+    return l2d_kv_cache_shape(e->kv_dtype, steps, level_h(e, level) * level_w(e, level),
+                              u->cache_channels[index],
+                              u->config.motion_kwargs.num_attention_heads);
 }
 
 static int declare_caches(struct l2d_engine *e, struct l2d_unet_state *state,
@@ -751,6 +751,12 @@ static int plan(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
         return l2d_error_set(err, L2D_EUNSUPPORTED, "%s cannot store 16-bit values; use "
                              "--precision fp32", l2d_gpu_caps(e->gpu)->name);
     e->info.precision = e->precision == L2D_F16 ? L2D_PRECISION_FP16 : L2D_PRECISION_FP32;
+    e->info.kv_type = p->kv_type == L2D_KV_AUTO && e->precision == L2D_F16 ? L2D_KV_INT8
+                                                                           : p->kv_type;
+    e->kv_dtype = e->info.kv_type == L2D_KV_INT8 ? L2D_U32 : e->precision;
+    if (p->kv_type == L2D_KV_FP16 && e->precision != L2D_F16)
+        return l2d_error_set(err, L2D_EINVAL, "--kv-cache fp16: the activations are fp32, and the "
+                             "cache is then fp32 or int8");
     int rc = e->passthrough ? L2D_OK : open_model(e, p, err);
     if (rc == L2D_OK)
         rc = set_size(e, p, err);

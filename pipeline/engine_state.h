@@ -115,7 +115,7 @@ struct l2d_engine {
     int t_index[L2D_MAX_STEPS], num_inference_steps;    // what set[0] was made from
     uint8_t *step_bias_of[L2D_MAX_STEP_SETS];   // what step_bias holds with each set
     struct l2d_frame *output;       // a frame like those that come out: size, format, strides
-    enum l2d_dtype precision;
+    enum l2d_dtype precision, kv_dtype;         // U32: bytes
 
     // --- the model and what the stream adds to it
     struct l2d_model *model;

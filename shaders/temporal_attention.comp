@@ -3,4 +3,5 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #define SHARED 0
+#define KV_INT8 0
 #include "lib/temporal_attention.glsl"

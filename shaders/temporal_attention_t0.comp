@@ -5,4 +5,5 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #define SHARED 8
+#define KV_INT8 0
 #include "lib/temporal_attention.glsl"

@@ -86,7 +86,7 @@ struct l2d_unet_state {
     struct l2d_tensor step_bias[L2D_UNET_MAX_RESNETS];      // f32 [steps,1,1,cout]
     struct l2d_tensor text_kv[L2D_UNET_MAX_TRANSFORMERS];   // T [1,1,tokens,2c]
     struct l2d_tensor pos[L2D_UNET_MAX_ATTENTIONS];         // T [1,1,16,3c]
-    struct l2d_tensor cache[L2D_UNET_MAX_ATTENTIONS];       // T [steps,h*w,16,2c]
+    struct l2d_tensor cache[L2D_UNET_MAX_ATTENTIONS];       // see l2d_kv_cache_shape
     struct l2d_tensor cond;             // T [L2D_RING,h,w,c0], or L2D_NO_TENSOR
 };
 

@@ -118,18 +118,32 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
  * Temporal attention, and the write of this call's keys and values into the cache.
  * qkv      [R,h,w,3c] T, without positional terms
  * pos      [1,1,16,3c] T: Wq p, Wk p, Wv p of positions 0..15
- * cache    [steps, h*w, 16, 2c] T: per step, pixel and slot the key then the value. Rows that are
- *          not active write nothing (their result is unspecified but finite)
+ * cache    [steps, h*w, 16, 2c] T: per step, pixel and slot the key then the value; or u32, in
+ *          bytes, see l2d_kv_cache_shape. Rows that are not active write nothing (their result is
+ *          unspecified but finite). Closed slots are not read, and nothing is moved: a slot is
+ *          written once, in its place
  * rows     u32 view of l2d_row_params[R]
  * warmup   false: row r attends to the open slots of cache[rows[r].step], with rows[r].kv_slot just
  *          written by itself; position of slot s: s while own_pos < 15 or s < 8,
  *          else 15 - ((kv_slot - s) mod 8). true: the R = 8 rows are the warm-up frames: each
  *          attends to all eight at positions 0..7 and is written to its kv_slot
- * returns  [R,h,w,c] T
+ * returns  [R,h,w,c] T. Keys and values of this call are attended to as they are in qkv
  */
 struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_tensor qkv,
                                          struct l2d_tensor pos, struct l2d_tensor cache,
                                          struct l2d_tensor rows, int32_t heads, bool warmup);
+
+/**
+ * The shape of a cache; it has no buffer yet. dtype is T, or L2D_U32 for bytes: then each head of
+ * each key and each value is d signed bytes times a step of its own, max |x| / 127 rounded up to 8
+ * bits of mantissa, and takes d + 2 bytes.
+ */
+struct l2d_tensor l2d_kv_cache_shape(enum l2d_dtype dtype, int32_t steps, int32_t pixels, int32_t c,
+                                     int32_t heads);
+
+/** A cache of bytes, or some slots of it, as out [slots][2c]. */
+void l2d_kv_cache_unpack(float *out, const uint32_t *words, uint64_t slots, int32_t c,
+                         int32_t heads);
 
 // ---- maps and tokens ----------------------------------------------------------------------------
 

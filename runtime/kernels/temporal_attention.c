@@ -20,9 +20,11 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
                        heads);
         return L2D_NO_TENSOR;
     }
+    bool bytes = cache.dtype == L2D_U32;
+    struct l2d_tensor like = l2d_kv_cache_shape(bytes ? L2D_U32 : type, 1, pixels, c, heads);
     if (!l2d_check_shape(graph, "temporal_attention", "pos", &pos, type, 1, 1, L2D_WINDOW, 3 * c) ||
-        !l2d_check_shape(graph, "temporal_attention", "cache", &cache, type, -1, pixels, L2D_WINDOW,
-                         2 * c) ||
+        !l2d_check_shape(graph, "temporal_attention", "cache", &cache, like.dtype, -1, like.h,
+                         like.w, like.c) ||
         !l2d_check_bytes(graph, "temporal_attention", "rows", &rows,
                          (uint64_t) qkv.rows * sizeof(struct l2d_row_params)))
         return L2D_NO_TENSOR;
@@ -32,8 +34,12 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
     bool share = is_tier0(graph) && subgroup_lanes(graph) == 8 && d <= 40;  // else it spills
     uint32_t size = flat_size(graph);
     uint64_t padded = share ? 8 * div_up((uint64_t) pixels, 8) : (uint32_t) pixels;
+    static const char *const shaders[2][2] = {
+        { "temporal_attention", "temporal_attention_t0" },
+        { "temporal_attention_int8", "temporal_attention_int8_t0" },
+    };
     struct l2d_dispatch dispatch = {
-        .shader = share ? "temporal_attention_t0" : "temporal_attention",
+        .shader = shaders[bytes][share],
         .spec = (uint32_t[]) { size, (uint32_t) d / 4, warmup }, .num_spec = 3,
         .params = &(struct l2d_temporal_attention_params) {
             .pixels = (u32) pixels, .heads = (u32) heads, .num_rows = (u32) qkv.rows,

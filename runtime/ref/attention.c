@@ -56,15 +56,42 @@ static int position(const struct l2d_ref_temporal_row *row, int slot)
     return row->own_pos < 15 || slot < 8 ? slot : 15 - (row->kv_slot - slot + 8) % 8;
 }
 
+float l2d_ref_quantize(int8_t *byte, const float *x, int count)
+{
+    float most = 0, step;
+    uint32_t bits;
+    for (int i = 0; i < count; i++)
+        most = fmaxf(most, fabsf(x[i]));
+    step = most / 127;
+    memcpy(&bits, &step, sizeof(bits));
+    bits = (bits + 0xffff) & 0xffff0000u;
+    memcpy(&step, &bits, sizeof(step));
+    for (int i = 0; i < count; i++)
+        byte[i] = (int8_t) (step > 0 ? rint((double) x[i] / (double) step) : 0);
+    return step;
+}
+
+// Keys and values [heads][d] of one pixel, as the cache will hold them.
+static void cache_write(float *slot, const float *kv, int heads, int d, bool int8)
+{
+    int8_t byte[160];
+    memcpy(slot, kv, 2 * (size_t) (heads * d) * sizeof(*slot));
+    for (int h = 0; h < 2 * heads && int8; h++) {
+        float step = l2d_ref_quantize(byte, kv + h * d, d);
+        for (int i = 0; i < d; i++)
+            slot[h * d + i] = step * (float) byte[i];
+    }
+}
+
 void l2d_ref_temporal_attention(float *y, float *cache, const float *qkv, const float *pos,
                                 const struct l2d_ref_temporal_row *row, int rows, int pixels,
-                                int heads, int c, bool warmup)
+                                int heads, int c, bool warmup, bool int8)
 {
     int d = c / heads;
     for (int r = 0; r < rows; r++)
         for (int p = 0; p < pixels && row[r].active; p++)
-            memcpy(cache + (((long) row[r].step * pixels + p) * 16 + row[r].kv_slot) * 2 * c,
-                   qkv + ((long) r * pixels + p) * 3 * c + c, 2 * (size_t) c * sizeof(*cache));
+            cache_write(cache + (((long) row[r].step * pixels + p) * 16 + row[r].kv_slot) * 2 * c,
+                        qkv + ((long) r * pixels + p) * 3 * c + c, heads, d, int8);
     for (int r = 0; r < rows; r++)
         for (int p = 0; p < pixels; p++)
             for (int h = 0; h < heads; h++) {
@@ -80,8 +107,8 @@ void l2d_ref_temporal_attention(float *y, float *cache, const float *qkv, const 
                 for (int s = 0; s < count; s++) {
                     const float *k = cache + (((long) row[r].step * pixels + p) * 16 + s) * 2 * c;
                     const float *kp = pos + (warmup ? s : position(&row[r], s)) * 3 * c + c + h * d;
-                    if (warmup)
-                        k = qkv + ((long) s * pixels + p) * 3 * c + c;
+                    if (warmup || s == row[r].kv_slot)
+                        k = qkv + ((long) (warmup ? s : r) * pixels + p) * 3 * c + c;
                     score[s] = 0;
                     for (int n = 0; n < d; n++) {
                         score[s] += ((double) q[n] + (double) pos[own * 3 * c + h * d + n]) *

@@ -62,12 +62,19 @@ struct l2d_ref_temporal_row {
 };
 
 /**
+ * x [count] as a cache of bytes holds it: byte [count], each times the step that is returned, which
+ * is max |x| / 127, rounded up to a float whose lower 16 bits are 0.
+ */
+float l2d_ref_quantize(int8_t *byte, const float *x, int count);
+
+/**
  * See l2d_temporal_attention of kernels.h. qkv [rows,pixels,3c], pos [16,3c], cache
- * [steps,pixels,16,2c] (updated), y [rows,pixels,c] (0 in rows that are not active).
+ * [steps,pixels,16,2c] (updated), y [rows,pixels,c] (0 in rows that are not active). int8: what is
+ * written to the cache is what a cache of bytes would hold.
  */
 void l2d_ref_temporal_attention(float *y, float *cache, const float *qkv, const float *pos,
                                 const struct l2d_ref_temporal_row *row, int rows, int pixels,
-                                int heads, int c, bool warmup);
+                                int heads, int c, bool warmup, bool int8);
 
 /** x [rows,h,w,c] -> y [rows,(h+1)/2,(w+1)/2,c]: 3x3, stride 2, padded as TensorFlow's SAME. */
 void l2d_ref_max_pool(float *y, const float *x, int rows, int h, int w, int c);

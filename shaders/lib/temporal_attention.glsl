@@ -6,6 +6,8 @@
 // SHARED is 0; or 8, and then the 8 invocations of a workgroup are one subgroup and pixels of one
 // head and row: each loads the positional terms of two positions, and shuffles show them to the
 // others, which is how CPU drivers like it (see conv_t0.comp).
+// KV_INT8 is 1 for a cache of bytes, see params/attention.h. What this call computes is attended to
+// as it is, not as it is stored: of the 16 keys the frame's own is the one that counts most.
 // Source: Live2Diff (Xing et al., 2024), AnimateDiff's motion module.
 #include "lib/precision.glsl"
 #include "lib/flat.glsl"
@@ -17,10 +19,98 @@ layout(constant_id = 1) const uint QUADS = 1;   // d / 4
 layout(constant_id = 2) const uint WARMUP = 0;
 layout(binding = 0, std430) readonly buffer QKV { IN4 qkv[]; };
 layout(binding = 1, std430) readonly buffer Pos { IN4 pos[]; };
-layout(binding = 2, std430) buffer Cache { IN4 cache[]; };
 layout(binding = 3, std430) readonly buffer Rows { l2d_row_params rows[]; };
 layout(binding = 4, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_temporal_attention_params p; };
+
+#if KV_INT8
+layout(binding = 2, std430) buffer Cache { uint cache[]; };
+const uint HEAD_WORDS = 2u * QUADS + 1u;
+
+uint cache_place(uint pixel_slot, uint c, uint head)
+{
+    return (pixel_slot * p.heads + head) * HEAD_WORDS;
+}
+
+// The steps of key and value.
+vec2 cache_steps(uint at)
+{
+    uint both = cache[at + 2u * QUADS];
+    return uintBitsToFloat(uvec2(both << 16, both & 0xffff0000u));
+}
+
+vec4 bytes(uint word)
+{
+    return vec4(ivec4(int(word)) << ivec4(24, 16, 8, 0) >> 24);
+}
+
+vec4 cached_k(uint at, uint c, uint i, vec2 steps)
+{
+    return bytes(cache[at + i]) * steps.x;
+}
+
+vec4 cached_v(uint at, uint c, uint i, vec2 steps)
+{
+    return bytes(cache[at + QUADS + i]) * steps.y;
+}
+
+// The least step with which the head at qkv[from] fits bytes, cut to the upper half of a float.
+uint step_bits(uint from)
+{
+    vec4 most = vec4(0.0);
+    for (uint i = 0u; i < QUADS; i++)
+        most = max(most, abs(LOAD4(qkv[from + i])));
+    float top = max(max(most.x, most.y), max(most.z, most.w));
+    return floatBitsToUint(top / 127.0) + 0xffffu & 0xffff0000u;
+}
+
+void cache_bytes(uint to, uint from, float step)
+{
+    float inverse = step > 0.0 ? 1.0 / step : 0.0;
+    for (uint i = 0u; i < QUADS; i++) {
+        ivec4 b = ivec4(roundEven(LOAD4(qkv[from + i]) * inverse)) & 255;
+        cache[to + i] = uint(b.x | b.y << 8 | b.z << 16 | b.w << 24);
+    }
+}
+
+void cache_write(uint to, uint from, uint c)
+{
+    uint k_bits = step_bits(from), v_bits = step_bits(from + c);
+    cache_bytes(to, from, uintBitsToFloat(k_bits));
+    cache_bytes(to + QUADS, from + c, uintBitsToFloat(v_bits));
+    cache[to + 2u * QUADS] = k_bits >> 16 | v_bits;
+}
+#else
+layout(binding = 2, std430) buffer Cache { IN4 cache[]; };
+
+uint cache_place(uint pixel_slot, uint c, uint head)
+{
+    return pixel_slot * 2u * c + head * QUADS;
+}
+
+vec2 cache_steps(uint at)
+{
+    return vec2(1.0);
+}
+
+vec4 cached_k(uint at, uint c, uint i, vec2 steps)
+{
+    return LOAD4(cache[at + i]);
+}
+
+vec4 cached_v(uint at, uint c, uint i, vec2 steps)
+{
+    return LOAD4(cache[at + c + i]);
+}
+
+void cache_write(uint to, uint from, uint c)
+{
+    for (uint i = 0u; i < QUADS; i++) {
+        cache[to + i] = qkv[from + i];
+        cache[to + c + i] = qkv[from + c + i];
+    }
+}
+#endif
 
 #if SHARED
 // Of positions lane and 8 + lane. Arrays of QUADS elements, since compilers unroll such loops.
@@ -89,7 +179,7 @@ void main()
     }
     load_positions(c, first);
 
-    uint cache_at = (r.step * p.pixels + pixel) * L2D_WINDOW * 2u * c + first;
+    uint pixel_slot = (r.step * p.pixels + pixel) * L2D_WINDOW;
     uint own_pos = WARMUP != 0u ? row : r.own_pos;
     vec4 q[QUADS], acc[QUADS];
     for (uint i = 0u; i < QUADS; i++) {
@@ -97,25 +187,23 @@ void main()
         acc[i] = vec4(0.0);
     }
     if (real)
-        for (uint i = 0u; i < QUADS; i++) {
-            cache[cache_at + r.kv_slot * 2u * c + i] = qkv[own + c + i];
-            cache[cache_at + r.kv_slot * 2u * c + c + i] = qkv[own + 2u * c + i];
-        }
+        cache_write(cache_place(pixel_slot + r.kv_slot, c, head), own + c, c);
 
     float top = -3.0e38, sum = 0.0;
     uint num_keys = WARMUP != 0u ? uint(L2D_SINKS) : min(r.num_open, uint(L2D_WINDOW));
     for (uint slot = 0u; slot < num_keys; slot++) {
         bool from_cache = WARMUP == 0u && slot != r.kv_slot;
         uint from_row = WARMUP != 0u ? slot : row;
-        uint k_at = from_cache ? cache_at + slot * 2u * c
+        uint k_at = from_cache ? cache_place(pixel_slot + slot, c, head)
                                : (from_row * p.pixels + pixel) * 3u * c + c + first;
+        vec2 steps = from_cache ? cache_steps(k_at) : vec2(1.0);
         uint index = WARMUP != 0u || r.own_pos < L2D_WINDOW - 1u || slot < L2D_SINKS ? slot
                      : L2D_WINDOW - 1u - (r.kv_slot - slot & 7u);
         vec4 dots = vec4(0.0);
         for (uint i = 0u; i < QUADS; i++) {
             vec4 k;
             if (from_cache)
-                k = LOAD4(cache[k_at + i]);
+                k = cached_k(k_at, c, i, steps);
             else
                 k = LOAD4(qkv[k_at + i]);
             dots += q[i] * (k + pos_k(index, c, first, i));
@@ -126,7 +214,7 @@ void main()
         for (uint i = 0u; i < QUADS; i++) {
             vec4 v;
             if (from_cache)
-                v = LOAD4(cache[k_at + c + i]);
+                v = cached_v(k_at, c, i, steps);
             else
                 v = LOAD4(qkv[k_at + c + i]);
             acc[i] = acc[i] * shrink + w * (v + pos_v(index, c, first, i));

@@ -16,6 +16,11 @@ struct l2d_attention_params {
 };
 L2D_PUSH_CHECK(l2d_attention_params);
 
+// The words of a head in a slot of a cache of bytes: d / 4 of the key and d / 4 of the value, four
+// signed bytes each, the first lowest; then one of two steps, by which a byte is multiplied: of the
+// key's, in the lower half, the upper half of a float, and of the value's in the upper half.
+#define L2D_KV_HEAD_WORDS(d) ((d) / 2 + 1)
+
 struct l2d_temporal_attention_params {
     u32 pixels, heads, num_rows;
     f32 scale;

@@ -45,6 +45,20 @@ frame_hashes line-none.mkv >line-none
 is "frames before the first change" "$(cmp line-none line-first | sed 's/.*line //')" 11
 is "frames with a timeline" "$(count_frames line-batch.mkv)" 20
 
+# The cache: int8 is the default with fp16, fp32 with fp32; the pictures are nearly the same.
+for kv in fp16 int8 auto; do
+    l2d run -i twenty.mp4 -c ffv1 -o kv-$kv.mkv $small --steps 25,37/50 --kv-cache $kv \
+        --json kv.json
+    grep -q "\"kv_cache\": \"$(echo $kv | sed s/auto/int8/)\"" kv.json ||
+        fail "--kv-cache $kv: $(cat kv.json)"
+    raw_video kv-$kv.mkv >kv-$kv.raw
+done
+is "int8 is the default" "$(frame_hash kv-auto.mkv)" "$(frame_hash kv-int8.mkv)"
+at_most "int8 against fp16, levels" "$(max_difference kv-fp16.raw kv-int8.raw)" 3
+refuses 1 "--kv-cache fp16: .*fp32" run -i twenty.mp4 -o null $small --precision fp32 \
+    --kv-cache fp16
+[ "$("$program" inspect --precision fp32 | grep -c 'KV cache .*fp32')" = 1 ] || fail "inspect: fp32"
+
 # Guidance: both schedules draw the same; what is pushed away from is seen.
 for mode in full self initialize; do
     for schedule in batch sequential; do

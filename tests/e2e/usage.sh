@@ -29,6 +29,7 @@ refuses 2 "--fit 'squash'.*cover\|contain\|stretch" run -i a.mp4 -o null --fit s
 refuses 2 "--schedule 'x'.*batch\|sequential" run -i a.mp4 -o null --schedule x
 refuses 2 "--noise 'x'.*shared" run -i a.mp4 -o null --noise x
 refuses 2 "--precision 'fp8'.*fp16" run -i a.mp4 -o null --precision fp8
+refuses 2 "--kv-cache 'x'.*int8" run -i a.mp4 -o null --kv-cache x
 refuses 2 "--prompt-syntax 'x'.*brackets" run -i a.mp4 -o null --prompt-syntax x
 refuses 2 "--guidance 'x'.*such as 1.5" run -i a.mp4 -o null --guidance x
 refuses 2 "--guidance '-2'" run -i a.mp4 -o null --guidance -2 --guidance-mode full

@@ -94,12 +94,18 @@ static void check_model(const char *name)
         enum l2d_precision precision;
         enum l2d_batching batching;
         double skip_similar;
+        enum l2d_kv_type kv_type;
     } cases[] = {
-        { 64, 64, 0, 0, "37/50", L2D_GUIDANCE_NONE, L2D_PRECISION_FP16, L2D_BATCH, 0 },
-        { 130, 62, 0, 0, "25,37/50", L2D_GUIDANCE_NONE, L2D_PRECISION_FP16, L2D_SEQUENTIAL, 0 },
-        { 128, 64, 0, 0, "25,30,37/50", L2D_GUIDANCE_FULL, L2D_PRECISION_FP16, L2D_BATCH, 0 },
-        { 64, 64, 333, 77, "2,7/50", L2D_GUIDANCE_INITIALIZE, L2D_PRECISION_FP32, L2D_BATCH, .98 },
-        { 64, 96, 0, 0, "25,37/50", L2D_GUIDANCE_SELF, L2D_PRECISION_FP32, L2D_SEQUENTIAL, 0 },
+        { 64, 64, 0, 0, "37/50", L2D_GUIDANCE_NONE, L2D_PRECISION_FP16, L2D_BATCH, 0,
+          L2D_KV_FP16 },
+        { 130, 62, 0, 0, "25,37/50", L2D_GUIDANCE_NONE, L2D_PRECISION_FP16, L2D_SEQUENTIAL, 0,
+          L2D_KV_INT8 },
+        { 128, 64, 0, 0, "25,30,37/50", L2D_GUIDANCE_FULL, L2D_PRECISION_FP16, L2D_BATCH, 0,
+          L2D_KV_INT8 },
+        { 64, 64, 333, 77, "2,7/50", L2D_GUIDANCE_INITIALIZE, L2D_PRECISION_FP32, L2D_BATCH, .98,
+          L2D_KV_AUTO },
+        { 64, 96, 0, 0, "25,37/50", L2D_GUIDANCE_SELF, L2D_PRECISION_FP32, L2D_SEQUENTIAL, 0,
+          L2D_KV_INT8 },
     };
     golden_model_make(&model, name);
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -108,6 +114,7 @@ static void check_model(const char *name)
         p.guidance_mode = cases[i].mode;
         p.precision = cases[i].precision;
         p.batching = cases[i].batching;
+        p.kv_type = cases[i].kv_type;
         p.skip_similar = cases[i].skip_similar;
         p.input_width = cases[i].in_w;
         p.input_height = cases[i].in_h;
@@ -137,19 +144,29 @@ Test(memory, of_pictures_alone)
     check_taken(&(struct l2d_engine_params) { .width = 64, .height = 48 }, "passthrough");
 }
 
-// By hand: 16 slots of keys and values for every pixel, channel and step, of 2 bytes.
+// By hand: 16 slots of keys and values for every pixel, channel and step, of 2 bytes; or of one,
+// and 4 bytes for each head.
 Test(memory, of_the_cache)
 {
     golden_model_make(&model, "tiny3");
     struct l2d_engine_params p = params(96, 64, "25,37/50");
+    p.kv_type = L2D_KV_FP16;
     uint64_t one = needs(&p).kv_cache / 2;
     cr_assert_eq(needs(&p).kv_steps, 2);
+    p.kv_type = L2D_KV_INT8;                    // levels of 96 pixels (32 channels), 24 and 6 (96)
+    uint64_t slots = 16 * 3 * 2 * 96, wide = 16 * 3 * 2 * (24 + 6);
+    cr_assert_eq(one, 4 * (slots * 32 + wide * 96));
+    cr_assert_eq(needs(&p).kv_cache / 2, slots * (2 * 32 + 4 * 8) + wide * (2 * 96 + 4 * 8));
+    p.kv_type = L2D_KV_AUTO;
+    cr_assert_eq(needs(&p).kv_cache / 2, slots * (2 * 32 + 4 * 8) + wide * (2 * 96 + 4 * 8));
+    p.kv_type = L2D_KV_FP16;
     p.width = 192;
     cr_assert_eq(needs(&p).kv_cache, 4 * one, "twice as wide");
     p.guidance_mode = L2D_GUIDANCE_FULL;
     cr_assert_eq(needs(&p).kv_cache, 8 * one, "and of two prompts");
     cr_assert_eq(needs(&p).kv_steps, 4);
     p.precision = L2D_PRECISION_FP32;
+    p.kv_type = L2D_KV_AUTO;
     cr_assert_eq(needs(&p).kv_cache, 16 * one, "and in fp32");
 }
 
@@ -201,7 +218,10 @@ Test(memory, advice_is_enough)
     less.more_steps[0] = "25,30,37/50";         // memory is for the most steps of all sets
     cr_assert_eq(needs(&less).kv_steps, 3);
     check_advice(&less, bytes, "with no other sets of steps it fits");
-    p.precision = L2D_PRECISION_FP32;           // spares more than steps do
+    p.kv_type = L2D_KV_FP16;                    // spares more than steps do
+    check_advice(&p, needs(&p).peak - 1, "with --kv-cache int8 it fits");
+    p.kv_type = L2D_KV_AUTO;
+    p.precision = L2D_PRECISION_FP32;           // and more than that
     check_advice(&p, needs(&p).peak - 1, "with --precision fp16 it fits");
     p = params(128, 128, "37/50");
     less = p;
@@ -262,7 +282,8 @@ Test(memory, tensors_that_the_device_does_not_bind)
 // ---- a model that is not at hand
 
 // Stable Diffusion 1.5 with Live2Diff's motion modules, whose caches were counted by hand: 5800
-// bytes of fp16 for every pixel and step. Whether this device has room for them is all the same.
+// bytes of fp16 for every pixel and step; in bytes 2900 and, for 8 heads of 10 attentions a level,
+// 425 / 4. Whether this device has room for them is all the same.
 Test(memory, of_a_description_alone)
 {
     golden_model_make(&model, "tiny3");
@@ -274,10 +295,16 @@ Test(memory, of_a_description_alone)
         for (int d = 1; d <= 4; d++) {
             struct l2d_engine_params p = params(sizes[i].w, sizes[i].h, steps[d - 1]);
             struct l2d_engine_info info;
+            uint64_t pixels = (uint64_t) (sizes[i].w * sizes[i].h * d);
             p.model = L2D_TEST_DATA "/sd15/model.json";
+            p.kv_type = L2D_KV_FP16;
             int rc = l2d_engine_plan(&info, gpu, &p, &err);
             cr_assert(rc == L2D_OK || rc == L2D_EGPUMEM, "%s", err.msg);
             cr_assert_eq(info.memory.kv_cache, (uint64_t) d * sizes[i].step_mib << 20);
+            p.kv_type = L2D_KV_INT8;
+            rc = l2d_engine_plan(&info, gpu, &p, &err);
+            cr_assert(rc == L2D_OK || rc == L2D_EGPUMEM, "%s", err.msg);
+            cr_assert_eq(info.memory.kv_cache, 2900 * pixels + pixels / 4 * 425);
         }
     struct l2d_engine *engine = NULL;
     struct l2d_engine_params p = params(64, 64, "25/50");

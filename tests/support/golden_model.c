@@ -105,6 +105,8 @@ static void read_case(struct golden_case *c, const json_t *o)
             c->guidance_mode = m;
     c->guidance = json_number_value(json_object_get(o, "guidance"));
     c->guidance_delta = json_number_value(json_object_get(o, "guidance_delta"));
+    const char *kv_cache = json_string_value(json_object_get(o, "kv_cache"));
+    c->kv_int8 = kv_cache && !strcmp(kv_cache, "int8");
     if (mode)
         copy_string(c->negative, sizeof(c->negative), o, "negative");
     copy_string(c->name, sizeof(c->name), o, "name");

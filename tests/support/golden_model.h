@@ -9,7 +9,7 @@
 
 #include "base/frame.h"
 
-#define GOLDEN_MAX_CASES 16
+#define GOLDEN_MAX_CASES 20
 
 struct golden_change {
     uint32_t frame, fade_frames;
@@ -27,6 +27,7 @@ struct golden_case {
     int guidance_mode;                  // enum l2d_guidance_mode
     double guidance, guidance_delta;
     char negative[64];
+    bool kv_int8;
     uint32_t num_frames;
     struct golden_change change;        // of the prompt, if frame is not 0
     uint32_t cut;                       // the frame that another scene begins with, or 0

@@ -114,8 +114,8 @@ static void print_needs(const struct l2d_engine_info *i, const struct l2d_gpu_ca
            i->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", i->width, i->height, i->num_steps,
            i->num_steps == 1 ? "" : "s", i->gflop_encode + i->gflop_unet + i->gflop_decode);
     print_memory("weights", m->weights, "all networks");
-    print_memory("KV cache", m->kv_cache, "%d x %.1f, a denoising step%s", m->kv_steps,
-                 (double) m->kv_cache / m->kv_steps / MIB,
+    print_memory("KV cache", m->kv_cache, "%s, %d x %.1f, a denoising step%s",
+                 l2d_engine_kv_str(i), m->kv_steps, (double) m->kv_cache / m->kv_steps / MIB,
                  m->kv_steps > i->num_steps ? "; the negative prompt has its own" : "");
     print_memory("activations", m->activations, "one block, which the networks use in turn");
     print_memory("other", m->other, "latents, keys of the prompt, pictures");

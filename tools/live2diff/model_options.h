@@ -12,7 +12,8 @@
 struct model_options {
     const char *model, *config, *prompt, *steps, *device;
     struct option_size size;
-    int fit, schedule, noise, precision, validation;    // enums of engine.h, in their order
+    // enums of engine.h, in their order
+    int fit, schedule, noise, precision, kv_type, validation;
     int tier;                                           // enum of device.h
     int prompt_syntax;                                  // enum of prompt.h
     int guidance_mode;
@@ -42,6 +43,9 @@ struct model_options {
       MODEL_AT(type, schedule), NULL },                                                           \
     { 0, "precision", OPTION_CHOICE, "auto|fp16|fp32", "auto", "type of activations",             \
       MODEL_AT(type, precision), NULL },                                                          \
+    { 0, "kv-cache", OPTION_CHOICE, "auto|fp16|int8", "auto",                                     \
+      "how past frames are remembered; auto: int8, half as large, or fp32 if --precision is",     \
+      MODEL_AT(type, kv_type), NULL },                                                            \
     { 0, "guidance", OPTION_REAL, "G", NULL,                                                      \
       "how much more the prompt counts, above 1; needs a --guidance-mode",                        \
       MODEL_AT(type, guidance), NULL },                                                           \
@@ -133,6 +137,7 @@ static inline struct l2d_engine_params model_engine_params(const struct model_op
         .batching = (enum l2d_batching) o->schedule,
         .noise = (enum l2d_noise_choice) o->noise,
         .precision = (enum l2d_precision) o->precision,
+        .kv_type = (enum l2d_kv_type) o->kv_type,
         .seed = o->seed,
     };
 }

@@ -191,6 +191,26 @@ def clips(bench):
     return {**mean_of(list(rows.values())), "clips": rows, "chosen": names}
 
 
+def cache(bench):
+    """Video files with keys and values in bytes: how far from those in fp16, beside how far fp16 is from fp32."""
+    scale, rows, chosen = bench.scale, [], {}
+    for number, path in enumerate(bench.clips):
+        frames = material.video(path, scale.clip, scale.size)
+        motion = measures.Motion(frames[WARM_UP:])
+        chosen[path.name] = STYLES[number::len(bench.clips)][:1 if scale is QUICK else 2]
+        for style in chosen[path.name]:
+            bench.say(f"cache: {path.name}, {style}")
+            prompt = grammar.CANONICAL[style]
+            kept = {"int8": bench.runtime.paint(frames, prompt, "fp16", "--kv-cache", "int8")[WARM_UP:],
+                    "fp16": bench.runtime.paint(frames, prompt, "fp16", "--kv-cache", "fp16")[WARM_UP:],
+                    "fp32": bench.runtime.paint(frames, prompt, "fp32")[WARM_UP:]}
+            rows.append({"psnr": {"int8": measures.psnr(kept["int8"], kept["fp16"]),
+                                  "int8 worst frame": min(map(measures.psnr, kept["int8"], kept["fp16"])),
+                                  "fp16": measures.psnr(kept["fp16"], kept["fp32"])},
+                         "warp": {n: motion.error(f) for n, f in kept.items()}})
+    return {**mean_of(rows), "worst frame": min(r["psnr"]["int8 worst frame"] for r in rows), "chosen": chosen}
+
+
 def flicker(bench):
     """A fixed camera with sensor noise: standard deviation in time where nothing moves."""
     scale, rows = bench.scale, {}
@@ -339,4 +359,4 @@ def parity(bench):
     return result
 
 
-ALL = {f.__name__: f for f in (autoencoder, teacher, clips, flicker, words, palettes, parity, drift)}
+ALL = {f.__name__: f for f in (autoencoder, teacher, clips, cache, flicker, words, palettes, parity, drift)}

@@ -111,9 +111,9 @@ class Runtime:
             raise Failure(f"live2diff run: {len(frames)} frames went in, {len(out)} came out")
         return np.stack(out)
 
-    def paint(self, frames, prompt):
+    def paint(self, frames, prompt, precision=None, *options):
         """A clip through the model: as many pictures as frames, [N,H,W,3]."""
-        return self.collect(frames, *self.model_options(prompt))
+        return self.collect(frames, *self.model_options(prompt, precision), *options)
 
     def passthrough(self, frames):
         return self.collect(frames, "--passthrough")

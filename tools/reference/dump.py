@@ -67,6 +67,7 @@ def main():
     parser.add_argument("--negative", default="")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noise", choices=["shared", "fresh"])
+    parser.add_argument("--kv-cache", choices=["exact", "int8"], default="exact")
     parser.add_argument("--batch", action="store_true", help="keep a frame per step in flight")
     parser.add_argument("--limit", type=int, help="stop after this many frames")
     args = parser.parse_args()
@@ -78,7 +79,7 @@ def main():
     prompt = model.config["default"]["prompt"] if args.prompt is None else args.prompt
     stream = Stream(model, prompt, width, height, args.seed, steps, count, args.noise, args.batch,
                     Recorder(model, files), args.prompt_syntax, None, args.guidance_mode, args.guidance,
-                    args.guidance_delta, args.negative)
+                    args.guidance_delta, args.negative, kv_cache=args.kv_cache)
     write_safetensors(Path(args.out) / "text.safetensors", files.text)
     with open(Path(args.out) / "frames.rgb", "wb") as video:
         for index, rgb in stream.run(read_frames(args.frames, width, height, args.limit)):

@@ -39,9 +39,9 @@ GAINS = [(re.compile(pattern), gain) for pattern, gain in (
     (r"", 1.0))]
 SAMPLES, KV_SAMPLES = 24, 256
 FULL_FRAMES = (8, 14, 15, 16, 17)                 # all activations of these and of the last frame
-FEW = ("x", "x0", "image", "unet.conv_out", "negative.unet.conv_out")     # of runs with guidance or changes, no more
+FEW = ("x", "x0", "image", "unet.conv_out", "negative.unet.conv_out")     # of runs with few, no more
 EVERY_FRAME = ("x", "x0", "image", "depth", "structure", "latent.image", "latent.structure", "unet.flow_conv_in")
-OPTIONS = ("prediction", "guidance_mode", "guidance", "guidance_delta", "negative", "changes")
+OPTIONS = ("prediction", "guidance_mode", "guidance", "guidance_delta", "negative", "changes", "kv_cache")
 CORPUS = "a photo of a cat, a painting of the street in warm colors, an ink drawing of a bird, cold colors, 1girl's"
 MERGES = 40
 TEXTS = ["", "a cat", "a painting of a street, warm colors", "It's   the DOG'S 2024 café!!", "don't we'll I'M",
@@ -138,7 +138,8 @@ def case(name, config, steps, frames, seed, noise=None, prompt=None, **options):
 
 CASES = {
     "narrow4": (NARROW4, [case("d1", NARROW4, [25], 20, 7), case("d2", NARROW4, [25, 37], 32, 7),
-                          case("d4", NARROW4, [25, 31, 37, 43], 20, 0x123456789AB, "fresh", "a bird, cold colors")]),
+                          case("d4", NARROW4, [25, 31, 37, 43], 20, 0x123456789AB, "fresh", "a bird, cold colors"),
+                          case("kv4", NARROW4, [25, 31, 37, 43], 18, 7, kv_cache="int8", few=True)]),
     "tiny3": (TINY3, [case("d1", TINY3, [25], 18, 3), case("d2", TINY3, [25, 37], 18, 3),
                       case("short", TINY3, [25, 37], 5, 3, "shared"),
                       case("v", TINY3, [25, 37], 10, 3, prediction="v"),
@@ -151,6 +152,10 @@ CASES = {
                       case("live", TINY3, [25, 37], 25, 3, cut=14, changes={
                           9: {"prompt": "ink drawing of a street", "fade": 3}, 11: {"rewarm": "kept"},
                           14: {"rewarm": "still"}, 22: {"rewarm": "newest"}}),
+                      case("kv1", TINY3, [25], 18, 3, kv_cache="int8", few=True),
+                      case("kv2", TINY3, [25, 37], 18, 3, kv_cache="int8"),
+                      case("kv3", TINY3, [25, 31, 37], 17, 3, kv_cache="int8", guidance_mode="full",
+                           guidance=1.5, guidance_delta=1.0, negative="cold ink"),
                       case("prompt", TINY3, [25], 1, 3, prompt="a (bird:1.4) :0.7 | ink (drawing:0.5), [cold] :0.3")]),
     "narrowd": (NARROWD, [case("d1", NARROWD, [25], 10, 11), case("d2", NARROWD, [25, 37], 10, 11),
                           case("short", NARROWD, [25], 3, 11),
@@ -258,7 +263,7 @@ def sample(array, count):
 
 
 def run_case(model, case):
-    golden, few = {}, "guidance" in case or "changes" in case
+    golden, few = {}, "few" in case or "guidance" in case or "changes" in case
     full = {f"frame.{f}" for f in (*FULL_FRAMES, case["frames"] - 1)}
 
     def sink(name, tensor):

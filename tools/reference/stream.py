@@ -83,7 +83,8 @@ class Frame:
 class Stream:
     def __init__(self, model, prompt, width, height, seed=0, t_index_list=None, num_inference_steps=None,
                  noise=None, batch=False, recorder=None, syntax="numbers",
-                 prediction=None, guidance_mode="none", guidance=1.0, guidance_delta=1.0, negative="", changes=None):
+                 prediction=None, guidance_mode="none", guidance=1.0, guidance_delta=1.0, negative="", changes=None,
+                 kv_cache=None):
         config = dict(model.config["scheduler"])
         config["t_index_list"] = t_index_list or config["t_index_list"]
         config["num_inference_steps"] = num_inference_steps or config["num_inference_steps"]
@@ -96,10 +97,11 @@ class Stream:
         self.device = next(model.unet.parameters()).device
         self.scheduler = Scheduler(config)
         self.steps, self.sinks = len(self.scheduler), kwargs["sink_size"]
-        self.cache = KvCache(self.steps, self.sinks, kwargs["window_size"])
+        shape = self.sinks, kwargs["window_size"], kwargs["num_attention_heads"] if kv_cache == "int8" else None
+        self.cache = KvCache(self.steps, *shape)
         self.mode, self.guidance, self.delta = guidance_mode if guidance > 1 else "none", guidance, guidance_delta
         negative_steps = {"none": 0, "self": 0, "initialize": 1, "full": self.steps}[self.mode]
-        self.negative_cache = KvCache(negative_steps, self.sinks, kwargs["window_size"])
+        self.negative_cache = KvCache(negative_steps, *shape)
         self.in_flight = []                               # [frame, next step], oldest first
         self.changes, self.syntax, self.base = changes or {}, syntax, 0
         self.fade, self.recent, self.kept = [], [], []    # texts to come; the last 8 frames; those of the sinks

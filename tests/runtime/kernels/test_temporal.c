@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Temporal attention, warm-up and stream, against plain C. Closed slots and rows that are not
-// active hold NaN, which must stay where it is.
+// Temporal attention, warm-up and stream, with a cache of T and one of bytes, against plain C.
+// Closed slots and rows that are not active hold NaN, which must stay where it is.
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 
 #include "kernels/kernels.h"
 #include "ref/ref.h"
+#include "shaders/params/attention.h"
 #include "support/gpu_test.h"
 
 #define STEPS 3
@@ -22,6 +23,9 @@ static const struct temporal_case {
     { 1,  1,  1, 160, 1, false },
     { 8,  8,  8,  64, 8, true },
     { 8,  3,  3,  96, 8, true },
+    { 2,  5,  7, 640, 8, false },           // SD1.5, deeper: heads of 80
+    { 8,  1,  1,  12, 3, true },
+    { 2,  1,  1,  12, 3, false },
 };
 
 // While the window fills, when it is full, and in the middle of its ring.
@@ -34,8 +38,100 @@ static const struct l2d_row_params stream_rows[][3] = {
       { .is_active = 0, .step = 2 } },
 };
 
+// ---- caches of bytes
+
+static uint32_t step_bits(float step)
+{
+    uint32_t bits;
+    memcpy(&bits, &step, sizeof(bits));
+    return bits >> 16;
+}
+
+static float step_of(uint32_t bits)
+{
+    float step;
+    bits <<= 16;
+    memcpy(&step, &bits, sizeof(step));
+    return step;
+}
+
+// cache [slots][2c] as words; it then holds what these stand for. Slots of NaN become all bits.
+static uint32_t *pack(float *cache, size_t slots, int c, int heads)
+{
+    int d = c / heads;
+    size_t each = (size_t) (heads * L2D_KV_HEAD_WORDS(d));
+    uint32_t *words = malloc(slots * each * sizeof(*words)), *w = words;
+    int8_t byte[160];
+    cr_assert_not_null(words);
+    memset(words, 0xff, slots * each * sizeof(*words));
+    for (size_t s = 0; s < slots; s++, cache += 2 * c)
+        for (int h = 0; h < heads; h++, w += L2D_KV_HEAD_WORDS(d)) {
+            if (isnan(cache[0]))
+                continue;
+            uint32_t steps = 0;
+            for (int kv = 0; kv < 2; kv++) {
+                float *x = cache + kv * c + h * d, step = l2d_ref_quantize(byte, x, d);
+                steps |= step_bits(step) << 16 * kv;
+                memcpy(w + kv * d / 4, byte, (size_t) d);
+                for (int i = 0; i < d; i++)
+                    x[i] = step * (float) byte[i];
+            }
+            w[d / 2] = steps;
+        }
+    return words;
+}
+
+// A head that was written: from x [d], key or value. Where x lies between two bytes, either is
+// right; the step is the reference's, or the next one if that is a rounding away.
+static void check_head(const uint32_t *w, int kv, const float *x, int d, const char *what)
+{
+    int8_t byte[160];
+    float want = l2d_ref_quantize(byte, x, d), step = step_of(w[d / 2] >> 16 * kv & 0xffff);
+    cr_assert(fabsf(step - want) <= want / 128, "%s: step %g, expected %g", what, (double) step,
+              (double) want);
+    memcpy(byte, w + kv * d / 4, (size_t) d);
+    for (int i = 0; i < d; i++)
+        cr_assert(fabsf(step * (float) byte[i] - x[i]) <= 0.501f * step,
+                  "%s: %g is kept as %d times %g", what, (double) x[i], byte[i], (double) step);
+}
+
+// What a cache of bytes holds after the call: before, but for the slots of the active rows.
+static void check_bytes(const uint32_t *before, const uint32_t *after, const float *qkv,
+                        const struct l2d_row_params *rows, const struct temporal_case *k)
+{
+    int d = k->c / k->heads, pixels = k->h * k->w, words = L2D_KV_HEAD_WORDS(d);
+    for (int step = 0; step < STEPS; step++)
+        for (int p = 0; p < pixels; p++)
+            for (int s = 0; s < 16; s++) {
+                int writer = -1;
+                for (int r = 0; r < k->rows; r++)
+                    if (rows[r].is_active && (int) rows[r].step == step &&
+                        (int) rows[r].kv_slot == s)
+                        writer = r;
+                size_t at = (size_t) (((step * pixels + p) * 16 + s) * k->heads * words);
+                if (writer < 0) {
+                    cr_assert_arr_eq(before + at, after + at, (size_t) (k->heads * words) * 4);
+                    continue;
+                }
+                for (int h = 0; h < 2 * k->heads; h++)
+                    check_head(after + at + h % k->heads * words, h / k->heads,
+                               qkv + (writer * pixels + p) * 3 * k->c + k->c + h * d, d,
+                               h < k->heads ? "key" : "value");
+            }
+}
+
+// ---- cases
+
+static void check_floats(const float *want, const float *got, size_t count, unsigned index)
+{
+    for (size_t i = 0; i < count; i++)          // copied, not computed
+        cr_assert((isnan(want[i]) && isnan(got[i])) || want[i] == got[i],
+                  "temporal case %u: cache element %zu is %g, expected %g", index, i,
+                  (double) got[i], (double) want[i]);
+}
+
 static void run_case(struct gpu_test *t, unsigned index, int variant, enum gt_fill fill,
-                     enum l2d_dtype type)
+                     enum l2d_dtype type, bool int8)
 {
     const struct temporal_case *k = &cases[index];
     int pixels = k->h * k->w, c = k->c;
@@ -62,29 +158,37 @@ static void run_case(struct gpu_test *t, unsigned index, int variant, enum gt_fi
                 for (int i = 0; i < 2 * c; i++)
                     cache[(((int) rows[r].step * pixels + p) * 16 + s) * 2 * c + i] = NAN;
 
+    uint32_t *words = int8 ? pack(cache, nc / (size_t) (2 * c), c, k->heads) : NULL;
     gt_begin(t, type);
-    struct l2d_tensor tcache = gt_tensor(t, type, STEPS, pixels, 16, 2 * c, cache, true);
+    struct l2d_tensor tcache = l2d_kv_cache_shape(int8 ? L2D_U32 : type, STEPS, pixels, c,
+                                                  k->heads);
+    if (int8) {
+        tcache.offset_bytes = gt_bytes(t, words, l2d_tensor_bytes(&tcache), true).offset_bytes;
+        tcache.buf = t->arena;
+    } else
+        tcache = gt_tensor(t, type, STEPS, pixels, 16, 2 * c, cache, true);
     gt_keep(t, l2d_temporal_attention(t->graph,
                                       gt_tensor(t, type, k->rows, k->h, k->w, 3 * c, qkv, false),
                                       gt_tensor(t, type, 1, 1, 16, 3 * c, pos, false), tcache,
                                       gt_bytes(t, rows, (size_t) k->rows * sizeof(*rows), false),
                                       k->heads, k->warmup));
     gt_run(t);
-    l2d_ref_temporal_attention(want, cache, qkv, pos, ref, k->rows, pixels, k->heads, c, k->warmup);
+    l2d_ref_temporal_attention(want, cache, qkv, pos, ref, k->rows, pixels, k->heads, c, k->warmup,
+                               int8);
     float *got = gt_read_kept(t, n), *got_cache = gt_read(t, tcache);
     struct gt_tol tol = type == L2D_F32 ? (struct gt_tol) { 2e-6, 1e-5, 1e-5 }
                                         : (struct gt_tol) { 5e-4, 1e-5, 1.0 / 1024 };
     if (fill == GT_HUGE)                        // scores of several hundred, see test_attention.c
         tol = type == L2D_F32 ? (struct gt_tol) { 1e-4, 5e-2, 1e-3 }
                               : (struct gt_tol) { 1e-3, 5e-2, 2e-3 };
-    gt_check(want, got, n, tol, "temporal case %u variant %d fill %d, %s", index, variant,
-             (int) fill, type == L2D_F16 ? "f16" : "f32");
-    for (size_t i = 0; i < nc; i++)             // copied, not computed
-        cr_assert((isnan(cache[i]) && isnan(got_cache[i])) || cache[i] == got_cache[i],
-                  "temporal case %u: cache element %zu is %g, expected %g", index, i,
-                  (double) got_cache[i], (double) cache[i]);
+    gt_check(want, got, n, tol, "temporal case %u variant %d fill %d, %s, cache of %s", index,
+             variant, (int) fill, type == L2D_F16 ? "f16" : "f32", int8 ? "bytes" : "T");
+    if (int8)
+        check_bytes(words, (const uint32_t *) (const void *) got_cache, qkv, rows, k);
+    else
+        check_floats(cache, got_cache, nc, index);
     gt_end(t);
-    void *all[] = { qkv, pos, cache, want, got, got_cache };
+    void *all[] = { qkv, pos, cache, words, want, got, got_cache };
     for (size_t i = 0; i < COUNT(all); i++)
         free(all[i]);
 }
@@ -96,10 +200,24 @@ static void run_all(enum l2d_tier tier)
     for (unsigned i = 0; i < COUNT(cases); i++)
         for (int variant = 0; variant < (cases[i].warmup ? 1 : 2); variant++)
             for (int fill = 0; fill < GT_NUM_FILLS; fill++)
-                for (int f16 = 0; f16 < 2; f16++)
-                    run_case(&t, i, variant, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32);
+                for (int way = 0; way < 4; way++)
+                    run_case(&t, i, variant, (enum gt_fill) fill, way % 2 ? L2D_F16 : L2D_F32,
+                             way > 1);
     gt_close(&t);
 }
 
 Test(temporal, tier0) { run_all(L2D_TIER_0); }
 Test(temporal, tier1) { run_all(L2D_TIER_1); }
+
+// What the engine's tests read: packed by hand, unpacked by the library.
+Test(temporal, unpacks)
+{
+    enum { SLOTS = 3, C = 24, HEADS = 3 };
+    float cache[SLOTS * 2 * C], out[SLOTS * 2 * C];
+    gt_fill(cache, SLOTS * 2 * C, GT_NORMAL, 1, 10, L2D_F32, 1);
+    memset(cache + 2 * C, 0, sizeof(*cache) * C / HEADS);       // a head of nothing
+    uint32_t *words = pack(cache, SLOTS, C, HEADS);
+    l2d_kv_cache_unpack(out, words, SLOTS, C, HEADS);
+    check_floats(cache, out, SLOTS * 2 * C, 0);
+    free(words);
+}

@@ -17,12 +17,27 @@ def look(query, key, sinks, size):
     return query.clamp(max=size - 1), key_pos.clamp(0, size - 1), visible
 
 
-class KvCache:
-    """Keys and values, without positional term: per temporal attention [steps, pixels, slots, 2, C]."""
+def quantized(x, heads):
+    """x [..., C] as a cache of bytes gives it back: in each head a byte times a step. The step is max |x| / 127,
+    rounded up to the upper half of a float32, so that a byte always fits."""
+    y = x.float().unflatten(-1, (heads, -1))
+    step = (y.abs().amax(-1, keepdim=True) / 127).view(torch.int32)
+    step = ((step + 0xffff) & -0x10000).view(torch.float32)
+    return (torch.round(y / step.clamp(min=1e-38)) * step).flatten(-2).to(x.dtype)
 
-    def __init__(self, steps, sinks=8, size=16):
-        self.steps, self.sinks, self.size = steps, sinks, size
+
+class KvCache:
+    """Keys and values, without positional term: per temporal attention [steps, pixels, slots, 2, C].
+
+    heads: keep them in bytes, see `quantized`. A frame sees its own (in the warm-up: all eight) as they are.
+    """
+
+    def __init__(self, steps, sinks=8, size=16, heads=None):
+        self.steps, self.sinks, self.size, self.heads = steps, sinks, size, heads
         self.kv = {}
+
+    def stored(self, x):
+        return x if self.heads is None else quantized(x, self.heads)
 
     def at(self, index, k):
         if index not in self.kv:
@@ -48,7 +63,7 @@ class ClipWindow:
         """k, v [clips, F, pixels, C] of this call -> those to attend to, [clips, keys, pixels, C]."""
         if self.cache is not None:
             slots = self.cache.at(index, k)[self.row, :, :self.length]
-            slots[:, :, 0], slots[:, :, 1] = k[0].transpose(0, 1), v[0].transpose(0, 1)
+            slots[:, :, 0], slots[:, :, 1] = (self.cache.stored(x[0]).transpose(0, 1) for x in (k, v))
         return k, v
 
 
@@ -72,6 +87,9 @@ class StreamWindow:
     def keys(self, index, k, v):
         cache = self.cache.at(index, k)
         for r, (row, slot) in enumerate(zip(self.rows, self.slot.tolist())):
-            cache[row, :, slot, 0], cache[row, :, slot, 1] = k[r, 0], v[r, 0]
-        held = cache[self.rows].transpose(1, 2)      # [rows, slots, pixels, 2, C]
+            cache[row, :, slot, 0], cache[row, :, slot, 1] = (self.cache.stored(x[r, 0]) for x in (k, v))
+        held = cache[self.rows].transpose(1, 2)      # [rows, slots, pixels, 2, C], a copy
+        if self.cache.heads is not None:
+            for r, slot in enumerate(self.slot.tolist()):
+                held[r, slot, :, 0], held[r, slot, :, 1] = k[r, 0], v[r, 0]
         return held[:, :, :, 0], held[:, :, :, 1]

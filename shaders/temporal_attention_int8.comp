@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+// Temporal attention with a cache of bytes, for any device.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#define SHARED 0
+#define KV_INT8 1
+#include "lib/temporal_attention.glsl"
