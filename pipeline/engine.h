@@ -199,6 +199,19 @@ int l2d_engine_set_negative(struct l2d_engine *engine, const char *prompt, struc
 int l2d_engine_read_cache(struct l2d_engine *engine, uint32_t index, float *out, uint64_t *count,
                           struct l2d_error *err);
 
+struct l2d_engine_step {            // a call of the UNet
+    int32_t rows;                   // 1 to those of the engine's calls: num_steps in a batch, or 1
+    bool motion;                    // with motion modules; else each row on its own
+};
+
+/**
+ * Time `count` calls of the UNet on full windows, after one that is not counted: ms[count], by the
+ * GPU's clock. *gflop is that of one call. For measurements, outside of a stream: what the engine
+ * remembers of past frames is overwritten.
+ */
+int l2d_engine_time_step(struct l2d_engine *engine, const struct l2d_engine_step *step, double *ms,
+                         uint32_t count, double *gflop, struct l2d_error *err);
+
 /** Profile one streamed frame by kernel; see gpu/graph.h. At most cap rows in all. */
 int l2d_engine_profile(struct l2d_engine *engine, struct l2d_profile_row *rows, uint32_t cap,
                        uint32_t *count, struct l2d_error *err);

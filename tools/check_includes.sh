@@ -40,7 +40,7 @@ allow runtime/kernels gpu tensor base shaders
 allow runtime/ref base shaders
 allow pipeline kernels gpu tensor base
 allow video_io base
-allow tools/live2diff control pipeline video_io gpu tensor base
+allow tools/live2diff control pipeline video_io kernels gpu tensor base
 allow samples pipeline video_io gpu base
 only 'vulkan/' 'runtime/gpu/'
 only 'libav|libsw' 'video_io/|tests/video_io/'

@@ -529,7 +529,7 @@ static T layer(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_u
         l2d_graph_pop(g);
         l2d_graph_probe(g, x, "unet.%s.attentions.%d", name, i);
     }
-    if (b->has_motion) {
+    if (b->has_motion && !s->no_motion) {
         l2d_graph_push(g, "motion_modules.%d", i);
         x = motion(g, u, s, &b->motion[i], x, warmup);
         l2d_graph_pop(g);

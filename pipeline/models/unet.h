@@ -88,6 +88,7 @@ struct l2d_unet_state {
     struct l2d_tensor pos[L2D_UNET_MAX_ATTENTIONS];         // T [1,1,16,3c]
     struct l2d_tensor cache[L2D_UNET_MAX_ATTENTIONS];       // see l2d_kv_cache_shape
     struct l2d_tensor cond;             // T [L2D_RING,h,w,c0], or L2D_NO_TENSOR
+    bool no_motion;                     // leave the motion modules out
 };
 
 /** Declare the weights. Small tables (time embedding, positions) are read at once. */

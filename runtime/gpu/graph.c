@@ -24,7 +24,7 @@ struct op {
     uint8_t params[128];
     struct l2d_binding bind[L2D_MAX_BINDINGS];
     uint32_t groups[3];
-    double flops;
+    double flops, bytes;
     char *label;
 };
 
@@ -213,6 +213,16 @@ static void touch(struct l2d_graph *g, const struct op *op)
     }
 }
 
+static double operand_bytes(const struct l2d_dispatch *d)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < d->num_bind; i++)
+        if (l2d_tensor_exists(&d->bind[i].tensor))
+            sum += (d->bind[i].access == L2D_READ_WRITE ? 2 : 1) *
+                   (double) l2d_tensor_bytes(&d->bind[i].tensor);
+    return sum;
+}
+
 void l2d_graph_dispatch(struct l2d_graph *g, const struct l2d_dispatch *d)
 {
     assert(d->num_bind > 0 && d->num_bind <= L2D_MAX_BINDINGS);
@@ -225,6 +235,7 @@ void l2d_graph_dispatch(struct l2d_graph *g, const struct l2d_dispatch *d)
     op->num_bind = d->num_bind;
     op->params_size = d->params_size;
     op->flops = d->flops;
+    op->bytes = d->bytes > 0 ? d->bytes : operand_bytes(d);
     if (d->num_spec)
         memcpy(op->spec, d->spec, d->num_spec * sizeof(*d->spec));
     if (d->params_size)
@@ -582,6 +593,17 @@ static bool same_shape(const struct op *a, const struct op *b)
            !memcmp(a->params, b->params, a->params_size);
 }
 
+// Of the first operand and of the last one that is written.
+static void describe_shape(const struct op *op, char *out, size_t size)
+{
+    const struct l2d_tensor *x = &op->bind[0].tensor, *y = x;
+    for (uint32_t i = 0; i < op->num_bind; i++)
+        if (op->bind[i].access & L2D_WRITE)
+            y = &op->bind[i].tensor;
+    snprintf(out, size, "[%d,%d,%d,%d] [%d,%d,%d,%d]", x->rows, x->h, x->w, x->c, y->rows, y->h,
+             y->w, y->c);
+}
+
 static void add_to_profile(const struct l2d_graph *g, uint32_t index, double ms, uint32_t *first,
                            struct l2d_profile_row *rows, uint32_t cap, uint32_t *count)
 {
@@ -597,12 +619,15 @@ static void add_to_profile(const struct l2d_graph *g, uint32_t index, double ms,
         rows[r] = (struct l2d_profile_row) { 0 };
         snprintf(rows[r].label, sizeof(rows[r].label), "%s", op->label);
         snprintf(rows[r].shader, sizeof(rows[r].shader), "%s", op->shader);
+        describe_shape(op, rows[r].shape, sizeof(rows[r].shape));
+        rows[r].op = index;
         first[r] = index;
         (*count)++;
     }
     rows[r].dispatches++;
     rows[r].ms += ms;
     rows[r].gflop += op->flops * 1e-9;
+    rows[r].gbytes += op->bytes * 1e-9;
 }
 
 int l2d_graph_profile(struct l2d_graph *g, struct l2d_profile_row *rows, uint32_t cap,

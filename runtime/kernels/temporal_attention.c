@@ -52,6 +52,9 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
         },
         .num_bind = 5,
         .flops = 4.0 * qkv.rows * pixels * L2D_WINDOW * c,
+        // Of a full window, and a step a row: 15 slots are read and one is written.
+        .bytes = (double) qkv.rows * (double) l2d_tensor_bytes(&cache) / cache.rows +
+                 (double) (l2d_tensor_bytes(&qkv) + l2d_tensor_bytes(&y) + l2d_tensor_bytes(&pos)),
     };
     flat_groups(dispatch.groups, padded * (uint64_t) (qkv.rows * heads), size);
     l2d_graph_dispatch(graph, &dispatch);
