@@ -2,7 +2,14 @@
 # What `cmake --install` puts where: the program, one library made of all layers, its headers, a
 # pkg-config file, the model and the clip.
 add_library(l2d STATIC)
-set(l2d_layers l2d_base l2d_tensor l2d_gpu l2d_kernels l2d_pipeline l2d_video_io)
+set(l2d_layers l2d_base l2d_tensor l2d_gpu l2d_kernels l2d_pipeline)
+set(l2d_requires jansson vulkan libutf8proc)
+if(L2D_VIDEO)
+    list(APPEND l2d_layers l2d_video_io)
+    list(APPEND l2d_requires libavformat libavcodec libavdevice libavutil libswscale libswresample
+         sdl2 SDL2_ttf fontconfig)
+endif()
+list(JOIN l2d_requires " " l2d_requires)
 foreach(layer ${l2d_layers})
     target_sources(l2d PRIVATE $<TARGET_OBJECTS:${layer}>)
 endforeach()
@@ -23,8 +30,10 @@ install(FILES shaders/params/color.h shaders/params/shared.h
 install(FILES pipeline/stream.h pipeline/engine.h pipeline/config.h pipeline/geometry.h
               pipeline/change.h pipeline/dump.h pipeline/prompt.h
         DESTINATION ${l2d_include}/pipeline)
-install(FILES video_io/reader.h video_io/sink.h video_io/libav.h
-        DESTINATION ${l2d_include}/video_io)
+if(L2D_VIDEO)
+    install(FILES video_io/reader.h video_io/sink.h video_io/libav.h
+            DESTINATION ${l2d_include}/video_io)
+endif()
 
 file(RELATIVE_PATH l2d_pc_to_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 configure_file(tools/live2diff.pc.in live2diff.pc @ONLY)

@@ -68,6 +68,9 @@ refuses 2 "belong before" run -i a.mp4 -o null -f matroska
 refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough -p x
 refuses 2 "standard output" run -i a.mp4 -o - --json - --passthrough
 refuses 2 "--frames" bench --frames 0
+refuses 2 "--what 'x'.*kernels" bench --what x
+refuses 2 "--sweep '64x64'.*such as 256x256/1" bench --sweep 64x64
+refuses 2 "--sweep '64x64/9'" bench --sweep 64x64/9
 
 refuses 1 "missing\.mp4.*No such file" run -i missing.mp4 -o null --passthrough
 : >empty.mp4

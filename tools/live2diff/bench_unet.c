@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls of the UNet alone: as many rows as frames are in flight, with and without motion modules.
+// See bench.h.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bench.h"
+#include "pipeline/engine.h"
+
+#define MAX_CALLS 1000
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *) a, y = *(const double *) b;
+    return (x > y) - (x < y);
+}
+
+static int measure(struct bench *bench, struct l2d_engine *engine,
+                   const struct l2d_engine_step *step, json_t *rows, struct l2d_error *err)
+{
+    static double ms[MAX_CALLS];
+    uint32_t count = bench->frames < MAX_CALLS ? (uint32_t) bench->frames : MAX_CALLS;
+    double gflop = 0;
+    int rc = l2d_engine_time_step(engine, step, ms, count, &gflop, err);
+    if (rc != L2D_OK)
+        return rc;
+    qsort(ms, count, sizeof(ms[0]), by_value);
+    double p50 = ms[count / 2], p95 = ms[count * 95 / 100], p99 = ms[count * 99 / 100];
+    if (!bench->quiet)
+        printf("  %4d %-6s %10.2f %10.2f %10.2f %10.2f %10.1f\n", step->rows,
+               step->motion ? "on" : "off", p50, p95, p99, gflop, p50 > 0 ? 1e3 * gflop / p50 : 0);
+    json_array_append_new(rows, json_pack(
+        "{si sb sf sf sf sf sI}", "rows", step->rows, "motion", step->motion, "p50_ms", p50,
+        "p95_ms", p95, "p99_ms", p99, "gflop", gflop, "calls", (json_int_t) count));
+    return L2D_OK;
+}
+
+int bench_unet(struct bench *bench, struct l2d_error *err)
+{
+    struct model_options model = *bench->model;
+    struct l2d_engine *engine = NULL;
+    json_t *rows = json_array();
+    model.steps = "10,20,30,40/50";
+    model.schedule = L2D_BATCH;
+    int rc = bench_open_engine(bench, &model, &engine, err);
+    if (rc == L2D_OK && !bench->quiet)
+        printf("\n  %4s %-6s %10s %10s %10s %10s %10s\n", "rows", "motion", "p50 ms", "p95 ms",
+               "p99 ms", "GFLOP", "GFLOP/s");
+    for (int32_t n = 1; n <= 4 && rc == L2D_OK; n *= 2)
+        for (int motion = 0; motion < 2 && rc == L2D_OK; motion++)
+            rc = measure(bench, engine, &(struct l2d_engine_step) { n, motion > 0 }, rows, err);
+    l2d_engine_destroy(&engine);
+    json_object_set_new(bench->json, "unet", rows);
+    return rc;
+}
