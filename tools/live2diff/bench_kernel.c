@@ -110,9 +110,9 @@ static json_t *kernels_table(const struct bench *bench, const struct l2d_profile
                    r->gflop * per_s, r->gbytes * per_s, 100 * share, bound, r->shader, r->shape);
         json_array_append_new(list, json_pack(
             "{ss ss ss sI sf sf sf sf sf sf ss}", "kernel", r->shader, "shape", r->shape, "first",
-            r->label, "calls", (json_int_t) r->dispatches, "ms", r->ms, "gflop", r->gflop, "gbytes", r->gbytes,
-            "gflops", r->gflop * per_s, "gbs", r->gbytes * per_s, "of_ceiling", share, "ceiling",
-            bound));
+            r->label, "calls", (json_int_t) r->dispatches, "ms", r->ms, "gflop", r->gflop,
+            "gbytes", r->gbytes, "gflops", r->gflop * per_s, "gbs", r->gbytes * per_s, "of_ceiling",
+            share, "ceiling", bound));
     }
     return list;
 }

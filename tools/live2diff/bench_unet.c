@@ -30,7 +30,8 @@ static int measure(struct bench *bench, struct l2d_engine *engine,
         printf("  %4d %-6s %10.2f %10.2f %10.2f %10.2f %10.1f\n", step->rows,
                step->motion ? "on" : "off", p50, p95, p99, gflop, p50 > 0 ? 1e3 * gflop / p50 : 0);
     json_array_append_new(rows, json_pack(
-        "{si sb sf sf sf sf sI}", "rows", step->rows, "motion", step->motion, "p50_ms", p50,
+        "{si sb sf sf sf sf sf sI}", "rows", step->rows, "motion", step->motion, "min_ms", ms[0],
+        "p50_ms", p50,
         "p95_ms", p95, "p99_ms", p99, "gflop", gflop, "calls", (json_int_t) count));
     return L2D_OK;
 }

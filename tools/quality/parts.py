@@ -192,7 +192,8 @@ def clips(bench):
 
 
 def cache(bench):
-    """Video files with keys and values in bytes: how far from those in fp16, beside how far fp16 is from fp32."""
+    """Video files with keys and values in bytes: how far from those in fp16, beside how far fp16 is from fp32, and
+    from what it would be without any memory of past frames."""
     scale, rows, chosen = bench.scale, [], {}
     for number, path in enumerate(bench.clips):
         frames = material.video(path, scale.clip, scale.size)
@@ -203,10 +204,12 @@ def cache(bench):
             prompt = grammar.CANONICAL[style]
             kept = {"int8": bench.runtime.paint(frames, prompt, "fp16", "--kv-cache", "int8")[WARM_UP:],
                     "fp16": bench.runtime.paint(frames, prompt, "fp16", "--kv-cache", "fp16")[WARM_UP:],
-                    "fp32": bench.runtime.paint(frames, prompt, "fp32")[WARM_UP:]}
+                    "fp32": bench.runtime.paint(frames, prompt, "fp32")[WARM_UP:],
+                    "off": bench.off.paint(frames, prompt, "fp16")[WARM_UP:]}
             rows.append({"psnr": {"int8": measures.psnr(kept["int8"], kept["fp16"]),
                                   "int8 worst frame": min(map(measures.psnr, kept["int8"], kept["fp16"])),
-                                  "fp16": measures.psnr(kept["fp16"], kept["fp32"])},
+                                  "fp16": measures.psnr(kept["fp16"], kept["fp32"]),
+                                  "off": measures.psnr(kept["off"], kept["fp16"])},
                          "warp": {n: motion.error(f) for n, f in kept.items()}})
     return {**mean_of(rows), "worst frame": min(r["psnr"]["int8 worst frame"] for r in rows), "chosen": chosen}
 

@@ -95,6 +95,12 @@ def rows(results):
     if r := results.get("drift"):
         out += [Row(f"drift of the mean colour, {r['frames']} frames", "<= 2", r["end"], r["end"] <= 2),
                 Row("... at most on the way", "", r["most"])]
+    if r := results.get("cache"):
+        out += [Row("PSNR of an int8 KV cache to one in fp16, dB", ">= fp16 to fp32 - 3 = "
+                    f"{r['psnr']['fp16'] - 3:.2f}", r["psnr"]["int8"], r["psnr"]["int8"] >= r["psnr"]["fp16"] - 3,
+                    r["psnr"]["off"]),
+                Row("warp error, videos, int8 KV cache (fp16: "
+                    f"{r['warp']['fp16']:.3f})", "", r["warp"]["int8"], None, r["warp"]["off"], digits=3)]
     if r := results.get("parity"):
         for precision, must in (("fp16", 1e-2), ("fp32", 1e-4)):
             for what, values in r[precision].items():
