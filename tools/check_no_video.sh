@@ -12,8 +12,11 @@ rm -rf "$build/pc"
 mkdir -p "$build/pc"
 pkg-config --variable pc_path pkg-config | tr : '\n' | while read -r folder; do
     find "$folder" -maxdepth 1 -name '*.pc' 2>/dev/null || true
-done | grep -vE '/(libav|libsw|libpostproc|sdl2|SDL2_ttf|fontconfig|criterion)[^/]*\.pc$' | while read -r pc; do
+done | while read -r pc; do
     ln -sf "$pc" "$build/pc"
+done
+for hidden in libav libsw libpostproc sdl2 SDL2 fontconfig criterion; do
+    rm -f "$build/pc/$hidden"*.pc
 done
 export PKG_CONFIG_LIBDIR="$build/pc"
 unset PKG_CONFIG_PATH

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Seconds of the monotonic clock, for rates and durations.
+// Seconds of the monotonic clock, for rates and durations; and of the processor, of all threads.
 #ifndef L2D_PROGRAM_WALLCLOCK_H
 #define L2D_PROGRAM_WALLCLOCK_H
 
@@ -9,6 +9,13 @@ static inline double wallclock_s(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+}
+
+static inline double cpu_clock_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
 }
 
