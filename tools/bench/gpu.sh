@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # What to know of a new GPU, in ten minutes: builds without video and tests, measures, and leaves
-# one folder of JSON, logs and summary.txt. Parts that fail or take too long are left out, with a line.
+# one folder of JSON, logs and summary.txt. Parts that fail or take too long are left out, with a
+# line.
 #     tools/bench/gpu.sh [-p PROGRAM] [-m MODEL] [-s WxH] [OUT]
 # PROGRAM  a live2diff that is built already; else it is built in build/bench
 # MODEL    default: a random one of SD1.5's size with Live2Diff's motion modules, made in OUT
