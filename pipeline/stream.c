@@ -151,13 +151,16 @@ static void run(void *arg)
 {
     struct l2d_stream *s = arg;
     struct l2d_error err = { 0 };
+    enum l2d_queue_status status = L2D_QUEUE_OK;
     int rc = L2D_OK;
     void *popped;
-    while (rc == L2D_OK && l2d_queue_pop(s->in, &popped) == L2D_QUEUE_OK) {
+    while (rc == L2D_OK && (status = l2d_queue_pop(s->in, &popped)) == L2D_QUEUE_OK) {
         struct item *item = popped;
         rc = make_changes(s, item->number, &err);
         if (rc == L2D_OK)
             rc = l2d_engine_push(s->engine, item->frame, &err);
+        if (rc == L2D_OK && s->live)        // not when the next frames come: see engine.h
+            rc = l2d_engine_collect(s->engine, &err);
         free_item(item);
         publish(s);
         struct l2d_engine_stats stats = l2d_engine_stats(s->engine);
@@ -165,7 +168,7 @@ static void run(void *arg)
         if (rc == L2D_OK && s->dump && done > 0)
             rc = l2d_dump_write(s->dump, (uint32_t) done - 1, &err);
     }
-    if (rc == L2D_OK)
+    if (rc == L2D_OK && status == L2D_QUEUE_CLOSED)     // stopped: nobody waits for the rest
         rc = l2d_engine_finish(s->engine, &err);
     refuse_changes(s);
     publish(s);
@@ -284,17 +287,33 @@ int l2d_stream_push(struct l2d_stream *s, struct l2d_frame **frame, struct l2d_e
     return L2D_OK;
 }
 
-int l2d_stream_pop(struct l2d_stream *s, struct l2d_frame **frame, struct l2d_error *err)
+static int take_popped(struct l2d_stream *s, enum l2d_queue_status status, void *item,
+                       struct l2d_frame **frame, struct l2d_error *err)
 {
-    void *item = NULL;
-    *frame = NULL;
-    if (l2d_queue_pop(s->out, &item) != L2D_QUEUE_OK)
-        return ended_by(s, err);
     *frame = item;
+    if (status != L2D_QUEUE_OK)
+        return ended_by(s, err);
     pthread_mutex_lock(&s->lock);
     s->stats.frames_out++;
     pthread_mutex_unlock(&s->lock);
     return L2D_OK;
+}
+
+int l2d_stream_pop(struct l2d_stream *s, struct l2d_frame **frame, struct l2d_error *err)
+{
+    void *item = NULL;
+    enum l2d_queue_status status = l2d_queue_pop(s->out, &item);
+    return take_popped(s, status, item, frame, err);
+}
+
+int l2d_stream_pop_timed(struct l2d_stream *s, struct l2d_frame **frame, int timeout_ms,
+                         bool *timed_out, struct l2d_error *err)
+{
+    void *item = NULL;
+    enum l2d_queue_status status = l2d_queue_pop_timed(s->out, &item, timeout_ms);
+    *timed_out = status == L2D_QUEUE_TIMEOUT;
+    *frame = NULL;
+    return *timed_out ? L2D_OK : take_popped(s, status, item, frame, err);
 }
 
 void l2d_stream_end(struct l2d_stream *s)

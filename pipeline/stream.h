@@ -61,6 +61,10 @@ int l2d_stream_push(struct l2d_stream *stream, struct l2d_frame **frame, struct 
  */
 int l2d_stream_pop(struct l2d_stream *stream, struct l2d_frame **frame, struct l2d_error *err);
 
+/** The same, waiting for at most timeout_ms; then *frame is NULL and *timed_out true. */
+int l2d_stream_pop_timed(struct l2d_stream *stream, struct l2d_frame **frame, int timeout_ms,
+                         bool *timed_out, struct l2d_error *err);
+
 /** No more frames will be pushed; what is inside comes out, then the end. May be repeated. */
 void l2d_stream_end(struct l2d_stream *stream);
 
