@@ -21,6 +21,11 @@
  * takes; left out with a warning where there is no way. A packet is held back until the frames
  * written have reached its time, so that finish can still cut it.
  *
+ * Live (params->live, and to some degree every network stream): settings that keep up, a key frame
+ * every 2 s; MP4 in fragments, so that what has been written can be played after a crash; sound
+ * older than the first frame is left out; packets leave at once; HLS keeps its last segments only;
+ * opening, writing and finishing give up with L2D_EIO when a network takes nothing for 10 s.
+ *
  * Regular files are written as NAME.part and take their name in finish, so NAME is never half a
  * video; destroy without finish removes NAME.part. Two writers of one name are refused. A symbolic
  * link is followed. Devices and FIFOs are written directly. Writing to a closed pipe is an error
