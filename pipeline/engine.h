@@ -166,8 +166,9 @@ int l2d_engine_push(struct l2d_engine *engine, const struct l2d_frame *frame,
                     struct l2d_error *err);
 
 /**
- * Emit what the GPU has been given and not yet given back, waiting for it: for a source that has
- * nothing more to draw meanwhile. Frames in the ring of steps stay there. returns as push.
+ * Emit what the GPU has been given and not yet given back, waiting for it. A push alone leaves the
+ * last two frames there, so that the next are uploaded meanwhile; live, the picture counts more.
+ * Frames in the ring of steps stay there. returns as push.
  */
 int l2d_engine_collect(struct l2d_engine *engine, struct l2d_error *err);
 

@@ -139,11 +139,12 @@ static void refuse_changes(struct l2d_stream *s)
         settle(s, w, L2D_RECEIPT_REFUSED, 0, "the stream has ended");
 }
 
-static void publish(struct l2d_stream *s)
+static void publish(struct l2d_stream *s, uint64_t done)
 {
     struct l2d_engine_stats stats = l2d_engine_stats(s->engine);
     pthread_mutex_lock(&s->lock);
     s->stats.engine = stats;
+    s->stats.frames_done += done;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -162,7 +163,7 @@ static void run(void *arg)
         if (rc == L2D_OK && s->live)        // not when the next frames come: see engine.h
             rc = l2d_engine_collect(s->engine, &err);
         free_item(item);
-        publish(s);
+        publish(s, 1);
         struct l2d_engine_stats stats = l2d_engine_stats(s->engine);
         uint64_t done = stats.frames_out - stats.frames_frozen;
         if (rc == L2D_OK && s->dump && done > 0)
@@ -171,7 +172,7 @@ static void run(void *arg)
     if (rc == L2D_OK && status == L2D_QUEUE_CLOSED)     // stopped: nobody waits for the rest
         rc = l2d_engine_finish(s->engine, &err);
     refuse_changes(s);
-    publish(s);
+    publish(s, 0);
     if (rc != L2D_OK) {
         fail(s, &err);
         l2d_queue_abort(s->in);         // whoever waits to push learns of it

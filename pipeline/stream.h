@@ -31,6 +31,7 @@ struct l2d_stream_stats {
     uint64_t frames_in;         // accepted by push
     uint64_t frames_out;        // given to pop
     uint64_t frames_dropped;    // by a full queue of a live stream
+    uint64_t frames_done;       // had by the engine; idle: as many as frames_in - frames_dropped
     struct l2d_engine_stats engine;
 };
 
