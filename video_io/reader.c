@@ -436,6 +436,15 @@ void l2d_reader_stop(struct l2d_reader *reader)
 
 // --- opening
 
+static bool is_live(const struct l2d_reader *r)
+{
+    const AVInputFormat *in = r->in.fmt->iformat;
+    if (in->flags & AVFMT_NOFILE)
+        return strncmp(in->name, "lavfi", 5) != 0 && !strstr(in->name, "image2");
+    bool network = strstr(r->in.name, "://") != NULL;
+    return network && r->in.fmt->duration <= 0;
+}
+
 static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *err)
 {
     int rc = avformat_find_stream_info(r->in.fmt, NULL);
@@ -477,6 +486,8 @@ static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *e
         rc = avcodec_parameters_to_context(r->dec, r->video.st->codecpar);
     r->dec->pkt_timebase = r->video.st->time_base;
     r->dec->thread_count = 0;
+    if (is_live(r))                                 // threads of frames cost a frame's time each
+        r->dec->thread_type = FF_THREAD_SLICE;
     r->dec->flags |= AV_CODEC_FLAG_UNALIGNED;       // crop exactly
     r->dec->max_pixels = (int64_t) L2D_FRAME_MAX_DIM * L2D_FRAME_MAX_DIM;
     if (rc >= 0)
@@ -484,15 +495,6 @@ static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *e
     if (rc < 0)
         return l2d_libav_error(err, rc, "%s: decoder %s", r->in.shown, codec->name);
     return L2D_OK;
-}
-
-static bool is_live(const struct l2d_reader *r)
-{
-    const AVInputFormat *in = r->in.fmt->iformat;
-    if (in->flags & AVFMT_NOFILE)
-        return strncmp(in->name, "lavfi", 5) != 0 && !strstr(in->name, "image2");
-    bool network = strstr(r->in.name, "://") != NULL;
-    return network && r->in.fmt->duration <= 0;
 }
 
 static void fill_info(struct l2d_reader *r)

@@ -16,6 +16,7 @@
 
 #define TIMEOUT_US   INT64_C(10000000)  // of networks and devices that say nothing
 #define SETTLE_US    INT64_C(3000000)   // a backlog that lasts longer is the pace of the input
+#define SETTLE_FRAMES 5
 #define SLICE_US     20000              // between looks at the stop
 #define PACE_LATE_US INT64_C(500000)    // from there on what is late is not caught up with
 #define PACE_GAP_US  INT64_C(10000000)  // and a gap in the times is not waited for
@@ -36,8 +37,9 @@ struct l2d_source {
     // --- of this session
     bool settled, begun;
     bool audio_fits;                    // its sound is what the first session's was
-    int64_t opened_us, last_us;         // when it was opened, when the last picture came
-    int64_t last_raw;                   // the time of that picture
+    int64_t opened_us;
+    struct { int64_t raw, us; } past_frame[SETTLE_FRAMES];  // the last ones, while not settled
+    unsigned num_frames;                // of this session, while not settled
     int64_t pace_us;                    // wall clock at time 0 of the session; paced
 
     int64_t last_video, last_audio;     // given out, in TICKs and in the audio's time base
@@ -87,7 +89,8 @@ static int open_session(struct l2d_source *s, struct l2d_error *err)
         p.timeout_us = TIMEOUT_US;
     int rc = l2d_reader_create(&s->reader, &p, err);
     s->settled = s->begun = false;
-    s->opened_us = s->last_us = av_gettime_relative();
+    s->num_frames = 0;
+    s->opened_us = av_gettime_relative();
     return rc;
 }
 
@@ -236,15 +239,17 @@ static void come_back(struct l2d_source *s)
 
 // --- time
 
-// A server that has kept the last seconds sends them at once; live is where that ends. Whether a
-// picture came at its pace: half its distance in time to the one before.
+// A server that has kept the last seconds sends them at once; live is where that ends. The last few
+// pictures came at their pace if they took half of their time or more.
 static bool settles(struct l2d_source *s, int64_t raw, int64_t now_us)
 {
-    int64_t waited = now_us - s->last_us, distance = av_rescale_q(raw - s->last_raw, TICK, US);
-    bool first = s->last_us == s->opened_us;
-    s->last_us = now_us;
-    s->last_raw = raw;
-    s->settled = (!first && 2 * waited >= distance) || now_us - s->opened_us > SETTLE_US;
+    unsigned slot = s->num_frames++ % SETTLE_FRAMES;
+    int64_t took = now_us - s->past_frame[slot].us;
+    int64_t time = av_rescale_q(raw - s->past_frame[slot].raw, TICK, US);
+    s->past_frame[slot].raw = raw;
+    s->past_frame[slot].us = now_us;
+    s->settled = (s->num_frames > SETTLE_FRAMES && 2 * took >= time) ||
+                 now_us - s->opened_us > SETTLE_US;
     return s->settled;
 }
 
@@ -357,10 +362,11 @@ int l2d_source_next(struct l2d_source *source, struct l2d_item *item, struct l2d
             set_state(s, L2D_SOURCE_ENDED, 0);
             return L2D_OK;
         }
-        int rc = s->reader ? read_item(s, item, err) : try_again(s, err);
+        bool lost = !s->reader;
+        int rc = lost ? try_again(s, err) : read_item(s, item, err);
         if (rc != L2D_OK)
             return rc;
-        if (item->kind == L2D_ITEM_END && s->reader) {
+        if (!lost && s->reader && item->kind == L2D_ITEM_END) {
             set_state(s, L2D_SOURCE_ENDED, 0);
             return L2D_OK;
         }

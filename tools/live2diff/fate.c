@@ -99,11 +99,13 @@ double fate_last_arrival(struct fate_ledger *l)
 
 bool fate_next(struct fate_ledger *l, double since_s, int64_t *pts)
 {
+    int64_t after = *pts;
     bool found = false;
     pthread_mutex_lock(&l->lock);
     for (unsigned i = 0; i < l->len && !found; i++) {
-        found = l->entry[slot_of(l, i)].arrival_s > since_s;
-        *pts = l->entry[slot_of(l, i)].pts;
+        unsigned slot = slot_of(l, i);
+        found = l->entry[slot].arrival_s > since_s && l->entry[slot].pts > after;
+        *pts = l->entry[slot].pts;
     }
     pthread_mutex_unlock(&l->lock);
     return found;

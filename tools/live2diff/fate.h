@@ -52,7 +52,8 @@ void fate_end(struct fate_ledger *ledger);
 
 double fate_last_arrival(struct fate_ledger *ledger);
 
-/** The pts of the first frame in flight that arrived later than since_s. returns false if none. */
+/** The first frame in flight that arrived later than since_s and is later than pts, which is then
+ *  its. returns false if there is none. */
 bool fate_next(struct fate_ledger *ledger, double since_s, int64_t *pts);
 
 /** backlog is the source's. */

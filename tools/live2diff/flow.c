@@ -10,6 +10,7 @@ void flow_init(struct flow *flow, struct flow_stops *stops, const struct l2d_log
 {
     flow->log = *log;
     flow->stops = stops;
+    atomic_init(&flow->source_over, false);
     atomic_init(&flow->ended, false);
     pthread_mutex_init(&flow->lock, NULL);
     fate_init(&flow->ledger);
@@ -97,6 +98,7 @@ static void read_main(void *arg)
         if (rc != L2D_OK)
             break;
     }
+    atomic_store(&flow->source_over, true);
     // ECLOSED: a signal, or the stream ended and pop knows why.
     if (rc != L2D_OK && rc != L2D_ECLOSED)
         flow_fail(flow, &err);
@@ -134,6 +136,19 @@ static void give_frame(struct flow *flow, struct l2d_item *item)
     push_all(flow, item, arrival_s);
 }
 
+// A picture that is being drawn, however slowly, is better than one that is held.
+static int hold_picture(struct flow *flow, struct l2d_item *item, struct l2d_error *err)
+{
+    struct l2d_stream_stats stats = l2d_stream_stats(flow->stream);
+    if (atomic_load(&flow->source_over) ||
+        stats.frames_in - stats.frames_dropped > stats.frames_done)
+        return L2D_OK;
+    int rc = hold_give(&flow->hold, wallclock_s(), &item->frame, err);
+    if (rc == L2D_OK && item->frame)
+        push_all(flow, item, 0);
+    return rc;
+}
+
 // returns false at the end.
 static bool fan_step(struct flow *flow, struct l2d_error *err)
 {
@@ -144,9 +159,7 @@ static bool fan_step(struct flow *flow, struct l2d_error *err)
                                                &timed_out, err)
                         : l2d_stream_pop(flow->stream, &item.frame, err);
     if (rc == L2D_OK && timed_out) {
-        rc = hold_give(&flow->hold, wallclock_s(), &item.frame, err);
-        if (rc == L2D_OK && item.frame)
-            push_all(flow, &item, 0);
+        rc = hold_picture(flow, &item, err);
     } else if (rc == L2D_OK && item.frame) {
         give_frame(flow, &item);
     } else if (rc == L2D_OK) {

@@ -38,6 +38,7 @@ struct flow {
     struct fate_ledger ledger;
     struct hold hold;           // the fan-out's
     struct l2d_thread read_thread, fan_thread;
+    atomic_bool source_over;    // the reader has pushed its last frame
     atomic_bool ended;          // the fan-out has given out its last frame
 
     pthread_mutex_t lock;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define WINDOW_S 5.0
-#define LONGEST_S 1.0           // a source is silent after that whatever its habits
+#define LONGEST_S 0.5           // a source is silent after that whatever its habits
 
 void hold_init(struct hold *hold, enum on_loss kind, struct fate_ledger *ledger, double frame_s)
 {
@@ -85,13 +85,13 @@ static void draw_bars(struct l2d_frame *f)
     }
 }
 
-static bool may_hold(const struct hold *h, double now_s, int64_t pts)
+static bool is_due(const struct hold *h, double now_s, int64_t pts)
 {
-    if (h->kind == ON_LOSS_END || !h->picture || pts <= h->last_pts || now_s < next_due_s(h))
+    if (pts <= h->last_pts || now_s < next_due_s(h))
         return false;
     if (!h->holding)
         return now_s - fate_last_arrival(h->ledger) > 1.5 * h->frame_s;
-    int64_t next;               // the source is back: hold until its first frame is through
+    int64_t next = h->last_pts; // the source is back: hold until its first frame is through
     return !fate_next(h->ledger, h->since_s, &next) || pts < next;
 }
 
@@ -99,12 +99,12 @@ int hold_give(struct hold *hold, double now_s, struct l2d_frame **out, struct l2
 {
     struct hold *h = hold;
     *out = NULL;
-    if (!h->picture)
+    if (h->kind == ON_LOSS_END || !h->picture)
         return L2D_OK;
     const struct l2d_frame *p = h->picture;
     double ticks = (now_s - h->real_s) * p->time_base_den / p->time_base_num;
     int64_t pts = h->real_pts + (int64_t) ticks;
-    if (!may_hold(h, now_s, pts))
+    if (!is_due(h, now_s, pts))
         return L2D_OK;
     int rc = l2d_frame_create(out, p->width, p->height, &p->format, err);
     if (rc != L2D_OK)

@@ -38,7 +38,10 @@ int hold_wait_ms(const struct hold *hold, double now_s);
 /** Whether a frame still comes in time; if so it is the last picture from here on. */
 bool hold_take(struct hold *hold, struct l2d_frame *frame, double now_s);
 
-/** The picture that is due now. *out is NULL if none is. returns L2D_OK or L2D_ENOMEM. */
+/**
+ * The picture that is due now, to be asked for while the model has nothing to draw.
+ * *out is NULL if none is. returns L2D_OK or L2D_ENOMEM.
+ */
 int hold_give(struct hold *hold, double now_s, struct l2d_frame **out, struct l2d_error *err);
 
 #endif

@@ -202,8 +202,8 @@ json_t *report_json(const struct report *r)
     json_t *input = json_pack(
         "{ss sb sI sI sI sI sI sI sb}", "name", r->input, "live", r->live, "losses",
         (json_int_t) r->source.losses, "moves", (json_int_t) r->source.moves, "concealed",
-        (json_int_t) r->reader.concealed, "decode_errors", (json_int_t) r->reader.decode_errors, "repaired_pts",
-        (json_int_t) r->reader.repaired_pts, "discontinuities",
+        (json_int_t) r->reader.concealed, "decode_errors", (json_int_t) r->reader.decode_errors,
+        "repaired_pts", (json_int_t) r->reader.repaired_pts, "discontinuities",
         (json_int_t) r->reader.discontinuities, "truncated", r->reader.truncated);
     json_t *live = json_pack(
         "{sI sI sI sI}", "changes", (json_int_t) r->engine.changes, "cuts",

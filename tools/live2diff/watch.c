@@ -154,7 +154,8 @@ static void look(struct watch *watch, double now_s)
     watch_status(watch, &status);
     log_state(watch, status.source.state);
     run_board_publish(watch->board, &status);
-    struct progress_state state = watch_progress(&status, l2d_source_info(flow->source)->num_frames);
+    struct progress_state state = watch_progress(&status,
+                                                 l2d_source_info(flow->source)->num_frames);
     progress_update(watch->progress, &state);
 }
 
