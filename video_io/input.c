@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +13,7 @@
 #include <libavutil/avstring.h>
 #include <libavutil/time.h>
 
+#include "video_io/camera.h"
 #include "video_io/libav.h"
 
 #define STDIN_BUFFER (1 << 16)
@@ -150,13 +153,39 @@ static int listen_option(const struct l2d_input *in, AVDictionary **options, str
                          "tcp:// and http:// can", in->shown);
 }
 
+// Left to itself, v4l2 gives the mode that the last program chose.
+static int negotiate(const struct l2d_input *in, const struct l2d_reader_params *p,
+                     AVDictionary **options, struct l2d_error *err)
+{
+    struct l2d_camera *camera = malloc(sizeof(*camera));
+    if (!camera)
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", in->shown);
+    const struct l2d_camera_mode *m = NULL;
+    if (l2d_camera_look(camera, p->name))
+        m = l2d_camera_choose(camera->mode, camera->num_modes);
+    if (m) {
+        char text[64];
+        snprintf(text, sizeof(text), "%dx%d", m->width, m->height);
+        av_dict_set(options, "video_size", text, 0);
+        snprintf(text, sizeof(text), "%d/%d", m->rate_num, m->rate_den);
+        av_dict_set(options, "framerate", text, 0);
+        av_dict_set(options, "input_format", m->format, 0);
+        l2d_log_print(p->log, L2D_LOG_INFO, "%s: %s, %s, %dx%d at %.4g frames/s", p->name,
+                      camera->name, m->format, m->width, m->height,
+                      (double) m->rate_num / m->rate_den);
+    }
+    free(camera);
+    return L2D_OK;
+}
+
 static int open_container(struct l2d_input *in, const struct l2d_reader_params *p,
                           struct l2d_error *err)
 {
     const AVInputFormat *format = NULL;
-    if (p->format && !(format = av_find_input_format(p->format)))
+    const char *wanted = p->format ? p->format : l2d_camera_is_path(p->name) ? "v4l2" : NULL;
+    if (wanted && !(format = av_find_input_format(wanted)))
         return l2d_error_set(err, L2D_EINVAL, "no input format '%s'; 'ffmpeg -demuxers' and "
-                             "'ffmpeg -devices' list them", p->format);
+                             "'ffmpeg -devices' list them", wanted);
     bool is_device = format && format->flags & AVFMT_NOFILE;
     bool is_stdin = !is_device && !strcmp(p->name, "-");
     in->shown = is_stdin ? "standard input" : in->name;
@@ -175,6 +204,8 @@ static int open_container(struct l2d_input *in, const struct l2d_reader_params *
     if (rc == L2D_OK && p->options && av_dict_parse_string(&options, p->options, "=", ":", 0) < 0)
         rc = l2d_error_set(err, L2D_EINVAL, "input options '%s': expected key=value:key=value",
                            p->options);
+    if (rc == L2D_OK && !p->options && l2d_camera_is_path(p->name))
+        rc = negotiate(in, p, &options, err);
     if (rc == L2D_OK && p->listen)
         rc = listen_option(in, &options, err);
     if (rc == L2D_OK) {

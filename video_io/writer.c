@@ -19,6 +19,7 @@
 #include <libavutil/time.h>
 
 #include "video_io/audio_track.h"
+#include "video_io/camera.h"
 #include "video_io/encoder.h"
 #include "video_io/libav.h"
 #include "video_io/packet_queue.h"
@@ -37,6 +38,7 @@ struct writer {
     int lock_fd;                    // holds part_name's lock; -1: none
     const atomic_bool *abort;
     int64_t deadline_us;            // of libav's clock: no waiting beyond it; 0: none
+    bool is_network;
     int own_stdout;                 // see open_stdout; -1: none
 
     AVFormatContext *fmt;
@@ -71,7 +73,7 @@ static int interrupted(void *writer)
 // Before anything that may wait for the network.
 static void begin_io(struct writer *w)
 {
-    w->deadline_us = w->p.live ? av_gettime_relative() + IO_TIMEOUT_US : 0;
+    w->deadline_us = w->p.live && w->is_network ? av_gettime_relative() + IO_TIMEOUT_US : 0;
 }
 
 static int write_failed(const struct writer *w, int averror, struct l2d_error *err)
@@ -306,16 +308,17 @@ static bool is_url(const char *target)
     return strstr(target, "://") != NULL;
 }
 
-static const char *format_of_url(const char *url)
+// Of what has no extension. NULL: nothing known.
+static const char *format_of_target(const char *target)
 {
     static const char *const known[][2] = {
         { "rtmp", "flv" }, { "srt://", "mpegts" }, { "udp://", "mpegts" }, { "tcp://", "mpegts" },
         { "rtsp", "rtsp" },
     };
-    for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
-        if (!strncmp(url, known[i][0], strlen(known[i][0])))
+    for (size_t i = 0; is_url(target) && i < sizeof(known) / sizeof(*known); i++)
+        if (!strncmp(target, known[i][0], strlen(known[i][0])))
             return known[i][1];
-    return NULL;
+    return l2d_camera_is_path(target) ? "v4l2" : NULL;
 }
 
 static const char *base_name(const char *path)
@@ -328,7 +331,7 @@ static int choose_format(const struct writer *w, const char *target, const AVOut
                          struct l2d_error *err)
 {
     const char *format = w->p.format ? w->p.format : !strcmp(target, "-") ? "yuv4mpegpipe"
-                       : is_url(target) ? format_of_url(target) : NULL;
+                       : format_of_target(target);
     *out = av_guess_format(format, format ? NULL : target, NULL);
     if (*out)
         return L2D_OK;
@@ -430,8 +433,12 @@ static int write_header(struct writer *w, bool live, struct l2d_error *err)
                   (!strcmp(of->name, "matroska") || !strcmp(of->name, "webm"));
     if (w->own_zero)
         w->fmt->avoid_negative_ts = 0;
+    if (w->p.live && (!strcmp(of->name, "matroska") || !strcmp(of->name, "webm")))
+        av_dict_set(&opts, "cluster_time_limit", "1000", 0);
     if (live)
         w->fmt->max_interleave_delta = 1000000;
+    if (w->p.live)
+        w->fmt->flags |= AVFMT_FLAG_FLUSH_PACKETS;
     begin_io(w);
     int rc = avformat_write_header(w->fmt, &opts);
     av_dict_free(&opts);
@@ -444,8 +451,7 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
                        struct l2d_error *err)
 {
     const AVOutputFormat *format = NULL;
-    bool is_stdout = !strcmp(target, "-"), network = is_url(target);
-    bool live = network || w->p.live;
+    bool is_stdout = !strcmp(target, "-"), live = w->is_network || w->p.live;
     int rc = choose_format(w, target, &format, err);
     if (rc == L2D_OK && w->p.matrix == L2D_MATRIX_RGB)
         rc = l2d_error_set(err, L2D_EINVAL, "%s: RGB frames are not written", w->name);
@@ -453,7 +459,7 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
         rc = l2d_encoder_create(&w->encoder, &w->p, format, w->name, live, &w->log, err);
     if (rc == L2D_OK && audio)
         rc = l2d_audio_track_create(&w->audio, audio, format, w->name, &w->log, err);
-    bool is_file = !is_stdout && !network && !(format && format->flags & AVFMT_NOFILE);
+    bool is_file = !is_stdout && !w->is_network && !(format && format->flags & AVFMT_NOFILE);
     if (rc == L2D_OK && is_file)
         rc = prepare_file(w, target, err);
     if (rc != L2D_OK)
@@ -559,6 +565,7 @@ int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_
     w->p = *params;
     w->abort = params->abort;
     w->lock_fd = w->own_stdout = -1;
+    w->is_network = is_url(target);
     w->last_dts[0] = w->last_dts[1] = AV_NOPTS_VALUE;
     w->name = av_strdup(!strcmp(target, "-") ? "standard output" : target);
     int rc = w->name ? open_writer(w, target, params->audio, err)

@@ -119,8 +119,9 @@ static const struct option_row rows[] = {
     { 'f', "format", OPTION_TEXT, "FORMAT", NULL,
       "of the next -i or -o: v4l2, lavfi, matroska, ...; default: by content or name",
       AT(next.format), NULL },
-    { 'c', "codec", OPTION_TEXT, "ENCODER", NULL, "of the next -o: libx264, ffv1, ...; default: "
-      "H.264, or what the container wants", AT(next.codec), NULL },
+    { 'c', "codec", OPTION_TEXT, "ENCODER", NULL, "of the next -o: libx264, ffv1, h264_nvenc, "
+      "h264_vaapi, ...; auto: in hardware if there is some; default: H.264 in software, or what "
+      "the container wants", AT(next.codec), NULL },
     { 0, "codec-options", OPTION_TEXT, "K=V:K=V", NULL,
       "of the next -o's encoder; default: crf=18:preset=medium", AT(next.codec_options), NULL },
     { 0, "input-options", OPTION_TEXT, "K=V:K=V", NULL,

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "video_io/camera.h"
 #include "wallclock.h"
 
 #define RECENT_S 10
@@ -170,8 +171,7 @@ int output_start(struct output *out, const char *name, const struct l2d_sink_par
     out->params = *params;
     out->params.abort = &out->interrupt;
     out->live = params->live;
-    out->returns = out->live && (strstr(name, "://") || (params->format &&
-                                                         !strcmp(params->format, "v4l2")));
+    out->returns = out->live && (strstr(name, "://") || l2d_camera_is_path(name));
     atomic_init(&out->state, OUTPUT_OPENING);
     atomic_init(&out->cut_audio, false);
     atomic_init(&out->interrupt, false);
@@ -211,7 +211,7 @@ void output_finish(struct output *out, bool cut_audio)
 
 void output_hurry(struct output *out)
 {
-    if (out->returns)
+    if (out->live && (out->returns || !strcmp(out->name, "-")))
         atomic_store(&out->interrupt, true);
 }
 

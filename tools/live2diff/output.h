@@ -70,7 +70,7 @@ void output_push(struct output *out, struct shared_item *shared);
 /** Write what is queued, then finish the file. cut_audio: see l2d_sink_finish. Does not wait. */
 void output_finish(struct output *out, bool cut_audio);
 
-/** Let an output that waits for a network give up, if its run is live. Does not wait. */
+/** Let an output that waits for a network or a pipe give up, if its run is live. Does not wait. */
 void output_hurry(struct output *out);
 
 /** Stop now; the unfinished file is removed. Does not wait. */
