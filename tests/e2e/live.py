@@ -453,27 +453,49 @@ def test_overload(server):
     """A model that is slower than the source: pictures are dropped, and latency does not grow."""
     del server
     found = {}
-    for frames in (75, 250):
+    for frames in (600, 2000):
         report = f"overload-{frames}.json"
-        run = subprocess.run([program, "run", "--realtime", "-i", "clip.mp4", "-o", "null", "--size", "192x128",
-                              "--steps", "43/50", "-n", str(frames), "--json", report, "-q"], stderr=subprocess.PIPE)
+        run = subprocess.run([program, "run", "--realtime", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=200",
+                              "-o", "null", "--size", "64x64", "--steps", "43/50", "-n", str(frames),
+                              "--json", report, "-q"], stderr=subprocess.PIPE)
         check(run.returncode == 0, f"overload: exit status {run.returncode} {run.stderr.decode()[-300:]}")
         with open(report) as f:
             found[frames] = json.load(f)
         counts = found[frames]["frames"]
         check(counts["in"] == counts["out"] + sum(counts["dropped"].values()) and counts["unaccounted"] == 0,
               f"overload: {counts}")
-    counts, latency = found[250]["frames"], found[250]["outputs"][0]["latency_ms"]
-    interval, before = found[250]["interval_ms"], found[75]["outputs"][0]["latency_ms"]
+    counts, latency = found[2000]["frames"], found[2000]["outputs"][0]["latency_ms"]
+    interval, before = found[2000]["interval_ms"], found[600]["outputs"][0]["latency_ms"]
     check(counts["dropped"]["late"] > 25, f"overload: {counts['dropped']['late']} of {counts['in']} frames too late")
     # One picture waits for at most one interval, and is drawn in another.
     check(latency["p50"] < 4 * interval["p50"], f"overload: latency {latency}, between pictures {interval}")
     check(latency["p50"] < 2 * before["p50"] + 100, f"overload: latency of the first 3 s was {before}")
 
 
+def test_hls(server):
+    """A live playlist over HTTP comes in pieces; it is read at its pace."""
+    del server
+    os.makedirs("hls", exist_ok=True)
+    feed = start(FFMPEG + ["-re", "-stream_loop", "-1", "-i", "clip.mp4", "-c", "copy", "-f", "hls", "-hls_time", "1",
+                           "-hls_flags", "delete_segments", "hls/x.m3u8"], stderr=subprocess.DEVNULL)
+    port = free_port()
+    web = start([sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", "hls"],
+                stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_for("hls: a playlist", 20, lambda: os.path.exists("hls/x3.ts"))
+    run = Run("hls", "-i", f"http://127.0.0.1:{port}/x.m3u8", "-o", "hls.mkv")
+    run.wait_frames()
+    time.sleep(8)
+    report = run.end()
+    stop(feed)
+    stop(web)
+    if report:
+        check_result("hls", "hls.mkv", 8)
+        check(report["frames"]["out"] < 20 * FPS, f"hls: {report['frames']['out']} frames, not all at once")
+
+
 TESTS = {"relay": test_relay, "source": test_source, "server": test_server, "both": test_both, "stall": test_stall,
-         "srt": test_srt, "overload": test_overload}
-WITHOUT_SERVER = {"srt", "overload"}
+         "srt": test_srt, "overload": test_overload, "hls": test_hls}
+WITHOUT_SERVER = {"srt", "overload", "hls"}
 
 
 def main():

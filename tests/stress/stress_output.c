@@ -96,7 +96,8 @@ static bool adds_up(int i)
 
 int main(void)
 {
-    static const char *const name[NUM_OUTPUTS] = { "null", "stress_output.mkv", "tcp://127.0.0.1:1" };
+    static const char *const name[NUM_OUTPUTS] = { "null", "stress_output.mkv",
+                                                   "tcp://127.0.0.1:1" };
     l2d_libav_init(NULL);
     fate_init(&ledger);
     run_board_init(&board);
