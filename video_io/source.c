@@ -185,11 +185,22 @@ static void set_state(struct l2d_source *s, enum l2d_source_state state, double 
     pthread_mutex_unlock(&s->lock);
 }
 
+// Messages begin with the input's name, and so does the line that quotes them.
+static void set_reason(struct l2d_source *s, const char *reason)
+{
+    size_t length = strlen(s->p.reader.name);
+    if (!strncmp(reason, s->p.reader.name, length) && !strncmp(reason + length, ": ", 2))
+        reason += length + 2;
+    pthread_mutex_lock(&s->lock);
+    snprintf(s->status.reason, sizeof(s->status.reason), "%.255s", reason);
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void lose(struct l2d_source *s, const char *reason)
 {
+    set_reason(s, reason);
     pthread_mutex_lock(&s->lock);
     s->status.losses++;
-    snprintf(s->status.reason, sizeof(s->status.reason), "%.255s", reason);
     pthread_mutex_unlock(&s->lock);
     set_state(s, L2D_SOURCE_RETRYING, 0);
     end_session(s);
@@ -209,12 +220,10 @@ static int try_again(struct l2d_source *s, struct l2d_error *err)
     int rc = open_session(s, &why);
     if (rc == L2D_ECLOSED || rc == L2D_ENOMEM)
         return l2d_error_set(err, rc, "%s", why.msg);
-    pthread_mutex_lock(&s->lock);
-    if (rc != L2D_OK)
-        snprintf(s->status.reason, sizeof(s->status.reason), "%.255s", why.msg);
-    pthread_mutex_unlock(&s->lock);
-    if (rc != L2D_OK)
+    if (rc != L2D_OK) {
+        set_reason(s, why.msg);
         return L2D_OK;
+    }
     if (!l2d_reader_info(s->reader)->live) {
         end_session(s);
         s->reopen = false;

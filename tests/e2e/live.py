@@ -397,7 +397,7 @@ def test_stall(server):
     while time.monotonic() < until:
         got += len(second.recv(1 << 20))
     check(got > 10000, f"stall: {got} bytes after it came back")
-    time.sleep(2)                       # and it stalls again: the end must not wait for it
+    time.sleep(5)                       # and it stalls again: the end must not wait for it
     report = run.end()
     stop(feed)
     first.close()
@@ -449,6 +449,29 @@ def test_srt(server):
         check_result("srt: after the receiver came back", "srt-2.mkv", 2, beeps=1)
 
 
+def test_listen(server):
+    """live2diff is the RTMP server; its publisher goes and comes back."""
+    del server
+    url = f"rtmp://127.0.0.1:{free_port()}/live/s"
+    run = Run("listen", "--listen", "-i", url, "-o", "listen.mkv")
+    time.sleep(2)
+    feed = publish(url)
+    run.wait_frames()
+    time.sleep(3)
+    stop(feed, signal.SIGKILL)
+    run.wait_said("lost (")
+    time.sleep(2)
+    feed = publish(url)
+    run.wait_said("running again")
+    time.sleep(4)
+    report = run.end()
+    stop(feed)
+    if report:
+        check(report["input"]["losses"] == 1, f"listen: lost {report['input']['losses']} times")
+        check(report["frames"]["held"] > 10, f"listen: {report['frames']['held']} pictures held")
+        check_result("listen", "listen.mkv", 8)
+
+
 def test_overload(server):
     """A model that is slower than the source: pictures are dropped, and latency does not grow."""
     del server
@@ -494,8 +517,8 @@ def test_hls(server):
 
 
 TESTS = {"relay": test_relay, "source": test_source, "server": test_server, "both": test_both, "stall": test_stall,
-         "srt": test_srt, "overload": test_overload, "hls": test_hls}
-WITHOUT_SERVER = {"srt", "overload", "hls"}
+         "srt": test_srt, "overload": test_overload, "hls": test_hls, "listen": test_listen}
+WITHOUT_SERVER = {"srt", "overload", "hls", "listen"}
 
 
 def main():

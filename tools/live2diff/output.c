@@ -138,9 +138,10 @@ static void output_main(void *arg)
     for (;;) {
         bool opened;
         state = open_and_write(out, &opened);
-        if (!may_return(out, state))
+        bool hurried = atomic_load(&out->interrupt) && state == OUTPUT_CLOSED;
+        if (!may_return(out, state) && !hurried)
             break;
-        if (outbox_is_closed(&out->box)) {
+        if (hurried || outbox_is_closed(&out->box)) {
             state = OUTPUT_CUT_OFF;
             break;
         }

@@ -11,7 +11,7 @@
 #define LOOK_EVERY_US 50000
 #define PUBLISH_EVERY_S 0.25
 #define CHECK_EVERY_S 1.0
-#define HURRY_AFTER_S 1.0       // live outputs that are still not finished then are cut off
+#define HURRY_AFTER_S 0.75      // live outputs that are still not finished then are cut off
 
 static void copy_name(char *to, size_t size, const char *from)
 {
@@ -82,11 +82,13 @@ static void check_fates(struct watch *watch)
     bool fair = fates_add_up(&before) && fates_add_up(&after) && before.late <= dropped &&
                 dropped <= after.late + 1;
     for (unsigned i = 0; i < flow->num_outputs; i++) {
+        if (output_has_ended(&flow->output[i]))
+            continue;
         struct output_counts c = output_counts(&flow->output[i]);
         uint64_t known = c.written + c.stalled + c.lost + c.waiting;
         fair = fair && known <= c.given + 1 && c.given <= known + 1;
     }
-    if (fair || output_has_ended(&flow->output[0]))
+    if (fair)
         return;
     if (watch->unfair++ == 0)
         l2d_log_print(&flow->log, L2D_LOG_ERROR, "frames without a fate: %llu in, %llu out, %llu "
