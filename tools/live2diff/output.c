@@ -11,6 +11,7 @@
 #include "wallclock.h"
 
 #define RECENT_S 10
+#define IDLE_MS  20             // a window hears its keys at least so often
 
 static void set_error(struct output *out, const struct l2d_error *err)
 {
@@ -61,14 +62,16 @@ static int write_item(struct output *out, struct l2d_sink *sink, struct shared_i
 static enum output_state write_all(struct output *out, struct l2d_sink *sink)
 {
     struct l2d_error err = { 0 };
+    int patience_ms = strcmp(out->name, "display") ? -1 : IDLE_MS;
     for (;;) {
         struct shared_item *shared;
-        enum l2d_queue_status status = outbox_pop(&out->box, &shared, -1);
+        enum l2d_queue_status status = outbox_pop(&out->box, &shared, patience_ms);
         if (status == L2D_QUEUE_ABORTED)
             return OUTPUT_ABORTED;
         int rc = status == L2D_QUEUE_CLOSED
                      ? l2d_sink_finish(sink, atomic_load(&out->cut_audio), &err)
-                     : write_item(out, sink, shared, &err);
+                 : status == L2D_QUEUE_TIMEOUT ? l2d_sink_idle(sink, &err)
+                                               : write_item(out, sink, shared, &err);
         shared_item_unref(shared);
         if (rc != L2D_OK)
             set_error(out, &err);

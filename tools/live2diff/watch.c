@@ -101,7 +101,7 @@ static void log_state(struct watch *watch, enum l2d_source_state state)
 {
     if (state != watch->state && (state == L2D_SOURCE_BUFFERING ||
                                   watch->state == L2D_SOURCE_BUFFERING))
-        l2d_log_print(&watch->flow->log, L2D_LOG_DEBUG, "source: %s, was %s",
+        l2d_log_print(&watch->flow->log, L2D_LOG_INFO, "source: %s, was %s",
                       l2d_source_state_str(state), l2d_source_state_str(watch->state));
     watch->state = state;
 }
