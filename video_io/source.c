@@ -12,6 +12,7 @@
 #include <libavutil/time.h>
 
 #include "base/backoff.h"
+#include "video_io/camera.h"
 #include "video_io/timeline.h"
 
 #define TIMEOUT_US   INT64_C(10000000)  // of networks and devices that say nothing
@@ -85,7 +86,7 @@ static bool is_url(const char *name)
 static int open_session(struct l2d_source *s, struct l2d_error *err)
 {
     struct l2d_reader_params p = s->p.reader;
-    if (is_url(p.name) || (p.format && strcmp(p.format, "lavfi")))
+    if (is_url(p.name) || l2d_camera_is_path(p.name))
         p.timeout_us = TIMEOUT_US;
     int rc = l2d_reader_create(&s->reader, &p, err);
     s->settled = s->begun = false;
