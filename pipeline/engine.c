@@ -278,6 +278,13 @@ int l2d_engine_drain(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
+int l2d_engine_collect(struct l2d_engine *e, struct l2d_error *err)
+{
+    if (e->failed.code != L2D_OK)
+        return l2d_error_set(err, e->failed.code, "%s", e->failed.msg);
+    return l2d_engine_collect_all(e, err);
+}
+
 int l2d_engine_finish(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = e->failed.code;

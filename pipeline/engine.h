@@ -174,6 +174,13 @@ struct l2d_engine_stats l2d_engine_stats(const struct l2d_engine *engine);
 int l2d_engine_push(struct l2d_engine *engine, const struct l2d_frame *frame,
                     struct l2d_error *err);
 
+/**
+ * Emit what the GPU has been given and not yet given back, waiting for it. A push alone leaves the
+ * last two frames there, so that the next are uploaded meanwhile; live, the picture counts more.
+ * Frames in the ring of steps stay there. returns as push.
+ */
+int l2d_engine_collect(struct l2d_engine *engine, struct l2d_error *err);
+
 /** No more frames: emit all that are still inside. Every pushed frame has then come out. */
 int l2d_engine_finish(struct l2d_engine *engine, struct l2d_error *err);
 

@@ -139,11 +139,12 @@ static void refuse_changes(struct l2d_stream *s)
         settle(s, w, L2D_RECEIPT_REFUSED, 0, "the stream has ended");
 }
 
-static void publish(struct l2d_stream *s)
+static void publish(struct l2d_stream *s, uint64_t done)
 {
     struct l2d_engine_stats stats = l2d_engine_stats(s->engine);
     pthread_mutex_lock(&s->lock);
     s->stats.engine = stats;
+    s->stats.frames_done += done;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -151,24 +152,27 @@ static void run(void *arg)
 {
     struct l2d_stream *s = arg;
     struct l2d_error err = { 0 };
+    enum l2d_queue_status status = L2D_QUEUE_OK;
     int rc = L2D_OK;
     void *popped;
-    while (rc == L2D_OK && l2d_queue_pop(s->in, &popped) == L2D_QUEUE_OK) {
+    while (rc == L2D_OK && (status = l2d_queue_pop(s->in, &popped)) == L2D_QUEUE_OK) {
         struct item *item = popped;
         rc = make_changes(s, item->number, &err);
         if (rc == L2D_OK)
             rc = l2d_engine_push(s->engine, item->frame, &err);
+        if (rc == L2D_OK && s->live)        // not when the next frames come: see engine.h
+            rc = l2d_engine_collect(s->engine, &err);
         free_item(item);
-        publish(s);
+        publish(s, 1);
         struct l2d_engine_stats stats = l2d_engine_stats(s->engine);
         uint64_t done = stats.frames_out - stats.frames_frozen;
         if (rc == L2D_OK && s->dump && done > 0)
             rc = l2d_dump_write(s->dump, (uint32_t) done - 1, &err);
     }
-    if (rc == L2D_OK)
+    if (rc == L2D_OK && status == L2D_QUEUE_CLOSED)     // stopped: nobody waits for the rest
         rc = l2d_engine_finish(s->engine, &err);
     refuse_changes(s);
-    publish(s);
+    publish(s, 0);
     if (rc != L2D_OK) {
         fail(s, &err);
         l2d_queue_abort(s->in);         // whoever waits to push learns of it
@@ -284,17 +288,33 @@ int l2d_stream_push(struct l2d_stream *s, struct l2d_frame **frame, struct l2d_e
     return L2D_OK;
 }
 
-int l2d_stream_pop(struct l2d_stream *s, struct l2d_frame **frame, struct l2d_error *err)
+static int take_popped(struct l2d_stream *s, enum l2d_queue_status status, void *item,
+                       struct l2d_frame **frame, struct l2d_error *err)
 {
-    void *item = NULL;
-    *frame = NULL;
-    if (l2d_queue_pop(s->out, &item) != L2D_QUEUE_OK)
-        return ended_by(s, err);
     *frame = item;
+    if (status != L2D_QUEUE_OK)
+        return ended_by(s, err);
     pthread_mutex_lock(&s->lock);
     s->stats.frames_out++;
     pthread_mutex_unlock(&s->lock);
     return L2D_OK;
+}
+
+int l2d_stream_pop(struct l2d_stream *s, struct l2d_frame **frame, struct l2d_error *err)
+{
+    void *item = NULL;
+    enum l2d_queue_status status = l2d_queue_pop(s->out, &item);
+    return take_popped(s, status, item, frame, err);
+}
+
+int l2d_stream_pop_timed(struct l2d_stream *s, struct l2d_frame **frame, int timeout_ms,
+                         bool *timed_out, struct l2d_error *err)
+{
+    void *item = NULL;
+    enum l2d_queue_status status = l2d_queue_pop_timed(s->out, &item, timeout_ms);
+    *timed_out = status == L2D_QUEUE_TIMEOUT;
+    *frame = NULL;
+    return *timed_out ? L2D_OK : take_popped(s, status, item, frame, err);
 }
 
 void l2d_stream_end(struct l2d_stream *s)

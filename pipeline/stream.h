@@ -31,6 +31,7 @@ struct l2d_stream_stats {
     uint64_t frames_in;         // accepted by push
     uint64_t frames_out;        // given to pop
     uint64_t frames_dropped;    // by a full queue of a live stream
+    uint64_t frames_done;       // had by the engine; idle: as many as frames_in - frames_dropped
     struct l2d_engine_stats engine;
 };
 
@@ -60,6 +61,10 @@ int l2d_stream_push(struct l2d_stream *stream, struct l2d_frame **frame, struct 
  * source. *frame is NULL at the end of the stream. returns L2D_OK, or the error that ended it.
  */
 int l2d_stream_pop(struct l2d_stream *stream, struct l2d_frame **frame, struct l2d_error *err);
+
+/** The same, waiting for at most timeout_ms; then *frame is NULL and *timed_out true. */
+int l2d_stream_pop_timed(struct l2d_stream *stream, struct l2d_frame **frame, int timeout_ms,
+                         bool *timed_out, struct l2d_error *err);
 
 /** No more frames will be pushed; what is inside comes out, then the end. May be repeated. */
 void l2d_stream_end(struct l2d_stream *stream);

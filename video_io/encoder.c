@@ -9,6 +9,7 @@
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 
+#include "video_io/hardware.h"
 #include "video_io/libav.h"
 #include "video_io/pixfmt.h"
 
@@ -19,7 +20,7 @@ struct l2d_encoder {
     const char *name;           // of the output; the caller's
     AVCodecContext *ctx;
     struct SwsContext *sws;     // where the codec does not take yuv420p
-    AVFrame *picture, *converted;
+    AVFrame *picture, *converted, *uploaded;
     AVPacket *pkt;
     struct { int64_t pts, duration; } timing[MAX_DELAY];
     unsigned num_timing;        // ever put in; the ring holds the last MAX_DELAY
@@ -76,6 +77,12 @@ static void default_options(const AVCodec *codec, const struct l2d_sink_params *
         // Theora's scale goes up to 10, the others' down to 1.
         ctx->global_quality = (codec->id == AV_CODEC_ID_THEORA ? 8 : 3) * FF_QP2LAMBDA;
     } else {
+        if (live && strstr(codec->name, "_nvenc")) {
+            av_dict_set(opts, "tune", "ll", 0);
+            av_dict_set(opts, "delay", "0", 0);
+        } else if (live && strstr(codec->name, "_qsv")) {
+            av_dict_set(opts, "async_depth", "1", 0);
+        }
         ctx->bit_rate = (int64_t) (0.15 * p->width * p->height * rate) + 200000;
     }
 }
@@ -99,6 +106,8 @@ static int user_options(const char *text, AVDictionary **opts, struct l2d_error 
 static enum AVPixelFormat pixel_format_for(const AVCodec *codec)
 {
     const enum AVPixelFormat *list = codec->pix_fmts, want = AV_PIX_FMT_YUV420P;
+    if (l2d_hardware_needs_upload(codec))
+        return list[0];
     if (codec->id == AV_CODEC_ID_MJPEG)
         return AV_PIX_FMT_YUVJ420P;             // JPEG is full range
     for (int i = 0; list && list[i] != AV_PIX_FMT_NONE; i++)
@@ -193,7 +202,9 @@ static int open_codec(struct l2d_encoder *e, const AVCodec *codec, struct l2d_si
     default_options(codec, p, live, e->ctx, &opts);
     rc = user_options(p->codec_options, &opts, err);
     if (rc == L2D_OK) {
-        int av = avcodec_open2(e->ctx, codec, &opts);
+        int av = l2d_hardware_needs_upload(codec) ? l2d_hardware_attach(e->ctx) : 0;
+        if (av >= 0)
+            av = avcodec_open2(e->ctx, codec, &opts);
         const AVDictionaryEntry *left = av_dict_get(opts, "", NULL, AV_DICT_IGNORE_SUFFIX);
         if (av < 0)
             rc = l2d_libav_error(err, av, "%s: encoder %s refuses %dx%d%s%s", e->name, codec->name,
@@ -259,6 +270,43 @@ static int open_default(struct l2d_encoder *e, struct l2d_sink_params *p,
     return open_codec(e, codec, p, format, live, err);
 }
 
+// Hardware where there is some, else what would be taken anyway.
+static int open_hardware(struct l2d_encoder *e, struct l2d_sink_params *p,
+                         const AVOutputFormat *format, bool live, struct l2d_error *err)
+{
+    if (avformat_query_codec(format, AV_CODEC_ID_H264, FF_COMPLIANCE_NORMAL) == 0)
+        return L2D_EUNSUPPORTED;
+    for (const char *const *name = l2d_hardware_encoders; *name; name++) {
+        const AVCodec *codec = avcodec_find_encoder_by_name(*name);
+        struct l2d_error why = { 0 };
+        int rc = codec ? open_codec(e, codec, p, format, live, &why)
+                       : l2d_error_set(&why, L2D_EUNSUPPORTED, "not in this build of FFmpeg");
+        if (rc == L2D_ENOMEM)
+            return l2d_error_set(err, rc, "%s", why.msg);
+        l2d_log_print(&e->log, rc == L2D_OK ? L2D_LOG_INFO : L2D_LOG_DEBUG, "%s: encoder %s%s%s",
+                      e->name, *name, rc == L2D_OK ? "" : ": ", why.msg);
+        if (rc == L2D_OK)
+            return L2D_OK;
+    }
+    l2d_log_print(&e->log, L2D_LOG_INFO, "%s: no encoder in hardware (h264_nvenc, h264_vaapi, "
+                  "h264_qsv); using software", e->name);
+    return L2D_EUNSUPPORTED;
+}
+
+static int open_any(struct l2d_encoder *e, struct l2d_sink_params *p, const AVOutputFormat *format,
+                    bool live, struct l2d_error *err)
+{
+    const char *const *preferred = preferred_encoders(format);
+    bool automatic = p->codec && !strcmp(p->codec, "auto");
+    if (p->codec && !automatic)
+        return open_named(e, p, format, live, err);
+    int rc = automatic ? open_hardware(e, p, format, live, err) : L2D_EUNSUPPORTED;
+    if (rc == L2D_OK || rc == L2D_ENOMEM)
+        return rc;
+    return preferred ? open_preferred(e, p, format, preferred, live, err)
+                     : open_default(e, p, format, live, err);
+}
+
 int l2d_encoder_create(struct l2d_encoder **out, struct l2d_sink_params *params,
                        const AVOutputFormat *format, const char *name, bool live,
                        const struct l2d_log *log, struct l2d_error *err)
@@ -270,13 +318,11 @@ int l2d_encoder_create(struct l2d_encoder **out, struct l2d_sink_params *params,
     e->name = name;
     e->picture = av_frame_alloc();
     e->converted = av_frame_alloc();
+    e->uploaded = av_frame_alloc();
     e->pkt = av_packet_alloc();
-    const char *const *preferred = preferred_encoders(format);
-    int rc = !e->picture || !e->converted || !e->pkt
+    int rc = !e->picture || !e->converted || !e->uploaded || !e->pkt
              ? l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", name)
-             : params->codec ? open_named(e, params, format, live, err)
-             : preferred ? open_preferred(e, params, format, preferred, live, err)
-             : open_default(e, params, format, live, err);
+             : open_any(e, params, format, live, err);
     if (rc != L2D_OK) {
         l2d_encoder_destroy(&e);
         return rc;
@@ -298,6 +344,7 @@ void l2d_encoder_destroy(struct l2d_encoder **encoder)
     sws_freeContext(e->sws);
     av_frame_free(&e->picture);
     av_frame_free(&e->converted);
+    av_frame_free(&e->uploaded);
     av_packet_free(&e->pkt);
     free(e);
 }
@@ -311,7 +358,7 @@ const AVCodecContext *l2d_encoder_context(const struct l2d_encoder *encoder)
 static int convert(struct l2d_encoder *e, AVFrame **frame, struct l2d_error *err)
 {
     AVFrame *from = e->picture, *to = e->converted;
-    to->format = e->ctx->pix_fmt;
+    to->format = e->ctx->hw_frames_ctx ? l2d_hardware_upload_format(e->ctx) : e->ctx->pix_fmt;
     to->width = from->width;
     to->height = from->height;
     int rc = av_frame_get_buffer(to, 0);
@@ -327,7 +374,7 @@ static int convert(struct l2d_encoder *e, AVFrame **frame, struct l2d_error *err
                                 NULL, NULL, NULL);
         if (!e->sws)
             return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: no conversion from yuv420p to %s",
-                                 e->name, av_get_pix_fmt_name(e->ctx->pix_fmt));
+                                 e->name, av_get_pix_fmt_name(to->format));
         const int *table = sws_getCoefficients(from->colorspace);
         sws_setColorspaceDetails(e->sws, table, from->color_range == AVCOL_RANGE_JPEG, table,
                                  to->color_range == AVCOL_RANGE_JPEG, 0, 1 << 16, 1 << 16);
@@ -335,7 +382,11 @@ static int convert(struct l2d_encoder *e, AVFrame **frame, struct l2d_error *err
     sws_scale(e->sws, (const uint8_t *const *) from->data, from->linesize, 0, from->height,
               to->data, to->linesize);
     *frame = to;
-    return L2D_OK;
+    if (!e->ctx->hw_frames_ctx)
+        return L2D_OK;
+    *frame = e->uploaded;
+    rc = l2d_hardware_upload(e->ctx, to, e->uploaded);
+    return rc < 0 ? l2d_libav_error(err, rc, "%s: picture to the encoder", e->name) : L2D_OK;
 }
 
 static int64_t duration_of(const struct l2d_encoder *e, int64_t pts)
@@ -391,5 +442,6 @@ int l2d_encoder_push(struct l2d_encoder *encoder, const struct l2d_frame *frame,
     }
     av_frame_unref(e->picture);
     av_frame_unref(e->converted);
+    av_frame_unref(e->uploaded);
     return rc == L2D_OK ? give_packets(e, emit, user, err) : rc;
 }

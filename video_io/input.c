@@ -4,12 +4,16 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <libavutil/avstring.h>
+#include <libavutil/time.h>
 
+#include "video_io/camera.h"
 #include "video_io/libav.h"
 
 #define STDIN_BUFFER (1 << 16)
@@ -19,9 +23,20 @@ bool l2d_input_is_stopped(const struct l2d_input *input)
     return atomic_load(&input->stopped) || (input->outer_stop && atomic_load(input->outer_stop));
 }
 
+void l2d_input_set_deadline(struct l2d_input *input, int64_t within_us)
+{
+    atomic_store(&input->deadline_us, within_us > 0 ? av_gettime_relative() + within_us : 0);
+}
+
+bool l2d_input_is_late(const struct l2d_input *input)
+{
+    int64_t deadline = atomic_load(&input->deadline_us);
+    return deadline > 0 && av_gettime_relative() > deadline;
+}
+
 static int interrupted(void *input)
 {
-    return l2d_input_is_stopped(input);
+    return l2d_input_is_stopped(input) || l2d_input_is_late(input);
 }
 
 int l2d_input_closed(const struct l2d_input *input, struct l2d_error *err)
@@ -97,6 +112,8 @@ static int open_failed(const struct l2d_input *in, int averror, struct l2d_error
 {
     if (l2d_input_is_stopped(in))
         return l2d_input_closed(in, err);
+    if (l2d_input_is_late(in))
+        return l2d_error_set(err, L2D_EIO, "%s: no answer", in->shown);
     bool damaged = averror == AVERROR_INVALIDDATA || averror == AVERROR_EOF;
     if (damaged && l2d_input_is_pipe(in))
         return l2d_error_set(err, L2D_EFORMAT, "%s: not a video that can be read from a pipe; MP4 "
@@ -120,13 +137,55 @@ static char *url_of(const char *name, bool is_device)
     return av_strdup(name);
 }
 
+// How each protocol is told to wait for a sender instead of fetching.
+static int listen_option(const struct l2d_input *in, AVDictionary **options, struct l2d_error *err)
+{
+    static const char *const known[][3] = {
+        { "rtmp://", "listen", "1" }, { "srt://", "mode", "listener" },
+        { "tcp://", "listen", "1" }, { "http://", "listen", "1" },
+        { "rtsp://", "rtsp_flags", "listen" },
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+        if (!strncmp(in->name, known[i][0], strlen(known[i][0])))
+            return av_dict_set(options, known[i][1], known[i][2], 0) < 0
+                       ? l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", in->shown) : L2D_OK;
+    return l2d_error_set(err, L2D_EINVAL, "%s: cannot wait for a sender; rtmp://, srt://, rtsp://, "
+                         "tcp:// and http:// can", in->shown);
+}
+
+// Left to itself, v4l2 gives the mode that the last program chose.
+static int negotiate(const struct l2d_input *in, const struct l2d_reader_params *p,
+                     AVDictionary **options, struct l2d_error *err)
+{
+    struct l2d_camera *camera = malloc(sizeof(*camera));
+    if (!camera)
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", in->shown);
+    const struct l2d_camera_mode *m = NULL;
+    if (l2d_camera_look(camera, p->name))
+        m = l2d_camera_choose(camera->mode, camera->num_modes);
+    if (m) {
+        char text[64];
+        snprintf(text, sizeof(text), "%dx%d", m->width, m->height);
+        av_dict_set(options, "video_size", text, 0);
+        snprintf(text, sizeof(text), "%d/%d", m->rate_num, m->rate_den);
+        av_dict_set(options, "framerate", text, 0);
+        av_dict_set(options, "input_format", m->format, 0);
+        l2d_log_print(p->log, L2D_LOG_INFO, "%s: %s, %s, %dx%d at %.4g frames/s", p->name,
+                      camera->name, m->format, m->width, m->height,
+                      (double) m->rate_num / m->rate_den);
+    }
+    free(camera);
+    return L2D_OK;
+}
+
 static int open_container(struct l2d_input *in, const struct l2d_reader_params *p,
                           struct l2d_error *err)
 {
     const AVInputFormat *format = NULL;
-    if (p->format && !(format = av_find_input_format(p->format)))
+    const char *wanted = p->format ? p->format : l2d_camera_is_path(p->name) ? "v4l2" : NULL;
+    if (wanted && !(format = av_find_input_format(wanted)))
         return l2d_error_set(err, L2D_EINVAL, "no input format '%s'; 'ffmpeg -demuxers' and "
-                             "'ffmpeg -devices' list them", p->format);
+                             "'ffmpeg -devices' list them", wanted);
     bool is_device = format && format->flags & AVFMT_NOFILE;
     bool is_stdin = !is_device && !strcmp(p->name, "-");
     in->shown = is_stdin ? "standard input" : in->name;
@@ -145,7 +204,14 @@ static int open_container(struct l2d_input *in, const struct l2d_reader_params *
     if (rc == L2D_OK && p->options && av_dict_parse_string(&options, p->options, "=", ":", 0) < 0)
         rc = l2d_error_set(err, L2D_EINVAL, "input options '%s': expected key=value:key=value",
                            p->options);
+    if (rc == L2D_OK && !p->options && l2d_camera_is_path(p->name))
+        rc = negotiate(in, p, &options, err);
+    if (rc == L2D_OK && p->listen)
+        rc = listen_option(in, &options, err);
     if (rc == L2D_OK) {
+        if (is_device)
+            in->fmt->flags |= AVFMT_FLAG_NONBLOCK;      // else a camera that stops is waited for
+        l2d_input_set_deadline(in, p->listen ? 0 : p->timeout_us);
         in->fmt->interrupt_callback = (AVIOInterruptCB) { interrupted, in };
         // frees in->fmt if it fails
         int av = avformat_open_input(&in->fmt, is_stdin ? "" : url, format, &options);
@@ -167,6 +233,7 @@ int l2d_input_init(struct l2d_input *input, const struct l2d_reader_params *para
                    struct l2d_error *err)
 {
     atomic_init(&input->stopped, false);
+    atomic_init(&input->deadline_us, 0);
     input->outer_stop = params->stop;
     input->shown = input->name = av_strdup(params->name);
     if (!input->name)

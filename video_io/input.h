@@ -18,6 +18,7 @@ struct l2d_input {
     AVIOContext *stdin_io;          // of standard input; NULL otherwise
     atomic_bool stopped;
     const atomic_bool *outer_stop;  // may be NULL
+    atomic_llong deadline_us;       // of libav's clock: no waiting beyond it; 0: none
 };
 
 /**
@@ -32,6 +33,12 @@ void l2d_input_finish(struct l2d_input *input);
 
 /** Whether a stop was asked for. Any thread. */
 bool l2d_input_is_stopped(const struct l2d_input *input);
+
+/** Let libav give up what it waits for in so many microseconds from now; 0: never. */
+void l2d_input_set_deadline(struct l2d_input *input, int64_t within_us);
+
+/** Whether that moment has passed. */
+bool l2d_input_is_late(const struct l2d_input *input);
 
 /** Sets err; returns L2D_ECLOSED. */
 int l2d_input_closed(const struct l2d_input *input, struct l2d_error *err);

@@ -35,7 +35,7 @@ struct track {                          // one of the two streams that we read
 struct l2d_reader {
     struct l2d_log log;
     struct l2d_input in;
-    int64_t start_us, max_frames;
+    int64_t start_us, max_frames, timeout_us;
     struct l2d_reader_info info;
     struct l2d_reader_stats stats;
 
@@ -51,6 +51,7 @@ struct l2d_reader {
     bool frame_ready;                   // frame_pts is set; not yet given out
     bool input_ended, decoder_ended;
     int read_errors;                    // in a row
+    bool waits;                         // the last try to read gave nothing yet
     int last_decode_error;              // AVERROR code, for the message if nothing can be decoded
 
     bool zero_start;                    // the first timestamp becomes 0
@@ -80,14 +81,15 @@ static void set_shift(struct l2d_reader *r, int64_t base_us)
     r->shift_known = true;
 }
 
-// Broadcast formats may restart their clock in the middle (joined files, a sender that restarts).
+// Broadcast formats may restart their clock in the middle (joined files), and so may live senders.
 // Close the gap as ffmpeg does: jumps of more than 10 s, or back by more than 0.1 s.
 static void close_discontinuity(struct l2d_reader *r, struct track *t, AVPacket *pkt)
 {
     if (pkt->dts == AV_NOPTS_VALUE)
         return;
     int64_t dts_us = av_rescale_q(pkt->dts, t->st->time_base, US) + r->offset_us;
-    if (r->in.fmt->iformat->flags & AVFMT_TS_DISCONT && t->next_dts_us != AV_NOPTS_VALUE) {
+    bool may_jump = r->in.fmt->iformat->flags & AVFMT_TS_DISCONT || r->info.live;
+    if (may_jump && t->next_dts_us != AV_NOPTS_VALUE) {
         int64_t delta = dts_us - t->next_dts_us;
         if (delta > JUMP_US || delta < -BACK_US) {
             l2d_log_print(&r->log, L2D_LOG_INFO, "%s: the clock jumps by %.3f s; closed",
@@ -233,13 +235,16 @@ static void end_input(struct l2d_reader *r)
 // Read one packet and hand it to the decoder or the audio queue.
 static int read_packet(struct l2d_reader *r, struct l2d_error *err)
 {
+    if (!r->waits)
+        l2d_input_set_deadline(&r->in, r->timeout_us);
     int rc = av_read_frame(r->in.fmt, r->pkt);
     if (l2d_input_is_stopped(&r->in)) {
         av_packet_unref(r->pkt);
         return l2d_input_closed(&r->in, err);
     }
-    if (rc == AVERROR(EAGAIN)) {        // a device without a new picture; libav offers no wait
-        av_usleep(5000);
+    r->waits = rc == AVERROR(EAGAIN) && !l2d_input_is_late(&r->in);
+    if (r->waits) {                     // a device without a new picture; libav offers no wait
+        av_usleep(2000);
         return L2D_OK;
     }
     if (rc == AVERROR(ENOMEM))
@@ -252,8 +257,9 @@ static int read_packet(struct l2d_reader *r, struct l2d_error *err)
         bool pb_failed = r->in.fmt->pb && r->in.fmt->pb->error < 0;
         int why = rc != AVERROR_EOF ? rc : pb_failed ? r->in.fmt->pb->error : 0;
         if (why != 0 && why != AVERROR_EOF) {
-            char text[AV_ERROR_MAX_STRING_SIZE] = "";
-            av_strerror(why, text, sizeof(text));
+            char text[AV_ERROR_MAX_STRING_SIZE] = "nothing came any more";
+            if (!l2d_input_is_late(&r->in))
+                av_strerror(why, text, sizeof(text));
             l2d_log_print(&r->log, L2D_LOG_WARN, "%s: reading stopped early: %s", r->in.shown,
                           text);
             r->stats.truncated = true;
@@ -430,6 +436,15 @@ void l2d_reader_stop(struct l2d_reader *reader)
 
 // --- opening
 
+static bool is_live(const struct l2d_reader *r)
+{
+    const AVInputFormat *in = r->in.fmt->iformat;
+    if (in->flags & AVFMT_NOFILE)
+        return strncmp(in->name, "lavfi", 5) != 0 && !strstr(in->name, "image2");
+    bool network = strstr(r->in.name, "://") != NULL;
+    return network && r->in.fmt->duration <= 0;
+}
+
 static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *err)
 {
     int rc = avformat_find_stream_info(r->in.fmt, NULL);
@@ -471,6 +486,8 @@ static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *e
         rc = avcodec_parameters_to_context(r->dec, r->video.st->codecpar);
     r->dec->pkt_timebase = r->video.st->time_base;
     r->dec->thread_count = 0;
+    if (is_live(r))                                 // threads of frames cost a frame's time each
+        r->dec->thread_type = FF_THREAD_SLICE;
     r->dec->flags |= AV_CODEC_FLAG_UNALIGNED;       // crop exactly
     r->dec->max_pixels = (int64_t) L2D_FRAME_MAX_DIM * L2D_FRAME_MAX_DIM;
     if (rc >= 0)
@@ -478,15 +495,6 @@ static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *e
     if (rc < 0)
         return l2d_libav_error(err, rc, "%s: decoder %s", r->in.shown, codec->name);
     return L2D_OK;
-}
-
-static bool is_live(const struct l2d_reader *r)
-{
-    const AVInputFormat *in = r->in.fmt->iformat;
-    if (in->flags & AVFMT_NOFILE)
-        return strncmp(in->name, "lavfi", 5) != 0 && !strstr(in->name, "image2");
-    bool network = strstr(r->in.name, "://") != NULL;
-    return network && r->in.fmt->duration <= 0;
 }
 
 static void fill_info(struct l2d_reader *r)
@@ -593,6 +601,7 @@ static int open_reader(struct l2d_reader *r, const struct l2d_reader_params *p,
                        struct l2d_error *err)
 {
     int rc = l2d_input_init(&r->in, p, err);
+    l2d_input_set_deadline(&r->in, 2 * p->timeout_us);      // libav listens to 5 s of it
     if (rc == L2D_OK)
         rc = find_streams(r, p->no_audio, err);
     if (rc == L2D_OK)
@@ -621,6 +630,7 @@ int l2d_reader_create(struct l2d_reader **out, const struct l2d_reader_params *p
     r->log = l2d_log_named(params->log, "reader");
     r->start_us = params->start_us;
     r->max_frames = params->max_frames;
+    r->timeout_us = params->timeout_us;
     int rc = open_reader(r, params, err);
     if (rc != L2D_OK) {
         l2d_reader_destroy(&r);
@@ -652,6 +662,11 @@ void l2d_reader_destroy(struct l2d_reader **reader)
 const struct l2d_reader_info *l2d_reader_info(const struct l2d_reader *reader)
 {
     return &reader->info;
+}
+
+void l2d_reader_unlimit(struct l2d_reader *reader)
+{
+    reader->max_frames = 0;
 }
 
 struct l2d_reader_stats l2d_reader_stats(const struct l2d_reader *reader)

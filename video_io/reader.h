@@ -23,6 +23,8 @@ struct l2d_reader_params {
     int64_t start_us;           // from the start of the input; frames before it are not given out
     int64_t max_frames;         // 0: all
     bool no_audio;
+    bool listen;                // wait for a sender at that address, instead of fetching from it
+    int64_t timeout_us;         // an input that gives nothing for so long has ended; 0: never
     const atomic_bool *stop;    // optional; true has the effect of l2d_reader_stop, already while
                                 // opening, and may be set from a signal handler
     const struct l2d_log *log;  // optional; copied
@@ -86,6 +88,9 @@ void l2d_reader_destroy(struct l2d_reader **reader);
 
 /** Valid until destroy. */
 const struct l2d_reader_info *l2d_reader_info(const struct l2d_reader *reader);
+
+/** Give out all frames, whatever max_frames was. */
+void l2d_reader_unlimit(struct l2d_reader *reader);
 
 /** So far. The reader's thread, or after it ended. */
 struct l2d_reader_stats l2d_reader_stats(const struct l2d_reader *reader);

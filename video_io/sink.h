@@ -30,6 +30,7 @@ struct l2d_sink_params {
     const char *codec;              // encoder: "libx264", "libx265", "ffv1"; NULL: by format
     const char *codec_options;      // "crf=20:preset=slow"; NULL: crf 18, preset medium
     int32_t fps_num, fps_den;       // constant rate by repeating and dropping frames; 0: pts kept
+    bool live;                      // must keep up, and may be cut off at any time: see writer.h
     bool overwrite;                 // replace an existing file
     const char *input;              // the file that must not be written on; NULL: none
     const char *title;              // of the window

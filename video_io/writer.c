@@ -16,12 +16,15 @@
 
 #include <libavformat/avformat.h>
 #include <libavutil/avstring.h>
+#include <libavutil/time.h>
 
 #include "video_io/audio_track.h"
+#include "video_io/camera.h"
 #include "video_io/encoder.h"
 #include "video_io/libav.h"
 #include "video_io/packet_queue.h"
 
+#define IO_TIMEOUT_US  INT64_C(10000000)
 #define MAX_HELD_AUDIO 16384    // packets; a badly interleaved input gets its sound written early
 
 static const AVRational US = { 1, 1000000 };
@@ -34,6 +37,9 @@ struct writer {
     char *final_name, *part_name;   // of a regular file; NULL: written directly
     int lock_fd;                    // holds part_name's lock; -1: none
     const atomic_bool *abort;
+    int64_t deadline_us;            // of libav's clock: no waiting beyond it; 0: none
+    bool is_network;
+    int own_stdout;                 // see open_stdout; -1: none
 
     AVFormatContext *fmt;
     struct l2d_encoder *encoder;
@@ -53,14 +59,28 @@ struct writer {
     bool warned_rate;
 };
 
+static bool is_late(const struct writer *w)
+{
+    return w->deadline_us > 0 && av_gettime_relative() > w->deadline_us;
+}
+
 static int interrupted(void *writer)
 {
     const struct writer *w = writer;
-    return w->abort && atomic_load(w->abort);
+    return (w->abort && atomic_load(w->abort)) || is_late(w);
+}
+
+// Before anything that may wait for the network.
+static void begin_io(struct writer *w)
+{
+    w->deadline_us = w->p.live && w->is_network ? av_gettime_relative() + IO_TIMEOUT_US : 0;
 }
 
 static int write_failed(const struct writer *w, int averror, struct l2d_error *err)
 {
+    if (is_late(w))
+        return l2d_error_set(err, L2D_EIO, "%s: it has taken nothing for %d s", w->name,
+                             (int) (IO_TIMEOUT_US / 1000000));
     if (averror == AVERROR(EPIPE) && !w->part_name)
         return l2d_error_set(err, L2D_ECLOSED, "%s: its reader has gone", w->name);
     if (averror == AVERROR(ENOSPC))
@@ -88,15 +108,28 @@ static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, st
             pkt->pts = pkt->dts;
         w->last_dts[i] = pkt->dts;
     }
-    int rc = av_interleaved_write_frame(w->fmt, pkt);
+    begin_io(w);
+    // Live, sound leaves after the pictures of its time, and waiting for either costs the other.
+    int rc = w->p.live ? av_write_frame(w->fmt, pkt) : av_interleaved_write_frame(w->fmt, pkt);
+    if (w->p.live)
+        av_packet_unref(pkt);
     if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
         rc = w->fmt->pb->error;
     return rc < 0 ? write_failed(w, rc, err) : L2D_OK;
 }
 
+static void note_video_end(struct writer *w, int64_t end_us)
+{
+    w->video_end_us = end_us;
+    w->have_video = true;
+}
+
 static int mux_video(void *user, AVPacket *pkt, AVRational time_base, struct l2d_error *err)
 {
-    return mux(user, pkt, time_base, ((struct writer *) user)->video_st, err);
+    struct writer *w = user;
+    if (w->p.live && pkt->pts != AV_NOPTS_VALUE)
+        note_video_end(w, av_rescale_q(pkt->pts + pkt->duration, time_base, US));
+    return mux(w, pkt, time_base, w->video_st, err);
 }
 
 // Sound before time 0 is a codec's run-in. Matroska can say so only for Opus, by a delay that
@@ -137,7 +170,7 @@ static int release_audio(struct writer *w, bool all, struct l2d_error *err)
     while (rc == L2D_OK && (next = l2d_packet_queue_peek(&w->held)) != NULL) {
         bool due = w->have_video &&
                    av_compare_ts(next->pts, next->time_base, w->video_end_us, US) < 0;
-        if (!all && !due && w->held.len < MAX_HELD_AUDIO)
+        if (!all && !due && (w->p.live || w->held.len < MAX_HELD_AUDIO))
             break;
         AVPacket *pkt = l2d_packet_queue_pop(&w->held);
         rc = l2d_audio_track_push(w->audio, pkt, mux_audio, w, err);
@@ -146,11 +179,26 @@ static int release_audio(struct writer *w, bool all, struct l2d_error *err)
     return rc;
 }
 
+// An output that is opened in the middle begins with its first picture.
+static void drop_sound_before(struct writer *w, int64_t pts, AVRational time_base)
+{
+    const AVPacket *next;
+    while ((next = l2d_packet_queue_peek(&w->held)) != NULL &&
+           av_compare_ts(next->pts, next->time_base, pts, time_base) < 0) {
+        AVPacket *pkt = l2d_packet_queue_pop(&w->held);
+        av_packet_free(&pkt);
+    }
+}
+
 static int write_audio(struct l2d_sink *sink, const struct AVPacket *packet, struct l2d_error *err)
 {
     struct writer *w = (struct writer *) sink;
     if (!w->audio)
         return L2D_OK;
+    if (w->p.live && w->held.len >= MAX_HELD_AUDIO) {
+        AVPacket *oldest = l2d_packet_queue_pop(&w->held);
+        av_packet_free(&oldest);
+    }
     if (!l2d_packet_queue_push(&w->held, packet))
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", w->name);
     return release_audio(w, false, err);
@@ -239,6 +287,8 @@ static int write_video(struct l2d_sink *sink, struct l2d_frame *f, struct l2d_er
     AVRational in = { f->time_base_num, f->time_base_den }, frame = av_inv_q(c->framerate);
     int64_t duration = f->duration > 0 ? f->duration : av_rescale_q(1, frame, in);
     int rc;
+    if (w->p.live && w->base.stats.frames == 0)
+        drop_sound_before(w, f->pts, in);
     if (w->p.fps_num) {
         rc = convert_rate(w, f, in, err);
     } else {
@@ -246,8 +296,8 @@ static int write_video(struct l2d_sink *sink, struct l2d_frame *f, struct l2d_er
         check_constant_rate(w, pts, frame);
         rc = encode(w, f, pts, av_rescale_q(duration, in, c->time_base), err);
     }
-    w->video_end_us = av_rescale_q(f->pts + duration, in, US);
-    w->have_video = true;
+    if (!w->p.live)                     // else when it has left the encoder
+        note_video_end(w, av_rescale_q(f->pts + duration, in, US));
     return rc == L2D_OK && w->audio ? release_audio(w, false, err) : rc;
 }
 
@@ -258,16 +308,17 @@ static bool is_url(const char *target)
     return strstr(target, "://") != NULL;
 }
 
-static const char *format_of_url(const char *url)
+// Of what has no extension. NULL: nothing known.
+static const char *format_of_target(const char *target)
 {
     static const char *const known[][2] = {
         { "rtmp", "flv" }, { "srt://", "mpegts" }, { "udp://", "mpegts" }, { "tcp://", "mpegts" },
         { "rtsp", "rtsp" },
     };
-    for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
-        if (!strncmp(url, known[i][0], strlen(known[i][0])))
+    for (size_t i = 0; is_url(target) && i < sizeof(known) / sizeof(*known); i++)
+        if (!strncmp(target, known[i][0], strlen(known[i][0])))
             return known[i][1];
-    return NULL;
+    return l2d_camera_is_path(target) ? "v4l2" : NULL;
 }
 
 static const char *base_name(const char *path)
@@ -280,7 +331,7 @@ static int choose_format(const struct writer *w, const char *target, const AVOut
                          struct l2d_error *err)
 {
     const char *format = w->p.format ? w->p.format : !strcmp(target, "-") ? "yuv4mpegpipe"
-                       : is_url(target) ? format_of_url(target) : NULL;
+                       : format_of_target(target);
     *out = av_guess_format(format, format ? NULL : target, NULL);
     if (*out)
         return L2D_OK;
@@ -332,6 +383,16 @@ static int prepare_file(struct writer *w, const char *target, struct l2d_error *
     return l2d_libav_error(err, AVERROR(why), "%s: cannot be written", w->name);
 }
 
+// A pipe of which nobody reads would block in write(2) past every stop; a description of our own
+// does not, and leaves the one that others share as it is.
+static char *open_stdout(struct writer *w)
+{
+    struct stat s;
+    if (fstat(STDOUT_FILENO, &s) == 0 && S_ISFIFO(s.st_mode))
+        w->own_stdout = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    return av_asprintf("pipe:%d", w->own_stdout >= 0 ? w->own_stdout : STDOUT_FILENO);
+}
+
 static int add_streams(struct writer *w, struct l2d_error *err)
 {
     const AVCodecContext *c = l2d_encoder_context(w->encoder);
@@ -357,19 +418,28 @@ static int write_header(struct writer *w, bool live, struct l2d_error *err)
     if (is_mov) {
         av_dict_set_int(&opts, "video_track_timescale", tb.den, 0);
         av_dict_set_int(&opts, "movie_timescale", tb.den > 1000 ? tb.den : 1000, 0);
-        if (w->fmt->pb && w->fmt->pb->seekable & AVIO_SEEKABLE_NORMAL && w->part_name)
+        if (w->fmt->pb && w->fmt->pb->seekable & AVIO_SEEKABLE_NORMAL && w->part_name &&
+            !w->p.live)
             av_dict_set(&opts, "movflags", "+faststart", 0);
         else
-            av_dict_set(&opts, "movflags", "+frag_keyframe+empty_moov+default_base_moof", 0);
+            av_dict_set(&opts, "movflags",
+                        "+frag_keyframe+empty_moov+delay_moov+default_base_moof", 0);
     }
     if (!strcmp(of->name, "flv") && live)
         av_dict_set(&opts, "flvflags", "no_duration_filesize", 0);
+    if (!strcmp(of->name, "hls") && live)
+        av_dict_set(&opts, "hls_flags", "delete_segments", 0);
     w->own_zero = avformat_version() >> 16 < 60 &&
                   (!strcmp(of->name, "matroska") || !strcmp(of->name, "webm"));
     if (w->own_zero)
         w->fmt->avoid_negative_ts = 0;
+    if (w->p.live && (!strcmp(of->name, "matroska") || !strcmp(of->name, "webm")))
+        av_dict_set(&opts, "cluster_time_limit", "1000", 0);
     if (live)
         w->fmt->max_interleave_delta = 1000000;
+    if (w->p.live)
+        w->fmt->flags |= AVFMT_FLAG_FLUSH_PACKETS;
+    begin_io(w);
     int rc = avformat_write_header(w->fmt, &opts);
     av_dict_free(&opts);
     if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
@@ -381,7 +451,7 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
                        struct l2d_error *err)
 {
     const AVOutputFormat *format = NULL;
-    bool is_stdout = !strcmp(target, "-"), live = is_url(target);
+    bool is_stdout = !strcmp(target, "-"), live = w->is_network || w->p.live;
     int rc = choose_format(w, target, &format, err);
     if (rc == L2D_OK && w->p.matrix == L2D_MATRIX_RGB)
         rc = l2d_error_set(err, L2D_EINVAL, "%s: RGB frames are not written", w->name);
@@ -389,22 +459,25 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
         rc = l2d_encoder_create(&w->encoder, &w->p, format, w->name, live, &w->log, err);
     if (rc == L2D_OK && audio)
         rc = l2d_audio_track_create(&w->audio, audio, format, w->name, &w->log, err);
-    bool is_file = !is_stdout && !live && !(format && format->flags & AVFMT_NOFILE);
+    bool is_file = !is_stdout && !w->is_network && !(format && format->flags & AVFMT_NOFILE);
     if (rc == L2D_OK && is_file)
         rc = prepare_file(w, target, err);
     if (rc != L2D_OK)
         return rc;
 
     const char *path = w->part_name ? w->part_name : target;
-    char *url = is_stdout ? av_strdup("pipe:1") : is_file ? av_asprintf("file:%s", path)
+    char *url = is_stdout ? open_stdout(w) : is_file ? av_asprintf("file:%s", path)
                                                           : av_strdup(path);
     int av = url ? avformat_alloc_output_context2(&w->fmt, format, NULL, url) : AVERROR(ENOMEM);
     if (av >= 0) {
         w->fmt->interrupt_callback = (AVIOInterruptCB) { interrupted, w };
+        begin_io(w);
         if (!(format->flags & AVFMT_NOFILE))
             av = avio_open2(&w->fmt->pb, url, AVIO_FLAG_WRITE, &w->fmt->interrupt_callback, NULL);
     }
     av_free(url);
+    if (av < 0 && is_late(w))
+        return l2d_error_set(err, L2D_EIO, "%s: no answer", w->name);
     if (av < 0)
         return l2d_libav_error(err, av, "%s: cannot be written", w->name);
     rc = add_streams(w, err);
@@ -415,6 +488,7 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
 
 static int close_file(struct writer *w, struct l2d_error *err)
 {
+    begin_io(w);
     int av = av_write_trailer(w->fmt);
     if (w->fmt->pb && !(w->fmt->oformat->flags & AVFMT_NOFILE)) {
         int64_t size = avio_size(w->fmt->pb);
@@ -439,7 +513,7 @@ static int finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err)
     struct writer *w = (struct writer *) sink;
     assert(!w->finished);
     w->finished = true;
-    if (!w->have_video)
+    if (!w->have_video && w->base.stats.frames == 0 && !w->held_frame)
         return l2d_error_set(err, L2D_EFORMAT, "%s: not one frame was written; nothing is kept",
                              w->name);
     int rc = end_rate(w, err);
@@ -457,6 +531,7 @@ static void destroy(struct l2d_sink *sink)
     struct writer *w = (struct writer *) sink;
     l2d_frame_unref(&w->held_frame);
     l2d_packet_queue_finish(&w->held);
+    begin_io(w);
     if (w->fmt && !(w->fmt->oformat->flags & AVFMT_NOFILE))
         avio_closep(&w->fmt->pb);
     if (w->fmt)
@@ -467,6 +542,8 @@ static void destroy(struct l2d_sink *sink)
         unlink(w->part_name);
     if (w->lock_fd >= 0)
         close(w->lock_fd);
+    if (w->own_stdout >= 0)
+        close(w->own_stdout);
     av_free(w->part_name);
     av_free(w->final_name);
     av_free(w->name);
@@ -487,7 +564,8 @@ int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_
     w->log = l2d_log_named(params->log, "writer");
     w->p = *params;
     w->abort = params->abort;
-    w->lock_fd = -1;
+    w->lock_fd = w->own_stdout = -1;
+    w->is_network = is_url(target);
     w->last_dts[0] = w->last_dts[1] = AV_NOPTS_VALUE;
     w->name = av_strdup(!strcmp(target, "-") ? "standard output" : target);
     int rc = w->name ? open_writer(w, target, params->audio, err)

@@ -8,7 +8,8 @@
 /**
  * Open an encoder and a container, and write the container's header.
  * target   a file (container by extension), a URL (rtmp:// as flv, srt://, udp:// and tcp:// as
- *          mpegts, rtsp:// as rtsp), or "-": standard output, as Y4M. params->format overrides.
+ *          mpegts, rtsp:// as rtsp), a loopback camera (/dev/videoN), or "-": standard output, as
+ *          Y4M. params->format overrides.
  * Defaults: H.264 with libx264, CRF 18, preset medium (veryfast and no delay for network streams),
  * yuv420p, tags from params; VP9 for .webm; otherwise the container's own codec. MP4 has its index
  * at the front.
@@ -20,6 +21,11 @@
  * Sound: copied where the container takes the codec, otherwise encoded as AAC, Opus or what it
  * takes; left out with a warning where there is no way. A packet is held back until the frames
  * written have reached its time, so that finish can still cut it.
+ *
+ * Live (params->live, and to some degree every network stream): settings that keep up, a key frame
+ * every 2 s; MP4 in fragments, so that what has been written can be played after a crash; sound
+ * older than the first frame is left out; packets leave at once; HLS keeps its last segments only;
+ * opening, writing and finishing give up with L2D_EIO when a network takes nothing for 10 s.
  *
  * Regular files are written as NAME.part and take their name in finish, so NAME is never half a
  * video; destroy without finish removes NAME.part. Two writers of one name are refused. A symbolic

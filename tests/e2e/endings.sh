@@ -61,6 +61,38 @@ is "with a window" "$(count_frames seen.mp4)" 50
 "$program" run $endless -o - $same 2>said | head -c 100000 >head.y4m
 is "a reader that leaves is an end" "$(wc -c <head.y4m)" 100000
 
+# Live: a pipe that nobody reads does not keep a run from its end, nor the file from its trailer.
+clip long.mp4 500
+{ "$program" run -i long.mp4 --realtime -o - -o piped.mp4 --passthrough --size 128x128 2>said &
+  echo $! >pid; wait $!; echo $? >status; } | { sleep 4; kill -INT "$(cat pid)"; date +%s >began
+                                                while [ ! -s status ]; do sleep 0.1; done
+                                                date +%s >ended; }
+is "an unread pipe: exit status" "$(cat status)" 130
+at_most "an unread pipe: seconds to the end" "$(($(cat ended) - $(cat began)))" 4
+frames=$(count_frames piped.mp4)
+[ "${frames:-0}" -gt 20 ] || fail "an unread pipe: $frames frames in the file beside it"
+grep -qE '^  -: .* dropped .[1-9][0-9]* while it was slow' said ||
+    fail "an unread pipe: $(cat said)"
+
+# Live recordings come in fragments: what a crash leaves can be played.
+# shellcheck disable=SC2086
+"$program" run -i long.mp4 --realtime -o crash.mp4 -o crash.mkv $same 2>said &
+pid=$!
+sleep 8
+kill -KILL $pid
+wait $pid 2>/dev/null
+for out in crash.mp4 crash.mkv; do
+    frames=$(count_frames $out.part)
+    [ "${frames:-0}" -gt 25 ] || fail "$out after a crash: $frames frames"
+done
+
+# At its pace: 3 s of it take 3 s.
+began=$(date +%s%N)
+# shellcheck disable=SC2086
+l2d run -i long.mp4 --realtime -n 75 -o pace.mp4 $same
+took=$((($(date +%s%N) - began) / 1000000))
+at_most "--realtime: not faster, ms" 2900 $took
+
 # Damage: truncated, overwritten, one frame.
 ffmpeg -v error -i in.mp4 -c copy in.mkv
 size=$(wc -c <in.mkv)

@@ -59,12 +59,23 @@ at_most "sound ends with the last frame, s" "$(cat got)" 0.42
 for out in one.mp4 two.mkv three.y4m; do
     is "several outputs: $out" "$(count_frames $out)" 50
 done
-counts='"frames":{"in":50,"out":50,"similar":0,"dropped":{"late":0,"stopped":0}}'
+counts='"frames":{"in":50,"out":50,"similar":0,"dropped":{"late":0,"stopped":0,"overtaken":0,'
+counts="$counts"'"backlog":0},"held":0,"unaccounted":0}'
 is "report: frames" "$(tr -d ' \n' <report.json | grep -o "$counts")" "$counts"
 grep -q '50 in = 50 out + 0 dropped' said || fail "summary: $(cat said)"
 ffmpeg -v error -i in.mp4 -c copy -f matroska - 2>ffmpeg.log |
     "$program" run -i - -o piped.mp4 --passthrough --size 64x64 2>said || fail "$(tail -n 1 said)"
 is "from standard input" "$(count_frames piped.mp4)" 50
+ffmpeg -v error -i in.mp4 -an -f yuv4mpegpipe - 2>ffmpeg.log |
+    "$program" run -i - -o y4m.mp4 --passthrough --size 64x64 2>said || fail "$(tail -n 1 said)"
+is "Y4M from standard input" "$(count_frames y4m.mp4)" 50
+# shellcheck disable=SC2086
+l2d run -i in.mp4 -c auto -o auto.mp4 $same
+grep -qE 'encoder h264_|using software' said || fail "-c auto: which encoder? $(cat said)"
+is "-c auto" "$(count_frames auto.mp4)" 50
+# shellcheck disable=SC2086
+l2d run -i in.mp4 -o hls.m3u8 $same
+is "HLS" "$(count_frames hls.m3u8 | head -n 1)" 50
 "$program" run -f lavfi -i testsrc2=size=64x64:rate=10:duration=1 -o lavfi.mp4 --passthrough \
     --size 64x64 2>said || fail "$(tail -n 1 said)"
 is "-f lavfi" "$(count_frames lavfi.mp4)" 10

@@ -79,6 +79,29 @@ Test(stream, every_frame_comes_out_in_order_with_its_time)
     l2d_stream_destroy(&stream);
 }
 
+// A live picture is there when it is drawn, not when the next ones are pushed.
+Test(stream, live_gives_out_each_picture_at_once, .timeout = 60)
+{
+    struct l2d_stream *stream = open_stream(true);
+    struct l2d_frame *out;
+    bool timed_out = false;
+    cr_assert_eq(l2d_stream_pop_timed(stream, &out, 10, &timed_out, &err), L2D_OK);
+    cr_expect(timed_out && !out);
+    for (int i = 0; i < 3; i++) {
+        struct l2d_frame *frame = new_frame(i);
+        cr_assert_eq(l2d_stream_push(stream, &frame, &err), L2D_OK, "%s", err.msg);
+        cr_assert_eq(l2d_stream_pop_timed(stream, &out, 30000, &timed_out, &err), L2D_OK);
+        cr_assert_not_null(out, "frame %d", i);
+        cr_expect_eq(out->pts, 1000 + 7 * i);
+        l2d_frame_unref(&out);
+    }
+    l2d_stream_end(stream);
+    cr_assert_eq(l2d_stream_pop_timed(stream, &out, 30000, &timed_out, &err), L2D_OK);
+    cr_expect(!timed_out && !out);
+    cr_expect_eq(l2d_stream_stats(stream).frames_done, 3u);
+    l2d_stream_destroy(&stream);
+}
+
 // Nobody pops: a live stream never holds its source back, and counts what it lets go.
 Test(stream, live_drops_the_oldest_and_counts)
 {

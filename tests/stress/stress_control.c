@@ -46,6 +46,7 @@ static void fill_state(void *user, struct control_state *state)
     (void) user;
     state->version = state->input = state->model = state->device = state->driver = "none";
     state->precision = "fp32";
+    state->source = "running";
     state->fit = "cover";
 }
 

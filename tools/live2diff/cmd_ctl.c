@@ -114,7 +114,8 @@ static void print_state(const json_t *state)
            number(latency, "p50"), number(latency, "p95"), number(latency, "p99"));
     printf("  frames: %.0f in, %.0f out", number(frames, "in"), number(frames, "out"));
     print_drops(json_object_get(frames, "dropped"));
-    printf("\n  %s:", string(state, "input"));
+    printf("\n  %s (%s):", string(state, "input"),
+           string(json_object_get(state, "source"), "state"));
     json_array_foreach(json_object_get(state, "outputs"), i, output)
         printf(" %s (%s)", string(output, "name"), string(output, "state"));
     putchar('\n');

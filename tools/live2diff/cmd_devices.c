@@ -1,11 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// live2diff devices: the Vulkan devices that --device can name.
+// live2diff devices: the Vulkan devices that --device can name, and the cameras that -i can.
 #include <stdio.h>
 
 #include "commands.h"
 #include "gpu/device.h"
+#include "video_io/camera.h"
 
 #define MAX_DEVICES 32
+
+static void list_cameras(void)
+{
+    static struct l2d_camera camera;            // large
+    unsigned index = 0;
+    for (; l2d_camera_find(&camera, index); index++) {
+        const struct l2d_camera_mode *m = l2d_camera_choose(camera.mode, camera.num_modes);
+        printf("%s%-12s %s (%s)", index == 0 ? "\n" : "", camera.path, camera.name, camera.driver);
+        if (m)
+            printf(": %s, %dx%d at %.4g frames/s, and %zu more modes", m->format, m->width,
+                   m->height, (double) m->rate_num / m->rate_den, camera.num_modes - 1);
+        putchar('\n');
+    }
+    if (index == 0)
+        puts("\nno cameras (/dev/videoN)");
+}
 
 static int devices_main(int argc, char **argv)
 {
@@ -24,9 +41,11 @@ static int devices_main(int argc, char **argv)
         printf("%-3u %-11s %6.1f GB %-5s %-4s %s (%s)\n", i, l2d_gpu_type_str(caps[i].type),
                (double) caps[i].memory_bytes / 1e9, caps[i].has_fp16 ? "yes" : "no",
                l2d_tier_str(caps[i].tier), caps[i].name, caps[i].driver);
+    list_cameras();
     return EXIT_OK;
 }
 
 const struct command command_devices = {
-    .name = "devices", .synopsis = "", .summary = "List the Vulkan devices.", .main = devices_main,
+    .name = "devices", .synopsis = "",
+    .summary = "List the Vulkan devices and the cameras.", .main = devices_main,
 };

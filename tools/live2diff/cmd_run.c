@@ -1,34 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// live2diff run: a video through the model into files, streams and windows. Threads: the reader
-// pushes frames into the stream and audio to the outputs; the fan-out pops frames and gives them to
-// all outputs, each of which has its own thread; main waits, draws progress and gets the signals.
+// live2diff run: a video through the model into files, streams and windows: the options, the parts
+// in their order, and what is said at the end. What runs meanwhile is in flow.h and watch.h.
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/thread.h"
 #include "commands.h"
+#include "flow.h"
 #include "model_options.h"
 #include "model_path.h"
-#include "output.h"
-#include "pipeline/stream.h"
-#include "progress.h"
 #include "report.h"
 #include "run_control.h"
-#include "timeline.h"
 #include "video_io/libav.h"
 #include "wallclock.h"
-
-#define MAX_OUTPUTS 16
-#define DRAW_EVERY_US 50000
+#include "watch.h"
 
 struct output_options { const char *name, *format, *codec, *codec_options; };
 
 struct run_options {
     const char *input, *input_format, *input_options;
-    struct output_options output[MAX_OUTPUTS];
+    struct output_options output[RUN_MAX_OUTPUTS];
     unsigned num_outputs;
     struct output_options next;         // what belongs to the next -i or -o
     const char *next_input_options;
@@ -37,6 +28,7 @@ struct run_options {
     uint64_t frames;
     int64_t start_us;
     int audio, overwrite, passthrough, verbose, quiet;
+    int realtime, listen, on_loss;      // enum of hold.h
     const char *json, *dump, *timeline, *control_at, *control_token, *osc_at;
     struct control_address control, osc;
     const char *more_steps[L2D_MAX_STEP_SETS];
@@ -49,33 +41,21 @@ struct run {
     const struct run_options *options;
     struct progress progress;
     struct l2d_log log;
-    struct l2d_reader *reader;
-    struct l2d_stream *stream;
-    struct run_control *control;        // NULL: none
     struct timeline timeline;
-    struct output output[MAX_OUTPUTS];
-    unsigned num_outputs;
-    char public_name[MAX_OUTPUTS][256];
-    struct l2d_thread read_thread, fan_thread;
-    int64_t start_pts;                  // the reader's alone
-    atomic_bool ended;                  // the fan-out has given out its last frame
-
-    pthread_mutex_t lock;               // of everything below
-    struct l2d_error error;             // the first
-    uint64_t frames_in, frames_out;
-    int64_t first_pts, last_pts;
-    double first_s, last_s;
-    struct histogram interval;
+    struct flow flow;
+    struct run_board board;
+    struct watch watch;
 };
 
 // --- signals: the first one ends the input, the second stops at once
 
-static atomic_bool stop_input, stop_now;
+static struct flow_stops stops;
 
 static void on_signal(int number)
 {
-    if (atomic_exchange(&stop_input, true)) {
-        atomic_store(&stop_now, true);
+    atomic_store(&stops.source, true);
+    if (atomic_exchange(&stops.input, true)) {
+        atomic_store(&stops.now, true);
         signal(number, SIG_DFL);
     }
 }
@@ -111,7 +91,7 @@ static const char *take_input(void *options, const char *value)
 static const char *take_output(void *options, const char *value)
 {
     struct run_options *o = options;
-    if (o->num_outputs == MAX_OUTPUTS)
+    if (o->num_outputs == RUN_MAX_OUTPUTS)
         return "too many outputs, at most 16";
     if (!*value)
         return "expected a file, URL, -, display or null";
@@ -154,8 +134,9 @@ static const struct option_row rows[] = {
     { 'f', "format", OPTION_TEXT, "FORMAT", NULL,
       "of the next -i or -o: v4l2, lavfi, matroska, ...; default: by content or name",
       AT(next.format), NULL },
-    { 'c', "codec", OPTION_TEXT, "ENCODER", NULL, "of the next -o: libx264, ffv1, ...; default: "
-      "H.264, or what the container wants", AT(next.codec), NULL },
+    { 'c', "codec", OPTION_TEXT, "ENCODER", NULL, "of the next -o: libx264, ffv1, h264_nvenc, "
+      "h264_vaapi, ...; auto: in hardware if there is some; default: H.264 in software, or what "
+      "the container wants", AT(next.codec), NULL },
     { 0, "codec-options", OPTION_TEXT, "K=V:K=V", NULL,
       "of the next -o's encoder; default: crf=18:preset=medium", AT(next.codec_options), NULL },
     { 0, "input-options", OPTION_TEXT, "K=V:K=V", NULL,
@@ -169,6 +150,12 @@ static const struct option_row rows[] = {
       NULL },
     { 'r', "fps", OPTION_RATE, "RATE", NULL,
       "constant frame rate; default: timestamps as they are", AT(fps), NULL },
+    { 0, "realtime", OPTION_FLAG, NULL, NULL, "read the input at the pace of its timestamps, as if "
+      "it were live: what comes too fast for the model is dropped", AT(realtime), NULL },
+    { 0, "listen", OPTION_FLAG, NULL, NULL, "wait for a sender at the input's address (rtmp://, "
+      "srt://, rtsp://, tcp://) instead of fetching from it", AT(listen), NULL },
+    { 0, "on-loss", OPTION_CHOICE, "hold|slate|end", "hold", "a live input that is lost: show the "
+      "last picture, or bars, and try again until it is back; or end", AT(on_loss), NULL },
     { 0, "audio", OPTION_CHOICE, "copy|none", "copy", "keep the sound or leave it out", AT(audio),
       NULL },
     MODEL_ROWS(struct run_options),
@@ -242,115 +229,6 @@ static int parse(int argc, char **argv, struct run_options *o)
     return -1;
 }
 
-// --- the threads
-
-static void fail(struct run *run, const struct l2d_error *err)
-{
-    pthread_mutex_lock(&run->lock);
-    if (run->error.code == L2D_OK)
-        run->error = *err;
-    pthread_mutex_unlock(&run->lock);
-}
-
-static void push_all(struct run *run, struct l2d_item *item)
-{
-    struct shared_item *shared = shared_item_new(item);
-    if (!shared) {
-        struct l2d_error err = { 0 };
-        l2d_error_set(&err, L2D_ENOMEM, "out of memory for a frame's envelope");
-        fail(run, &err);
-        l2d_stream_stop(run->stream);
-        return;
-    }
-    for (unsigned i = 0; i < run->num_outputs; i++)
-        output_push(&run->output[i], shared);
-    shared_item_unref(shared);
-}
-
-// What changes with this frame.
-static int make_changes(struct run *run, const struct l2d_frame *frame, struct l2d_error *err)
-{
-    const struct l2d_reader_info *in = l2d_reader_info(run->reader);
-    double rate = in->frame_rate_num > 0 && in->frame_rate_den > 0
-                ? (double) in->frame_rate_num / in->frame_rate_den : 25;
-    double at_s = (double) (frame->pts - run->start_pts) * frame->time_base_num /
-                  frame->time_base_den + 1e-6 * (double) run->options->start_us;
-    const struct l2d_change *change;
-    int rc = L2D_OK;
-    while (rc == L2D_OK && (change = timeline_next(&run->timeline, at_s, rate))) {
-        rc = l2d_stream_change(run->stream, change, L2D_WHEN_IN_ORDER, NULL, err);
-        run_control_follow(run->control, change);
-    }
-    return rc;
-}
-
-static void read_main(void *arg)
-{
-    struct run *run = arg;
-    struct l2d_error err = { 0 };
-    int rc;
-    for (;;) {
-        struct l2d_item item = { 0 };
-        rc = l2d_reader_next(run->reader, &item, &err);
-        if (rc != L2D_OK || item.kind == L2D_ITEM_END)
-            break;
-        if (item.kind == L2D_ITEM_AUDIO) {
-            push_all(run, &item);
-            continue;
-        }
-        pthread_mutex_lock(&run->lock);
-        if (run->frames_in++ == 0)
-            run->start_pts = item.frame->pts;
-        pthread_mutex_unlock(&run->lock);
-        run_control_source(run->control, item.frame);
-        rc = make_changes(run, item.frame, &err);
-        if (rc == L2D_OK)
-            rc = l2d_stream_push(run->stream, &item.frame, &err);
-        l2d_item_clear(&item);
-        if (rc != L2D_OK)
-            break;
-    }
-    // ECLOSED: a signal, or the stream ended and pop knows why.
-    if (rc != L2D_OK && rc != L2D_ECLOSED) {
-        fail(run, &err);
-        l2d_stream_stop(run->stream);
-    }
-    l2d_stream_end(run->stream);
-}
-
-static void count_out(struct run *run, const struct l2d_frame *frame)
-{
-    double now = wallclock_s();
-    pthread_mutex_lock(&run->lock);
-    if (run->frames_out++ == 0) {
-        run->first_s = now;
-        run->first_pts = frame->pts;
-    } else {
-        histogram_add(&run->interval, 1e3 * (now - run->last_s));
-    }
-    run->last_s = now;
-    run->last_pts = frame->pts;
-    pthread_mutex_unlock(&run->lock);
-}
-
-static void fan_main(void *arg)
-{
-    struct run *run = arg;
-    struct l2d_error err = { 0 };
-    for (;;) {
-        struct l2d_item item = { .kind = L2D_ITEM_VIDEO };
-        int rc = l2d_stream_pop(run->stream, &item.frame, &err);
-        if (rc != L2D_OK && rc != L2D_ECLOSED)
-            fail(run, &err);
-        if (rc != L2D_OK || !item.frame)
-            break;
-        count_out(run, item.frame);
-        run_control_result(run->control, item.frame);
-        push_all(run, &item);
-    }
-    atomic_store(&run->ended, true);
-}
-
 // --- the parts in their order
 
 static int open_timeline(struct run *run, struct l2d_error *err)
@@ -365,6 +243,8 @@ static int open_timeline(struct run *run, struct l2d_error *err)
     if (rc == L2D_OK && run->timeline.has_negative && !negative)
         return l2d_error_set(err, L2D_EINVAL, "%s: \"negative\" needs --guidance-mode full or "
                              "initialize", o->timeline);
+    run->flow.timeline = &run->timeline;
+    run->flow.start_us = o->start_us;
     return rc;
 }
 
@@ -387,11 +267,17 @@ static int add_more_steps(struct run *run, struct l2d_error *err)
 static int open_input(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
-    return l2d_reader_create(&run->reader, &(struct l2d_reader_params) {
-        .name = o->input, .format = o->input_format, .options = o->input_options,
-        .start_us = o->start_us, .max_frames = (int64_t) o->frames, .no_audio = o->audio == 1,
-        .stop = &stop_input, .log = &run->log,
+    int rc = l2d_source_create(&run->flow.source, &(struct l2d_source_params) {
+        .reader = {
+            .name = o->input, .format = o->input_format, .options = o->input_options,
+            .start_us = o->start_us, .max_frames = (int64_t) o->frames, .no_audio = o->audio == 1,
+            .listen = o->listen > 0, .stop = &stops.source, .log = &run->log,
+        },
+        .realtime = o->realtime > 0, .reopen = o->on_loss != ON_LOSS_END,
     }, err);
+    if (rc == L2D_OK)
+        run->flow.live = l2d_source_is_live(run->flow.source);
+    return rc;
 }
 
 // The input's size, upright and in square pixels.
@@ -408,7 +294,7 @@ static void upright_size(const struct l2d_reader_info *in, int32_t *width, int32
 static int open_stream(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
-    const struct l2d_reader_info *in = l2d_reader_info(run->reader);
+    const struct l2d_reader_info *in = l2d_source_info(run->flow.source);
     char path[4096];
     if (!o->passthrough) {
         int rc = model_path(path, sizeof(path), o->model.model, err);
@@ -418,7 +304,8 @@ static int open_stream(struct run *run, struct l2d_error *err)
     struct l2d_stream_params params = {
         .engine = model_engine_params(&o->model, o->passthrough ? NULL : path),
         .gpu = model_gpu_params(&o->model, &run->log),
-        .live = in->live,
+        .live = run->flow.live,
+        .queue_frames = run->flow.live ? 1 : 0,     // the newest, or the default
         .dump_dir = o->dump,
     };
     params.engine.skip_similar = o->skip_similar;
@@ -427,14 +314,15 @@ static int open_stream(struct run *run, struct l2d_error *err)
     memcpy(params.engine.more_steps, run->timeline.more_steps, sizeof(params.engine.more_steps));
     params.engine.log = l2d_log_named(&run->log, "engine");
     upright_size(in, &params.engine.input_width, &params.engine.input_height);
-    return l2d_stream_create(&run->stream, &params, err);
+    return l2d_stream_create(&run->flow.stream, &params, err);
 }
 
 static int open_outputs(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
-    const struct l2d_reader_info *in = l2d_reader_info(run->reader);
-    const struct l2d_engine_info *info = l2d_stream_info(run->stream);
+    struct flow *flow = &run->flow;
+    const struct l2d_reader_info *in = l2d_source_info(flow->source);
+    const struct l2d_engine_info *info = l2d_stream_info(flow->stream);
     for (unsigned i = 0; i < o->num_outputs; i++) {
         struct l2d_sink_params params = {
             .width = info->width, .height = info->height,
@@ -443,11 +331,11 @@ static int open_outputs(struct run *run, struct l2d_error *err)
             .matrix = info->matrix, .audio = in->has_audio ? &in->audio : NULL,
             .format = o->output[i].format, .codec = o->output[i].codec,
             .codec_options = o->output[i].codec_options,
-            .fps_num = o->fps.num, .fps_den = o->fps.den,
-            .overwrite = o->overwrite > 0, .input = o->input, .unpaced = in->live,
-            .abort = &stop_now, .log = &run->log,
+            .fps_num = o->fps.num, .fps_den = o->fps.den, .live = flow->live,
+            .overwrite = o->overwrite > 0, .input = o->input, .unpaced = flow->live,
+            .log = &run->log,
         };
-        struct output *out = &run->output[run->num_outputs++];
+        struct output *out = &flow->output[flow->num_outputs++];
         int rc = output_start(out, o->output[i].name, &params, err);
         if (rc == L2D_OK)
             rc = output_wait_open(out, err);
@@ -457,145 +345,59 @@ static int open_outputs(struct run *run, struct l2d_error *err)
     return L2D_OK;
 }
 
-static bool all_ended(struct run *run, bool (*ended)(int state))
-{
-    for (unsigned i = 0; i < run->num_outputs; i++)
-        if (!ended(atomic_load(&run->output[i].state)))
-            return false;
-    return true;
-}
-
-static bool is_past_running(int state)
-{
-    return state > OUTPUT_RUNNING;
-}
-
-static bool is_failed(int state)
-{
-    return state == OUTPUT_FAILED;
-}
-
-static struct progress_state progress_now(struct run *run)
-{
-    const struct l2d_reader_info *in = l2d_reader_info(run->reader);
-    uint64_t late = l2d_stream_stats(run->stream).frames_dropped;
-    pthread_mutex_lock(&run->lock);
-    struct progress_state state = {
-        .frames = run->frames_out, .total = in->num_frames, .dropped = late,
-        .media_s = (double) (run->last_pts - run->first_pts) * in->time_base_num /
-                   in->time_base_den,
-        .wall_s = run->last_s - run->first_s,
-    };
-    pthread_mutex_unlock(&run->lock);
-    return state;
-}
-
-// Until every output has ended, one way or another.
-static void wait_for_end(struct run *run)
-{
-    bool finishing = false, aborted = false, stop_said = false;
-    while (!all_ended(run, is_past_running)) {
-        if (atomic_load(&stop_input) && !stop_said) {
-            progress_print(&run->progress, "stopping: finishing what was read (again to stop at "
-                           "once)");
-            stop_said = true;
-        }
-        if (atomic_load(&stop_now) && !aborted) {
-            aborted = true;
-            l2d_stream_stop(run->stream);
-            for (unsigned i = 0; i < run->num_outputs; i++)
-                output_abort(&run->output[i]);
-        }
-        if (atomic_load(&run->ended) && !finishing && !aborted) {
-            finishing = true;
-            pthread_mutex_lock(&run->lock);
-            bool failed = run->error.code != L2D_OK;
-            pthread_mutex_unlock(&run->lock);
-            bool cut = atomic_load(&stop_input) || run->options->frames > 0;
-            for (unsigned i = 0; i < run->num_outputs; i++)
-                if (failed)
-                    output_abort(&run->output[i]);
-                else
-                    output_finish(&run->output[i], cut);
-        }
-        struct progress_state state = progress_now(run);
-        progress_update(&run->progress, &state);
-        usleep(DRAW_EVERY_US);
-    }
-}
-
 static int stream_video(struct run *run, struct l2d_error *err)
 {
-    int rc = l2d_thread_start(&run->read_thread, "reader", read_main, run, err);
+    struct flow *flow = &run->flow;
+    const struct l2d_reader_info *in = l2d_source_info(flow->source);
+    double fps = in->frame_rate_num > 0 ? (double) in->frame_rate_num / in->frame_rate_den : 25;
+    hold_init(&flow->hold, (enum on_loss) run->options->on_loss, &flow->ledger, 1 / fps);
+    int rc = flow_start(flow, err);
     if (rc == L2D_OK)
-        rc = l2d_thread_start(&run->fan_thread, "fan-out", fan_main, run, err);
-    if (rc == L2D_OK)
-        wait_for_end(run);
+        watch_until_end(&run->watch);
     // Nobody is left to take frames, or everybody has them all.
-    l2d_stream_stop(run->stream);
-    l2d_reader_stop(run->reader);
-    for (unsigned i = 0; rc != L2D_OK && i < run->num_outputs; i++)
-        output_abort(&run->output[i]);
-    l2d_thread_join(&run->read_thread);
-    l2d_thread_join(&run->fan_thread);
-    if (rc == L2D_OK && run->error.code != L2D_OK) {
-        *err = run->error;
+    flow_stop(flow);
+    for (unsigned i = 0; rc != L2D_OK && i < flow->num_outputs; i++)
+        output_abort(&flow->output[i]);
+    struct l2d_error failed = flow_error(flow);
+    if (rc == L2D_OK && failed.code != L2D_OK) {
+        *err = failed;
         return err->code;
     }
     return rc;
 }
 
-static const char *output_story(const struct output *out)
-{
-    switch ((enum output_state) atomic_load(&out->state)) {
-    case OUTPUT_FINISHED: return "finished";
-    case OUTPUT_CLOSED:   return "closed by its viewer";
-    case OUTPUT_FAILED:   return "failed";
-    case OUTPUT_ABORTED:
-    case OUTPUT_OPENING:
-    case OUTPUT_RUNNING:  break;
-    }
-    return "stopped, not kept";
-}
-
 static int report_run(struct run *run, double setup_s, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
-    const struct l2d_reader_info *in = l2d_reader_info(run->reader);
-    struct l2d_stream_stats stats = l2d_stream_stats(run->stream);
-    struct report_output outputs[MAX_OUTPUTS];
-    for (unsigned i = 0; i < run->num_outputs; i++)
-        outputs[i] = (struct report_output) { run->output[i].name, output_story(&run->output[i]),
-                                              run->output[i].stats };
+    struct flow *flow = &run->flow;
+    static struct run_status status;            // large
+    watch_status(&run->watch, &status);
+    struct report_output outputs[RUN_MAX_OUTPUTS];
+    for (unsigned i = 0; i < flow->num_outputs; i++)
+        outputs[i] = (struct report_output) {
+            flow->output[i].name, output_state_str(status.output[i].state), flow->output[i].stats,
+            status.output[i].counts, output_latency(&flow->output[i], false),
+        };
     struct report report = {
-        .input = o->input, .info = *l2d_stream_info(run->stream),
-        .caps = *l2d_stream_gpu(run->stream),
-        .frames_in = run->frames_in, .frames_out = run->frames_out,
-        .dropped_late = stats.frames_dropped,
-        .dropped_stopped = run->frames_in - run->frames_out - stats.frames_dropped,
-        .reader = l2d_reader_stats(run->reader),
-        .interval = run->interval, .engine = stats.engine, .setup_s = setup_s,
-        .media_s = (double) (run->last_pts - run->first_pts) * in->time_base_num /
-                   in->time_base_den,
-        .wall_s = run->last_s - run->first_s,
-        .output = outputs, .num_outputs = run->num_outputs,
-        .interrupted = atomic_load(&stop_input),
+        .input = o->input, .info = *l2d_stream_info(flow->stream),
+        .caps = *l2d_stream_gpu(flow->stream), .live = status.live, .fates = status.fates,
+        .unfair = status.unfair, .reader = l2d_source_stats(flow->source), .source = status.source,
+        .interval = flow->interval, .engine = l2d_stream_stats(flow->stream).engine,
+        .setup_s = setup_s, .media_s = status.media_s, .wall_s = status.wall_s,
+        .output = outputs, .num_outputs = flow->num_outputs,
+        .interrupted = atomic_load(&stops.input),
     };
     if (!o->quiet)
         report_print(stderr, &report);
     return o->json ? report_write_json(o->json, report_json(&report), err) : L2D_OK;
 }
 
-static void control_outputs(void *user, struct control_state *state)
+static bool all_failed(struct flow *flow)
 {
-    struct run *run = user;
-    for (unsigned i = 0; i < run->num_outputs; i++) {
-        int now = atomic_load(&run->output[i].state);
-        state->output[state->num_outputs++] = (struct state_output) {
-            .name = run->public_name[i], .up = now == OUTPUT_RUNNING,
-            .state = now == OUTPUT_RUNNING ? "running" : output_story(&run->output[i]),
-        };
-    }
+    for (unsigned i = 0; i < flow->num_outputs; i++)
+        if (atomic_load(&flow->output[i].state) != OUTPUT_FAILED)
+            return false;
+    return true;
 }
 
 static int open_control(struct run *run, struct l2d_error *err)
@@ -607,20 +409,22 @@ static int open_control(struct run *run, struct l2d_error *err)
     int rc = o->passthrough ? L2D_OK : model_path(path, sizeof(path), o->model.model, err);
     if (rc != L2D_OK)
         return rc;
+    static struct run_status status;            // large; the first that a client sees
+    watch_status(&run->watch, &status);
+    run_board_publish(&run->board, &status);
     const char *token = o->control_token ? o->control_token : getenv("LIVE2DIFF_TOKEN");
-    for (unsigned i = 0; i < o->num_outputs; i++)
-        state_public_name(run->public_name[i], sizeof(run->public_name[i]), o->output[i].name);
-    return run_control_start(&run->control, &(struct run_control_params) {
+    return run_control_start(&run->flow.control, &(struct run_control_params) {
         .address = o->control, .osc = o->osc_at ? &o->osc : NULL,
-        .token = token && *token ? token : NULL, .input = o->input,
-        .params = { run->stream, &o->model, o->passthrough ? NULL : path,
+        .token = token && *token ? token : NULL,
+        .params = { run->flow.stream, &o->model, o->passthrough ? NULL : path,
                     run->timeline.more_steps },
-        .outputs = control_outputs, .user = run, .log = &run->log,
+        .board = &run->board, .log = &run->log,
     }, err);
 }
 
 static int run_all(struct run *run, struct l2d_error *err)
 {
+    struct flow *flow = &run->flow;
     double begin = wallclock_s();
     int rc = open_timeline(run, err);
     if (rc == L2D_OK)
@@ -634,37 +438,44 @@ static int run_all(struct run *run, struct l2d_error *err)
     if (rc == L2D_OK)
         rc = open_control(run, err);
     if (rc != L2D_OK) {
-        for (unsigned i = 0; i < run->num_outputs; i++)
-            output_abort(&run->output[i]);
+        for (unsigned i = 0; i < flow->num_outputs; i++)
+            output_abort(&flow->output[i]);
         return rc;
     }
     double setup_s = wallclock_s() - begin;
     rc = stream_video(run, err);
-    run_control_stop(&run->control);
-    for (unsigned i = 0; i < run->num_outputs; i++)     // their stats are settled now
-        l2d_thread_join(&run->output[i].thread);
-    struct progress_state state = progress_now(run);
+    run_control_stop(&flow->control);
+    for (unsigned i = 0; i < flow->num_outputs; i++)    // their stats are settled now
+        l2d_thread_join(&flow->output[i].thread);
+    static struct run_status status;            // large
+    watch_status(&run->watch, &status);
+    struct progress_state state = watch_progress(&status,
+                                                 l2d_source_info(flow->source)->num_frames);
     progress_end(&run->progress, &state);
-    if ((rc == L2D_OK && !all_ended(run, is_failed)) || atomic_load(&stop_input))
+    if ((rc == L2D_OK && !all_failed(flow)) || atomic_load(&stops.input))
         report_run(run, setup_s, rc == L2D_OK ? err : NULL);
     return rc != L2D_OK ? rc : (int) err->code;
 }
 
 static int exit_code(struct run *run, int rc, const struct l2d_error *err)
 {
+    struct flow *flow = &run->flow;
     int code = EXIT_OK;
     if (rc != L2D_OK && rc != L2D_ECLOSED) {
         progress_print(&run->progress, "%s", err->msg);
         code = EXIT_FAILED;
     }
-    for (unsigned i = 0; i < run->num_outputs && code == EXIT_OK; i++)
-        if (atomic_load(&run->output[i].state) == OUTPUT_FAILED) {
-            progress_print(&run->progress, "%s", run->output[i].err.msg);
+    for (unsigned i = 0; i < flow->num_outputs && code == EXIT_OK; i++) {
+        int state = atomic_load(&flow->output[i].state);
+        bool never = state == OUTPUT_CUT_OFF && output_counts(&flow->output[i]).written == 0;
+        if (state == OUTPUT_FAILED || never) {
+            progress_print(&run->progress, "%s", flow->output[i].err.msg);
             code = EXIT_FAILED;
         }
-    if (atomic_load(&stop_now))
+    }
+    if (atomic_load(&stops.now))
         progress_print(&run->progress, "stopped at once; unfinished outputs are removed");
-    return code == EXIT_OK && atomic_load(&stop_input) ? EXIT_INTERRUPTED : code;
+    return code == EXIT_OK && atomic_load(&stops.input) ? EXIT_INTERRUPTED : code;
 }
 
 static int run_main(int argc, char **argv)
@@ -673,14 +484,19 @@ static int run_main(int argc, char **argv)
     int code = parse(argc, argv, &options);
     if (code >= 0)
         return code;
-    static struct run run;                  // the histogram is large
+    static struct run run;                  // the histograms are large
     run.options = &options;
-    pthread_mutex_init(&run.lock, NULL);
     progress_init(&run.progress, !options.quiet);
     run.log = progress_log(&run.progress, options.quiet ? L2D_LOG_ERROR
                            : options.verbose > 1 ? L2D_LOG_TRACE
                            : options.verbose ? L2D_LOG_DEBUG : L2D_LOG_INFO);
     l2d_libav_init(&run.log);
+    flow_init(&run.flow, &stops, &run.log);
+    run_board_init(&run.board);
+    run.watch = (struct watch) {
+        .flow = &run.flow, .progress = &run.progress, .board = &run.board, .input = options.input,
+        .frame_limit = options.frames > 0,
+    };
 
     struct l2d_error err = { 0 };
     char imported[4096];
@@ -694,12 +510,9 @@ static int run_main(int argc, char **argv)
     if (rc == L2D_OK)
         rc = run_all(&run, &err);
     code = exit_code(&run, rc, &err);
-    for (unsigned i = 0; i < run.num_outputs; i++)
-        output_join(&run.output[i]);
-    l2d_stream_destroy(&run.stream);
-    l2d_reader_destroy(&run.reader);
+    flow_finish(&run.flow);
     timeline_finish(&run.timeline);
-    pthread_mutex_destroy(&run.lock);
+    run_board_finish(&run.board);
     return code;
 }
 

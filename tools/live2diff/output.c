@@ -2,34 +2,22 @@
 // See output.h.
 #include "output.h"
 
-#include <stdlib.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
 
-#define QUEUE_ITEMS 8
+#include "video_io/camera.h"
+#include "wallclock.h"
 
-struct shared_item *shared_item_new(struct l2d_item *item)
+#define RECENT_S 10
+#define IDLE_MS  20             // a window hears its keys at least so often
+
+static void set_error(struct output *out, const struct l2d_error *err)
 {
-    struct shared_item *shared = malloc(sizeof(*shared));
-    if (!shared) {
-        l2d_item_clear(item);
-        return NULL;
-    }
-    atomic_init(&shared->refs, 1);
-    shared->item = *item;
-    *item = (struct l2d_item) { 0 };
-    return shared;
-}
-
-void shared_item_unref(struct shared_item *shared)
-{
-    if (shared && atomic_fetch_sub(&shared->refs, 1) == 1) {
-        l2d_item_clear(&shared->item);
-        free(shared);
-    }
-}
-
-static void free_item(void *item)
-{
-    shared_item_unref(item);
+    pthread_mutex_lock(&out->lock);
+    out->err = *err;
+    pthread_mutex_unlock(&out->lock);
 }
 
 // returns  the state to end in.
@@ -38,40 +26,146 @@ static enum output_state state_after(int rc)
     return rc == L2D_OK ? OUTPUT_FINISHED : rc == L2D_ECLOSED ? OUTPUT_CLOSED : OUTPUT_FAILED;
 }
 
+static void note_latency(struct output *out, double arrival_s)
+{
+    double now = wallclock_s(), ms = 1e3 * (now - arrival_s);
+    if (now - out->recent_s > RECENT_S) {
+        out->recent[1] = out->recent[0];
+        memset(&out->recent[0], 0, sizeof(out->recent[0]));
+        out->recent_s = now;
+    }
+    histogram_add(&out->latency, ms);
+    histogram_add(&out->recent[0], ms);
+}
+
+static int write_item(struct output *out, struct l2d_sink *sink, struct shared_item *shared,
+                      struct l2d_error *err)
+{
+    if (shared->item.kind != L2D_ITEM_VIDEO)
+        return l2d_sink_write_audio(sink, shared->item.packet, err);
+    pthread_mutex_lock(&out->lock);
+    out->writing = true;
+    pthread_mutex_unlock(&out->lock);
+    int rc = l2d_sink_write_video(sink, shared->item.frame, err);
+    pthread_mutex_lock(&out->lock);
+    out->writing = false;
+    if (rc != L2D_OK)
+        out->broken++;
+    else
+        out->written++;
+    if (rc == L2D_OK && shared->arrival_s > 0)
+        note_latency(out, shared->arrival_s);
+    pthread_mutex_unlock(&out->lock);
+    return rc;
+}
+
 static enum output_state write_all(struct output *out, struct l2d_sink *sink)
 {
+    struct l2d_error err = { 0 };
+    int patience_ms = strcmp(out->name, "display") ? -1 : IDLE_MS;
     for (;;) {
-        void *popped = NULL;
-        enum l2d_queue_status status = l2d_queue_pop(out->queue, &popped);
-        if (status == L2D_QUEUE_CLOSED)
-            return state_after(l2d_sink_finish(sink, atomic_load(&out->cut_audio), &out->err));
-        if (status != L2D_QUEUE_OK)
+        struct shared_item *shared;
+        enum l2d_queue_status status = outbox_pop(&out->box, &shared, patience_ms);
+        if (status == L2D_QUEUE_ABORTED)
             return OUTPUT_ABORTED;
-        struct shared_item *shared = popped;
-        int rc = shared->item.kind == L2D_ITEM_VIDEO
-                     ? l2d_sink_write_video(sink, shared->item.frame, &out->err)
-                     : l2d_sink_write_audio(sink, shared->item.packet, &out->err);
+        int rc = status == L2D_QUEUE_CLOSED
+                     ? l2d_sink_finish(sink, atomic_load(&out->cut_audio), &err)
+                 : status == L2D_QUEUE_TIMEOUT ? l2d_sink_idle(sink, &err)
+                                               : write_item(out, sink, shared, &err);
         shared_item_unref(shared);
         if (rc != L2D_OK)
+            set_error(out, &err);
+        if (rc != L2D_OK || status == L2D_QUEUE_CLOSED)
             return state_after(rc);
     }
+}
+
+static enum output_state open_and_write(struct output *out, bool *opened)
+{
+    struct l2d_sink *sink = NULL;
+    struct l2d_error err = { 0 };
+    int rc = l2d_sink_open(&sink, out->name, &out->params, &err);
+    *opened = rc == L2D_OK;
+    if (rc != L2D_OK) {
+        set_error(out, &err);
+        return OUTPUT_FAILED;
+    }
+    outbox_set_there(&out->box, true);
+    if (atomic_exchange(&out->state, OUTPUT_RUNNING) == OUTPUT_RETRYING)
+        l2d_log_print(out->params.log, L2D_LOG_INFO, "%s: running again", out->name);
+    sem_post(&out->opened);
+    enum output_state state = write_all(out, sink);
+    pthread_mutex_lock(&out->lock);
+    struct l2d_sink_stats now = l2d_sink_stats(sink);
+    out->stats.frames += now.frames;
+    out->stats.duplicated += now.duplicated;
+    out->stats.dropped += now.dropped;
+    out->stats.audio_packets += now.audio_packets;
+    out->stats.bytes += now.bytes;
+    pthread_mutex_unlock(&out->lock);
+    l2d_sink_destroy(&sink);
+    return state;
+}
+
+// Options that are wrong stay wrong; servers come and go.
+static bool may_return(struct output *out, enum output_state state)
+{
+    int code = out->err.code;           // only this thread writes it
+    return out->returns && (state == OUTPUT_FAILED || state == OUTPUT_CLOSED) &&
+           (code == L2D_EIO || code == L2D_ECLOSED || code == L2D_EFORMAT);
+}
+
+// Let go of what comes, for a while. returns false if the run has ended meanwhile.
+static bool sit_out(struct output *out, double wait_s)
+{
+    double until_s = wallclock_s() + wait_s, left_s;
+    outbox_lose(&out->box);
+    while ((left_s = until_s - wallclock_s()) > 0) {
+        struct shared_item *shared;
+        enum l2d_queue_status status = outbox_pop(&out->box, &shared, (int) (1e3 * left_s) + 1);
+        pthread_mutex_lock(&out->lock);
+        out->broken += shared && shared->item.kind == L2D_ITEM_VIDEO;
+        pthread_mutex_unlock(&out->lock);
+        shared_item_unref(shared);
+        if (status == L2D_QUEUE_CLOSED || status == L2D_QUEUE_ABORTED)
+            return false;
+    }
+    return true;
 }
 
 static void output_main(void *arg)
 {
     struct output *out = arg;
-    struct l2d_sink *sink = NULL;
-    int rc = l2d_sink_open(&sink, out->name, &out->params, &out->err);
-    enum output_state state = rc == L2D_OK ? OUTPUT_RUNNING : OUTPUT_FAILED;
+    struct l2d_backoff backoff = { 0 };
+    enum output_state state;
+    for (;;) {
+        bool opened;
+        state = open_and_write(out, &opened);
+        bool hurried = atomic_load(&out->interrupt) && state == OUTPUT_CLOSED;
+        if (!may_return(out, state) && !hurried)
+            break;
+        if (hurried || outbox_is_closed(&out->box)) {
+            state = OUTPUT_CUT_OFF;
+            break;
+        }
+        pthread_mutex_lock(&out->lock);
+        out->losses += opened;
+        pthread_mutex_unlock(&out->lock);
+        if (opened)
+            l2d_backoff_reset(&backoff);
+        double wait_s = l2d_backoff_next(&backoff);
+        l2d_log_print(out->params.log, L2D_LOG_WARN, "%s; trying again in %.1f s", out->err.msg,
+                      wait_s);
+        atomic_store(&out->state, OUTPUT_RETRYING);
+        sem_post(&out->opened);
+        if (!sit_out(out, wait_s)) {
+            state = OUTPUT_CUT_OFF;
+            break;
+        }
+    }
+    outbox_abort(&out->box);            // who still pushes must not wait for us
     atomic_store(&out->state, state);
     sem_post(&out->opened);
-    if (rc == L2D_OK) {
-        state = write_all(out, sink);
-        out->stats = l2d_sink_stats(sink);
-        l2d_sink_destroy(&sink);
-    }
-    l2d_queue_abort(out->queue);        // who still pushes must not wait for us
-    atomic_store(&out->state, state);
 }
 
 int output_start(struct output *out, const char *name, const struct l2d_sink_params *params,
@@ -79,18 +173,28 @@ int output_start(struct output *out, const char *name, const struct l2d_sink_par
 {
     out->name = name;
     out->params = *params;
+    out->params.abort = &out->interrupt;
+    out->live = params->live;
+    out->returns = out->live && (strstr(name, "://") || l2d_camera_is_path(name));
     atomic_init(&out->state, OUTPUT_OPENING);
     atomic_init(&out->cut_audio, false);
+    atomic_init(&out->interrupt, false);
     if (sem_init(&out->opened, 0, 0) != 0)
         return l2d_error_set(err, L2D_ENOMEM, "%s: no semaphore", name);
     out->has_sem = true;
-    int rc = l2d_queue_create(&out->queue, QUEUE_ITEMS, free_item, err);
-    return rc != L2D_OK ? rc : l2d_thread_start(&out->thread, "output", output_main, out, err);
+    pthread_mutex_init(&out->lock, NULL);
+    outbox_init(&out->box, out->live);
+    out->recent_s = wallclock_s();
+    return l2d_thread_start(&out->thread, "output", output_main, out, err);
 }
 
 int output_wait_open(struct output *out, struct l2d_error *err)
 {
-    while (sem_wait(&out->opened) != 0)         // EINTR
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec++;
+    while ((out->returns ? sem_timedwait(&out->opened, &until) : sem_wait(&out->opened)) != 0 &&
+           errno == EINTR)
         ;
     if (atomic_load(&out->state) != OUTPUT_FAILED)
         return L2D_OK;
@@ -100,28 +204,87 @@ int output_wait_open(struct output *out, struct l2d_error *err)
 
 void output_push(struct output *out, struct shared_item *shared)
 {
-    atomic_fetch_add(&shared->refs, 1);
-    if (l2d_queue_push(out->queue, shared) != L2D_QUEUE_OK)
-        shared_item_unref(shared);
+    outbox_push(&out->box, shared);
 }
 
 void output_finish(struct output *out, bool cut_audio)
 {
     atomic_store(&out->cut_audio, cut_audio);
-    l2d_queue_close(out->queue);
+    outbox_close(&out->box);
+}
+
+void output_hurry(struct output *out)
+{
+    if (out->live && (out->returns || !strcmp(out->name, "-")))
+        atomic_store(&out->interrupt, true);
 }
 
 void output_abort(struct output *out)
 {
-    if (out->queue)
-        l2d_queue_abort(out->queue);
+    atomic_store(&out->interrupt, true);
+    if (out->box.ready)
+        outbox_abort(&out->box);
 }
 
 void output_join(struct output *out)
 {
     l2d_thread_join(&out->thread);
-    l2d_queue_destroy(&out->queue);
-    if (out->has_sem)
+    outbox_finish(&out->box);
+    if (out->has_sem) {
         sem_destroy(&out->opened);
+        pthread_mutex_destroy(&out->lock);
+    }
     out->has_sem = false;
+}
+
+bool output_has_ended(const struct output *out)
+{
+    return atomic_load(&out->state) > OUTPUT_RETRYING;
+}
+
+struct output_counts output_counts(struct output *out)
+{
+    struct outbox_counts box = outbox_counts(&out->box);
+    pthread_mutex_lock(&out->lock);
+    struct output_counts counts = {
+        .given = box.given, .written = out->written, .stalled = box.stalled,
+        .lost = box.lost + out->broken, .waiting = box.waiting + out->writing,
+        .losses = out->losses,
+    };
+    pthread_mutex_unlock(&out->lock);
+    return counts;
+}
+
+struct quantiles output_latency(struct output *out, bool recent)
+{
+    static _Thread_local struct histogram sum;      // large
+    pthread_mutex_lock(&out->lock);
+    sum = recent ? out->recent[0] : out->latency;
+    for (int i = 0; recent && i < HISTOGRAM_BINS; i++)
+        sum.bin[i] += out->recent[1].bin[i];
+    sum.count += recent ? out->recent[1].count : 0;
+    pthread_mutex_unlock(&out->lock);
+    return histogram_quantiles(&sum);
+}
+
+const char *output_state_str(enum output_state state)
+{
+    switch (state) {
+    case OUTPUT_OPENING:  return "opening";
+    case OUTPUT_RUNNING:  return "running";
+    case OUTPUT_RETRYING: return "retrying";
+    case OUTPUT_FINISHED: return "finished";
+    case OUTPUT_CLOSED:   return "closed by its viewer";
+    case OUTPUT_CUT_OFF:  return "not there at the end";
+    case OUTPUT_ABORTED:  return "stopped, not kept";
+    case OUTPUT_FAILED:   break;
+    }
+    return "failed";
+}
+
+void output_reason(struct output *out, char *text, size_t size)
+{
+    pthread_mutex_lock(&out->lock);
+    snprintf(text, size, "%.*s", (int) size - 1, out->err.msg);
+    pthread_mutex_unlock(&out->lock);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One output on a thread of its own, behind a bounded queue: several outputs get the same frames
-// and packets, each at its own pace, and a slow one holds the others back instead of growing.
+// One output on a thread of its own, behind a bounded outbox: several outputs get the same frames
+// and packets, each at its own pace. In a file run a slow one holds the others back; in a live run
+// it loses what it cannot take, and one on the network that is lost is opened again (backoff.h).
 #ifndef L2D_PROGRAM_OUTPUT_H
 #define L2D_PROGRAM_OUTPUT_H
 
@@ -8,59 +9,84 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "base/queue.h"
+#include "base/backoff.h"
 #include "base/thread.h"
-#include "video_io/reader.h"
+#include "histogram.h"
+#include "outbox.h"
 #include "video_io/sink.h"
-
-// A frame or packet on its way to all outputs.
-struct shared_item {
-    atomic_int refs;
-    struct l2d_item item;
-};
-
-/** Takes over what item holds, also on failure; one reference. NULL: out of memory. */
-struct shared_item *shared_item_new(struct l2d_item *item);
-void shared_item_unref(struct shared_item *shared);
 
 enum output_state {
     OUTPUT_OPENING, OUTPUT_RUNNING,
+    OUTPUT_RETRYING,            // lost, or not there yet; live runs only
     OUTPUT_FINISHED,            // whole
     OUTPUT_CLOSED,              // its viewer has left
+    OUTPUT_CUT_OFF,             // not there, or too slow to be finished, when a live run ended
     OUTPUT_ABORTED,             // by output_abort
     OUTPUT_FAILED,
+};
+
+struct output_counts {          // of pictures; given = written + stalled + lost + waiting
+    uint64_t given, written;
+    uint64_t stalled, lost;     // see outbox.h; lost also while it was written
+    unsigned waiting;           // also the one being written
+    uint64_t losses;            // how often a running output was lost
 };
 
 struct output {
     const char *name;
     struct l2d_sink_params params;
-    struct l2d_queue *queue;    // of shared_item
+    bool live, returns;         // returns: is opened again when it is lost
+    struct outbox box;
     struct l2d_thread thread;
-    sem_t opened;
+    sem_t opened;               // posted once, when the first try to open has ended
     bool has_sem;
-    atomic_bool cut_audio;
-    atomic_int state;           // the fields below are settled once it is past RUNNING
-    struct l2d_error err;       // FAILED, CLOSED
-    struct l2d_sink_stats stats;
+    atomic_bool cut_audio, interrupt;
+    atomic_int state;
+
+    pthread_mutex_t lock;
+    // --- guarded by lock while the thread runs
+    struct l2d_error err;       // FAILED, CLOSED, RETRYING: why
+    struct l2d_sink_stats stats;    // settled once state is past RETRYING
+    uint64_t written, broken, losses;
+    bool writing;
+    struct histogram latency;   // ms from the source's arrival to the end of the write
+    struct histogram recent[2]; // the same of the last ten to twenty seconds: both together
+    double recent_s;            // when recent[0] began
 };
 
 /** Start the thread, which opens the sink. name and what params points to are not copied. */
 int output_start(struct output *out, const char *name, const struct l2d_sink_params *params,
                  struct l2d_error *err);
 
-/** Wait until the sink is open. returns L2D_OK, or why it is not. */
+/**
+ * Wait for the first try to open; for an output that returns, at most a second.
+ * returns L2D_OK, or why it cannot ever be opened.
+ */
 int output_wait_open(struct output *out, struct l2d_error *err);
 
-/** One more reference goes to the queue, waiting for room. An output that has ended ignores it. */
+/** One more reference goes to the outbox. An output that has ended ignores it. */
 void output_push(struct output *out, struct shared_item *shared);
 
 /** Write what is queued, then finish the file. cut_audio: see l2d_sink_finish. Does not wait. */
 void output_finish(struct output *out, bool cut_audio);
+
+/** Let an output that waits for a network or a pipe give up, if its run is live. Does not wait. */
+void output_hurry(struct output *out);
 
 /** Stop now; the unfinished file is removed. Does not wait. */
 void output_abort(struct output *out);
 
 /** Wait for the thread and free. Accepts a zeroed struct. State, err and stats stay. */
 void output_join(struct output *out);
+
+bool output_has_ended(const struct output *out);
+
+/** Any thread, after output_start. */
+struct output_counts output_counts(struct output *out);
+struct quantiles output_latency(struct output *out, bool recent);
+/** "opening", "running", ... */
+const char *output_state_str(enum output_state state);
+/** Copy of what went wrong last; "": nothing. */
+void output_reason(struct output *out, char *text, size_t size);
 
 #endif

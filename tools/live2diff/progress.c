@@ -69,8 +69,24 @@ static void format_bar(char *out, const struct progress_state *s)
     out[BAR_CELLS] = '\0';
 }
 
+static void draw_live(struct progress *progress, const struct progress_state *s)
+{
+    fprintf(stderr, "%s%s, %.1f fps, latency %.0f ms, frames: %llu in = %llu out + %llu dropped "
+            "+ %llu in flight, %llu held%s", progress->tty ? "\r" : "live2diff: ", s->state,
+            recent_speed(progress, s).fps, s->latency_ms, (unsigned long long) s->in,
+            (unsigned long long) s->frames, (unsigned long long) s->dropped,
+            (unsigned long long) s->in_flight, (unsigned long long) s->held,
+            progress->tty ? "\033[K" : "\n");
+    fflush(stderr);
+    progress->drawn = progress->tty;
+}
+
 static void draw(struct progress *progress, const struct progress_state *s)
 {
+    if (s->live) {
+        draw_live(progress, s);
+        return;
+    }
     char eta[32], total[32] = "", bar[BAR_CELLS + 1];
     struct speed speed = recent_speed(progress, s);
     format_eta(eta, sizeof(eta), s, speed.fps);

@@ -15,6 +15,10 @@ struct progress_state {
     int64_t total;              // expected; -1: unknown
     uint64_t dropped;
     double media_s, wall_s;     // since the first frame came out
+    bool live;                  // what follows is shown instead of the estimates
+    uint64_t in, in_flight, held;
+    double latency_ms;          // 95 of 100 frames of the slowest output
+    const char *state;          // of the source
 };
 
 #define PROGRESS_MARKS 10

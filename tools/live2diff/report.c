@@ -3,37 +3,13 @@
 #include "report.h"
 
 #include <errno.h>
-#include <math.h>
 #include <string.h>
 #include <sys/resource.h>
 
-#define FIRST_BIN_MS 1e-3
-#define BIN_RATIO 1.01
-
-void histogram_add(struct histogram *histogram, double ms)
-{
-    double at = ms > FIRST_BIN_MS ? log(ms / FIRST_BIN_MS) / log(BIN_RATIO) : 0;
-    histogram->bin[at < HISTOGRAM_BINS - 1 ? (int) at : HISTOGRAM_BINS - 1]++;
-    histogram->count++;
-}
-
-double histogram_quantile(const struct histogram *histogram, double q)
-{
-    uint64_t rank = (uint64_t) (q * (double) histogram->count), seen = 0;
-    if (histogram->count == 0)
-        return 0;
-    if (rank >= histogram->count)
-        rank = histogram->count - 1;
-    int i = 0;
-    while ((seen += histogram->bin[i]) <= rank)
-        i++;
-    return FIRST_BIN_MS * pow(BIN_RATIO, i + 0.5);
-}
-
 double report_fps(const struct report *report)
 {
-    return report->frames_out > 1 && report->wall_s > 0
-               ? (double) (report->frames_out - 1) / report->wall_s : 0;
+    return report->fates.out > 1 && report->wall_s > 0
+               ? (double) (report->fates.out - 1) / report->wall_s : 0;
 }
 
 uint64_t report_peak_rss_bytes(void)
@@ -93,7 +69,16 @@ static void print_outputs(FILE *file, const struct report *r)
             fprintf(file, ", %llu audio packets", (unsigned long long) o->stats.audio_packets);
         if (o->stats.bytes)
             fprintf(file, ", %.2f MB", (double) o->stats.bytes / 1e6);
+        if (o->counts.stalled || o->counts.lost)
+            fprintf(file, ", %llu dropped (%llu while it was slow, %llu while it was not there)",
+                    (unsigned long long) (o->counts.stalled + o->counts.lost),
+                    (unsigned long long) o->counts.stalled, (unsigned long long) o->counts.lost);
+        if (o->counts.losses)
+            fprintf(file, ", lost %llu times", (unsigned long long) o->counts.losses);
         fputc('\n', file);
+        if (r->live)
+            fprintf(file, "    ms from arrival to output: p50 %.0f, p95 %.0f, p99 %.0f\n",
+                    o->latency.p50, o->latency.p95, o->latency.p99);
     }
 }
 
@@ -109,15 +94,28 @@ static void print_damage(FILE *file, const struct l2d_reader_stats *r)
             r->truncated ? ", ends too early" : "");
 }
 
+static void print_fates(FILE *file, const struct report *r)
+{
+    const struct fates *f = &r->fates;
+    fprintf(file, "  frames: %llu in = %llu out + %llu dropped (%llu too late, %llu stopped",
+            (unsigned long long) f->in, (unsigned long long) f->out,
+            (unsigned long long) (f->late + f->stopped + f->overtaken + f->backlog),
+            (unsigned long long) f->late, (unsigned long long) f->stopped);
+    if (r->live)
+        fprintf(file, ", %llu overtaken, %llu backlog", (unsigned long long) f->overtaken,
+                (unsigned long long) f->backlog);
+    fputs(")\n", file);
+    if (f->held || r->source.losses)
+        fprintf(file, "  source lost %llu times, %llu pictures held meanwhile\n",
+                (unsigned long long) r->source.losses, (unsigned long long) f->held);
+}
+
 void report_print(FILE *file, const struct report *r)
 {
     const char *model = r->info.model_name[0] ? r->info.model_name : "no model";
     fprintf(file, "%s: %s at %dx%d on %s\n", r->interrupted ? "Stopped" : "Done", model,
             r->info.width, r->info.height, r->caps.name);
-    fprintf(file, "  frames: %llu in = %llu out + %llu dropped (%llu too late, %llu stopped)\n",
-            (unsigned long long) r->frames_in, (unsigned long long) r->frames_out,
-            (unsigned long long) (r->dropped_late + r->dropped_stopped),
-            (unsigned long long) r->dropped_late, (unsigned long long) r->dropped_stopped);
+    print_fates(file, r);
     if (r->engine.frames_skipped)
         fprintf(file, "  similar frames: %llu of them repeat the picture before\n",
                 (unsigned long long) r->engine.frames_skipped);
@@ -167,16 +165,28 @@ json_t *report_json_model(const struct l2d_engine_info *info, const struct l2d_g
         (json_int_t) info->memory.peak);
 }
 
+static json_t *json_output(const struct report_output *o, bool live)
+{
+    json_t *output = json_pack(
+        "{ss ss sI sI sI sI sI}", "name", o->name, "state", o->state, "frames",
+        (json_int_t) o->stats.frames, "duplicated", (json_int_t) o->stats.duplicated,
+        "dropped", (json_int_t) o->stats.dropped, "audio_packets",
+        (json_int_t) o->stats.audio_packets, "bytes", (json_int_t) o->stats.bytes);
+    if (output && live)
+        json_object_update_new(output, json_pack(
+            "{s{sI sI sI sI sI} s{sf sf sf}}", "live", "given", (json_int_t) o->counts.given,
+            "written", (json_int_t) o->counts.written, "stalled", (json_int_t) o->counts.stalled,
+            "lost", (json_int_t) o->counts.lost, "losses", (json_int_t) o->counts.losses,
+            "latency_ms", "p50", o->latency.p50, "p95", o->latency.p95, "p99", o->latency.p99));
+    return output;
+}
+
 static json_t *json_outputs(const struct report *r)
 {
     json_t *list = json_array();
     for (unsigned i = 0; list && i < r->num_outputs; i++) {
         const struct report_output *o = &r->output[i];
-        json_array_append_new(list, json_pack(
-            "{ss ss sI sI sI sI sI}", "name", o->name, "state", o->state, "frames",
-            (json_int_t) o->stats.frames, "duplicated", (json_int_t) o->stats.duplicated,
-            "dropped", (json_int_t) o->stats.dropped, "audio_packets",
-            (json_int_t) o->stats.audio_packets, "bytes", (json_int_t) o->stats.bytes));
+        json_array_append_new(list, json_output(o, r->live));
     }
     return list;
 }
@@ -184,14 +194,17 @@ static json_t *json_outputs(const struct report *r)
 json_t *report_json(const struct report *r)
 {
     json_t *frames = json_pack(
-        "{sI sI sI s{sI sI}}", "in", (json_int_t) r->frames_in, "out",
-        (json_int_t) r->frames_out, "similar", (json_int_t) r->engine.frames_skipped,
-        "dropped", "late", (json_int_t) r->dropped_late, "stopped",
-        (json_int_t) r->dropped_stopped);
+        "{sI sI sI s{sI sI sI sI} sI sI}", "in", (json_int_t) r->fates.in, "out",
+        (json_int_t) r->fates.out, "similar", (json_int_t) r->engine.frames_skipped,
+        "dropped", "late", (json_int_t) r->fates.late, "stopped", (json_int_t) r->fates.stopped,
+        "overtaken", (json_int_t) r->fates.overtaken, "backlog", (json_int_t) r->fates.backlog,
+        "held", (json_int_t) r->fates.held, "unaccounted",
+        (json_int_t) (r->unfair + r->fates.astray));
     json_t *input = json_pack(
-        "{ss sI sI sI sI sb}", "name", r->input, "concealed", (json_int_t) r->reader.concealed,
-        "decode_errors", (json_int_t) r->reader.decode_errors, "repaired_pts",
-        (json_int_t) r->reader.repaired_pts, "discontinuities",
+        "{ss sb sI sI sI sI sI sI sb}", "name", r->input, "live", r->live, "losses",
+        (json_int_t) r->source.losses, "moves", (json_int_t) r->source.moves, "concealed",
+        (json_int_t) r->reader.concealed, "decode_errors", (json_int_t) r->reader.decode_errors,
+        "repaired_pts", (json_int_t) r->reader.repaired_pts, "discontinuities",
         (json_int_t) r->reader.discontinuities, "truncated", r->reader.truncated);
     json_t *live = json_pack(
         "{sI sI sI sI}", "changes", (json_int_t) r->engine.changes, "cuts",

@@ -10,35 +10,31 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "fate.h"
 #include "gpu/device.h"
+#include "histogram.h"
+#include "output.h"
 #include "pipeline/engine.h"
 #include "video_io/reader.h"
 #include "video_io/sink.h"
-
-// Durations by logarithmic bins 1% wide, 1 us to 10 minutes: quantiles of any number of frames in
-// constant memory.
-#define HISTOGRAM_BINS 2040
-struct histogram {
-    uint64_t count;
-    uint32_t bin[HISTOGRAM_BINS];
-};
-void histogram_add(struct histogram *histogram, double ms);
-/** q 0..1. 0 if empty. */
-double histogram_quantile(const struct histogram *histogram, double q);
+#include "video_io/source.h"
 
 struct report_output {
     const char *name, *state;   // "finished", "closed", "stopped", or what went wrong
     struct l2d_sink_stats stats;
+    struct output_counts counts;
+    struct quantiles latency;   // ms; live only
 };
 
 struct report {
     const char *input;
     struct l2d_engine_info info;
     struct l2d_gpu_caps caps;
-    uint64_t frames_in, frames_out;
-    uint64_t dropped_late;      // live input came faster than the model
-    uint64_t dropped_stopped;   // inside when the run was stopped or failed
+    bool live;
+    struct fates fates;
+    uint64_t unfair;            // see run_status.h
     struct l2d_reader_stats reader;
+    struct l2d_source_status source;
     struct histogram interval;  // between frames leaving the model
     struct l2d_engine_stats engine;
     double setup_s, media_s;

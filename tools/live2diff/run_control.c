@@ -15,13 +15,43 @@ struct run_control {
     struct control_server *server;
     struct osc_listener *osc;
     struct run_params *params;
-    char input[256];
     double begin_s;
+    // --- of the state, which one thread at a time asks for
+    struct run_status status;
+    char input[256], output[RUN_MAX_OUTPUTS][256];
 };
 
 // --- the state
 
 static const char *const fit_names[] = { "cover", "contain", "stretch" };
+
+static void fill_frames(struct run_control *c, struct control_state *state)
+{
+    const struct fates *f = &c->status.fates;
+    const struct state_drop drops[] = {
+        { "late", f->late }, { "overtaken", f->overtaken }, { "backlog", f->backlog },
+    };
+    state->frames_in = f->in;
+    state->frames_out = f->out;
+    state->frames_held = f->held;
+    state->frames_similar = c->status.similar;
+    for (size_t i = 0; i < sizeof(drops) / sizeof(drops[0]); i++)
+        state->drop[state->num_drops++] = drops[i];
+}
+
+static void fill_outputs(struct run_control *c, struct control_state *state)
+{
+    for (unsigned i = 0; i < c->status.num_outputs; i++) {
+        const struct run_status_output *from = &c->status.output[i];
+        state_public_name(c->output[i], sizeof(c->output[i]), from->name);
+        state->output[state->num_outputs++] = (struct state_output) {
+            .name = c->output[i], .state = output_state_str(from->state),
+            .up = from->state == OUTPUT_RUNNING, .frames = from->counts.written,
+            .dropped = from->counts.stalled + from->counts.lost, .losses = from->counts.losses,
+            .p50 = from->latency.p50, .p95 = from->latency.p95, .p99 = from->latency.p99,
+        };
+    }
+}
 
 static void fill_state(void *user, struct control_state *state)
 {
@@ -29,8 +59,12 @@ static void fill_state(void *user, struct control_state *state)
     const struct l2d_engine_info *info = l2d_stream_info(c->run.params.stream);
     const struct l2d_gpu_caps *caps = l2d_stream_gpu(c->run.params.stream);
     struct l2d_stream_stats stats = l2d_stream_stats(c->run.params.stream);
+    run_board_read(c->run.board, &c->status);
+    state_public_name(c->input, sizeof(c->input), c->status.input);
     state->version = L2D_VERSION;
     state->input = c->input;
+    state->source = l2d_source_state_str(c->status.source.state);
+    state->source_losses = c->status.source.losses;
     state->model = info->model_name;
     state->device = caps->name;
     state->driver = caps->driver;
@@ -42,17 +76,14 @@ static void fill_state(void *user, struct control_state *state)
     state->gpu_memory_bytes = info->memory.peak;
     state->peak_rss_bytes = report_peak_rss_bytes();
     state->uptime_s = wallclock_s() - c->begin_s;
-    state->frames_in = stats.frames_in;
-    state->frames_out = stats.frames_out;
-    state->frames_similar = stats.engine.frames_skipped;
-    state->drop[state->num_drops++] = (struct state_drop) { "late", stats.frames_dropped };
+    fill_frames(c, state);
+    fill_outputs(c, state);
     state->stage_frames = stats.engine.timed;
     for (int i = 0; i < L2D_NUM_STAGES; i++)
         state->stage[state->num_stages++] = (struct state_stage) {
             l2d_stage_str((enum l2d_stage) i), stats.engine.stage_ms[i],
         };
     run_params_settle(c->params, state);
-    c->run.outputs(c->run.user, state);
 }
 
 // --- the life of it
@@ -65,7 +96,6 @@ int run_control_start(struct run_control **out, const struct run_control_params 
         return l2d_error_set(err, L2D_ENOMEM, "control: out of memory");
     c->run = *params;
     c->begin_s = wallclock_s();
-    state_public_name(c->input, sizeof(c->input), params->input);
     int rc = run_params_create(&c->params, &params->params, err);
     if (rc == L2D_OK)
         rc = control_frames_create(&c->frames, err);

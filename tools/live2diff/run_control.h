@@ -10,6 +10,7 @@
 #include "control/address.h"
 #include "control/state.h"
 #include "run_params.h"
+#include "run_status.h"
 
 struct run_control;
 
@@ -18,10 +19,7 @@ struct run_control_params {
     const char *token;                  // NULL: none
     const struct control_address *osc;  // NULL: none
     struct run_params_setup params;
-    const char *input;
-    /** Fill in the outputs. From a thread of the server's. */
-    void (*outputs)(void *user, struct control_state *state);
-    void *user;
+    struct run_board *board;
     const struct l2d_log *log;
 };
 

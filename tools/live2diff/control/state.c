@@ -61,14 +61,10 @@ static json_t *stages_json(const struct control_state *s)
 
 static json_t *output_json(const struct state_output *o)
 {
-    json_t *json = json_pack("{so ss sb}", "name", text_json(o->name), "state", o->state, "up",
-                             o->up);
-    if (json && o->counted) {
-        json_object_set_new(json, "frames", json_integer((json_int_t) o->frames));
-        json_object_set_new(json, "dropped", json_integer((json_int_t) o->dropped));
-        json_object_set_new(json, "bytes", json_integer((json_int_t) o->bytes));
-    }
-    return json;
+    return json_pack("{so ss sb sI sI sI s{sf sf sf}}", "name", text_json(o->name), "state",
+                     o->state, "up", o->up, "frames", (json_int_t) o->frames, "dropped",
+                     (json_int_t) o->dropped, "losses", (json_int_t) o->losses, "latency_ms",
+                     "p50", o->p50, "p95", o->p95, "p99", o->p99);
 }
 
 static json_t *outputs_json(const struct control_state *s)
@@ -102,14 +98,18 @@ json_t *state_json(const struct control_state *s)
         s->driver, "precision", s->precision, "width", s->width, "height", s->height, "steps",
         s->num_steps, "fit", s->fit, "gpu_memory_bytes", (json_int_t) s->gpu_memory_bytes);
     json_t *frames = json_pack(
-        "{sI sI sI so}", "in", (json_int_t) s->frames_in, "out", (json_int_t) s->frames_out,
-        "similar", (json_int_t) s->frames_similar, "dropped", drops_json(s));
+        "{sI sI sI sI so}", "in", (json_int_t) s->frames_in, "out", (json_int_t) s->frames_out,
+        "similar", (json_int_t) s->frames_similar, "held", (json_int_t) s->frames_held, "dropped",
+        drops_json(s));
+    json_t *source = json_pack("{ss sI}", "state", s->source, "losses",
+                               (json_int_t) s->source_losses);
     json_t *clients = json_pack("{si si}", "events", (int) s->event_clients, "preview",
                                 (int) s->preview_clients);
     return json_pack(
-        "{ss so sf sI so so so sf so so so so sI so}",
+        "{ss so so sf sI so so so sf so so so so sI so}",
         "version", s->version,
         "input", text_json(s->input),
+        "source", source,
         "uptime_s", s->uptime_s,
         "changes", (json_int_t) s->changes,
         "receipts", receipts_json(s),
@@ -169,13 +169,10 @@ static void put_summary(FILE *f, const char *name, const char *help,
 }
 
 static void put_outputs(FILE *f, const struct control_state *s, const char *name, const char *type,
-                        const char *help, bool only_counted,
-                        uint64_t (*value)(const struct state_output *))
+                        const char *help, uint64_t (*value)(const struct state_output *))
 {
     head(f, name, type, help);
     for (unsigned i = 0; i < s->num_outputs; i++) {
-        if (only_counted && !s->output[i].counted)
-            continue;
         fprintf(f, "live2diff_%s{output=\"%u\",", name, i);
         put_label(f, "name", s->output[i].name, "} ");
         fprintf(f, "%" PRIu64 "\n", value(&s->output[i]));
@@ -185,6 +182,7 @@ static void put_outputs(FILE *f, const struct control_state *s, const char *name
 static uint64_t output_up(const struct state_output *o) { return o->up; }
 static uint64_t output_frames(const struct state_output *o) { return o->frames; }
 static uint64_t output_dropped(const struct state_output *o) { return o->dropped; }
+static uint64_t output_losses(const struct state_output *o) { return o->losses; }
 
 static void put_frames(FILE *f, const struct control_state *s)
 {
@@ -193,6 +191,10 @@ static void put_frames(FILE *f, const struct control_state *s)
               s->frames_out);
     put_count(f, "frames_similar_total", "counter",
               "Frames that repeat the picture before them.", s->frames_similar);
+    put_count(f, "frames_held_total", "counter",
+              "Pictures shown again while the input was silent.", s->frames_held);
+    put_count(f, "source_losses_total", "counter", "How often the input was lost.",
+              s->source_losses);
     head(f, "frames_dropped_total", "counter", "Frames that were dropped, by reason.");
     for (unsigned i = 0; i < s->num_drops; i++) {
         fputs("live2diff_frames_dropped_total{", f);
@@ -239,12 +241,13 @@ char *state_metrics(const struct control_state *s)
     put_real(f, "uptime_seconds", "Since the run was set up.", s->uptime_s);
     put_frames(f, s);
     put_engine(f, s);
-    put_outputs(f, s, "output_up", "gauge", "1 while the output takes frames.", false,
-                output_up);
-    put_outputs(f, s, "output_frames_total", "counter", "Frames given to the output.",
-                true, output_frames);
-    put_outputs(f, s, "output_dropped_total", "counter", "Frames that the output let go of.",
-                true, output_dropped);
+    put_outputs(f, s, "output_up", "gauge", "1 while the output takes frames.", output_up);
+    put_outputs(f, s, "output_frames_total", "counter", "Frames that the output wrote.",
+                output_frames);
+    put_outputs(f, s, "output_dropped_total", "counter",
+                "Frames that the output did not take, slow or lost.", output_dropped);
+    put_outputs(f, s, "output_losses_total", "counter", "How often the output was lost.",
+                output_losses);
     put_count(f, "parameter_changes_total", "counter", "Requests that changed parameters.",
               s->changes);
     head(f, "control_clients", "gauge", "Connections that stay open, by what they watch.");

@@ -25,8 +25,9 @@ struct state_stage { const char *name; double ms; };            // sum over fram
 struct state_output {
     const char *name, *state;       // state: "running", "finished", ...
     bool up;                        // takes frames
-    bool counted;                   // the numbers below are known
-    uint64_t frames, dropped, bytes;
+    uint64_t frames, dropped;       // written; not, since it was slow or lost
+    uint64_t losses;                // how often it was lost
+    double p50, p95, p99;           // ms from the source's arrival to the end of the write, lately
 };
 
 struct state_receipt {              // of a change of a parameter
@@ -39,11 +40,14 @@ struct state_receipt {              // of a change of a parameter
 
 // Strings are borrowed and outlive the struct.
 struct control_state {
+    const char *source;             // state of the input: "running", "buffering", "retrying", ...
+    uint64_t source_losses;
     const char *version, *input, *model, *device, *driver, *precision;
     int32_t width, height, num_steps;
     double uptime_s;
     double fps;                     // of the last seconds
     uint64_t frames_in, frames_out, frames_similar;
+    uint64_t frames_held;           // pictures shown again while the input was silent
     struct state_drop drop[STATE_MAX_DROPS];
     unsigned num_drops;
     struct state_quantiles latency; // from the reader to the model's far end

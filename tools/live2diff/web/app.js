@@ -336,7 +336,8 @@ function showList(state) {
     });
     item.className = output.up ? 'up' : 'down';
     name.textContent = name.title = output.name;
-    how.textContent = output.dropped ? `${output.state}, ${output.dropped} dropped` : output.state;
+    how.textContent = [output.state, output.up && output.latency_ms.p95 && `${output.latency_ms.p95.toFixed(0)} ms`,
+      output.dropped && `${output.dropped} dropped`].filter(Boolean).join(' · ');
     item.append(dot, name, how);
     return item;
   }));
@@ -348,7 +349,9 @@ let panel = null;
 
 function onState(state) {
   fit = state.engine.fit;
-  setPulse('live', `${state.fps.toFixed(1)} fps`);
+  const input = state.source.state;
+  setPulse(input === 'retrying' ? 'gone' : 'live',
+    input === 'running' ? `${state.fps.toFixed(1)} fps` : `input ${input}`);
   $('what').textContent = `${state.input} → ${state.outputs.map((output) => output.name).join(', ')}`;
   const { prompt } = state.params;
   if (prompt !== undefined && prompt !== knownPrompt) {

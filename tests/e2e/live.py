@@ -1,0 +1,569 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Live runs against a real server: nginx with its rtmp module, on a free port of this machine.
+
+A clip whose pictures carry their number, with a beep each second, is published again and again;
+live2diff pulls it, and pushes what comes out; the result is read back. Then everything that can
+break does: the publisher goes, the server goes, a reader stops reading. Bounds are wide, for busy
+machines: what is wrong is wrong by seconds, or for ever.
+
+    live.py PROGRAM [NAME...]       runs the tests of these names, or all, two at a time; $L2D_KEEP keeps their files
+"""
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+WIDTH, HEIGHT, FPS, RATE = 128, 96, 25, 44100
+CELL = 16                       # pixels of a bit: 8 bits a row, in 4 rows; the last two the inverse
+BEEP_EVERY = FPS                # frames
+NGINX_RTMP = "/usr/lib/nginx/modules/ngx_rtmp_module.so"
+MOST_OFFSET = 0.045             # s, sound against picture; a beep is found to 5 ms
+FFMPEG = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-y"]
+failures = 0
+children = []
+
+
+def check(ok, what):
+    global failures
+    print(("ok: " if ok else "FAIL: ") + what, flush=True)
+    failures += not ok
+
+
+# ---- the clip: numbers in pictures, beeps in sound
+
+def picture(number):
+    bits = (number & 0xffff) << 16 | (~number & 0xffff)
+    rows = []
+    for line in range(4):
+        row = b"".join((b"\xeb" if bits >> (31 - 8 * line - i) & 1 else b"\x10") * CELL for i in range(8))
+        rows.append(row * CELL)
+    luma = b"".join(rows).ljust(WIDTH * HEIGHT, b"\x50")
+    return luma + b"\x80" * (WIDTH * HEIGHT // 2)
+
+
+def number_of(luma):
+    """The number in a picture; None where it cannot be read."""
+    bits = 0
+    for line in range(4):
+        for i in range(8):
+            at = (line * CELL + CELL // 2) * WIDTH + i * CELL + CELL // 2
+            bits = bits << 1 | (luma[at] > 128)
+    number, inverse = bits >> 16, bits & 0xffff
+    return number if number ^ inverse == 0xffff else None
+
+
+def make_clip(path, seconds):
+    frames = seconds * FPS
+    with open("clip.yuv", "wb") as f:
+        for n in range(frames):
+            f.write(picture(n))
+    beep, rest = RATE // 25, RATE - RATE // 25
+    tone = b"".join(struct.pack("<h", 12000 if i // 22 % 2 else -12000) for i in range(beep))
+    with open("clip.pcm", "wb") as f:
+        f.write((tone + b"\0\0" * rest) * seconds)
+    subprocess.run(FFMPEG + ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{WIDTH}x{HEIGHT}", "-r", str(FPS),
+                             "-i", "clip.yuv", "-f", "s16le", "-ar", str(RATE), "-ac", "1", "-i", "clip.pcm",
+                             "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", str(FPS),
+                             "-c:a", "aac", path], check=True)
+
+
+def frames_of(path):
+    """[(time, number)] of a video file."""
+    times = subprocess.run(["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "frame=pts_time",
+                            "-of", "csv=p=0", path], capture_output=True, text=True).stdout
+    times = [float(t.strip(",")) for t in times.split() if t.strip(",") not in ("", "N/A")]
+    raw = subprocess.run(FFMPEG + ["-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "-"],
+                         capture_output=True).stdout
+    size = WIDTH * HEIGHT
+    numbers = [number_of(raw[i * size:(i + 1) * size]) for i in range(len(raw) // size)]
+    return list(zip(times, numbers))
+
+
+def beeps_of(path):
+    """Times at which beeps begin, by the times of the decoded frames they are in."""
+    told = subprocess.run(["ffprobe", "-v", "error", "-select_streams", "a", "-show_entries",
+                           "frame=pts_time,nb_samples", "-of", "csv=p=0", path], capture_output=True, text=True).stdout
+    frames = [line.strip(",").split(",") for line in told.split()]
+    frames = [(float(f[0]), int(f[1])) for f in frames if len(f) == 2 and f[0] != "N/A"]
+    raw = subprocess.run(FFMPEG + ["-i", path, "-map", "0:a", "-ac", "1", "-ar", str(RATE), "-f", "s16le", "-"],
+                         capture_output=True).stdout
+    samples = struct.unpack(f"<{len(raw) // 2}h", raw[:len(raw) // 2 * 2])
+    found, quiet, at, step = [], 1.0, 0, RATE // 200
+    for begin, count in frames:
+        for i in range(at, min(at + count, len(samples)), step):
+            if max(map(abs, samples[i:min(i + step, at + count)]), default=0) > 4000:
+                if quiet > 0.2:
+                    found.append(begin + (i - at) / RATE)
+                quiet = 0
+            else:
+                quiet += step / RATE
+        at += count
+    return found
+
+
+def offsets(frames, beeps):
+    """Sound minus picture, seconds, of each second's first picture that was kept: its number tells when its second
+    began, and there is its beep."""
+    found = []
+    seen = None
+    for at, number in frames:
+        if number is None or number // BEEP_EVERY == seen:
+            continue
+        seen = number // BEEP_EVERY
+        began = at - number % BEEP_EVERY / FPS
+        near = min(beeps, key=lambda b: abs(b - began), default=None)
+        if near is not None and abs(near - began) < 0.4:
+            found.append(near - began)
+    return found
+
+
+# ---- processes
+
+def start(args, **options):
+    process = subprocess.Popen(args, stdin=subprocess.DEVNULL, **options)
+    children.append(process)
+    return process
+
+
+def stop(process, how=signal.SIGTERM):
+    if process.poll() is None:
+        process.send_signal(how)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(what, seconds, condition):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.1)
+    check(False, f"{what}: not within {seconds} s")
+    return False
+
+
+class Server:
+    def __init__(self, name):
+        self.name, self.port = name, free_port()
+        os.makedirs(name, exist_ok=True)
+        with open(f"{name}/nginx.conf", "w") as f:
+            f.write(f"""load_module {NGINX_RTMP};
+daemon off; master_process off; pid {name}.pid; error_log {name}.log error;
+events {{ worker_connections 64; }}
+rtmp {{ server {{ listen 127.0.0.1:{self.port}; chunk_size 4096; ping 3s; ping_timeout 3s;
+    application in {{ live on; idle_streams off; drop_idle_publisher 5s; }}
+    application idle {{ live on; idle_streams on; }}
+    application out {{ live on; record all; record_path {os.getcwd()}/{name}; record_unique on; }} }} }}
+""")
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.process = start(["/usr/sbin/nginx", "-p", os.getcwd(), "-c", f"{os.getcwd()}/{self.name}/nginx.conf"])
+        wait_for(f"server {self.name} listens", 10, self.listens)
+
+    def listens(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self):
+        stop(self.process, signal.SIGKILL)
+
+    def url(self, application, stream="s"):
+        return f"rtmp://127.0.0.1:{self.port}/{application}/{stream}"
+
+    def recordings(self):
+        files = [os.path.join(self.name, f) for f in os.listdir(self.name) if f.endswith(".flv")]
+        return sorted(files, key=os.path.getmtime)
+
+
+def publish(url, form="flv"):
+    return start(FFMPEG + ["-re", "-stream_loop", "-1", "-i", "clip.mp4", "-c", "copy", "-f", form, url],
+                 stderr=subprocess.DEVNULL)
+
+
+class Run:
+    """live2diff at work; what it says is kept."""
+
+    def __init__(self, name, *args):
+        self.name, self.report = name, f"{name}.json"
+        self.said_path = f"{name}.said"
+        self.process = start([program, "run", "--passthrough", "--json", self.report, *args],
+                             stderr=open(self.said_path, "w"), stdout=subprocess.DEVNULL)
+
+    def said(self):
+        with open(self.said_path, errors="replace") as f:
+            return f.read()
+
+    def wait_frames(self, seconds=30):
+        """Until frames have come out."""
+        return wait_for(f"{self.name}: frames come out", seconds,
+                        lambda: re.search(r"= [1-9][0-9]* out", self.said()) or self.process.poll() is not None)
+
+    def wait_said(self, text, seconds=30):
+        return wait_for(f"{self.name}: says '{text}'", seconds, lambda: text in self.said())
+
+    def end(self):
+        """SIGINT; the report. The time to the end is checked."""
+        begin = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        took = time.monotonic() - begin
+        check(self.process.returncode == 130, f"{self.name}: exit status {self.process.returncode}, wanted 130")
+        check(took < 4, f"{self.name}: stopped within {took:.1f} s")
+        if not os.path.exists(self.report):
+            check(False, f"{self.name}: no report: {self.said()[-800:]}")
+            return None
+        with open(self.report) as f:
+            report = json.load(f)
+        frames = report["frames"]
+        drops = frames["dropped"]
+        total = frames["out"] + sum(drops.values())
+        check(frames["in"] == total and frames["unaccounted"] == 0,
+              f"{self.name}: {frames['in']} in = {frames['out']} out + {drops}, {frames['held']} held")
+        for out in report["outputs"]:
+            live = out["live"]
+            check(live["given"] == live["written"] + live["stalled"] + live["lost"],
+                  f"{self.name}: {out['name']}: {live}")
+        return report
+
+
+def check_result(name, report, path, seconds, beeps=2):
+    """A recording of what came out: numbers in order, no gap, sound with its pictures."""
+    frames = frames_of(path)
+    check(len(frames) > 2 * seconds, f"{name}: {len(frames)} frames in {seconds:.0f} s")
+    if not frames:
+        return
+    numbers = [n for _, n in frames if n is not None]
+    check(len(numbers) > 0.9 * len(frames), f"{name}: {len(numbers)} of {len(frames)} pictures can be read")
+    back = sum(1 for a, b in zip(numbers, numbers[1:]) if b < a and a - b < 20)
+    check(back == 0, f"{name}: numbers go back {back} times but for the clip's own end")
+    # How long a picture takes here and now decides; the first ones, with all that has to be set up, do not count.
+    max_gap = max(1.5, 5 * report["interval_ms"]["p95"] / 1000)
+    gap, where = max(((b[0] - a[0], a[0]) for a, b in zip(frames[5:], frames[6:])), default=(0, 0))
+    check(gap < max_gap, f"{name}: the longest gap is {gap:.2f} s, at {where:.2f} s of {frames[-1][0]:.2f} s")
+    off = offsets(frames, beeps_of(path))
+    check(len(off) >= beeps, f"{name}: {len(off)} beeps with a picture")
+    if off:
+        worst = max(off, key=abs)
+        check(abs(worst) <= MOST_OFFSET, f"{name}: sound against picture, worst of {len(off)}: {1000 * worst:.0f} ms")
+
+
+# ---- tests
+
+def test_relay():
+    """Pull, translate, push to two places and record; all agree."""
+    server = Server("relay")
+    feed = publish(server.url("in"))
+    time.sleep(1)
+    run = Run("relay", "-i", server.url("in"), "-o", server.url("out", "relay"), "-o", "relay.mp4", "-o", "relay.mkv")
+    run.wait_frames()
+    time.sleep(8)
+    report = run.end()
+    stop(feed)
+    if report:
+        latency = report["outputs"][0]["latency_ms"]
+        check(0 < latency["p50"] < 1500, f"relay: latency, ms: {latency}")
+    if not report:
+        return
+    time.sleep(1)
+    for path in ("relay.mp4", "relay.mkv"):
+        check_result("relay: " + path, report, path, 8)
+    pushed = [p for p in server.recordings() if "relay" in p]
+    check(len(pushed) == 1, f"relay: {len(pushed)} recordings by the server")
+    if pushed:
+        check_result("relay: as pushed", report, pushed[0], 8)
+
+
+def source_goes(server, application):
+    name = f"source-{application}"
+    feed = publish(server.url(application))
+    time.sleep(1)
+    run = Run(name, "-i", server.url(application), "-o", f"{name}.mkv")
+    run.wait_frames()
+    time.sleep(3)
+    stop(feed, signal.SIGKILL)
+    time.sleep(4)
+    feed = publish(server.url(application))
+    if application == "in":
+        run.wait_said("running again")
+    time.sleep(6)
+    report = run.end()
+    stop(feed)
+    if not report:
+        return
+    check(report["frames"]["held"] > 20, f"{name}: {report['frames']['held']} pictures held")
+    if application == "in":
+        check(report["input"]["losses"] == 1, f"{name}: lost {report['input']['losses']} times")
+    check_result(name, report, f"{name}.mkv", 13)
+    numbers = [n for _, n in frames_of(f"{name}.mkv")]
+    check(len(set(numbers[-50:])) > 10, f"{name}: pictures move again at the end")
+
+
+def test_source():
+    """The publisher goes and comes back; the server tells its readers."""
+    source_goes(Server("source"), "in")
+
+
+def test_idle():
+    """The same, and the server keeps silent."""
+    source_goes(Server("idle"), "idle")
+
+
+def test_server():
+    """An output's server dies and comes back: the other output and the input do not notice."""
+    server = Server("server")
+    other = Server("other")
+    feed = publish(server.url("in"))
+    time.sleep(1)
+    run = Run("server", "-i", server.url("in"), "-o", other.url("out", "a"), "-o", server.url("out", "b"),
+              "-o", "server.mkv")
+    run.wait_frames()
+    time.sleep(3)
+    other.stop()
+    time.sleep(4)
+    other.start()
+    run.wait_said("running again")
+    time.sleep(5)
+    report = run.end()
+    stop(feed)
+    other.stop()
+    if not report:
+        return
+    dead, alive, file = report["outputs"]
+    check(dead["live"]["losses"] >= 1 and dead["live"]["lost"] > 20, f"server: the dead one: {dead['live']}")
+    check(report["input"]["losses"] == 0, "server: the input is not touched")
+    for out in (alive, file):
+        check(out["live"]["losses"] == 0 and out["live"]["stalled"] + out["live"]["lost"] < 10,
+              f"server: {out['name']}: {out['live']}")
+    check_result("server: the file", report, "server.mkv", 12)
+    parts = other.recordings()
+    check(len(parts) == 2, f"server: {len(parts)} recordings, before and after")
+    if len(parts) == 2:
+        first = subprocess.run(["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "packet=flags",
+                                "-of", "csv=p=0", parts[1]], capture_output=True, text=True).stdout.split()
+        check(bool(first) and first[0].startswith("K"), "server: it goes on with a key frame")
+        check_result("server: what came after", report, parts[1], 4)
+
+
+def test_both():
+    """The server of the input and of an output dies and comes back."""
+    server = Server("both")
+    feed = publish(server.url("in"))
+    time.sleep(1)
+    run = Run("both", "-i", server.url("in"), "-o", server.url("out", "both"), "-o", "both.mkv", "--on-loss", "slate")
+    run.wait_frames()
+    time.sleep(2)
+    server.stop()
+    time.sleep(3)
+    stop(feed, signal.SIGKILL)
+    server.start()
+    feed = publish(server.url("in"))
+    wait_for("both: input and output run again", 40, lambda: run.said().count("running again") >= 2)
+    time.sleep(4)
+    report = run.end()
+    stop(feed)
+    if report:
+        check(report["input"]["losses"] >= 1 and report["outputs"][0]["live"]["losses"] >= 1, "both: both were lost")
+        frames = frames_of("both.mkv")
+        gap = max((b[0] - a[0] for a, b in zip(frames, frames[1:])), default=9)
+        check(gap < 1.5, f"both: the longest gap in time is {gap:.2f} s")
+        check(sum(1 for _, n in frames if n is None) > 20, "both: the slate is seen")
+        worst = max(offsets(frames, beeps_of("both.mkv")), key=abs, default=9)
+        check(abs(worst) <= MOST_OFFSET, f"both: sound against picture, at worst {1000 * worst:.0f} ms")
+
+
+def test_stall():
+    """A reader that stops reading: it loses pictures, nobody else does, and nothing waits for it."""
+    server = Server("stall")
+    feed = publish(server.url("in"))
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(4)
+    listener.settimeout(30)
+    stalled = f"tcp://127.0.0.1:{listener.getsockname()[1]}?send_buffer_size=8192"
+    time.sleep(1)
+    run = Run("stall", "-i", server.url("in"), "-f", "yuv4mpegpipe", "-o", stalled, "-o", "stall.mkv")
+    first, _ = listener.accept()
+    run.wait_frames()
+    time.sleep(4)
+    wait_for("stall: the writer gives it up", 30, lambda: "taken nothing for 10 s" in run.said())
+    second, _ = listener.accept()
+    got = len(second.recv(65536))
+    second.settimeout(0.5)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        got += len(second.recv(1 << 20))
+    check(got > 10000, f"stall: {got} bytes after it came back")
+    time.sleep(5)                       # and it stalls again: the end must not wait for it
+    report = run.end()
+    stop(feed)
+    first.close()
+    second.close()
+    listener.close()
+    if not report:
+        return
+    bad, good = report["outputs"]
+    check(bad["live"]["stalled"] > 20 and bad["live"]["losses"] >= 1, f"stall: the stalled one: {bad['live']}")
+    check(good["live"]["stalled"] + good["live"]["lost"] == 0, f"stall: the file: {good['live']}")
+    check(good["latency_ms"]["p95"] < 1000, f"stall: the file's latency {good['latency_ms']}")
+    check_result("stall: the file", report, "stall.mkv", 15)
+
+
+def test_srt():
+    """SRT, with live2diff listening at one end; both ends go and come back."""
+    into, out = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)
+
+    def receive(path):
+        return start(FFMPEG + ["-i", f"srt://127.0.0.1:{out}?mode=listener", "-c", "copy", path],
+                     stderr=subprocess.DEVNULL)
+
+    receiver = receive("srt-1.mkv")
+    run = Run("srt", "--listen", "-i", f"srt://127.0.0.1:{into}", "-o", f"srt://127.0.0.1:{out}", "-o", "srt.mkv")
+    time.sleep(2)
+    feed = publish(f"srt://127.0.0.1:{into}", "mpegts")
+    run.wait_frames()
+    time.sleep(4)
+    stop(feed, signal.SIGKILL)
+    run.wait_said("lost (")
+    time.sleep(1)
+    feed = publish(f"srt://127.0.0.1:{into}", "mpegts")
+    wait_for("srt: the source is back", 30, lambda: re.search(r"source:.*running again", run.said()))
+    stop(receiver)
+    run.wait_said("trying again", 20)
+    receiver = receive("srt-2.mkv")
+    wait_for("srt: the receiver is back", 40,
+             lambda: re.search(f":{out}: running again", run.said()))
+    time.sleep(4)
+    report = run.end()
+    time.sleep(1)
+    stop(receiver)
+    stop(feed)
+    if report:
+        check(report["input"]["losses"] >= 1, f"srt: the source was lost {report['input']['losses']} times")
+        check(report["outputs"][0]["live"]["losses"] >= 1, f"srt: the receiver: {report['outputs'][0]['live']}")
+        check_result("srt: the file", report, "srt.mkv", 8)
+        check_result("srt: after the receiver came back", report, "srt-2.mkv", 2, beeps=1)
+
+
+def test_listen():
+    """live2diff is the RTMP server; its publisher goes and comes back."""
+    url = f"rtmp://127.0.0.1:{free_port()}/live/s"
+    run = Run("listen", "--listen", "-i", url, "-o", "listen.mkv")
+    time.sleep(2)
+    feed = publish(url)
+    run.wait_frames()
+    time.sleep(3)
+    stop(feed, signal.SIGKILL)
+    run.wait_said("lost (")
+    time.sleep(2)
+    feed = publish(url)
+    run.wait_said("running again")
+    time.sleep(4)
+    report = run.end()
+    stop(feed)
+    if report:
+        check(report["input"]["losses"] == 1, f"listen: lost {report['input']['losses']} times")
+        check(report["frames"]["held"] > 10, f"listen: {report['frames']['held']} pictures held")
+        check_result("listen", report, "listen.mkv", 8)
+
+
+def test_overload():
+    """Work that takes longer than the source waits: pictures are dropped, and latency does not grow."""
+    found = {}
+    for frames in (300, 1000):
+        report = f"overload-{frames}.json"
+        run = subprocess.run([program, "run", "--realtime", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=100",
+                              "-o", "null", "--passthrough", "--size", "480x270", "-n", str(frames),
+                              "--json", report, "-q"], stderr=subprocess.PIPE)
+        check(run.returncode == 0, f"overload: exit status {run.returncode} {run.stderr.decode()[-300:]}")
+        with open(report) as f:
+            found[frames] = json.load(f)
+        counts = found[frames]["frames"]
+        check(counts["in"] == counts["out"] + sum(counts["dropped"].values()) and counts["unaccounted"] == 0,
+              f"overload: {counts}")
+    counts, latency = found[1000]["frames"], found[1000]["outputs"][0]["latency_ms"]
+    interval, before = 1000 / found[1000]["fps"], found[300]["outputs"][0]["latency_ms"]
+    check(counts["dropped"]["late"] > 25, f"overload: {counts['dropped']['late']} of {counts['in']} frames too late")
+    # One picture waits for at most one interval, and is drawn in another.
+    check(latency["p50"] < 4 * interval, f"overload: latency {latency}, {interval:.0f} ms between pictures")
+    check(latency["p50"] < 2 * before["p50"] + 100, f"overload: latency of the first 3 s was {before}")
+
+
+def test_hls():
+    """A live playlist over HTTP comes in pieces; it is read at its pace."""
+    os.makedirs("hls", exist_ok=True)
+    feed = start(FFMPEG + ["-re", "-stream_loop", "-1", "-i", "clip.mp4", "-c", "copy", "-f", "hls", "-hls_time", "1",
+                           "-hls_flags", "delete_segments", "hls/x.m3u8"], stderr=subprocess.DEVNULL)
+    port = free_port()
+    web = start([sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", "hls"],
+                stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_for("hls: a playlist", 20, lambda: os.path.exists("hls/x3.ts"))
+    run = Run("hls", "-i", f"http://127.0.0.1:{port}/x.m3u8", "-o", "hls.mkv")
+    run.wait_frames()
+    time.sleep(8)
+    report = run.end()
+    stop(feed)
+    stop(web)
+    if report:
+        check_result("hls", report, "hls.mkv", 8)
+        check(report["frames"]["out"] < 20 * FPS, f"hls: {report['frames']['out']} frames, not all at once")
+
+
+TESTS = {"relay": test_relay, "source": test_source, "idle": test_idle, "server": test_server, "both": test_both,
+         "stall": test_stall, "srt": test_srt, "hls": test_hls, "listen": test_listen, "overload": test_overload}
+WITHOUT_SERVER = {"srt", "hls", "listen", "overload"}
+
+
+def main():
+    global program
+    program = os.path.abspath(sys.argv[1])
+    names = sys.argv[2:] or list(TESTS)
+    if not WITHOUT_SERVER.issuperset(names) and not os.path.exists(NGINX_RTMP):
+        print("SKIPPED: nginx's rtmp module is not there; tools/setup --ci installs it")
+        return 77
+    scratch = tempfile.mkdtemp(prefix="l2d-live-")
+    os.chdir(scratch)
+    try:
+        make_clip("clip.mp4", 20)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:      # they wait most of the time
+            for done in [pool.submit(TESTS[name]) for name in names]:
+                done.result()
+    finally:
+        for child in children:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        os.chdir("/")
+        if not os.environ.get("L2D_KEEP"):
+            shutil.rmtree(scratch)
+        else:
+            print("kept:", scratch)
+    print(f"{failures} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// See flow.h.
+#include "flow.h"
+
+#include <string.h>
+
+#include "wallclock.h"
+
+void flow_init(struct flow *flow, struct flow_stops *stops, const struct l2d_log *log)
+{
+    flow->log = *log;
+    flow->stops = stops;
+    atomic_init(&flow->source_over, false);
+    atomic_init(&flow->ended, false);
+    pthread_mutex_init(&flow->lock, NULL);
+    fate_init(&flow->ledger);
+}
+
+void flow_fail(struct flow *flow, const struct l2d_error *err)
+{
+    pthread_mutex_lock(&flow->lock);
+    if (flow->error.code == L2D_OK)
+        flow->error = *err;
+    pthread_mutex_unlock(&flow->lock);
+}
+
+struct l2d_error flow_error(struct flow *flow)
+{
+    pthread_mutex_lock(&flow->lock);
+    struct l2d_error err = flow->error;
+    pthread_mutex_unlock(&flow->lock);
+    return err;
+}
+
+static void push_all(struct flow *flow, struct l2d_item *item, double arrival_s)
+{
+    struct shared_item *shared = shared_item_new(item, arrival_s);
+    if (!shared) {
+        struct l2d_error err = { 0 };
+        l2d_error_set(&err, L2D_ENOMEM, "out of memory for a frame's envelope");
+        flow_fail(flow, &err);
+        l2d_stream_stop(flow->stream);
+        return;
+    }
+    for (unsigned i = 0; i < flow->num_outputs; i++)
+        output_push(&flow->output[i], shared);
+    shared_item_unref(shared);
+}
+
+// --- the reader's thread
+
+// What changes with this frame.
+static int make_changes(struct flow *flow, const struct l2d_frame *frame, struct l2d_error *err)
+{
+    const struct l2d_reader_info *in = l2d_source_info(flow->source);
+    double rate = in->frame_rate_num > 0 && in->frame_rate_den > 0
+                ? (double) in->frame_rate_num / in->frame_rate_den : 25;
+    double at_s = (double) (frame->pts - flow->start_pts) * frame->time_base_num /
+                  frame->time_base_den + 1e-6 * (double) flow->start_us;
+    const struct l2d_change *change;
+    int rc = L2D_OK;
+    while (rc == L2D_OK && (change = timeline_next(flow->timeline, at_s, rate))) {
+        rc = l2d_stream_change(flow->stream, change, L2D_WHEN_IN_ORDER, NULL, err);
+        run_control_follow(flow->control, change);
+    }
+    return rc;
+}
+
+static int push_frame(struct flow *flow, struct l2d_frame **frame, struct l2d_error *err)
+{
+    uint64_t before = l2d_stream_stats(flow->stream).frames_dropped;
+    if (fate_last_arrival(&flow->ledger) <= 0)
+        flow->start_pts = (*frame)->pts;
+    fate_arrive(&flow->ledger, (*frame)->pts, wallclock_s());
+    run_control_source(flow->control, *frame);
+    int rc = flow->timeline ? make_changes(flow, *frame, err) : L2D_OK;
+    if (rc == L2D_OK)
+        rc = l2d_stream_push(flow->stream, frame, err);
+    // Only a push lets go of a frame: the one that waited.
+    if (rc == L2D_OK && l2d_stream_stats(flow->stream).frames_dropped > before)
+        fate_late(&flow->ledger);
+    return rc;
+}
+
+static void read_main(void *arg)
+{
+    struct flow *flow = arg;
+    struct l2d_error err = { 0 };
+    int rc;
+    for (;;) {
+        struct l2d_item item = { 0 };
+        rc = l2d_source_next(flow->source, &item, &err);
+        if (rc != L2D_OK || item.kind == L2D_ITEM_END)
+            break;
+        if (item.kind == L2D_ITEM_AUDIO) {
+            push_all(flow, &item, 0);
+            continue;
+        }
+        rc = push_frame(flow, &item.frame, &err);
+        l2d_item_clear(&item);
+        if (rc != L2D_OK)
+            break;
+    }
+    atomic_store(&flow->source_over, true);
+    // ECLOSED: a signal, or the stream ended and pop knows why.
+    if (rc != L2D_OK && rc != L2D_ECLOSED)
+        flow_fail(flow, &err);
+    if (rc != L2D_OK && (rc != L2D_ECLOSED || flow->live))
+        l2d_stream_stop(flow->stream);  // live: nobody waits for what is inside
+    l2d_stream_end(flow->stream);
+}
+
+// --- the fan-out's thread
+
+static void count_out(struct flow *flow, const struct l2d_frame *frame, double now_s)
+{
+    pthread_mutex_lock(&flow->lock);
+    if (flow->frames_out++ == 0) {
+        flow->first_s = now_s;
+        flow->first_pts = frame->pts;
+    } else {
+        histogram_add(&flow->interval, 1e3 * (now_s - flow->last_s));
+    }
+    flow->last_s = now_s;
+    flow->last_pts = frame->pts;
+    pthread_mutex_unlock(&flow->lock);
+}
+
+static void give_frame(struct flow *flow, struct l2d_item *item)
+{
+    double now_s = wallclock_s();
+    bool in_time = !flow->live || hold_take(&flow->hold, item->frame, now_s);
+    double arrival_s = fate_leave(&flow->ledger, item->frame->pts, !in_time);
+    if (!in_time) {
+        l2d_item_clear(item);
+        return;
+    }
+    count_out(flow, item->frame, now_s);
+    run_control_result(flow->control, item->frame);
+    push_all(flow, item, arrival_s);
+}
+
+// A picture that is being drawn, however slowly, is better than one that is held.
+static int hold_picture(struct flow *flow, struct l2d_item *item, struct l2d_error *err)
+{
+    struct l2d_stream_stats stats = l2d_stream_stats(flow->stream);
+    if (atomic_load(&flow->source_over) ||
+        stats.frames_in - stats.frames_dropped > stats.frames_done)
+        return L2D_OK;
+    int rc = hold_give(&flow->hold, wallclock_s(), &item->frame, err);
+    if (rc == L2D_OK && item->frame)
+        push_all(flow, item, 0);
+    return rc;
+}
+
+// returns false at the end.
+static bool fan_step(struct flow *flow, struct l2d_error *err)
+{
+    struct l2d_item item = { .kind = L2D_ITEM_VIDEO };
+    bool timed_out = false;
+    int rc = flow->live ? l2d_stream_pop_timed(flow->stream, &item.frame,
+                                               hold_wait_ms(&flow->hold, wallclock_s()),
+                                               &timed_out, err)
+                        : l2d_stream_pop(flow->stream, &item.frame, err);
+    if (rc == L2D_OK && timed_out) {
+        rc = hold_picture(flow, &item, err);
+    } else if (rc == L2D_OK && item.frame) {
+        give_frame(flow, &item);
+    } else if (rc == L2D_OK) {
+        return false;
+    }
+    if (rc != L2D_OK && rc != L2D_ECLOSED)
+        flow_fail(flow, err);
+    return rc == L2D_OK;
+}
+
+static void fan_main(void *arg)
+{
+    struct flow *flow = arg;
+    struct l2d_error err = { 0 };
+    while (fan_step(flow, &err))
+        ;
+    fate_end(&flow->ledger);
+    atomic_store(&flow->ended, true);
+}
+
+// --- all of it
+
+int flow_start(struct flow *flow, struct l2d_error *err)
+{
+    int rc = l2d_thread_start(&flow->read_thread, "reader", read_main, flow, err);
+    return rc != L2D_OK ? rc : l2d_thread_start(&flow->fan_thread, "fan-out", fan_main, flow, err);
+}
+
+void flow_stop(struct flow *flow)
+{
+    if (flow->stream)
+        l2d_stream_stop(flow->stream);
+    atomic_store(&flow->stops->source, true);
+    l2d_thread_join(&flow->read_thread);
+    l2d_thread_join(&flow->fan_thread);
+    fate_end(&flow->ledger);            // the reader may have pushed one after the fan-out's end
+}
+
+void flow_finish(struct flow *flow)
+{
+    flow_stop(flow);
+    for (unsigned i = 0; i < flow->num_outputs; i++)
+        output_join(&flow->output[i]);
+    hold_finish(&flow->hold);
+    l2d_stream_destroy(&flow->stream);
+    l2d_source_destroy(&flow->source);
+    fate_finish(&flow->ledger);
+    pthread_mutex_destroy(&flow->lock);
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// See watch.h.
+#include "watch.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "wallclock.h"
+
+#define LOOK_EVERY_US 50000
+#define PUBLISH_EVERY_S 0.25
+#define CHECK_EVERY_S 1.0
+#define HURRY_AFTER_S 0.75      // live outputs that are still not finished then are cut off
+
+static void copy_name(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%.*s", (int) size - 1, from);
+}
+
+static bool all_ended(struct flow *flow)
+{
+    for (unsigned i = 0; i < flow->num_outputs; i++)
+        if (!output_has_ended(&flow->output[i]))
+            return false;
+    return true;
+}
+
+void watch_status(struct watch *watch, struct run_status *status)
+{
+    struct flow *flow = watch->flow;
+    const struct l2d_reader_info *in = l2d_source_info(flow->source);
+    memset(status, 0, sizeof(*status));
+    status->live = flow->live;
+    status->finishing = watch->finishing;
+    copy_name(status->input, sizeof(status->input), watch->input);
+    status->source = l2d_source_status(flow->source);
+    status->fates = fate_counts(&flow->ledger, status->source.backlog);
+    status->unfair = watch->unfair;
+    status->similar = l2d_stream_stats(flow->stream).engine.frames_skipped;
+    pthread_mutex_lock(&flow->lock);
+    status->media_s = (double) (flow->last_pts - flow->first_pts) * in->time_base_num /
+                      in->time_base_den;
+    status->wall_s = flow->last_s - flow->first_s;
+    pthread_mutex_unlock(&flow->lock);
+    if (status->fates.out > 1 && status->wall_s > 0)
+        status->fps = (double) (status->fates.out - 1) / status->wall_s;
+    status->num_outputs = flow->num_outputs;
+    for (unsigned i = 0; i < flow->num_outputs; i++) {
+        struct output *out = &flow->output[i];
+        struct run_status_output *to = &status->output[i];
+        copy_name(to->name, sizeof(to->name), out->name);
+        output_reason(out, to->reason, sizeof(to->reason));
+        to->state = (enum output_state) atomic_load(&out->state);
+        to->counts = output_counts(out);
+        to->latency = output_latency(out, true);
+    }
+}
+
+struct progress_state watch_progress(const struct run_status *status, int64_t total)
+{
+    struct progress_state state = {
+        .live = status->live, .frames = status->fates.out, .total = total,
+        .dropped = status->fates.late + status->fates.overtaken + status->fates.backlog,
+        .media_s = status->media_s, .wall_s = status->wall_s, .in = status->fates.in,
+        .in_flight = status->fates.in_flight, .held = status->fates.held,
+        .state = l2d_source_state_str(status->source.state),
+    };
+    for (unsigned i = 0; i < status->num_outputs; i++)      // the slowest
+        if (status->output[i].latency.p95 > state.latency_ms)
+            state.latency_ms = status->output[i].latency.p95;
+    return state;
+}
+
+// The parts keep their own counts; between two looks at the ledger these may be one apart.
+static void check_fates(struct watch *watch)
+{
+    struct flow *flow = watch->flow;
+    struct fates before = fate_counts(&flow->ledger, 0);
+    uint64_t dropped = l2d_stream_stats(flow->stream).frames_dropped;
+    struct fates after = fate_counts(&flow->ledger, 0);
+    bool fair = fates_add_up(&before) && fates_add_up(&after) && before.late <= dropped &&
+                dropped <= after.late + 1;
+    for (unsigned i = 0; i < flow->num_outputs; i++) {
+        if (output_has_ended(&flow->output[i]))
+            continue;
+        struct output_counts c = output_counts(&flow->output[i]);
+        uint64_t known = c.written + c.stalled + c.lost + c.waiting;
+        fair = fair && known <= c.given + 1 && c.given <= known + 1;
+    }
+    if (fair)
+        return;
+    if (watch->unfair++ == 0)
+        l2d_log_print(&flow->log, L2D_LOG_ERROR, "frames without a fate: %llu in, %llu out, %llu "
+                      "late, %llu in flight", (unsigned long long) after.in,
+                      (unsigned long long) after.out, (unsigned long long) after.late,
+                      (unsigned long long) after.in_flight);
+}
+
+static void log_state(struct watch *watch, enum l2d_source_state state)
+{
+    if (state != watch->state && (state == L2D_SOURCE_BUFFERING ||
+                                  watch->state == L2D_SOURCE_BUFFERING))
+        l2d_log_print(&watch->flow->log, L2D_LOG_INFO, "source: %s, was %s",
+                      l2d_source_state_str(state), l2d_source_state_str(watch->state));
+    watch->state = state;
+}
+
+static void pass_on_signals(struct watch *watch)
+{
+    struct flow *flow = watch->flow;
+    if (atomic_load(&flow->stops->input) && !watch->stop_said) {
+        progress_print(watch->progress, flow->live ? "stopping" : "stopping: finishing what was "
+                       "read (again to stop at once)");
+        watch->stop_said = true;
+    }
+    if (atomic_load(&flow->stops->now) && !watch->aborted) {
+        watch->aborted = true;
+        l2d_stream_stop(flow->stream);
+        for (unsigned i = 0; i < flow->num_outputs; i++)
+            output_abort(&flow->output[i]);
+    }
+}
+
+static void finish_outputs(struct watch *watch, double now_s)
+{
+    struct flow *flow = watch->flow;
+    bool failed = flow_error(flow).code != L2D_OK;
+    bool cut = atomic_load(&flow->stops->input) || watch->frame_limit;
+    for (unsigned i = 0; i < flow->num_outputs; i++)
+        if (failed && !flow->live)
+            output_abort(&flow->output[i]);
+        else
+            output_finish(&flow->output[i], cut);
+    watch->finishing = true;
+    watch->finishing_s = now_s;
+}
+
+static void look(struct watch *watch, double now_s)
+{
+    struct flow *flow = watch->flow;
+    pass_on_signals(watch);
+    if (atomic_load(&flow->ended) && !watch->finishing && !watch->aborted)
+        finish_outputs(watch, now_s);
+    if (watch->finishing && flow->live && now_s - watch->finishing_s > HURRY_AFTER_S)
+        for (unsigned i = 0; i < flow->num_outputs; i++)
+            output_hurry(&flow->output[i]);
+    if (now_s - watch->checked_s >= CHECK_EVERY_S) {
+        watch->checked_s = now_s;
+        check_fates(watch);
+    }
+    static struct run_status status;            // large; main's alone
+    if (now_s - watch->published_s < PUBLISH_EVERY_S)
+        return;
+    watch->published_s = now_s;
+    watch_status(watch, &status);
+    log_state(watch, status.source.state);
+    run_board_publish(watch->board, &status);
+    struct progress_state state = watch_progress(&status,
+                                                 l2d_source_info(flow->source)->num_frames);
+    progress_update(watch->progress, &state);
+}
+
+void watch_until_end(struct watch *watch)
+{
+    watch->checked_s = wallclock_s();
+    while (!all_ended(watch->flow)) {
+        look(watch, wallclock_s());
+        usleep(LOOK_EVERY_US);
+    }
+}

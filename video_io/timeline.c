@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// See timeline.h. The clock is the wall clock plus a lead: by how much times were ahead of it at
+// most in the last seconds. Frames that are delayed on the way do not move it; a sender whose clock
+// runs slower or faster than ours does, slowly.
+#include "video_io/timeline.h"
+
+#define SECOND ((int64_t) L2D_TIMELINE_HZ)
+#define AHEAD  (2 * SECOND)
+#define BEHIND (2 * SECOND / 5)
+#define PATIENCE (SECOND / 2)
+#define WINDOW (5 * SECOND)
+
+static int64_t now(const struct l2d_timeline *t, int64_t wall)
+{
+    return wall + (t->lead[0] > t->lead[1] ? t->lead[0] : t->lead[1]);
+}
+
+static int64_t move_to_now(struct l2d_timeline *t, int64_t raw, int64_t wall)
+{
+    int64_t at = now(t, wall);
+    if (at <= t->end)
+        at = t->end + 1;
+    t->offset = at - raw;
+    t->lags = false;
+    return at;
+}
+
+void l2d_timeline_begin(struct l2d_timeline *timeline, int64_t raw, int64_t wall)
+{
+    struct l2d_timeline *t = timeline;
+    if (t->started) {
+        move_to_now(t, raw, wall);
+        return;
+    }
+    *t = (struct l2d_timeline) {
+        .started = true, .offset = -raw, .lead = { -wall, -wall }, .lead_since = wall, .end = -1,
+    };
+}
+
+static void note_lead(struct l2d_timeline *t, int64_t lead, int64_t wall)
+{
+    if (wall - t->lead_since > WINDOW) {
+        t->lead[1] = t->lead[0];
+        t->lead[0] = lead;
+        t->lead_since = wall;
+    } else if (lead > t->lead[0]) {
+        t->lead[0] = lead;
+    }
+}
+
+bool l2d_timeline_map(struct l2d_timeline *timeline, int64_t raw, int64_t wall, int64_t *out)
+{
+    struct l2d_timeline *t = timeline;
+    int64_t at = raw + t->offset, ahead = at - now(t, wall);
+    bool lags = ahead < -BEHIND;
+    if (lags && !t->lags)
+        t->lag_since = wall;
+    t->lags = lags;
+    bool moved = ahead > AHEAD || (lags && wall - t->lag_since > PATIENCE);
+    if (moved)
+        at = move_to_now(t, raw, wall);
+    if (!t->lags)
+        note_lead(t, at - wall, wall);
+    if (at > t->end)
+        t->end = at;
+    *out = at;
+    return moved;
+}

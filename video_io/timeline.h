@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// One clock for a live source that comes and goes. Every session's timestamps begin anywhere and
+// may jump; what leaves here goes on as the wall clock does, so that a picture after a gap is as
+// much later as the gap was long. Video and audio of a session are moved by the same amount.
+// Numbers in, numbers out. Internal to video_io. One thread.
+#ifndef L2D_VIDEO_IO_TIMELINE_H
+#define L2D_VIDEO_IO_TIMELINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define L2D_TIMELINE_HZ 90000   // ticks a second, of all times here
+
+struct l2d_timeline {           // zeroed: nothing has come yet
+    bool started;
+    int64_t offset;             // added to the session's own times
+    int64_t lead[2];            // greatest (time - wall clock) of the last seconds, and before them
+    int64_t lead_since;         // wall clock: when lead[0] began
+    int64_t end;                // the latest time given out
+    bool lags;                  // times have been too early since lag_since
+    int64_t lag_since;
+};
+
+/** A session begins: its time raw is now. The very first one gets time 0. */
+void l2d_timeline_begin(struct l2d_timeline *timeline, int64_t raw, int64_t wall);
+
+/**
+ * The time of a session's next picture on the timeline; sound takes raw + timeline->offset. Times
+ * more than 2 s ahead of the clock move the session back at once; those that stay 0.4 s behind for
+ * half a second move it forward, less being a network that catches up.
+ * returns  whether the session was moved.
+ */
+bool l2d_timeline_map(struct l2d_timeline *timeline, int64_t raw, int64_t wall, int64_t *out);
+
+#endif
