@@ -15,12 +15,12 @@ pkg-config --variable pc_path pkg-config | tr : '\n' | while read -r folder; do
 done | while read -r pc; do
     ln -sf "$pc" "$build/pc"
 done
-for hidden in libav libsw libpostproc sdl2 SDL2 fontconfig criterion; do
+for hidden in libav libsw libpostproc sdl2 SDL2 fontconfig libmicrohttpd criterion; do
     rm -f "$build/pc/$hidden"*.pc
 done
 export PKG_CONFIG_LIBDIR="$build/pc"
 unset PKG_CONFIG_PATH
-for library in libavcodec libswscale sdl2 SDL2_ttf criterion; do
+for library in libavcodec libswscale sdl2 SDL2_ttf libmicrohttpd criterion; do
     if pkg-config --exists $library; then
         echo "check_no_video: $library is still to be found" >&2
         exit 1

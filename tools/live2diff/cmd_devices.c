@@ -4,25 +4,9 @@
 
 #include "commands.h"
 #include "gpu/device.h"
-#include "video_io/camera.h"
+#include "list_cameras.h"
 
 #define MAX_DEVICES 32
-
-static void list_cameras(void)
-{
-    static struct l2d_camera camera;            // large
-    unsigned index = 0;
-    for (; l2d_camera_find(&camera, index); index++) {
-        const struct l2d_camera_mode *m = l2d_camera_choose(camera.mode, camera.num_modes);
-        printf("%s%-12s %s (%s)", index == 0 ? "\n" : "", camera.path, camera.name, camera.driver);
-        if (m)
-            printf(": %s, %dx%d at %.4g frames/s, and %zu more modes", m->format, m->width,
-                   m->height, (double) m->rate_num / m->rate_den, camera.num_modes - 1);
-        putchar('\n');
-    }
-    if (index == 0)
-        puts("\nno cameras (/dev/videoN)");
-}
 
 static int devices_main(int argc, char **argv)
 {
@@ -33,6 +17,7 @@ static int devices_main(int argc, char **argv)
     struct l2d_error err = { 0 };
     uint32_t count = 0;
     if (l2d_gpu_list(caps, MAX_DEVICES, &count, &err) != L2D_OK) {
+        list_cameras();
         fprintf(stderr, "live2diff: %s\n", err.msg);
         return EXIT_FAILED;
     }

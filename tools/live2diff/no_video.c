@@ -4,6 +4,7 @@
 
 #include "bench.h"
 #include "commands.h"
+#include "list_cameras.h"
 
 #define NO_VIDEO "this build has no video: configure it with -DL2D_VIDEO=ON, which needs FFmpeg " \
                  "and SDL2"
@@ -12,6 +13,10 @@ int bench_read_video(struct bench *bench, const char *name, struct l2d_error *er
 {
     (void) bench;
     return l2d_error_set(err, L2D_EUNSUPPORTED, "--input %s: " NO_VIDEO, name);
+}
+
+void list_cameras(void)
+{
 }
 
 static int refuse(int argc, char **argv)
