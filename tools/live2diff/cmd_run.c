@@ -42,6 +42,7 @@ struct run {
     struct progress progress;
     struct l2d_log log;
     struct timeline timeline;
+    const char *more_steps[L2D_MAX_STEP_SETS - 1];     // the timeline's and the options'; borrowed
     struct flow flow;
     struct run_board board;
     struct watch watch;
@@ -251,7 +252,9 @@ static int open_timeline(struct run *run, struct l2d_error *err)
 // Those of --more-steps behind those that the timeline names.
 static int add_more_steps(struct run *run, struct l2d_error *err)
 {
-    const char **more = run->timeline.more_steps;
+    const char **more = run->more_steps;
+    for (int i = 0; i < L2D_MAX_STEP_SETS - 1; i++)
+        more[i] = run->timeline.more_steps[i];
     for (unsigned i = 0; i < run->options->num_more_steps; i++) {
         size_t n = 0;
         while (n < L2D_MAX_STEP_SETS - 1 && more[n] && strcmp(more[n], run->options->more_steps[i]))
@@ -311,10 +314,29 @@ static int open_stream(struct run *run, struct l2d_error *err)
     params.engine.skip_similar = o->skip_similar;
     params.engine.rewarm = (enum l2d_rewarm) o->rewarm;
     params.engine.rewarm_seconds = o->rewarm_seconds;
-    memcpy(params.engine.more_steps, run->timeline.more_steps, sizeof(params.engine.more_steps));
+    memcpy(params.engine.more_steps, run->more_steps, sizeof(params.engine.more_steps));
     params.engine.log = l2d_log_named(&run->log, "engine");
     upright_size(in, &params.engine.input_width, &params.engine.input_height);
     return l2d_stream_create(&run->flow.stream, &params, err);
+}
+
+// What can change on the way, and the window's keys if there is a window.
+static int open_params(struct run *run, struct l2d_error *err)
+{
+    const struct run_options *o = run->options;
+    struct flow *flow = &run->flow;
+    char path[4096];
+    int rc = o->passthrough ? L2D_OK : model_path(path, sizeof(path), o->model.model, err);
+    if (rc == L2D_OK)
+        rc = run_params_create(&flow->params, &(struct run_params_setup) {
+            flow->stream, &o->model, o->passthrough ? NULL : path, run->more_steps,
+        }, err);
+    bool window = false;
+    for (unsigned i = 0; i < o->num_outputs; i++)
+        window = window || !strcmp(o->output[i].name, "display");
+    return rc != L2D_OK || !window ? rc : keys_create(&flow->keys, &(struct keys_setup) {
+        flow->stream, flow->params, &run->board, &run->log,
+    }, err);
 }
 
 static int open_outputs(struct run *run, struct l2d_error *err)
@@ -333,7 +355,7 @@ static int open_outputs(struct run *run, struct l2d_error *err)
             .codec_options = o->output[i].codec_options,
             .fps_num = o->fps.num, .fps_den = o->fps.den, .live = flow->live,
             .overwrite = o->overwrite > 0, .input = o->input, .unpaced = flow->live,
-            .log = &run->log,
+            .hooks = flow->keys ? keys_hooks(flow->keys) : NULL, .log = &run->log,
         };
         struct output *out = &flow->output[flow->num_outputs++];
         int rc = output_start(out, o->output[i].name, &params, err);
@@ -403,12 +425,9 @@ static bool all_failed(struct flow *flow)
 static int open_control(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
-    char path[4096];
     if (!o->control_at)
         return L2D_OK;
-    int rc = o->passthrough ? L2D_OK : model_path(path, sizeof(path), o->model.model, err);
-    if (rc != L2D_OK)
-        return rc;
+    static const char *const fits[] = { "cover", "contain", "stretch" };
     static struct run_status status;            // large; the first that a client sees
     watch_status(&run->watch, &status);
     run_board_publish(&run->board, &status);
@@ -416,8 +435,7 @@ static int open_control(struct run *run, struct l2d_error *err)
     return run_control_start(&run->flow.control, &(struct run_control_params) {
         .address = o->control, .osc = o->osc_at ? &o->osc : NULL,
         .token = token && *token ? token : NULL,
-        .params = { run->flow.stream, &o->model, o->passthrough ? NULL : path,
-                    run->timeline.more_steps },
+        .stream = run->flow.stream, .params = run->flow.params, .fit = fits[o->model.fit],
         .board = &run->board, .log = &run->log,
     }, err);
 }
@@ -433,6 +451,8 @@ static int run_all(struct run *run, struct l2d_error *err)
         rc = open_input(run, err);
     if (rc == L2D_OK)
         rc = open_stream(run, err);
+    if (rc == L2D_OK)
+        rc = open_params(run, err);
     if (rc == L2D_OK)
         rc = open_outputs(run, err);
     if (rc == L2D_OK)

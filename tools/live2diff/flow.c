@@ -61,7 +61,7 @@ static int make_changes(struct flow *flow, const struct l2d_frame *frame, struct
     int rc = L2D_OK;
     while (rc == L2D_OK && (change = timeline_next(flow->timeline, at_s, rate))) {
         rc = l2d_stream_change(flow->stream, change, L2D_WHEN_IN_ORDER, NULL, err);
-        run_control_follow(flow->control, change);
+        run_params_follow(flow->params, change);
     }
     return rc;
 }
@@ -137,6 +137,7 @@ static void give_frame(struct flow *flow, struct l2d_item *item)
     }
     count_out(flow, item->frame, now_s);
     run_control_result(flow->control, item->frame);
+    keys_result(flow->keys, item->frame);
     push_all(flow, item, arrival_s);
 }
 
@@ -207,6 +208,8 @@ void flow_finish(struct flow *flow)
     flow_stop(flow);
     for (unsigned i = 0; i < flow->num_outputs; i++)
         output_join(&flow->output[i]);
+    keys_destroy(&flow->keys);
+    run_params_destroy(&flow->params);
     hold_finish(&flow->hold);
     l2d_stream_destroy(&flow->stream);
     l2d_source_destroy(&flow->source);

@@ -14,7 +14,9 @@
 #include "hold.h"
 #include "output.h"
 #include "pipeline/stream.h"
+#include "keys.h"
 #include "run_control.h"
+#include "run_params.h"
 #include "run_status.h"
 #include "timeline.h"
 #include "video_io/source.h"
@@ -33,7 +35,9 @@ struct flow {
     struct output output[RUN_MAX_OUTPUTS];
     unsigned num_outputs;
     bool live;
-    struct run_control *control;    // watches and changes; NULL: none
+    struct run_params *params;      // what can change
+    struct run_control *control;    // NULL: none
+    struct keys *keys;              // NULL: no window
     struct timeline *timeline;  // changes by time of the input; NULL: none. The reader's
     int64_t start_us;           // where the input was begun
     int64_t start_pts;          // of the first frame, the reader's

@@ -14,7 +14,6 @@ struct run_control {
     struct control_frames *frames;
     struct control_server *server;
     struct osc_listener *osc;
-    struct run_params *params;
     double begin_s;
     // --- of the state, which one thread at a time asks for
     struct run_status status;
@@ -22,8 +21,6 @@ struct run_control {
 };
 
 // --- the state
-
-static const char *const fit_names[] = { "cover", "contain", "stretch" };
 
 static void fill_frames(struct run_control *c, struct control_state *state)
 {
@@ -56,9 +53,9 @@ static void fill_outputs(struct run_control *c, struct control_state *state)
 static void fill_state(void *user, struct control_state *state)
 {
     struct run_control *c = user;
-    const struct l2d_engine_info *info = l2d_stream_info(c->run.params.stream);
-    const struct l2d_gpu_caps *caps = l2d_stream_gpu(c->run.params.stream);
-    struct l2d_stream_stats stats = l2d_stream_stats(c->run.params.stream);
+    const struct l2d_engine_info *info = l2d_stream_info(c->run.stream);
+    const struct l2d_gpu_caps *caps = l2d_stream_gpu(c->run.stream);
+    struct l2d_stream_stats stats = l2d_stream_stats(c->run.stream);
     run_board_read(c->run.board, &c->status);
     state_public_name(c->input, sizeof(c->input), c->status.input);
     state->version = L2D_VERSION;
@@ -69,10 +66,10 @@ static void fill_state(void *user, struct control_state *state)
     state->device = caps->name;
     state->driver = caps->driver;
     state->precision = info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32";
-    state->fit = fit_names[c->run.params.model->fit];
+    state->fit = c->run.fit;
     state->width = info->width;
     state->height = info->height;
-    state->num_steps = run_params_num_steps(c->params);
+    state->num_steps = run_params_num_steps(c->run.params);
     state->gpu_memory_bytes = info->memory.peak;
     state->peak_rss_bytes = report_peak_rss_bytes();
     state->uptime_s = wallclock_s() - c->begin_s;
@@ -83,7 +80,7 @@ static void fill_state(void *user, struct control_state *state)
         state->stage[state->num_stages++] = (struct state_stage) {
             l2d_stage_str((enum l2d_stage) i), stats.engine.stage_ms[i],
         };
-    run_params_settle(c->params, state);
+    run_params_settle(c->run.params, state);
 }
 
 // --- the life of it
@@ -96,17 +93,15 @@ int run_control_start(struct run_control **out, const struct run_control_params 
         return l2d_error_set(err, L2D_ENOMEM, "control: out of memory");
     c->run = *params;
     c->begin_s = wallclock_s();
-    int rc = run_params_create(&c->params, &params->params, err);
-    if (rc == L2D_OK)
-        rc = control_frames_create(&c->frames, err);
+    int rc = control_frames_create(&c->frames, err);
     if (rc == L2D_OK)
         rc = control_server_create(&c->server, &(struct control_server_params) {
             .address = params->address, .token = params->token, .log = params->log,
-            .source = { .user = c, .state = fill_state, .params = run_params_table(c->params),
+            .source = { .user = c, .state = fill_state, .params = run_params_table(c->run.params),
                         .frames = c->frames },
         }, err);
     if (rc == L2D_OK && params->osc) {
-        struct param_table table = run_params_table(c->params);
+        struct param_table table = run_params_table(c->run.params);
         rc = osc_listener_create(&c->osc, params->osc, c->server, &table, params->token,
                                  params->log, err);
     }
@@ -127,14 +122,7 @@ void run_control_stop(struct run_control **control)
     osc_listener_destroy(&c->osc);
     control_server_destroy(&c->server);
     control_frames_destroy(&c->frames);
-    run_params_destroy(&c->params);
     free(c);
-}
-
-void run_control_follow(struct run_control *c, const struct l2d_change *change)
-{
-    if (c)
-        run_params_follow(c->params, change);
 }
 
 void run_control_source(struct run_control *c, struct l2d_frame *frame)

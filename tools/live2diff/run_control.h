@@ -18,7 +18,9 @@ struct run_control_params {
     struct control_address address;
     const char *token;                  // NULL: none
     const struct control_address *osc;  // NULL: none
-    struct run_params_setup params;
+    struct l2d_stream *stream;
+    struct run_params *params;
+    const char *fit;                    // how the source lies in the result: "cover", ...
     struct run_board *board;
     const struct l2d_log *log;
 };
@@ -29,9 +31,6 @@ int run_control_start(struct run_control **out, const struct run_control_params 
 
 /** Before the stream is destroyed. */
 void run_control_stop(struct run_control **control);
-
-/** The stream was told of a change by the timeline. */
-void run_control_follow(struct run_control *control, const struct l2d_change *change);
 
 /** A frame goes into the stream; a frame came out. Never waits. */
 void run_control_source(struct run_control *control, struct l2d_frame *frame);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parameters of a running stream as a table for the control server, their values, and what has
-// become of the last changes.
+// The parameters of a running stream as a table for the control server and the window's keys, their
+// values, and what has become of the last changes.
 #ifndef L2D_PROGRAM_RUN_PARAMS_H
 #define L2D_PROGRAM_RUN_PARAMS_H
 

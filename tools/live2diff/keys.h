@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of the window, and what it shows of the run: by the same table of parameters from which
+// the control server speaks.
+#ifndef L2D_PROGRAM_KEYS_H
+#define L2D_PROGRAM_KEYS_H
+
+#include "base/error.h"
+#include "base/frame.h"
+#include "base/log.h"
+#include "run_params.h"
+#include "run_status.h"
+#include "video_io/display.h"
+
+struct keys;
+
+struct keys_setup {                     // all of it outlives the keys
+    struct l2d_stream *stream;
+    struct run_params *params;
+    struct run_board *board;
+    const struct l2d_log *log;
+};
+
+int keys_create(struct keys **out, const struct keys_setup *setup, struct l2d_error *err);
+
+/** When no window is open any more. Accepts NULL. */
+void keys_destroy(struct keys **keys);
+
+/** For any number of windows; live as long as the keys. */
+const struct l2d_display_hooks *keys_hooks(const struct keys *keys);
+
+/** A frame came out: the one that S saves. Takes a reference of its own. Accepts NULL; any thread. */
+void keys_result(struct keys *keys, struct l2d_frame *frame);
+
+#endif
