@@ -35,7 +35,9 @@ address() { tr '\r' '\n' <said | grep -o '127\.0\.0\.1:[0-9]*' | head -n 1; }
 value() { "$program" ctl -a "$(address)" --json | python3 -c "import json, sys
 print(json.load(sys.stdin)['params']['$1'])"; }
 has() { [ "$(value "$1")" = "$2" ]; }
-expect() { if until_true 20 has "$1" "$2"; then pass "$1: $2"; else fail "$1 is '$(value "$1")', not '$2'"; fi; }
+expect() {
+    if until_true 20 has "$1" "$2"; then pass "$1: $2"; else fail "$1: '$(value "$1")' not '$2'"; fi
+}
 frames_came() { "$program" ctl -a "$(address)" | grep -qE ', [1-9][0-9]* out'; }
 brightness() {  # of the whole screen
     ffmpeg -v error -f x11grab -video_size 640x480 -i "$DISPLAY" -frames:v 1 -vf \

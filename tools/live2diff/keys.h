@@ -28,7 +28,7 @@ void keys_destroy(struct keys **keys);
 /** For any number of windows; live as long as the keys. */
 const struct l2d_display_hooks *keys_hooks(const struct keys *keys);
 
-/** A frame came out: the one that S saves. Takes a reference of its own. Accepts NULL; any thread. */
+/** A frame came out: S saves the last. Takes a reference of its own. Accepts NULL; any thread. */
 void keys_result(struct keys *keys, struct l2d_frame *frame);
 
 #endif
