@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sessions of a reader, one after the other, on one timeline. See source.h.
+// Sessions of a reader, one after the other, on one clock. See source.h.
 #include "video_io/source.h"
 
 #include <assert.h>
@@ -13,7 +13,7 @@
 
 #include "base/backoff.h"
 #include "video_io/camera.h"
-#include "video_io/timeline.h"
+#include "video_io/live_clock.h"
 
 #define TIMEOUT_US   INT64_C(10000000)  // of networks and devices that say nothing
 #define SETTLE_US    INT64_C(3000000)   // a backlog that lasts longer is the pace of the input
@@ -22,7 +22,7 @@
 #define PACE_LATE_US INT64_C(500000)    // from there on what is late is not caught up with
 #define PACE_GAP_US  INT64_C(10000000)  // and a gap in the times is not waited for
 
-static const AVRational TICK = { 1, L2D_TIMELINE_HZ }, US = { 1, 1000000 };
+static const AVRational TICK = { 1, L2D_LIVE_CLOCK_HZ }, US = { 1, 1000000 };
 
 struct l2d_source {
     struct l2d_log log;
@@ -32,7 +32,7 @@ struct l2d_source {
     AVCodecParameters *codecpar;        // what info.audio points to
     bool live, paced, reopen;
     struct l2d_backoff backoff;
-    struct l2d_timeline timeline;
+    struct l2d_live_clock clock;
     struct l2d_reader_stats past;       // of sessions that are over
 
     // --- of this session
@@ -303,9 +303,9 @@ static bool place_video(struct l2d_source *s, struct l2d_frame *f)
     if (bursts && !s->settled && !settles(s, raw, now_us))
         return skip_backlog(s);
     if (!s->begun)
-        l2d_timeline_begin(&s->timeline, raw, wall);
+        l2d_live_clock_begin(&s->clock, raw, wall);
     s->begun = true;
-    if (l2d_timeline_map(&s->timeline, raw, wall, &at)) {
+    if (l2d_live_clock_map(&s->clock, raw, wall, &at)) {
         l2d_log_print(&s->log, L2D_LOG_INFO, "%s: its clock jumped; moved to the present",
                       s->p.reader.name);
         pthread_mutex_lock(&s->lock);
@@ -327,7 +327,7 @@ static bool place_audio(struct l2d_source *s, AVPacket *pkt)
     if (!s->audio_fits || !s->begun)
         return false;
     AVRational tb = { s->info.audio.time_base_num, s->info.audio.time_base_den };
-    int64_t offset = av_rescale_q(s->timeline.offset, TICK, tb);
+    int64_t offset = av_rescale_q(s->clock.offset, TICK, tb);
     av_packet_rescale_ts(pkt, pkt->time_base, tb);
     pkt->time_base = tb;
     pkt->pts += offset;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // An input that stays: a reader that, where the input is live, is opened again whenever it is lost.
-// Timestamps of all its sessions are put on one clock that goes on between them (timeline.h), video
-// and sound together, and what a server sends at once of the time before is left out. A file is
-// read as by reader.h, or at the pace of its timestamps, as if it were live.
+// Timestamps of all its sessions are put on one clock that goes on between them (live_clock.h),
+// video and sound together, and what a server sends at once of the time before is left out. A file
+// is read as by reader.h, or at the pace of its timestamps, as if it were live.
 #ifndef L2D_VIDEO_IO_SOURCE_H
 #define L2D_VIDEO_IO_SOURCE_H
 
@@ -32,7 +32,7 @@ struct l2d_source_status {
     uint64_t frames;            // given out
     uint64_t backlog;           // left out: sent at once at the beginning of a session
     uint64_t losses;            // how often it was lost, and then opened again
-    uint64_t moves;             // jumps of the input's clock that the timeline took out
+    uint64_t moves;             // jumps of the input's clock that the clock took out
     double silent_s;            // since the last picture came; since the opening before the first
     double retry_s;             // until the next try; 0: none is waited for
     char reason[256];           // why it was lost the last time; "": never

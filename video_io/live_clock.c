@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// See timeline.h. The clock is the wall clock plus a lead: by how much times were ahead of it at
+// See live_clock.h. The clock is the wall clock plus a lead: by how much times were ahead of it at
 // most in the last seconds. Frames that are delayed on the way do not move it; a sender whose clock
 // runs slower or faster than ours does, slowly.
-#include "video_io/timeline.h"
+#include "video_io/live_clock.h"
 
-#define SECOND ((int64_t) L2D_TIMELINE_HZ)
+#define SECOND ((int64_t) L2D_LIVE_CLOCK_HZ)
 #define AHEAD  (2 * SECOND)
 #define BEHIND (2 * SECOND / 5)
 #define PATIENCE (SECOND / 2)
 #define WINDOW (5 * SECOND)
 
-static int64_t now(const struct l2d_timeline *t, int64_t wall)
+static int64_t now(const struct l2d_live_clock *t, int64_t wall)
 {
     return wall + (t->lead[0] > t->lead[1] ? t->lead[0] : t->lead[1]);
 }
 
-static int64_t move_to_now(struct l2d_timeline *t, int64_t raw, int64_t wall)
+static int64_t move_to_now(struct l2d_live_clock *t, int64_t raw, int64_t wall)
 {
     int64_t at = now(t, wall);
     if (at <= t->end)
@@ -25,19 +25,19 @@ static int64_t move_to_now(struct l2d_timeline *t, int64_t raw, int64_t wall)
     return at;
 }
 
-void l2d_timeline_begin(struct l2d_timeline *timeline, int64_t raw, int64_t wall)
+void l2d_live_clock_begin(struct l2d_live_clock *clock, int64_t raw, int64_t wall)
 {
-    struct l2d_timeline *t = timeline;
+    struct l2d_live_clock *t = clock;
     if (t->started) {
         move_to_now(t, raw, wall);
         return;
     }
-    *t = (struct l2d_timeline) {
+    *t = (struct l2d_live_clock) {
         .started = true, .offset = -raw, .lead = { -wall, -wall }, .lead_since = wall, .end = -1,
     };
 }
 
-static void note_lead(struct l2d_timeline *t, int64_t lead, int64_t wall)
+static void note_lead(struct l2d_live_clock *t, int64_t lead, int64_t wall)
 {
     if (wall - t->lead_since > WINDOW) {
         t->lead[1] = t->lead[0];
@@ -48,9 +48,9 @@ static void note_lead(struct l2d_timeline *t, int64_t lead, int64_t wall)
     }
 }
 
-bool l2d_timeline_map(struct l2d_timeline *timeline, int64_t raw, int64_t wall, int64_t *out)
+bool l2d_live_clock_map(struct l2d_live_clock *clock, int64_t raw, int64_t wall, int64_t *out)
 {
-    struct l2d_timeline *t = timeline;
+    struct l2d_live_clock *t = clock;
     int64_t at = raw + t->offset, ahead = at - now(t, wall);
     bool lags = ahead < -BEHIND;
     if (lags && !t->lags)

@@ -3,15 +3,15 @@
 // may jump; what leaves here goes on as the wall clock does, so that a picture after a gap is as
 // much later as the gap was long. Video and audio of a session are moved by the same amount.
 // Numbers in, numbers out. Internal to video_io. One thread.
-#ifndef L2D_VIDEO_IO_TIMELINE_H
-#define L2D_VIDEO_IO_TIMELINE_H
+#ifndef L2D_VIDEO_IO_LIVE_CLOCK_H
+#define L2D_VIDEO_IO_LIVE_CLOCK_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define L2D_TIMELINE_HZ 90000   // ticks a second, of all times here
+#define L2D_LIVE_CLOCK_HZ 90000   // ticks a second, of all times here
 
-struct l2d_timeline {           // zeroed: nothing has come yet
+struct l2d_live_clock {           // zeroed: nothing has come yet
     bool started;
     int64_t offset;             // added to the session's own times
     int64_t lead[2];            // greatest (time - wall clock) of the last seconds, and before them
@@ -22,14 +22,14 @@ struct l2d_timeline {           // zeroed: nothing has come yet
 };
 
 /** A session begins: its time raw is now. The very first one gets time 0. */
-void l2d_timeline_begin(struct l2d_timeline *timeline, int64_t raw, int64_t wall);
+void l2d_live_clock_begin(struct l2d_live_clock *clock, int64_t raw, int64_t wall);
 
 /**
- * The time of a session's next picture on the timeline; sound takes raw + timeline->offset. Times
+ * The time of a session's next picture on the clock; sound takes raw + clock->offset. Times
  * more than 2 s ahead of the clock move the session back at once; those that stay 0.4 s behind for
  * half a second move it forward, less being a network that catches up.
  * returns  whether the session was moved.
  */
-bool l2d_timeline_map(struct l2d_timeline *timeline, int64_t raw, int64_t wall, int64_t *out);
+bool l2d_live_clock_map(struct l2d_live_clock *clock, int64_t raw, int64_t wall, int64_t *out);
 
 #endif
