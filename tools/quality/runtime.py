@@ -121,7 +121,7 @@ class Runtime:
     def dump(self, frames, prompt, precision):
         """Yields (frame number, activations). Its files are deleted as they are read: 20 MB each at 256x256."""
         frames = np.stack(frames)
-        exact = ["--kv-cache", "fp16"] if precision == "fp16" else []       # as what it is compared with
+        exact = ["--rewarm", "never", *(["--kv-cache", "fp16"] if precision == "fp16" else [])]     # as the reference
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
             command = self.command(frames.shape[1:3], *self.model_options(prompt, precision), *exact, "-o", "null",
                                    "--dump", folder)
