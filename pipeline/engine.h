@@ -115,6 +115,7 @@ struct l2d_engine_info {
     int32_t num_steps;              // of the current set
     int32_t timestep[L2D_MAX_STEPS];
     uint32_t step_set, num_step_sets;
+    int32_t steps_of_set[L2D_MAX_STEP_SETS];
     enum l2d_precision precision;
     enum l2d_kv_type kv_type;       // FP16 or INT8; AUTO: fp32
     enum l2d_guidance_mode guidance_mode;       // in effect

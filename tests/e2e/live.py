@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 WIDTH, HEIGHT, FPS, RATE = 128, 96, 25, 44100
 CELL = 16                       # pixels of a bit: 8 bits a row, in 4 rows; the last two the inverse
@@ -512,6 +513,43 @@ def test_overload():
     check(latency["p50"] < 2 * before["p50"] + 100, f"overload: latency of the first 3 s was {before}")
 
 
+def test_deadline():
+    """A deadline that nothing meets: fewer steps, down to the fewest; then by hand, which comes first."""
+    run = subprocess.Popen([program, "run", "--realtime", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25", "-o",
+                            "null", "--size", "64x64", "--steps", "40,44,46,48/50", "--more-steps", "43/50",
+                            "--more-steps", "43,47/50", "--deadline", "0.1", "--control", "127.0.0.1:0", "--json",
+                            "deadline.json"], stderr=open("deadline.said", "w"), stdout=subprocess.DEVNULL)
+    children.append(run)
+
+    def said():
+        with open("deadline.said", errors="replace") as f:
+            return f.read()
+
+    def ask(path, body=None):
+        address = re.search(r"control: http://(\S+:\d+)/", said())[1]
+        request = urllib.request.Request(f"http://{address}{path}", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    if wait_for("deadline: the control", 120, lambda: "control: http" in said()):
+        wait_for("deadline: down to one step", 200, lambda: said().count("steps: 1, were 2; ") == 1)
+        wait_for("deadline: drawn with one", 60, lambda: ask("/api/state")["engine"]["steps"] == 1)
+        out = ask("/api/state")["frames"]["out"]
+        wait_for("deadline: goes on", 60, lambda: ask("/api/state")["frames"]["out"] > out + 5)
+        check(ask("/api/state")["params"]["steps"] == "40,44,46,48/50", "deadline: what is asked for stays")
+        ask("/api/params", json.dumps({"steps": "43,47/50"}).encode())
+        wait_for("deadline: again, from two by hand", 200, lambda: said().count("steps: 1, were 2; ") == 2)
+    stop(run, signal.SIGINT)
+    check(run.returncode == 130, f"deadline: exit status {run.returncode}")
+    check("steps: 2, were 4; " in said(), "deadline: one set at a time")
+    with open("deadline.json") as f:
+        report = json.load(f)
+    counts, deadline = report["frames"], report["live"]["deadline"]
+    check(counts["in"] == counts["out"] + sum(counts["dropped"].values()) and counts["unaccounted"] == 0,
+          f"deadline: {counts}")
+    check(deadline["changes"] == 3 and set(deadline["frames"]) == {"1", "2", "4"}, f"deadline: {deadline}")
+
+
 def test_hls():
     """A live playlist over HTTP comes in pieces; it is read at its pace."""
     os.makedirs("hls", exist_ok=True)
@@ -533,8 +571,9 @@ def test_hls():
 
 
 TESTS = {"relay": test_relay, "source": test_source, "idle": test_idle, "server": test_server, "both": test_both,
-         "stall": test_stall, "srt": test_srt, "hls": test_hls, "listen": test_listen, "overload": test_overload}
-WITHOUT_SERVER = {"srt", "hls", "listen", "overload"}
+         "stall": test_stall, "srt": test_srt, "hls": test_hls, "listen": test_listen, "overload": test_overload,
+         "deadline": test_deadline}
+WITHOUT_SERVER = {"srt", "hls", "listen", "overload", "deadline"}
 
 
 def main():

@@ -57,6 +57,11 @@ refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --tim
 refuses 2 "--steps '25'.*25,37/50" run -i a.mp4 -o null --steps 25
 refuses 2 "--more-steps 'x'.*25,37/50" run -i a.mp4 -o null --more-steps x
 refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --more-steps 43/50
+refuses 2 "--deadline 'x'.*milliseconds" run -i a.mp4 -o null --deadline x
+refuses 2 "--deadline '0'.*above 0" run -i a.mp4 -o null --deadline 0 --more-steps 43/50
+refuses 2 "--deadline needs --more-steps" run -i a.mp4 -o null --deadline 200
+refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --deadline 200
+refuses 1 "--deadline: a.mp4 is not live" run -i a.mp4 -o null --more-steps 43/50 --deadline 200
 refuses 2 "--frames '-1'" run -i a.mp4 -o null --frames -1
 refuses 2 "--frames '5x'" run -i a.mp4 -o null --frames 5x
 refuses 2 "--start 'noon'" run -i a.mp4 -o null --start noon

@@ -35,6 +35,7 @@ struct run_options {
     unsigned num_more_steps;
     double skip_similar, rewarm_seconds;
     int rewarm;                         // enum l2d_rewarm
+    double deadline_ms;                 // 0: none
 };
 
 struct run {
@@ -125,6 +126,15 @@ static const char *take_rewarm(void *options, const char *value)
          ? NULL : "expected auto, never or a number of seconds above 0";
 }
 
+static const char *take_deadline(void *options, const char *value)
+{
+    struct run_options *o = options;
+    char *end;
+    o->deadline_ms = strtod(value, &end);
+    return *value && !*end && o->deadline_ms > 0 && o->deadline_ms <= 1e6
+         ? NULL : "expected milliseconds, above 0";
+}
+
 #define AT(field) offsetof(struct run_options, field)
 static const struct option_row rows[] = {
     { 'i', "input", OPTION_CALL, "INPUT", NULL, "file, URL, device, or - for standard input", 0,
@@ -162,7 +172,10 @@ static const struct option_row rows[] = {
     MODEL_ROWS(struct run_options),
     PICTURE_ROWS(struct run_options),
     { 0, "more-steps", OPTION_CALL, "I,J/TOTAL", NULL,
-      "steps that --control may change to; may be repeated", 0, take_more_steps },
+      "steps that --control and --deadline may change to; may be repeated", 0, take_more_steps },
+    { 0, "deadline", OPTION_CALL, "MS", NULL,
+      "live: if frames take longer than MS through the model, or are dropped, draw them with fewer "
+      "steps, of those of --more-steps; with more again when there is time", 0, take_deadline },
     { 0, "rewarm", OPTION_CALL, "auto|never|S", "auto",
       "after a scene cut (auto), and after every S seconds: let the model forget what was before",
       0, take_rewarm },
@@ -207,9 +220,13 @@ static int parse(int argc, char **argv, struct run_options *o)
         return code;
     if (o->passthrough && (o->model.model || o->model.config || o->model.prompt ||
                            o->model.steps || o->num_more_steps || o->dump ||
-                           o->model.guidance_mode || o->timeline))
+                           o->model.guidance_mode || o->timeline || o->deadline_ms > 0))
         return options_complain(c, "--passthrough uses no model: leave out -m, --config, -p, "
-                                "--steps, --more-steps, --guidance, --timeline and --dump");
+                                "--steps, --more-steps, --deadline, --guidance, --timeline and "
+                                "--dump");
+    if (o->deadline_ms > 0 && o->num_more_steps == 0)
+        return options_complain(c, "--deadline needs --more-steps: which steps it may go down to, "
+                                "such as 43/50");
     if (o->skip_similar > 1)
         return options_complain(c, "--skip-similar=%g: expected 0 to 1", o->skip_similar);
     if (o->skip_similar > 0 && (o->passthrough || o->dump))
@@ -280,6 +297,9 @@ static int open_input(struct run *run, struct l2d_error *err)
     }, err);
     if (rc == L2D_OK)
         run->flow.live = l2d_source_is_live(run->flow.source);
+    if (rc == L2D_OK && o->deadline_ms > 0 && !run->flow.live)
+        return l2d_error_set(err, L2D_EINVAL, "--deadline: %s is not live; --realtime reads it as "
+                             "if it were", o->input);
     return rc;
 }
 
@@ -317,7 +337,11 @@ static int open_stream(struct run *run, struct l2d_error *err)
     memcpy(params.engine.more_steps, run->more_steps, sizeof(params.engine.more_steps));
     params.engine.log = l2d_log_named(&run->log, "engine");
     upright_size(in, &params.engine.input_width, &params.engine.input_height);
-    return l2d_stream_create(&run->flow.stream, &params, err);
+    int rc = l2d_stream_create(&run->flow.stream, &params, err);
+    if (rc == L2D_OK)
+        steer_start(&run->flow.steer, run->flow.stream, o->deadline_ms,
+                    params.engine.batching == L2D_BATCH);
+    return rc;
 }
 
 // What can change on the way, and the window's keys if there is a window.
@@ -329,7 +353,8 @@ static int open_params(struct run *run, struct l2d_error *err)
     int rc = o->passthrough ? L2D_OK : model_path(path, sizeof(path), o->model.model, err);
     if (rc == L2D_OK)
         rc = run_params_create(&flow->params, &(struct run_params_setup) {
-            flow->stream, &o->model, o->passthrough ? NULL : path, run->more_steps,
+            flow->stream, &flow->steer, &o->model, o->passthrough ? NULL : path,
+            run->more_steps,
         }, err);
     bool window = false;
     for (unsigned i = 0; i < o->num_outputs; i++)
@@ -405,6 +430,7 @@ static int report_run(struct run *run, double setup_s, struct l2d_error *err)
         .caps = *l2d_stream_gpu(flow->stream), .live = status.live, .fates = status.fates,
         .unfair = status.unfair, .reader = l2d_source_stats(flow->source), .source = status.source,
         .interval = flow->interval, .engine = l2d_stream_stats(flow->stream).engine,
+        .deadline = steer_stats(&flow->steer),
         .setup_s = setup_s, .media_s = status.media_s, .wall_s = status.wall_s,
         .output = outputs, .num_outputs = flow->num_outputs,
         .interrupted = atomic_load(&stops.input),

@@ -14,6 +14,7 @@ void flow_init(struct flow *flow, struct flow_stops *stops, const struct l2d_log
     atomic_init(&flow->ended, false);
     pthread_mutex_init(&flow->lock, NULL);
     fate_init(&flow->ledger);
+    steer_init(&flow->steer, log);
 }
 
 void flow_fail(struct flow *flow, const struct l2d_error *err)
@@ -60,7 +61,7 @@ static int make_changes(struct flow *flow, const struct l2d_frame *frame, struct
     const struct l2d_change *change;
     int rc = L2D_OK;
     while (rc == L2D_OK && (change = timeline_next(flow->timeline, at_s, rate))) {
-        rc = l2d_stream_change(flow->stream, change, L2D_WHEN_IN_ORDER, NULL, err);
+        rc = steer_change(&flow->steer, change, L2D_WHEN_IN_ORDER, NULL, err);
         run_params_follow(flow->params, change);
     }
     return rc;
@@ -77,8 +78,10 @@ static int push_frame(struct flow *flow, struct l2d_frame **frame, struct l2d_er
     if (rc == L2D_OK)
         rc = l2d_stream_push(flow->stream, frame, err);
     // Only a push lets go of a frame: the one that waited.
-    if (rc == L2D_OK && l2d_stream_stats(flow->stream).frames_dropped > before)
+    if (rc == L2D_OK && l2d_stream_stats(flow->stream).frames_dropped > before) {
         fate_late(&flow->ledger);
+        steer_drop(&flow->steer, wallclock_s());
+    }
     return rc;
 }
 
@@ -131,6 +134,8 @@ static void give_frame(struct flow *flow, struct l2d_item *item)
     double now_s = wallclock_s();
     bool in_time = !flow->live || hold_take(&flow->hold, item->frame, now_s);
     double arrival_s = fate_leave(&flow->ledger, item->frame->pts, !in_time);
+    if (arrival_s > 0)
+        steer_frame(&flow->steer, arrival_s, now_s);
     if (!in_time) {
         l2d_item_clear(item);
         return;
@@ -213,6 +218,7 @@ void flow_finish(struct flow *flow)
     hold_finish(&flow->hold);
     l2d_stream_destroy(&flow->stream);
     l2d_source_destroy(&flow->source);
+    steer_finish(&flow->steer);
     fate_finish(&flow->ledger);
     pthread_mutex_destroy(&flow->lock);
 }

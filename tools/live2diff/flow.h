@@ -18,6 +18,7 @@
 #include "run_control.h"
 #include "run_params.h"
 #include "run_status.h"
+#include "steer.h"
 #include "timeline.h"
 #include "video_io/source.h"
 
@@ -32,6 +33,7 @@ struct flow {
     struct flow_stops *stops;
     struct l2d_source *source;
     struct l2d_stream *stream;
+    struct steer steer;         // changes of the stream go through it
     struct output output[RUN_MAX_OUTPUTS];
     unsigned num_outputs;
     bool live;

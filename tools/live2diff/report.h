@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "deadline.h"
 #include "fate.h"
 #include "gpu/device.h"
 #include "histogram.h"
@@ -37,6 +38,7 @@ struct report {
     struct l2d_source_status source;
     struct histogram interval;  // between frames leaving the model
     struct l2d_engine_stats engine;
+    struct deadline_stats deadline;
     double setup_s, media_s;
     double wall_s;              // first to last frame out
     const struct report_output *output;

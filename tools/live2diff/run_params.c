@@ -29,10 +29,10 @@ struct told {                       // a change that the stream was told of
 
 struct run_params {
     struct l2d_stream *stream;
+    struct steer *steer;
     enum l2d_prompt_syntax syntax;
     struct param row[NUM_PARAMS];
     size_t num_rows;
-    const char *const *more_steps;
     char steps[512];                // choices
 
     pthread_mutex_t lock;
@@ -118,7 +118,7 @@ static int set_locked(struct run_params *p, struct slot *slot, const struct para
     bool told = change_of(p, slot->which, value, &change);
     int rc = copy_value(&after, value, err);
     if (rc == L2D_OK && told)
-        rc = l2d_stream_change(p->stream, &change, L2D_WHEN_SOON, &ticket, err);
+        rc = steer_change(p->steer, &change, L2D_WHEN_SOON, &ticket, err);
     if (rc != L2D_OK) {
         param_value_finish(&after);
         return rc;
@@ -259,7 +259,7 @@ int run_params_create(struct run_params **out, const struct run_params_setup *se
     int rc = L2D_OK;
     pthread_mutex_init(&p->lock, NULL);
     p->stream = setup->stream;
-    p->more_steps = setup->more_steps;
+    p->steer = setup->steer;
     p->syntax = (enum l2d_prompt_syntax) setup->model->prompt_syntax;
     if (setup->model_folder) {
         name_steps(p, setup);
@@ -297,13 +297,7 @@ struct param_table run_params_table(struct run_params *p)
 int32_t run_params_num_steps(const struct run_params *p)
 {
     uint32_t set = l2d_stream_stats(p->stream).engine.step_set;
-    if (set == 0)
-        return l2d_stream_info(p->stream)->num_steps;
-    const char *steps = p->more_steps[set - 1];
-    int32_t count = 1;
-    for (; *steps && *steps != '/'; steps++)
-        count += *steps == ',';
-    return count;
+    return l2d_stream_info(p->stream)->steps_of_set[set];
 }
 
 // --- what became of it

@@ -9,11 +9,13 @@
 #include "control/state.h"
 #include "model_options.h"
 #include "pipeline/stream.h"
+#include "steer.h"
 
 struct run_params;              // opaque. Any thread may call all but create and destroy
 
 struct run_params_setup {
     struct l2d_stream *stream;
+    struct steer *steer;                // of this stream; is told of every change
     const struct model_options *model;
     const char *model_folder;           // NULL: pictures pass through. Read at creation alone
     const char *const *more_steps;      // as the engine was given them: up to the first NULL
@@ -26,7 +28,7 @@ void run_params_destroy(struct run_params **params);
 /** What this stream can change, and nothing else. Lives as long as params. */
 struct param_table run_params_table(struct run_params *params);
 
-/** Denoising steps per frame, as they are now. */
+/** Denoising steps per frame, as they are now: with --deadline perhaps fewer than asked for. */
 int32_t run_params_num_steps(const struct run_params *params);
 
 /** The stream was told of a change by somebody else (--timeline): its value is shown from now. */
