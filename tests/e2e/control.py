@@ -173,7 +173,7 @@ def test_model():
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as timeline:
         timeline.write('{"at": 0, "seed": 11}\n')
         timeline.flush()
-        run = Run(MODEL_RUN + ["--osc", ":0", "--timeline", timeline.name])
+        run = Run(MODEL_RUN + ["--osc", ":0", "--timeline", timeline.name, "--more-steps", "43,47/50"])
     events = Events(run)
     wait(lambda: run.frames_out() >= 10, "frames come out")
     check("what the timeline changes shows", run.state()["params"]["seed"] == 11, run.state()["params"])
@@ -221,6 +221,8 @@ def test_model():
 
     said = run.ctl("prompt=a cartoon")
     check("ctl changes the prompt", said.returncode == 0 and run.state()["params"]["prompt"] == "a cartoon", said)
+    said = run.ctl("steps=43,47/50")
+    check("ctl changes the steps", said.returncode == 0 and run.state()["params"]["steps"] == "43,47/50", said)
     said = run.ctl()
     check("ctl prints the state", "paint-s at 64x64" in said.stdout and "prompt=a cartoon" in said.stdout, said)
     said = run.ctl("--list")
