@@ -57,6 +57,7 @@ struct l2d_reader {
     bool zero_start;                    // the first timestamp becomes 0
     bool shift_known;
     int64_t offset_us;                  // closes discontinuities; added to every timestamp
+    AVRational known_rate;              // as the caller knows it
     AVRational frame_rate;              // {25,1} if unknown
     int64_t frame_pts, last_pts;        // in ticks, shifted
     bool have_last;
@@ -447,6 +448,8 @@ static bool is_live(const struct l2d_reader *r)
 
 static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *err)
 {
+    if (r->known_rate.num > 0)
+        r->in.fmt->fps_probe_size = 0;
     int rc = avformat_find_stream_info(r->in.fmt, NULL);
     if (l2d_input_is_stopped(&r->in))
         return l2d_input_closed(&r->in, err);
@@ -500,7 +503,8 @@ static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *e
 static void fill_info(struct l2d_reader *r)
 {
     const AVStream *v = r->video.st, *a = r->audio.st;
-    AVRational rate = av_guess_frame_rate(r->in.fmt, r->video.st, NULL);
+    AVRational rate = r->known_rate.num > 0 ? r->known_rate
+                                            : av_guess_frame_rate(r->in.fmt, r->video.st, NULL);
     AVRational sar = av_guess_sample_aspect_ratio(r->in.fmt, r->video.st, NULL);
     bool rate_known = rate.num > 0 && rate.den > 0;
     r->frame_rate = rate_known ? rate : (AVRational) { 25, 1 };
@@ -630,6 +634,7 @@ int l2d_reader_create(struct l2d_reader **out, const struct l2d_reader_params *p
     r->log = l2d_log_named(params->log, "reader");
     r->start_us = params->start_us;
     r->max_frames = params->max_frames;
+    r->known_rate = (AVRational) { params->frame_rate_num, params->frame_rate_den };
     r->timeout_us = params->timeout_us;
     int rc = open_reader(r, params, err);
     if (rc != L2D_OK) {

@@ -24,6 +24,7 @@ struct l2d_reader_params {
     int64_t max_frames;         // 0: all
     bool no_audio;
     bool listen;                // wait for a sender at that address, instead of fetching from it
+    int32_t frame_rate_num, frame_rate_den; // known from before; 0: measured, which takes 20 frames
     int64_t timeout_us;         // an input that gives nothing for so long has ended; 0: never
     const atomic_bool *stop;    // optional; true has the effect of l2d_reader_stop, already while
                                 // opening, and may be set from a signal handler

@@ -38,7 +38,7 @@ struct l2d_source {
     // --- of this session
     bool settled, begun;
     bool audio_fits;                    // its sound is what the first session's was
-    int64_t opened_us;
+    int64_t begun_us;                   // when its first picture came
     struct { int64_t raw, us; } past_frame[SETTLE_FRAMES];  // the last ones, while not settled
     unsigned num_frames;                // of this session, while not settled
     int64_t pace_us;                    // wall clock at time 0 of the session; paced
@@ -91,7 +91,6 @@ static int open_session(struct l2d_source *s, struct l2d_error *err)
     int rc = l2d_reader_create(&s->reader, &p, err);
     s->settled = s->begun = false;
     s->num_frames = 0;
-    s->opened_us = av_gettime_relative();
     return rc;
 }
 
@@ -217,6 +216,8 @@ static int try_again(struct l2d_source *s, struct l2d_error *err)
     if (!wait_until(s, av_gettime_relative() + (int64_t) (1e6 * wait_s)))
         return stopped(s, err);
     set_state(s, L2D_SOURCE_RETRYING, 0);
+    s->p.reader.frame_rate_num = s->info.frame_rate_num;
+    s->p.reader.frame_rate_den = s->info.frame_rate_den;
     struct l2d_error why = { 0 };
     int rc = open_session(s, &why);
     if (rc == L2D_ECLOSED || rc == L2D_ENOMEM)
@@ -256,10 +257,12 @@ static bool settles(struct l2d_source *s, int64_t raw, int64_t now_us)
     unsigned slot = s->num_frames++ % SETTLE_FRAMES;
     int64_t took = now_us - s->past_frame[slot].us;
     int64_t time = av_rescale_q(raw - s->past_frame[slot].raw, TICK, US);
+    if (s->num_frames == 1)             // what came while a model was loaded is backlog too
+        s->begun_us = now_us;
     s->past_frame[slot].raw = raw;
     s->past_frame[slot].us = now_us;
     s->settled = (s->num_frames > SETTLE_FRAMES && 2 * took >= time) ||
-                 now_us - s->opened_us > SETTLE_US;
+                 now_us - s->begun_us > SETTLE_US;
     return s->settled;
 }
 

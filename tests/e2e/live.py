@@ -196,9 +196,11 @@ rtmp {{ server {{ listen 127.0.0.1:{self.port}; chunk_size 4096; ping 3s; ping_t
         return sorted(files, key=os.path.getmtime)
 
 
-def publish(url, form="flv"):
-    return start(FFMPEG + ["-re", "-stream_loop", "-1", "-i", "clip.mp4", "-c", "copy", "-f", form, url],
-                 stderr=subprocess.DEVNULL)
+def publish(url, form="flv", rate=None):
+    """The clip again and again; with a rate it has so few frames a second."""
+    codec = ["-r", str(rate), "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", str(rate)]
+    return start(FFMPEG + ["-re", "-stream_loop", "-1", "-i", "clip.mp4", "-c", "copy", *(codec if rate else []),
+                           "-f", form, url], stderr=subprocess.DEVNULL)
 
 
 class Run:
@@ -295,6 +297,46 @@ def test_relay():
     check(len(pushed) == 1, f"relay: {len(pushed)} recordings by the server")
     if pushed:
         check_result("relay: as pushed", report, pushed[0], 8)
+
+
+def test_setup():
+    """What comes while the run is set up, here until somebody reads a pipe, is old when it begins."""
+    server = Server("setup")
+    feed = publish(server.url("in"))
+    os.mkfifo("setup.y4m")
+    time.sleep(1)
+    run = Run("setup", "-i", server.url("in"), "-f", "yuv4mpegpipe", "-o", "setup.y4m", "-o", "setup.mkv")
+    time.sleep(12)
+    reader = start(["cat", "setup.y4m"], stdout=subprocess.DEVNULL)
+    run.wait_frames()
+    time.sleep(4)
+    report = run.end()
+    stop(reader)
+    stop(feed)
+    if not report:
+        return
+    drops, times = report["frames"]["dropped"], [t for t, _ in frames_of("setup.mkv")]
+    check(drops["backlog"] > 4 * FPS, f"setup: left out what was old: {drops}")
+    gap = max((b - a for a, b in zip(times, times[1:])), default=99)
+    check(gap < 1.5, f"setup: the longest gap in time is {gap:.2f} s")
+
+
+def test_few():
+    """A source of few frames a second is back soon: its rate is not measured again."""
+    server = Server("few")
+    feed = publish(server.url("in"), rate=2)
+    time.sleep(1)
+    run = Run("few", "-i", server.url("in"), "-o", "few.mkv")
+    run.wait_frames(60)
+    stop(feed, signal.SIGKILL)
+    run.wait_said("lost (")
+    feed = publish(server.url("in"), rate=2)
+    begin = time.monotonic()
+    run.wait_said("running again", 40)
+    took = time.monotonic() - begin
+    check(took < 15, f"few: back after {took:.1f} s")
+    run.end()
+    stop(feed)
 
 
 def source_goes(server, application):
@@ -570,9 +612,9 @@ def test_hls():
         check(report["frames"]["out"] < 20 * FPS, f"hls: {report['frames']['out']} frames, not all at once")
 
 
-TESTS = {"relay": test_relay, "source": test_source, "idle": test_idle, "server": test_server, "both": test_both,
-         "stall": test_stall, "srt": test_srt, "hls": test_hls, "listen": test_listen, "overload": test_overload,
-         "deadline": test_deadline}
+TESTS = {"relay": test_relay, "setup": test_setup, "few": test_few, "source": test_source, "idle": test_idle,
+         "server": test_server, "both": test_both, "stall": test_stall, "srt": test_srt, "hls": test_hls,
+         "listen": test_listen, "overload": test_overload, "deadline": test_deadline}
 WITHOUT_SERVER = {"srt", "hls", "listen", "overload", "deadline"}
 
 
