@@ -115,6 +115,8 @@ static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, st
         av_packet_unref(pkt);
     if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
         rc = w->fmt->pb->error;
+    if (w->is_network && w->fmt->pb)    // a session that breaks off has written them all the same
+        w->base.stats.bytes = (uint64_t) avio_tell(w->fmt->pb);
     return rc < 0 ? write_failed(w, rc, err) : L2D_OK;
 }
 

@@ -404,6 +404,8 @@ def test_server():
     parts = other.recordings()
     check(len(parts) == 2, f"server: {len(parts)} recordings, before and after")
     if len(parts) == 2:
+        kept = sum(map(os.path.getsize, parts))
+        check(dead["bytes"] > 0.9 * kept, f"server: {dead['bytes']} bytes, {kept} of them in its recordings")
         first = subprocess.run(["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "packet=flags",
                                 "-of", "csv=p=0", parts[1]], capture_output=True, text=True).stdout.split()
         check(bool(first) and first[0].startswith("K"), "server: it goes on with a key frame")
