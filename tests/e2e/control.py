@@ -203,7 +203,8 @@ def test_model():
     check("the state says so", run.state()["params"]["prompt"] == "an ink drawing")
     receipts = run.state()["receipts"]
     good = [(r["number"], r["param"], r["state"]) for r in receipts] == [(1, "prompt", "done")]
-    check("the first frame that has it is said", good and changed_before < receipts[0]["frame"] <= changed_at + 6,
+    soon = changed_at + 16      # what the state tells may be a quarter of a second old
+    check("the first frame that has it is said", good and changed_before < receipts[0]["frame"] <= soon,
           f"{changed_before} {changed_at} {receipts}")
     check("an event says so", any(s["params"]["prompt"] == "an ink drawing" and s["changes"] == 1
                                   for s in events.states), len(events.states))
