@@ -6,12 +6,12 @@ set -eu
 cd "$(dirname "$0")/.."
 files=$(git ls-files '*.c' '*.h' '*.comp' '*.glsl' '*.cmake' '*CMakeLists.txt' '*.py' '*.sh' \
         'tools/live2diff/web/*.html' 'tools/live2diff/web/*.css' 'tools/live2diff/web/*.js' \
-        tools/setup tools/demo tools/fuzz tools/test .ci/run)
+        tools/setup tools/demo tools/fuzz tools/soak tools/test .ci/run)
 bad=0
 for file in $files; do
     [ -f "$file" ] || continue
     case $file in
-        *.py | */web/*) width=120 ;;
+        *.py | tools/soak | */web/*) width=120 ;;
         *) width=100 ;;
     esac
     awk -v file="$file" -v width=$width '
