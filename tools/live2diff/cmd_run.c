@@ -43,6 +43,7 @@ struct run {
     struct progress progress;
     struct l2d_log log;
     struct timeline timeline;
+    char model_folder[4096];            // "": --passthrough
     const char *more_steps[L2D_MAX_STEP_SETS - 1];     // the timeline's and the options'; borrowed
     struct flow flow;
     struct run_board board;
@@ -318,14 +319,13 @@ static int open_stream(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
     const struct l2d_reader_info *in = l2d_source_info(run->flow.source);
-    char path[4096];
     if (!o->passthrough) {
-        int rc = model_path(path, sizeof(path), o->model.model, err);
+        int rc = model_path(run->model_folder, sizeof(run->model_folder), o->model.model, err);
         if (rc != L2D_OK)
             return rc;
     }
     struct l2d_stream_params params = {
-        .engine = model_engine_params(&o->model, o->passthrough ? NULL : path),
+        .engine = model_engine_params(&o->model, o->passthrough ? NULL : run->model_folder),
         .gpu = model_gpu_params(&o->model, &run->log),
         .live = run->flow.live,
         .queue_frames = run->flow.live ? 1 : 0,     // the newest, or the default
@@ -349,13 +349,10 @@ static int open_params(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
     struct flow *flow = &run->flow;
-    char path[4096];
-    int rc = o->passthrough ? L2D_OK : model_path(path, sizeof(path), o->model.model, err);
-    if (rc == L2D_OK)
-        rc = run_params_create(&flow->params, &(struct run_params_setup) {
-            flow->stream, &flow->steer, &o->model, o->passthrough ? NULL : path,
-            run->more_steps,
-        }, err);
+    int rc = run_params_create(&flow->params, &(struct run_params_setup) {
+        flow->stream, &flow->steer, &o->model, o->passthrough ? NULL : run->model_folder,
+        run->more_steps,
+    }, err);
     bool window = false;
     for (unsigned i = 0; i < o->num_outputs; i++)
         window = window || !strcmp(o->output[i].name, "display");
