@@ -15,7 +15,8 @@ for _ in $(seq 100); do [ -s display ] && break; sleep 0.1; done
 DISPLAY=:$(cat display)
 export DISPLAY
 
-"$program" run -f lavfi -i testsrc2=size=64x64:rate=10,realtime -o display --size 64x64 \
+# A still, bright picture: what gets darker is what is written on it.
+"$program" run -f lavfi -i color=white:size=64x64:rate=10,realtime -o display --size 64x64 \
     --steps 43/50 --more-steps 43,47/50 --control 127.0.0.1:0 2>said &
 pid=$!
 
