@@ -5,6 +5,7 @@
 #ifndef L2D_PIPELINE_CHANGE_H
 #define L2D_PIPELINE_CHANGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum l2d_noise_choice { L2D_NOISE_BY_MODEL, L2D_NOISE_ALL_SHARED, L2D_NOISE_ALL_FRESH };
@@ -35,6 +36,7 @@ struct l2d_change {
     uint64_t seed;
     enum l2d_noise_choice noise;
     enum l2d_show show;
+    bool automatic;             // nobody asked for it; for who listens, see l2d_stream_params
 };
 
 #endif

@@ -14,6 +14,7 @@
 #define L2D_MAX_LEVELS 4
 #define L2D_MAX_STEPS 8                     // denoising steps per frame, D
 #define L2D_MAX_INFERENCE_STEPS 50          // of which they are taken
+#define L2D_STEPS_TEXT 32                   // bytes of "0,7,14,21,28,35,42,49/50"
 #define L2D_MAX_COND_CHANNELS 8
 #define L2D_MAX_STAGE_BLOCKS 32
 #define L2D_MAX_VIT_LAYERS 32

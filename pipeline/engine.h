@@ -116,6 +116,7 @@ struct l2d_engine_info {
     int32_t timestep[L2D_MAX_STEPS];
     uint32_t step_set, num_step_sets;
     int32_t steps_of_set[L2D_MAX_STEP_SETS];
+    char set_text[L2D_MAX_STEP_SETS][L2D_STEPS_TEXT];   // "25,37/50"
     enum l2d_precision precision;
     enum l2d_kv_type kv_type;       // FP16 or INT8; AUTO: fp32
     enum l2d_guidance_mode guidance_mode;       // in effect

@@ -533,6 +533,7 @@ static int set_steps(struct l2d_engine *e, const char *steps, uint32_t set, stru
     e->max_steps = num > e->max_steps ? num : e->max_steps;
     e->info.num_step_sets = set + 1;
     e->info.steps_of_set[set] = num;
+    l2d_schedule_text(e->info.set_text[set], t_index, num, of);
     if (set > 0)
         return L2D_OK;
     memcpy(e->t_index, t_index, sizeof(t_index));

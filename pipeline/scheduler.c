@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,6 +82,16 @@ static int number(const char **text)
     for (; isdigit((unsigned char) **text) && digits < 4; digits++)
         value = value * 10 + *(*text)++ - '0';
     return digits >= 1 && digits <= 3 ? value : -1;
+}
+
+void l2d_schedule_text(char text[L2D_STEPS_TEXT], const int *t_index, int num,
+                       int num_inference_steps)
+{
+    int len = 0;
+    for (int i = 0; i < num; i++)
+        len += snprintf(text + len, (size_t) (L2D_STEPS_TEXT - len), "%s%d", i ? "," : "",
+                        t_index[i]);
+    snprintf(text + len, (size_t) (L2D_STEPS_TEXT - len), "/%d", num_inference_steps);
 }
 
 int l2d_schedule_parse(const char *text, int t_index[L2D_MAX_STEPS], int *num,

@@ -40,6 +40,10 @@ int l2d_schedule_init(struct l2d_schedule *schedule, const struct l2d_scheduler_
 int l2d_schedule_parse(const char *text, int t_index[L2D_MAX_STEPS], int *num,
                        int *num_inference_steps, struct l2d_error *err);
 
+/** Write what l2d_schedule_parse reads: "25,37/50". */
+void l2d_schedule_text(char text[L2D_STEPS_TEXT], const int *t_index, int num,
+                       int num_inference_steps);
+
 /** What both and the config ask of indices: 1..L2D_MAX_STEPS of them, increasing, in range. */
 int l2d_schedule_check(const int *t_index, int num, int num_inference_steps, struct l2d_error *err);
 

@@ -35,6 +35,8 @@ struct l2d_stream {
     struct l2d_dump *dump;
     struct l2d_log log;
     bool live;
+    void (*on_change)(void *user, const struct l2d_change *change, const struct l2d_frame *frame);
+    void *on_change_user;
     struct l2d_queue *in;               // struct item *
     struct l2d_queue *out;              // struct l2d_frame *
     struct l2d_thread thread;
@@ -113,12 +115,14 @@ static struct waiting *take(struct l2d_stream *s, uint64_t number)
 }
 
 // What cannot be changed stays, with a line in the log; what the GPU does not do ends the stream.
-static int make_changes(struct l2d_stream *s, uint64_t number, struct l2d_error *err)
+static int make_changes(struct l2d_stream *s, const struct item *item, struct l2d_error *err)
 {
     struct waiting *w;
-    while ((w = take(s, number))) {
+    while ((w = take(s, item->number))) {
         uint64_t first = 0;
         int rc = l2d_engine_change(s->engine, &w->change, &first, err);
+        if (rc == L2D_OK && s->on_change)
+            s->on_change(s->on_change_user, &w->change, item->frame);
         settle(s, w, rc == L2D_OK ? L2D_RECEIPT_DONE : L2D_RECEIPT_REFUSED, first,
                rc == L2D_OK ? "" : err->msg);
         if (rc == L2D_EINVAL)
@@ -157,7 +161,7 @@ static void run(void *arg)
     void *popped;
     while (rc == L2D_OK && (status = l2d_queue_pop(s->in, &popped)) == L2D_QUEUE_OK) {
         struct item *item = popped;
-        rc = make_changes(s, item->number, &err);
+        rc = make_changes(s, item, &err);
         if (rc == L2D_OK)
             rc = l2d_engine_push(s->engine, item->frame, &err);
         if (rc == L2D_OK && s->live)        // not when the next frames come: see engine.h
@@ -188,6 +192,8 @@ int l2d_stream_create(struct l2d_stream **out, const struct l2d_stream_params *p
         return l2d_error_set(err, L2D_ENOMEM, "stream: out of memory");
     pthread_mutex_init(&s->lock, NULL);
     s->live = params->live;
+    s->on_change = params->on_change;
+    s->on_change_user = params->on_change_user;
     s->log = l2d_log_named(&params->engine.log, "stream");
     uint32_t capacity = params->queue_frames ? params->queue_frames : DEFAULT_QUEUE_FRAMES;
     struct l2d_engine_params engine = params->engine;

@@ -440,7 +440,27 @@ def test_same_pictures():
     check("watching changes no frame", hashes[0] == hashes[1], hashes)
 
 
-for test in (test_start, test_requests, test_token, test_same_pictures, test_slow_clients, test_model):
+def test_record():
+    """What is changed by hand is written as a timeline, which draws the same video again."""
+    with tempfile.TemporaryDirectory() as folder:
+        line = f"{folder}/line.jsonl"
+        common = ["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25:duration=4", "--size", "64x64"]
+        run = Run(common + ["-o", f"{folder}/a.y4m", "-p", "a pencil drawing", "--seed", "5", "--more-steps",
+                            "43,47/50", "--record-timeline", line])
+        wait(lambda: run.frames_out() >= 10, "frames come")
+        run.json("PATCH", "/api/params", json.dumps({"prompt": "an ink drawing", "fade": 5, "easing": "smooth"}))
+        wait(lambda: run.frames_out() >= 25, "frames come")
+        run.json("PATCH", "/api/params", json.dumps({"steps": "43,47/50", "seed": 9}))
+        check("a recorded run ends by itself", run.process.wait(60) == 0)
+        made = [json.loads(text) for text in open(line)]
+        check("all changes are in the record", [next(k for k in entry if k != "at") for entry in made] ==
+              ["prompt", "seed", "prompt", "steps", "seed"], made)
+        again = subprocess.run([PROGRAM, "run", *common, "-o", f"{folder}/b.y4m", "--timeline", line], timeout=120)
+        hashes = [hashlib.sha256(open(f"{folder}/{name}.y4m", "rb").read()).hexdigest() for name in "ab"]
+        check("the timeline draws the same video", again.returncode == 0 and hashes[0] == hashes[1], made)
+
+
+for test in (test_start, test_requests, test_token, test_same_pictures, test_slow_clients, test_record, test_model):
     print(f"-- {test.__doc__.splitlines()[0]}", flush=True)
     test()
 print(f"{failures} failures")

@@ -130,6 +130,18 @@ Test(scheduler, parse)
     }
 }
 
+Test(scheduler, text_is_what_parse_reads)
+{
+    char text[L2D_STEPS_TEXT];
+    const int index[] = { 0, 43, 47, 49 }, most[] = { 42, 43, 44, 45, 46, 47, 48, 49 };
+    l2d_schedule_text(text, index, 4, 50);
+    cr_expect_str_eq(text, "0,43,47,49/50");
+    l2d_schedule_text(text, index, 1, 4);
+    cr_expect_str_eq(text, "0/4");
+    l2d_schedule_text(text, most, L2D_MAX_STEPS, L2D_MAX_INFERENCE_STEPS);
+    cr_expect_str_eq(text, "42,43,44,45,46,47,48,49/50");
+}
+
 Test(scheduler, parse_refuses)
 {
     static const char *const cases[] = {

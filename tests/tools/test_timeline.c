@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "timeline_record.h"
+
 static struct l2d_error err;
 static struct timeline timeline;
 
@@ -101,16 +103,73 @@ Test(timeline, what_is_wrong_has_a_line)
 // Sets of steps and changes are counted.
 Test(timeline, too_much)
 {
-    char *text = malloc(1 << 20), *at = text;
+    char *text = malloc(2 << 20), *at = text;
     cr_assert_not_null(text);
     for (int i = 0; i < 9; i++)
         at += sprintf(at, "{\"at\": 1, \"steps\": \"%d\"}\n", 30 + i);
     cr_expect_eq(load(text), L2D_EFORMAT);
     cr_expect_not_null(strstr(err.msg, ":8: steps: more than 8"), "%s", err.msg);
     at = text;
-    for (int i = 0; i < 4097; i++)
-        at += sprintf(at, "{\"at\": 1, \"seed\": 1}\n");
+    for (int i = 0; i < 65537; i++)
+        at += sprintf(at, "{\"at\":1,\"seed\":1}\n");
     cr_expect_eq(load(text), L2D_EFORMAT);
-    cr_expect_not_null(strstr(err.msg, ":4097: more than 4096 changes"), "%s", err.msg);
+    cr_expect_not_null(strstr(err.msg, ":65537: more than 65536 changes"), "%s", err.msg);
     free(text);
+}
+
+// What is recorded is read as what was made, at the same frames.
+Test(timeline, record)
+{
+    static const struct l2d_engine_info info = { .set_text = { "43/50", "43,47/50" } };
+    struct l2d_change made[] = {
+        { .kind = L2D_CHANGE_PROMPT, .text = "a \"cat\", (caf\u00e9:1.2)", .fade_frames = 13,
+          .easing = L2D_EASE_SMOOTH },
+        { .kind = L2D_CHANGE_STEPS, .step_set = 0, .automatic = true },
+        { .kind = L2D_CHANGE_STEPS, .step_set = 1 },
+        { .kind = L2D_CHANGE_SEED, .seed = 9007199254740991 },
+        { .kind = L2D_CHANGE_NOISE, .noise = L2D_NOISE_ALL_FRESH },
+        { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_SOURCE },
+        { .kind = L2D_CHANGE_REWARM },
+        { .kind = L2D_CHANGE_NEGATIVE, .text = "" },
+    };
+    enum { NUM = sizeof(made) / sizeof(*made) };
+    char folder[] = "/tmp/l2d_record_XXXXXX", path[64];
+    struct timeline_record *record = NULL;
+    cr_assert_not_null(mkdtemp(folder));
+    snprintf(path, sizeof(path), "%s/line", folder);
+    cr_assert_eq(timeline_record_create(&record, path, false, &info, &err), L2D_OK);
+    const double rate = 30000.0 / 1001;
+    for (int i = 0; i < NUM; i++)       // a frame each, but the last: its time has jumped back
+        timeline_record_add(record, &made[i], i < NUM - 1 ? (1000 + i) / rate : 2, rate);
+    cr_assert_eq(timeline_record_destroy(&record, &err), L2D_OK);
+    cr_expect_eq(timeline_record_create(&record, path, false, &info, &err), L2D_EIO);
+    cr_expect_not_null(strstr(err.msg, "exists already"), "%s", err.msg);
+    cr_expect_eq(timeline_load(&timeline, path, NULL, L2D_PROMPT_NUMBERS, &err), L2D_OK, "%s",
+                 err.msg);
+    cr_expect_str_eq(timeline.more_steps[0], "43,47/50");
+    for (int i = 0; i < NUM; i++) {
+        if (made[i].automatic)
+            continue;
+        double at_s = (1000 + (i < NUM - 1 ? i : i - 1)) / rate;
+        cr_expect(i == NUM - 1 || !timeline_next(&timeline, at_s - 1 / rate, rate));
+        const struct l2d_change *c = timeline_next(&timeline, at_s, rate);
+        cr_assert(c && c->kind == made[i].kind, "change %d", i);
+        cr_expect(!c->text == !made[i].text && (!c->text || !strcmp(c->text, made[i].text)));
+        cr_expect(c->fade_frames == made[i].fade_frames && c->easing == made[i].easing &&
+                  c->step_set == made[i].step_set && c->seed == made[i].seed &&
+                  c->noise == made[i].noise && c->show == made[i].show, "change %d", i);
+    }
+    timeline_finish(&timeline);
+    unlink(path);
+    rmdir(folder);
+}
+
+Test(timeline, record_that_cannot_be_written)
+{
+    static const struct l2d_engine_info info;
+    struct timeline_record *record = NULL;
+    cr_assert_eq(timeline_record_create(&record, "/dev/full", true, &info, &err), L2D_OK);
+    timeline_record_add(record, &(struct l2d_change) { .kind = L2D_CHANGE_REWARM }, 1, 25);
+    cr_expect_eq(timeline_record_destroy(&record, &err), L2D_EIO);
+    cr_expect_not_null(strstr(err.msg, "/dev/full: the timeline is not all there"), "%s", err.msg);
 }

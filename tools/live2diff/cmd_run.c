@@ -29,7 +29,7 @@ struct run_options {
     int64_t start_us;
     int audio, overwrite, passthrough, verbose, quiet;
     int realtime, listen, on_loss;      // enum of hold.h
-    const char *json, *dump, *timeline, *control_at, *control_token, *osc_at;
+    const char *json, *dump, *timeline, *record_timeline, *control_at, *control_token, *osc_at;
     struct control_address control, osc;
     const char *more_steps[L2D_MAX_STEP_SETS];
     unsigned num_more_steps;
@@ -183,6 +183,9 @@ static const struct option_row rows[] = {
     { 0, "timeline", OPTION_TEXT, "FILE", NULL,
       "prompts and other changes by time of the input, a line of JSON each: {\"at\": 2.5, "
       "\"prompt\": \"ink\", \"fade\": 1}", AT(timeline), NULL },
+    { 0, "record-timeline", OPTION_TEXT, "FILE", NULL,
+      "write what is changed on the way, by --control or keys, as such a file: with it the same "
+      "can be drawn again, with other steps or size", AT(record_timeline), NULL },
     { 0, "passthrough", OPTION_FLAG, NULL, NULL, "no model: only convert, resize and encode",
       AT(passthrough), NULL },
     { 0, "skip-similar", OPTION_MAYBE_REAL, "[=0.98]", NULL,
@@ -221,10 +224,11 @@ static int parse(int argc, char **argv, struct run_options *o)
         return code;
     if (o->passthrough && (o->model.model || o->model.config || o->model.prompt ||
                            o->model.steps || o->num_more_steps || o->dump ||
-                           o->model.guidance_mode || o->timeline || o->deadline_ms > 0))
+                           o->model.guidance_mode || o->timeline || o->record_timeline ||
+                           o->deadline_ms > 0))
         return options_complain(c, "--passthrough uses no model: leave out -m, --config, -p, "
-                                "--steps, --more-steps, --deadline, --guidance, --timeline and "
-                                "--dump");
+                                "--steps, --more-steps, --deadline, --guidance, --timeline, "
+                                "--record-timeline and --dump");
     if (o->deadline_ms > 0 && o->num_more_steps == 0)
         return options_complain(c, "--deadline needs --more-steps: which steps it may go down to, "
                                 "such as 43/50");
@@ -330,6 +334,7 @@ static int open_stream(struct run *run, struct l2d_error *err)
         .live = run->flow.live,
         .queue_frames = run->flow.live ? 1 : 0,     // the newest, or the default
         .dump_dir = o->dump,
+        .on_change = flow_changed, .on_change_user = &run->flow,
     };
     params.engine.skip_similar = o->skip_similar;
     params.engine.rewarm = (enum l2d_rewarm) o->rewarm;
@@ -351,7 +356,6 @@ static int open_params(struct run *run, struct l2d_error *err)
     struct flow *flow = &run->flow;
     int rc = run_params_create(&flow->params, &(struct run_params_setup) {
         flow->stream, &flow->steer, &o->model, o->passthrough ? NULL : run->model_folder,
-        run->more_steps,
     }, err);
     bool window = false;
     for (unsigned i = 0; i < o->num_outputs; i++)
@@ -359,6 +363,24 @@ static int open_params(struct run *run, struct l2d_error *err)
     return rc != L2D_OK || !window ? rc : keys_create(&flow->keys, &(struct keys_setup) {
         flow->stream, flow->params, &run->board, &run->log,
     }, err);
+}
+
+static void record_initial(void *user, const struct l2d_change *change)
+{
+    timeline_record_add(user, change, 0, 1);
+}
+
+static int open_record(struct run *run, struct l2d_error *err)
+{
+    const struct run_options *o = run->options;
+    struct flow *flow = &run->flow;
+    if (!o->record_timeline)
+        return L2D_OK;
+    int rc = timeline_record_create(&flow->record, o->record_timeline, o->overwrite > 0,
+                                    l2d_stream_info(flow->stream), err);
+    if (rc == L2D_OK)
+        run_params_initial(flow->params, record_initial, flow->record);
+    return rc;
 }
 
 static int open_outputs(struct run *run, struct l2d_error *err)
@@ -480,6 +502,8 @@ static int run_all(struct run *run, struct l2d_error *err)
         rc = open_outputs(run, err);
     if (rc == L2D_OK)
         rc = open_control(run, err);
+    if (rc == L2D_OK)
+        rc = open_record(run, err);
     if (rc != L2D_OK) {
         for (unsigned i = 0; i < flow->num_outputs; i++)
             output_abort(&flow->output[i]);
@@ -554,6 +578,10 @@ static int run_main(int argc, char **argv)
         rc = run_all(&run, &err);
     code = exit_code(&run, rc, &err);
     flow_finish(&run.flow);
+    if (timeline_record_destroy(&run.flow.record, &err) != L2D_OK) {
+        progress_print(&run.progress, "%s", err.msg);
+        code = EXIT_FAILED;
+    }
     timeline_finish(&run.timeline);
     run_board_finish(&run.board);
     return code;

@@ -50,14 +50,30 @@ static void push_all(struct flow *flow, struct l2d_item *item, double arrival_s)
 
 // --- the reader's thread
 
+static double input_time_s(const struct flow *flow, const struct l2d_frame *frame)
+{
+    return (double) (frame->pts - flow->start_pts) * frame->time_base_num / frame->time_base_den +
+           1e-6 * (double) flow->start_us;
+}
+
+static double input_rate(const struct flow *flow)
+{
+    const struct l2d_reader_info *in = l2d_source_info(flow->source);
+    return in->frame_rate_num > 0 && in->frame_rate_den > 0
+         ? (double) in->frame_rate_num / in->frame_rate_den : 25;
+}
+
+void flow_changed(void *user, const struct l2d_change *change, const struct l2d_frame *frame)
+{
+    struct flow *flow = user;
+    if (flow->record)
+        timeline_record_add(flow->record, change, input_time_s(flow, frame), input_rate(flow));
+}
+
 // What changes with this frame.
 static int make_changes(struct flow *flow, const struct l2d_frame *frame, struct l2d_error *err)
 {
-    const struct l2d_reader_info *in = l2d_source_info(flow->source);
-    double rate = in->frame_rate_num > 0 && in->frame_rate_den > 0
-                ? (double) in->frame_rate_num / in->frame_rate_den : 25;
-    double at_s = (double) (frame->pts - flow->start_pts) * frame->time_base_num /
-                  frame->time_base_den + 1e-6 * (double) flow->start_us;
+    double at_s = input_time_s(flow, frame), rate = input_rate(flow);
     const struct l2d_change *change;
     int rc = L2D_OK;
     while (rc == L2D_OK && (change = timeline_next(flow->timeline, at_s, rate))) {

@@ -20,6 +20,7 @@
 #include "run_status.h"
 #include "steer.h"
 #include "timeline.h"
+#include "timeline_record.h"
 #include "video_io/source.h"
 
 struct flow_stops {             // may be set in a signal handler
@@ -41,6 +42,7 @@ struct flow {
     struct run_control *control;    // NULL: none
     struct keys *keys;              // NULL: no window
     struct timeline *timeline;  // changes by time of the input; NULL: none. The reader's
+    struct timeline_record *record;     // what has changed, by the same; NULL: none. The stream's
     int64_t start_us;           // where the input was begun
     int64_t start_pts;          // of the first frame, the reader's
     struct fate_ledger ledger;
@@ -59,6 +61,9 @@ struct flow {
 };
 
 void flow_init(struct flow *flow, struct flow_stops *stops, const struct l2d_log *log);
+
+/** For the stream: user is the flow. Keeps the record. */
+void flow_changed(void *user, const struct l2d_change *change, const struct l2d_frame *frame);
 
 /** Start the threads; source, stream, outputs and hold are open. */
 int flow_start(struct flow *flow, struct l2d_error *err);

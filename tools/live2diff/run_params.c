@@ -173,13 +173,13 @@ static void add(struct run_params *p, enum which which, struct param row)
     p->row[p->num_rows++] = row;
 }
 
-// "model's|40,44,46,48/50": the set that the run began with, and the others.
-static void name_steps(struct run_params *p, const struct run_params_setup *setup)
+// "43/50|40,44,46,48/50": the set that the run began with, and the others.
+static void name_steps(struct run_params *p, const struct l2d_engine_info *info)
 {
-    size_t n = (size_t) snprintf(p->steps, sizeof(p->steps), "%s", setup->model->steps
-                                 ? setup->model->steps : "model");
-    for (int i = 0; i < L2D_MAX_STEP_SETS - 1 && setup->more_steps[i] && n < sizeof(p->steps); i++)
-        n += (size_t) snprintf(p->steps + n, sizeof(p->steps) - n, "|%s", setup->more_steps[i]);
+    size_t n = 0;
+    for (uint32_t i = 0; i < info->num_step_sets; i++)
+        n += (size_t) snprintf(p->steps + n, sizeof(p->steps) - n, "%s%s", i ? "|" : "",
+                               info->set_text[i]);
 }
 
 static void bind_prompts(struct run_params *p, enum l2d_guidance_mode guidance)
@@ -262,7 +262,7 @@ int run_params_create(struct run_params **out, const struct run_params_setup *se
     p->steer = setup->steer;
     p->syntax = (enum l2d_prompt_syntax) setup->model->prompt_syntax;
     if (setup->model_folder) {
-        name_steps(p, setup);
+        name_steps(p, info);
         bind_prompts(p, info->guidance_mode);
         bind_drawing(p, info);
         rc = set_initial(p, setup, err);
@@ -287,6 +287,19 @@ void run_params_destroy(struct run_params **params)
         param_value_finish(&p->told[i].before);
     pthread_mutex_destroy(&p->lock);
     free(p);
+}
+
+void run_params_initial(struct run_params *p,
+                        void (*tell)(void *user, const struct l2d_change *change), void *user)
+{
+    struct l2d_change change;
+    for (size_t i = 0; i < p->num_rows; i++) {
+        const struct slot *slot = p->row[i].user;
+        bool has_default = p->row[i].kind == PARAM_CHOICE || p->row[i].kind == PARAM_ACTION;
+        if (change_of(p, slot->which, &slot->value, &change) &&
+            !(has_default && slot->value.integer == 0))
+            tell(user, &change);
+    }
 }
 
 struct param_table run_params_table(struct run_params *p)

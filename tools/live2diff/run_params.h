@@ -18,7 +18,6 @@ struct run_params_setup {
     struct steer *steer;                // of this stream; is told of every change
     const struct model_options *model;
     const char *model_folder;           // NULL: pictures pass through. Read at creation alone
-    const char *const *more_steps;      // as the engine was given them: up to the first NULL
 };
 
 int run_params_create(struct run_params **out, const struct run_params_setup *setup,
@@ -30,6 +29,10 @@ struct param_table run_params_table(struct run_params *params);
 
 /** Denoising steps per frame, as they are now: with --deadline perhaps fewer than asked for. */
 int32_t run_params_num_steps(const struct run_params *params);
+
+/** The changes that would make of a model's defaults what the run began with, one after another. */
+void run_params_initial(struct run_params *params,
+                        void (*tell)(void *user, const struct l2d_change *change), void *user);
 
 /** The stream was told of a change by somebody else (--timeline): its value is shown from now. */
 void run_params_follow(struct run_params *params, const struct l2d_change *change);

@@ -68,7 +68,8 @@ static void describe(const struct deadline *d, uint32_t set, char *out, size_t s
 static void decide_locked(struct steer *steer, double now_s, char *line, size_t size)
 {
     struct deadline *d = &steer->deadline;
-    struct l2d_change change = { .kind = L2D_CHANGE_STEPS, .step_set = deadline_choose(d) };
+    struct l2d_change change = { .kind = L2D_CHANGE_STEPS, .step_set = deadline_choose(d),
+                                 .automatic = true };
     *line = '\0';
     if (change.step_set == d->set ||
         l2d_stream_change(steer->stream, &change, L2D_WHEN_SOON, NULL, NULL) != L2D_OK)

@@ -12,17 +12,19 @@
 #include "base/json_reader.h"
 #include "pipeline/scheduler.h"
 
-#define MAX_BYTES (1 << 20)
-#define MAX_EVENTS 4096
+#define MAX_BYTES (16 << 20)
+#define MAX_EVENTS 65536
 #define MAX_TEXT 4096
 #define LONGEST_S 1e6
+#define MAX_SEED 9007199254740991.0     // as the control has it
 #define SLACK_S 1e-6                    // a time that is a frame's may be off by rounding
 
-#define NUM(names) ((int) (sizeof(names) / sizeof(*(names))))
+#define CHOICE(object, key, names) \
+    l2d_json_choice(object, key, names, (int) (sizeof(names) / sizeof(*(names))))
 
-static const char *const easings[] = { "linear", "smooth" };            // as the enums
-static const char *const noises[] = { "model", "shared", "fresh" };
-static const char *const shows[] = { "drawn", "source", "frozen" };
+const char *const timeline_easing[] = { "linear", "smooth" };
+const char *const timeline_noise[] = { "model", "shared", "fresh" };
+const char *const timeline_show[] = { "drawn", "source", "frozen" };
 
 struct line {
     struct timeline *timeline;
@@ -100,13 +102,23 @@ static void add_steps(struct line *line)
         e->change.step_set = set_of(line, text);
 }
 
+static void add_seed(struct line *line)
+{
+    struct timeline_event *e = add(line, L2D_CHANGE_SEED);
+    double seed = l2d_json_real(&line->object, "seed", 0, MAX_SEED);
+    if (seed != floor(seed))
+        l2d_json_fail(line->object.reader, "seed", "must be a whole number");
+    if (e)
+        e->change.seed = (uint64_t) seed;
+}
+
 static void add_fade(struct line *line, size_t first)
 {
     struct l2d_json_object *o = &line->object;
     struct timeline *t = line->timeline;
     bool fade = l2d_json_has(o, "fade"), easing = l2d_json_has(o, "easing");
     double seconds = fade ? l2d_json_real(o, "fade", 0, LONGEST_S) : 0;
-    int how = easing ? l2d_json_choice(o, "easing", easings, NUM(easings)) : 0;
+    int how = easing ? CHOICE(o, "easing", timeline_easing) : 0;
     if ((fade || easing) && t->num_events == first)
         l2d_json_fail(o->reader, "", "fade and easing belong to a prompt or a negative one");
     if (easing && !fade)
@@ -133,12 +145,12 @@ static void read_object(struct line *line)
     add_text(line, "negative", L2D_CHANGE_NEGATIVE);
     add_fade(line, first);
     add_steps(line);
-    if (l2d_json_has(o, "seed") && (e = add(line, L2D_CHANGE_SEED)))
-        e->change.seed = (uint64_t) l2d_json_int(o, "seed", 0, INT32_MAX);
+    if (l2d_json_has(o, "seed"))
+        add_seed(line);
     if (l2d_json_has(o, "noise") && (e = add(line, L2D_CHANGE_NOISE)))
-        e->change.noise = (enum l2d_noise_choice) l2d_json_choice(o, "noise", noises, NUM(noises));
+        e->change.noise = (enum l2d_noise_choice) CHOICE(o, "noise", timeline_noise);
     if (l2d_json_has(o, "show") && (e = add(line, L2D_CHANGE_SHOW)))
-        e->change.show = (enum l2d_show) l2d_json_choice(o, "show", shows, NUM(shows));
+        e->change.show = (enum l2d_show) CHOICE(o, "show", timeline_show);
     if (l2d_json_has(o, "rewarm") && (e = add(line, L2D_CHANGE_REWARM)) &&
         !l2d_json_bool(o, "rewarm"))
         l2d_json_fail(o->reader, "rewarm", "must be true, or left out");

@@ -19,6 +19,9 @@
 
 #include "pipeline/engine.h"
 
+// The words for the enums of change.h.
+extern const char *const timeline_easing[], *const timeline_noise[], *const timeline_show[];
+
 struct timeline_event {
     double at_s, fade_s;
     struct l2d_change change;           // text is the event's; fade_frames is left 0
@@ -33,7 +36,7 @@ struct timeline {
 };
 
 /**
- * Read a file of up to 1 MiB and 4096 changes.
+ * Read a file of up to 16 MiB and 65536 changes.
  * path         kept for nothing
  * steps        --steps, or NULL: set 0, which "steps" can name too; others become more_steps
  * returns      L2D_OK, L2D_EIO, L2D_ENOMEM, or L2D_EFORMAT with file and line. *timeline then owns
