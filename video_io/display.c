@@ -10,11 +10,14 @@
 
 #include "video_io/line_entry.h"
 #include "video_io/overlay.h"
+#include "video_io/wipe.h"
 
 #define MAX_WAIT_MS 10000       // a gap in pts is no reason to freeze for longer
 #define TEXT_BYTES 2048         // of each text over the picture
 
 static const char own_keys[] = "Q, Esc  close\nF, F11  full screen\nI  status\nH  this help";
+static const char prompt_keys[] = "\nP, Return  type a prompt";
+static const char compare_keys[] = "\nC  compare with the source; the mouse moves the line";
 
 struct display {
     struct l2d_sink base;
@@ -23,6 +26,8 @@ struct display {
     SDL_Texture *texture;
     int32_t width, height;      // of the texture
     int32_t shown_w, shown_h;   // width:height as displayed, in square pixels
+    enum l2d_matrix matrix;
+    bool full_range;
     bool sdl_open, paced, closed;
     bool clock_runs;            // frame of clock_pts_ms was shown at clock_start_ms
     double clock_pts_ms;
@@ -32,6 +37,9 @@ struct display {
     struct l2d_overlay *overlay;        // NULL: no hooks, or no font
     struct l2d_line_entry entry;
     bool shows_status, shows_help;
+    struct l2d_wipe *wipe;              // NULL: nothing is compared
+    double split;
+    SDL_Rect shown;             // where in the renderer's output the picture was drawn
     bool changed;               // what is drawn over the picture
 };
 
@@ -59,8 +67,8 @@ static void draw_text(struct display *d, SDL_Rect bounds)
         l2d_overlay_draw(d->overlay, L2D_OVERLAY_TOP, text, bounds);
     }
     if (d->shows_help) {
-        snprintf(text, sizeof(text), "%s%s%s%s", own_keys,
-                 d->hooks.prompt ? "\nP, Return  type a prompt" : "", d->hooks.help ? "\n" : "",
+        snprintf(text, sizeof(text), "%s%s%s%s%s", own_keys, d->hooks.source ? compare_keys : "",
+                 d->hooks.prompt ? prompt_keys : "", d->hooks.help ? "\n" : "",
                  d->hooks.help ? d->hooks.help : "");
         l2d_overlay_draw(d->overlay, L2D_OVERLAY_MIDDLE, text, bounds);
     }
@@ -80,6 +88,9 @@ static int draw(struct display *d, struct l2d_error *err)
     failed = failed || SDL_RenderCopy(d->renderer, d->texture, NULL, &where);
     if (failed)
         return l2d_error_set(err, L2D_EIO, "window: %s", SDL_GetError());
+    d->shown = where;
+    if (d->wipe)
+        l2d_wipe_draw(d->wipe, where, d->hooks.fit, d->split);
     draw_text(d, (SDL_Rect) { 0, 0, w, h });
     SDL_RenderPresent(d->renderer);
     d->changed = false;
@@ -127,6 +138,28 @@ static void entry_key(struct display *d, SDL_Keysym key)
         paste(d);
 }
 
+static void toggle_compare(struct display *d)
+{
+    struct l2d_error err = { 0 };
+    bool on = !d->wipe;
+    l2d_wipe_destroy(&d->wipe);
+    if (on && l2d_wipe_create(&d->wipe, d->renderer, d->matrix, d->full_range, &err) != L2D_OK)
+        return;
+    d->hooks.compare(d->hooks.user, on);
+}
+
+// The line follows the mouse while its button is down. x: in the window's own units.
+static void drag(struct display *d, int x)
+{
+    int window_w = 0, output_w = 0;
+    SDL_GetWindowSize(d->window, &window_w, NULL);
+    SDL_GetRendererOutputSize(d->renderer, &output_w, NULL);
+    if (!d->wipe || window_w < 1 || d->shown.w < 1)
+        return;
+    double split = ((double) x * output_w / window_w - d->shown.x) / d->shown.w;
+    d->split = split < 0 ? 0 : split > 1 ? 1 : split;
+}
+
 static void window_key(struct display *d, SDL_Keycode key)
 {
     bool full = SDL_GetWindowFlags(d->window) & SDL_WINDOW_FULLSCREEN_DESKTOP;
@@ -138,6 +171,8 @@ static void window_key(struct display *d, SDL_Keycode key)
         d->shows_status = !d->shows_status;
     else if (key == SDLK_h && d->overlay)
         d->shows_help = !d->shows_help;
+    else if (key == SDLK_c && d->hooks.source && d->hooks.compare)
+        toggle_compare(d);
     else if ((key == SDLK_p || key == SDLK_RETURN) && d->overlay && d->hooks.prompt)
         open_entry(d);
     else if (d->hooks.key)
@@ -154,6 +189,10 @@ static void handle(struct display *d, const SDL_Event *event)
         entry_key(d, event->key.keysym);
     else if (is_key && !event->key.repeat)
         window_key(d, event->key.keysym.sym);
+    else if (event->type == SDL_MOUSEBUTTONDOWN)
+        drag(d, event->button.x);
+    else if (event->type == SDL_MOUSEMOTION && event->motion.state)
+        drag(d, event->motion.x);
     else if (event->type == SDL_TEXTINPUT && d->entry.open)
         l2d_line_entry_append(&d->entry, event->text.text);
     else if (event->type != SDL_WINDOWEVENT)
@@ -213,6 +252,10 @@ static int write_video(struct l2d_sink *sink, struct l2d_frame *f, struct l2d_er
                              f->data + at[1], (int) f->plane_stride_bytes[1],
                              f->data + at[2], (int) f->plane_stride_bytes[2]) != 0)
         return l2d_error_set(err, L2D_EIO, "window: %s", SDL_GetError());
+    struct l2d_frame *source = d->wipe ? d->hooks.source(d->hooks.user, f->pts) : NULL;
+    if (source)
+        l2d_wipe_set(d->wipe, source);
+    l2d_frame_unref(&source);
     rc = draw(d, err);
     sink->stats.frames += rc == L2D_OK;
     return rc;
@@ -243,6 +286,7 @@ static void destroy(struct l2d_sink *sink)
 {
     struct display *d = (struct display *) sink;
     l2d_overlay_destroy(&d->overlay);
+    l2d_wipe_destroy(&d->wipe);
     if (d->texture)
         SDL_DestroyTexture(d->texture);
     if (d->renderer)
@@ -318,6 +362,9 @@ int l2d_display_open(struct l2d_sink **out, const struct l2d_sink_params *params
     d->height = params->height;
     d->shown_w = params->width;
     d->shown_h = params->height;
+    d->matrix = params->matrix;
+    d->full_range = params->full_range;
+    d->split = 0.5;
     if (params->sar_num > 0 && params->sar_den > 0) {
         double w = (double) params->width * params->sar_num / params->sar_den;
         d->shown_w = w < 1 ? 1 : w > 4.0 * L2D_FRAME_MAX_DIM ? 4 * L2D_FRAME_MAX_DIM : (int32_t) w;

@@ -4,10 +4,13 @@
 // over the picture and takes a prompt:
 //     I status on and off, H help, P or Return a line for the prompt, and in that line Return to
 //     take it, Escape to leave it, Backspace, Ctrl+W, Ctrl+U, Ctrl+V
+//     C the source over the left part, up to a line that the mouse draws along
 #ifndef L2D_VIDEO_IO_DISPLAY_H
 #define L2D_VIDEO_IO_DISPLAY_H
 
 #include "video_io/sink.h"
+
+enum l2d_display_fit { L2D_DISPLAY_COVER, L2D_DISPLAY_CONTAIN, L2D_DISPLAY_STRETCH };
 
 // What the window shows of the program and tells it. All are called on the window's thread, which
 // they hold up, and any may be NULL.
@@ -21,6 +24,11 @@ struct l2d_display_hooks {
     void (*entered)(void *user, const char *line);
     /** A key that is not the window's own, as SDL names it: "N", "Left", "F5", "=". */
     void (*key)(void *user, const char *name);
+    /** Whether sources will be asked for. */
+    void (*compare)(void *user, bool on);
+    /** The source of the picture with that pts: a reference of the window's, or NULL. */
+    struct l2d_frame *(*source)(void *user, int64_t pts);
+    enum l2d_display_fit fit;       // how a source lies in the picture
     const char *help;               // lines on those keys
 };
 

@@ -49,7 +49,7 @@ Test(frames, pairs_are_of_one_moment)
     cr_assert_eq(control_frames_create(&f, NULL), L2D_OK);
     struct control_pair pair = control_frames_newest(f);
     cr_assert(!pair.result && !pair.source && pair.number == 0);
-    control_frames_keep_sources(f, true);
+    control_frames_keep_sources(f, CONTROL_PAGE, true);
     for (int i = 0; i < 6; i++)
         in(f, i);
     out(f, 0);
@@ -61,7 +61,7 @@ Test(frames, pairs_are_of_one_moment)
     control_pair_finish(&pair);
     cr_assert_eq(held(0, 3), 0, "sources of old results are kept");
     cr_assert_eq(held(3, 6), 3);
-    control_frames_keep_sources(f, false);
+    control_frames_keep_sources(f, CONTROL_PAGE, false);
     cr_assert_eq(held(4, 6), 0, "sources are kept though nobody looks");
     in(f, 6);
     pair = control_frames_newest(f);
@@ -77,7 +77,7 @@ Test(frames, memory_is_bounded_when_nothing_comes_out)
     for (int keep = 0; keep < 2; keep++) {
         struct control_frames *f = NULL;
         cr_assert_eq(control_frames_create(&f, NULL), L2D_OK);
-        control_frames_keep_sources(f, keep);
+        control_frames_keep_sources(f, CONTROL_PAGE, keep);
         for (int i = 0; i < 300; i++)
             in(f, i);
         cr_assert_leq(held(0, 300), keep ? 17 : 1, "%d frames kept", held(0, 300));
@@ -120,4 +120,32 @@ Test(frames, waiting_ends)
     control_frames_wait(f, 0, 60000);       // by a result that is there
     control_frames_destroy(&f);
     drop_all(1);
+}
+
+Test(frames, sources_of_the_last_results)
+{
+    struct control_frames *f = NULL;
+    cr_assert_eq(control_frames_create(&f, NULL), L2D_OK);
+    control_frames_keep_sources(f, CONTROL_WINDOW, true);
+    control_frames_keep_sources(f, CONTROL_PAGE, true);
+    control_frames_keep_sources(f, CONTROL_PAGE, false);        // the window still looks
+    for (int i = 0; i < 40; i++) {
+        in(f, i);
+        if (i != 38)
+            out(f, i);
+    }
+    struct l2d_frame *source = control_frames_source_of(f, 39);
+    cr_expect_eq(source, made[39]);
+    l2d_frame_unref(&source);
+    source = control_frames_source_of(f, 30);
+    cr_expect_eq(source, made[30]);
+    l2d_frame_unref(&source);
+    cr_expect_null(control_frames_source_of(f, 38), "it never came out");
+    cr_expect_null(control_frames_source_of(f, 2), "it is long ago");
+    cr_expect_leq(held(0, 40), 11);
+    control_frames_keep_sources(f, CONTROL_WINDOW, false);
+    cr_expect_null(control_frames_source_of(f, 39));
+    cr_expect_leq(held(0, 40), 1);
+    control_frames_destroy(&f);
+    drop_all(40);
 }

@@ -65,6 +65,18 @@ xdotool key ctrl+u
 xdotool type --delay 50 "neon lights q"     # letters, not keys
 xdotool key Return
 expect prompt "neon lights q"
+sleep 3
+dark=$(brightness)
+xdotool key c           # the white source over the left half
+brighter() { [ "$(brightness)" -gt $((dark + 20)) ]; }
+until_true 10 brighter || fail "the source is not seen beside the picture: $dark, $(brightness)"
+half=$(brightness)
+xdotool mousemove 460 240 mousedown 1 mousemove 540 240 mouseup 1
+wider() { [ "$(brightness)" -gt $((half + 10)) ]; }
+until_true 10 wider || fail "the mouse does not move the line: $half, $(brightness)"
+xdotool key c
+as_before() { [ "$(brightness)" -lt $((dark + 10)) ]; }
+until_true 10 as_before || fail "the source stays: $dark, $(brightness)"
 xdotool key Up
 expect steps 43,47/50
 xdotool key Down

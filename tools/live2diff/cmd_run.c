@@ -360,8 +360,11 @@ static int open_params(struct run *run, struct l2d_error *err)
     bool window = false;
     for (unsigned i = 0; i < o->num_outputs; i++)
         window = window || !strcmp(o->output[i].name, "display");
+    if (rc == L2D_OK && (window || o->control_at))
+        rc = control_frames_create(&flow->frames, err);
     return rc != L2D_OK || !window ? rc : keys_create(&flow->keys, &(struct keys_setup) {
-        flow->stream, flow->params, &run->board, &run->log,
+        flow->stream, flow->params, &run->board, flow->frames,
+        (enum l2d_display_fit) o->model.fit, &run->log,
     }, err);
 }
 
@@ -480,7 +483,8 @@ static int open_control(struct run *run, struct l2d_error *err)
     return run_control_start(&run->flow.control, &(struct run_control_params) {
         .address = o->control, .osc = o->osc_at ? &o->osc : NULL,
         .token = token && *token ? token : NULL,
-        .stream = run->flow.stream, .params = run->flow.params, .fit = fits[o->model.fit],
+        .stream = run->flow.stream, .params = run->flow.params, .frames = run->flow.frames,
+        .fit = fits[o->model.fit],
         .board = &run->board, .log = &run->log,
     }, err);
 }

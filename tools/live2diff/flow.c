@@ -89,7 +89,8 @@ static int push_frame(struct flow *flow, struct l2d_frame **frame, struct l2d_er
     if (fate_last_arrival(&flow->ledger) <= 0)
         flow->start_pts = (*frame)->pts;
     fate_arrive(&flow->ledger, (*frame)->pts, wallclock_s());
-    run_control_source(flow->control, *frame);
+    if (flow->frames)
+        control_frames_source(flow->frames, *frame);
     int rc = flow->timeline ? make_changes(flow, *frame, err) : L2D_OK;
     if (rc == L2D_OK)
         rc = l2d_stream_push(flow->stream, frame, err);
@@ -157,8 +158,8 @@ static void give_frame(struct flow *flow, struct l2d_item *item)
         return;
     }
     count_out(flow, item->frame, now_s);
-    run_control_result(flow->control, item->frame);
-    keys_result(flow->keys, item->frame);
+    if (flow->frames)
+        control_frames_result(flow->frames, item->frame);
     push_all(flow, item, arrival_s);
 }
 
@@ -230,6 +231,7 @@ void flow_finish(struct flow *flow)
     for (unsigned i = 0; i < flow->num_outputs; i++)
         output_join(&flow->output[i]);
     keys_destroy(&flow->keys);
+    control_frames_destroy(&flow->frames);
     run_params_destroy(&flow->params);
     hold_finish(&flow->hold);
     l2d_stream_destroy(&flow->stream);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "base/thread.h"
+#include "control/frames.h"
 #include "fate.h"
 #include "histogram.h"
 #include "hold.h"
@@ -39,6 +40,7 @@ struct flow {
     unsigned num_outputs;
     bool live;
     struct run_params *params;      // what can change
+    struct control_frames *frames;  // for who looks; NULL: nobody can
     struct run_control *control;    // NULL: none
     struct keys *keys;              // NULL: no window
     struct timeline *timeline;  // changes by time of the input; NULL: none. The reader's

@@ -15,7 +15,6 @@
 #include "wallclock.h"
 
 #define HELP_BYTES 1024
-#define RATE_FRAMES 32          // that the frame rate is measured over
 #define NOTE_S 5                // how long the status shows what a key did
 
 struct keys {
@@ -27,9 +26,6 @@ struct keys {
     pthread_mutex_t lock;
     // --- guarded by lock
     size_t preset;              // the one chosen last, from 1; 0: none yet
-    struct l2d_frame *newest;
-    double when_s[RATE_FRAMES];         // frames came out, a ring
-    uint64_t num_frames;
     char note[256];
     double note_s;
 };
@@ -155,21 +151,21 @@ static void save(struct keys *k, int unused)
     const uint8_t *data;
     size_t size;
     char name[80], said[128];
-    pthread_mutex_lock(&k->lock);
-    struct l2d_frame *frame = k->newest ? l2d_frame_ref(k->newest) : NULL;
-    pthread_mutex_unlock(&k->lock);
-    if (!frame)
+    struct control_pair pair = control_frames_newest(k->run.frames);
+    if (!pair.result) {
+        control_pair_finish(&pair);
         return;
+    }
     int rc = l2d_still_create(&still, L2D_STILL_PNG, 0, &err);
     if (rc == L2D_OK)
-        rc = l2d_still_encode(still, frame, &data, &size, &err);
+        rc = l2d_still_encode(still, pair.result, &data, &size, &err);
     if (rc == L2D_OK)
         rc = write_picture(data, size, name, sizeof(name), &err);
     if (rc == L2D_OK)
         snprintf(said, sizeof(said), "saved %s", name);
     note(k, rc == L2D_OK ? L2D_LOG_INFO : L2D_LOG_WARN, rc == L2D_OK ? said : err.msg);
     l2d_still_destroy(&still);
-    l2d_frame_unref(&frame);
+    control_pair_finish(&pair);
 }
 
 static const struct action {
@@ -220,22 +216,26 @@ static void on_entered(void *user, const char *line)
     set_prompt(user, line);
 }
 
-static double frame_rate(const struct keys *k)
+static void on_compare(void *user, bool on)
 {
-    uint64_t n = k->num_frames < RATE_FRAMES ? k->num_frames : RATE_FRAMES;
-    if (n < 2)
-        return 0;
-    double first_s = k->when_s[(k->num_frames - n) % RATE_FRAMES];
-    double last_s = k->when_s[(k->num_frames - 1) % RATE_FRAMES];
-    return last_s > first_s ? (double) (n - 1) / (last_s - first_s) : 0;
+    struct keys *k = user;
+    control_frames_keep_sources(k->run.frames, CONTROL_WINDOW, on);
+}
+
+static struct l2d_frame *on_source(void *user, int64_t pts)
+{
+    struct keys *k = user;
+    return control_frames_source_of(k->run.frames, pts);
 }
 
 static void on_status(void *user, char *out, size_t size)
 {
     struct keys *k = user;
     static _Thread_local struct run_status status;          // large
+    static _Thread_local struct control_state state;
     char prompt[256] = "";
     run_board_read(k->run.board, &status);
+    control_frames_measure(k->run.frames, &state);
     on_prompt(k, prompt, sizeof(prompt));
     double latency_ms = 0;
     for (unsigned i = 0; i < status.num_outputs; i++)
@@ -244,7 +244,7 @@ static void on_status(void *user, char *out, size_t size)
     pthread_mutex_lock(&k->lock);
     bool noted = wallclock_s() - k->note_s < NOTE_S;
     snprintf(out, size, "%s%s%.1f fps   %.0f ms (p95)   %d steps   %llu late   input %s%s%s",
-             prompt, *prompt ? "\n" : "", frame_rate(k), latency_ms,
+             prompt, *prompt ? "\n" : "", state.fps, latency_ms,
              (int) run_params_num_steps(k->run.params), (unsigned long long) status.fates.late,
              l2d_source_state_str(status.source.state), noted ? "\n" : "", noted ? k->note : "");
     pthread_mutex_unlock(&k->lock);
@@ -288,6 +288,7 @@ int keys_create(struct keys **out, const struct keys_setup *setup, struct l2d_er
     k->hooks = (struct l2d_display_hooks) {
         .user = k, .status = on_status, .key = on_key, .help = k->help,
         .prompt = prompts ? on_prompt : NULL, .entered = prompts ? on_entered : NULL,
+        .compare = on_compare, .source = on_source, .fit = setup->fit,
     };
     *out = k;
     return L2D_OK;
@@ -300,7 +301,6 @@ void keys_destroy(struct keys **keys)
     if (!k)
         return;
     json_decref(k->presets);
-    l2d_frame_unref(&k->newest);
     pthread_mutex_destroy(&k->lock);
     free(k);
 }
@@ -308,15 +308,4 @@ void keys_destroy(struct keys **keys)
 const struct l2d_display_hooks *keys_hooks(const struct keys *k)
 {
     return &k->hooks;
-}
-
-void keys_result(struct keys *k, struct l2d_frame *frame)
-{
-    if (!k)
-        return;
-    pthread_mutex_lock(&k->lock);
-    l2d_frame_unref(&k->newest);
-    k->newest = l2d_frame_ref(frame);
-    k->when_s[k->num_frames++ % RATE_FRAMES] = wallclock_s();
-    pthread_mutex_unlock(&k->lock);
 }

@@ -5,8 +5,8 @@
 #define L2D_PROGRAM_KEYS_H
 
 #include "base/error.h"
-#include "base/frame.h"
 #include "base/log.h"
+#include "control/frames.h"
 #include "run_params.h"
 #include "run_status.h"
 #include "video_io/display.h"
@@ -17,6 +17,8 @@ struct keys_setup {                     // all of it outlives the keys
     struct l2d_stream *stream;
     struct run_params *params;
     struct run_board *board;
+    struct control_frames *frames;
+    enum l2d_display_fit fit;
     const struct l2d_log *log;
 };
 
@@ -27,8 +29,5 @@ void keys_destroy(struct keys **keys);
 
 /** For any number of windows; live as long as the keys. */
 const struct l2d_display_hooks *keys_hooks(const struct keys *keys);
-
-/** A frame came out: S saves the last. Takes a reference of its own. Accepts NULL; any thread. */
-void keys_result(struct keys *keys, struct l2d_frame *frame);
 
 #endif

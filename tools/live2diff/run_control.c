@@ -11,7 +11,6 @@
 
 struct run_control {
     struct run_control_params run;
-    struct control_frames *frames;
     struct control_server *server;
     struct osc_listener *osc;
     double begin_s;
@@ -93,13 +92,11 @@ int run_control_start(struct run_control **out, const struct run_control_params 
         return l2d_error_set(err, L2D_ENOMEM, "control: out of memory");
     c->run = *params;
     c->begin_s = wallclock_s();
-    int rc = control_frames_create(&c->frames, err);
-    if (rc == L2D_OK)
-        rc = control_server_create(&c->server, &(struct control_server_params) {
-            .address = params->address, .token = params->token, .log = params->log,
-            .source = { .user = c, .state = fill_state, .params = run_params_table(c->run.params),
-                        .frames = c->frames },
-        }, err);
+    int rc = control_server_create(&c->server, &(struct control_server_params) {
+        .address = params->address, .token = params->token, .log = params->log,
+        .source = { .user = c, .state = fill_state, .params = run_params_table(c->run.params),
+                    .frames = params->frames },
+    }, err);
     if (rc == L2D_OK && params->osc) {
         struct param_table table = run_params_table(c->run.params);
         rc = osc_listener_create(&c->osc, params->osc, c->server, &table, params->token,
@@ -121,18 +118,5 @@ void run_control_stop(struct run_control **control)
         return;
     osc_listener_destroy(&c->osc);
     control_server_destroy(&c->server);
-    control_frames_destroy(&c->frames);
     free(c);
-}
-
-void run_control_source(struct run_control *c, struct l2d_frame *frame)
-{
-    if (c)
-        control_frames_source(c->frames, frame);
-}
-
-void run_control_result(struct run_control *c, struct l2d_frame *frame)
-{
-    if (c)
-        control_frames_result(c->frames, frame);
 }

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A run as the control server sees it: which parameters its stream has, what its numbers are, and
-// where its frames pass by. All functions accept NULL: a run without --control.
+// A run as the control server sees it: which parameters its stream has, and what its numbers are.
 #ifndef L2D_PROGRAM_RUN_CONTROL_H
 #define L2D_PROGRAM_RUN_CONTROL_H
 
 #include "base/error.h"
-#include "base/frame.h"
 #include "base/log.h"
 #include "control/address.h"
 #include "control/state.h"
@@ -20,6 +18,7 @@ struct run_control_params {
     const struct control_address *osc;  // NULL: none
     struct l2d_stream *stream;
     struct run_params *params;
+    struct control_frames *frames;
     const char *fit;                    // how the source lies in the result: "cover", ...
     struct run_board *board;
     const struct l2d_log *log;
@@ -29,11 +28,7 @@ struct run_control_params {
 int run_control_start(struct run_control **out, const struct run_control_params *params,
                       struct l2d_error *err);
 
-/** Before the stream is destroyed. */
+/** Before the stream is destroyed. Accepts NULL. */
 void run_control_stop(struct run_control **control);
-
-/** A frame goes into the stream; a frame came out. Never waits. */
-void run_control_source(struct run_control *control, struct l2d_frame *frame);
-void run_control_result(struct run_control *control, struct l2d_frame *frame);
 
 #endif

@@ -11,6 +11,7 @@
 
 #define MAX_INSIDE 64           // frames in a stream: queues of 4, 8 steps in flight
 #define MAX_KEPT 16             // whose pictures are kept meanwhile
+#define MAX_SHOWN 10            // results whose sources are kept: a window's queue, and one more
 #define MAX_RECENT 256          // that quantiles are of
 #define RATE_WINDOW_S 4.0
 
@@ -33,7 +34,9 @@ struct control_frames {
     // --- guarded by lock
     struct l2d_frame *source, *result;
     bool paired;                // source is that of result
-    bool keep, woken;
+    unsigned keep;              // a bit for each viewer
+    bool woken;
+    struct { int64_t pts; struct l2d_frame *source; } shown[MAX_SHOWN];    // a ring, by number
     uint64_t number;
     struct inside inside[MAX_INSIDE];
     unsigned first, num_inside;
@@ -64,6 +67,8 @@ void control_frames_destroy(struct control_frames **frames)
         return;
     for (unsigned i = 0; i < f->num_inside; i++)
         l2d_frame_unref(&f->inside[(f->first + i) % MAX_INSIDE].picture);
+    for (unsigned i = 0; i < MAX_SHOWN; i++)
+        l2d_frame_unref(&f->shown[i].source);
     l2d_frame_unref(&f->source);
     l2d_frame_unref(&f->result);
     pthread_cond_destroy(&f->changed);
@@ -131,9 +136,21 @@ static void count_result(struct control_frames *f, double now)
     f->result_s[++f->number % MAX_RECENT] = now;
 }
 
+// returns  what had its place
+static struct l2d_frame *show_source(struct control_frames *f, int64_t pts)
+{
+    unsigned at = (unsigned) (f->number % MAX_SHOWN);
+    if (!(f->keep & 1u << CONTROL_WINDOW))
+        return NULL;
+    struct l2d_frame *old = f->shown[at].source;
+    f->shown[at].pts = pts;
+    f->shown[at].source = l2d_frame_ref(f->source);
+    return old;
+}
+
 void control_frames_result(struct control_frames *f, struct l2d_frame *frame)
 {
-    struct l2d_frame *old[MAX_INSIDE + 2];
+    struct l2d_frame *old[MAX_INSIDE + 3];
     unsigned num_old = 0;
     double now = wallclock_s();
     pthread_mutex_lock(&f->lock);
@@ -145,6 +162,7 @@ void control_frames_result(struct control_frames *f, struct l2d_frame *frame)
             old[num_old++] = f->source;
             f->source = entry.picture;
             f->paired = true;
+            old[num_old++] = show_source(f, frame->pts);
         } else {
             old[num_old++] = entry.picture;         // dropped on the way
         }
@@ -158,20 +176,35 @@ void control_frames_result(struct control_frames *f, struct l2d_frame *frame)
         l2d_frame_unref(&old[i]);
 }
 
-void control_frames_keep_sources(struct control_frames *f, bool keep)
+void control_frames_keep_sources(struct control_frames *f, enum control_viewer who, bool keep)
 {
-    struct l2d_frame *old[MAX_INSIDE];
+    struct l2d_frame *old[MAX_INSIDE + MAX_SHOWN];
     unsigned num_old = 0;
     pthread_mutex_lock(&f->lock);
-    f->keep = keep;
-    for (unsigned i = 0; !keep && i < f->num_inside; i++) {
+    f->keep = keep ? f->keep | 1u << who : f->keep & ~(1u << who);
+    for (unsigned i = 0; !f->keep && i < f->num_inside; i++) {
         unsigned at = (f->first + i) % MAX_INSIDE;
         old[num_old++] = f->inside[at].picture;
         f->inside[at].picture = NULL;
     }
+    for (unsigned i = 0; !keep && who == CONTROL_WINDOW && i < MAX_SHOWN; i++) {
+        old[num_old++] = f->shown[i].source;
+        f->shown[i].source = NULL;
+    }
     pthread_mutex_unlock(&f->lock);
     for (unsigned i = 0; i < num_old; i++)
         l2d_frame_unref(&old[i]);
+}
+
+struct l2d_frame *control_frames_source_of(struct control_frames *f, int64_t pts)
+{
+    struct l2d_frame *found = NULL;
+    pthread_mutex_lock(&f->lock);
+    for (unsigned i = 0; i < MAX_SHOWN && !found; i++)
+        if (f->shown[i].source && f->shown[i].pts == pts)
+            found = l2d_frame_ref(f->shown[i].source);
+    pthread_mutex_unlock(&f->lock);
+    return found;
 }
 
 struct control_pair control_frames_newest(struct control_frames *f)

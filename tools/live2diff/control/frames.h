@@ -28,11 +28,20 @@ void control_frames_source(struct control_frames *frames, struct l2d_frame *fram
 /** A frame has come out; its pts is that of its source. Takes a reference of its own. */
 void control_frames_result(struct control_frames *frames, struct l2d_frame *frame);
 
+enum control_viewer {
+    CONTROL_PAGE,               // shows the newest pair
+    CONTROL_WINDOW,             // shows results a little later, and asks for their sources then
+};
+
 /**
- * Whether sources are kept until their results come, so that they can be shown side by side: a few
- * frames of memory more. Otherwise only the newest one is.
+ * Whether sources are kept until their results come, so that they can be shown side by side: up to
+ * 16 frames of memory more, for a window 26. Without anybody who wants them only the newest is.
  */
-void control_frames_keep_sources(struct control_frames *frames, bool keep);
+void control_frames_keep_sources(struct control_frames *frames, enum control_viewer who,
+                                 bool keep);
+
+/** For a window: the source of one of the last 10 results, a reference of the caller's; or NULL. */
+struct l2d_frame *control_frames_source_of(struct control_frames *frames, int64_t pts);
 
 /** The newest pictures, with references of the caller's. */
 struct control_pair control_frames_newest(struct control_frames *frames);

@@ -94,7 +94,7 @@ static void send_pictures(struct sender *s, double now)
             s->sent = 0;
     }
     bool sources = wanted[VIEW_SOURCE] || wanted[VIEW_BOTH];
-    control_frames_keep_sources(s->server->source.frames, sources);
+    control_frames_keep_sources(s->server->source.frames, CONTROL_PAGE, sources);
     struct control_pair pair = control_frames_newest(s->server->source.frames);
     bool due = now - s->picture_s >= PICTURE_EVERY_S;
     if (any && pair.result && pair.number != s->sent && due) {
