@@ -49,6 +49,8 @@ struct l2d_stream {
     uint64_t num_waiting, num_tickets, next_number;
     struct l2d_receipt receipt[NUM_RECEIPTS];       // by ticket
     bool over;                          // no more changes
+    bool paused, stopped;
+    pthread_cond_t resumed;
 };
 
 static void free_frame(void *item)
@@ -152,6 +154,14 @@ static void publish(struct l2d_stream *s, uint64_t done)
     pthread_mutex_unlock(&s->lock);
 }
 
+static void wait_while_paused(struct l2d_stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    while (s->paused)
+        pthread_cond_wait(&s->resumed, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void run(void *arg)
 {
     struct l2d_stream *s = arg;
@@ -161,6 +171,7 @@ static void run(void *arg)
     void *popped;
     while (rc == L2D_OK && (status = l2d_queue_pop(s->in, &popped)) == L2D_QUEUE_OK) {
         struct item *item = popped;
+        wait_while_paused(s);
         rc = make_changes(s, item, &err);
         if (rc == L2D_OK)
             rc = l2d_engine_push(s->engine, item->frame, &err);
@@ -173,6 +184,7 @@ static void run(void *arg)
         if (rc == L2D_OK && s->dump && done > 0)
             rc = l2d_dump_write(s->dump, (uint32_t) done - 1, &err);
     }
+    wait_while_paused(s);
     if (rc == L2D_OK && status == L2D_QUEUE_CLOSED)     // stopped: nobody waits for the rest
         rc = l2d_engine_finish(s->engine, &err);
     refuse_changes(s);
@@ -191,6 +203,7 @@ int l2d_stream_create(struct l2d_stream **out, const struct l2d_stream_params *p
     if (!s)
         return l2d_error_set(err, L2D_ENOMEM, "stream: out of memory");
     pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->resumed, NULL);
     s->live = params->live;
     s->on_change = params->on_change;
     s->on_change_user = params->on_change_user;
@@ -237,6 +250,7 @@ void l2d_stream_destroy(struct l2d_stream **ps)
     l2d_dump_finish(&s->dump, NULL);
     l2d_gpu_destroy(&s->gpu);
     refuse_changes(s);
+    pthread_cond_destroy(&s->resumed);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
@@ -328,8 +342,21 @@ void l2d_stream_end(struct l2d_stream *s)
     l2d_queue_close(s->in);
 }
 
+void l2d_stream_pause(struct l2d_stream *s, bool paused)
+{
+    pthread_mutex_lock(&s->lock);
+    s->paused = paused && !s->stopped;
+    pthread_cond_broadcast(&s->resumed);
+    pthread_mutex_unlock(&s->lock);
+}
+
 void l2d_stream_stop(struct l2d_stream *s)
 {
+    pthread_mutex_lock(&s->lock);
+    s->stopped = true;
+    s->paused = false;
+    pthread_cond_broadcast(&s->resumed);
+    pthread_mutex_unlock(&s->lock);
     l2d_queue_abort(s->in);
     l2d_queue_abort(s->out);
 }

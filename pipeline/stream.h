@@ -72,6 +72,13 @@ int l2d_stream_pop_timed(struct l2d_stream *stream, struct l2d_frame **frame, in
 /** No more frames will be pushed; what is inside comes out, then the end. May be repeated. */
 void l2d_stream_end(struct l2d_stream *stream);
 
+/**
+ * Take on no further frame, after the one that is being worked on, until it is false again: then
+ * the stream goes on where it was, with the same frames as without. What was drawn already can be
+ * popped, and pushed is what the queue holds. Not for live streams, whose frames would be dropped.
+ */
+void l2d_stream_pause(struct l2d_stream *stream, bool paused);
+
 /** Wake everybody and stop now: push and pop return L2D_ECLOSED and the end. May be repeated. */
 void l2d_stream_stop(struct l2d_stream *stream);
 

@@ -2,7 +2,7 @@
 """A run with --control, from outside: what it says, what it lets itself be told, and that neither wrong
 requests nor slow clients do anything to its frames.
 
-    control.py PROGRAM
+    control.py PROGRAM [TEST]...
 """
 import atexit
 import hashlib
@@ -282,7 +282,7 @@ def test_requests():
     cases = [
         ("PATCH", "/api/params", "{", patch, 400, "not JSON"),
         ("PATCH", "/api/params", "", patch, 400, "not JSON"),
-        ("PATCH", "/api/params", '{"prompt": "x"}', patch, 400, "nothing can be changed"),
+        ("PATCH", "/api/params", '{"prompt": "x"}', patch, 400, "prompt: no such parameter here"),
         ("GET", "/nowhere", None, {}, 404, "/nowhere: no such path"),
         ("GET", "/../../etc/passwd", None, {}, 404, "no such path"),
         ("DELETE", "/api/params", None, {}, 405, "expected GET, PATCH, POST"),
@@ -460,7 +460,40 @@ def test_record():
         check("the timeline draws the same video", again.returncode == 0 and hashes[0] == hashes[1], made)
 
 
-for test in (test_start, test_requests, test_token, test_same_pictures, test_slow_clients, test_record, test_model):
+def test_pause():
+    """A file that is paused is written as one that is not, once it goes on."""
+    hashes = []
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25:duration=16", "-f",
+                        "lavfi", "-i", "sine=duration=16", f"{folder}/in.mkv"], check=True)
+        for paused in (False, True):
+            name = f"{folder}/{paused}.mkv"
+            run = Run(["-i", f"{folder}/in.mkv", "-c", "ffv1", "-o", name, "-o", f"{folder}/{paused}.y4m",
+                       "--size", "64x64", "--seed", "3", "--steps", "43/50"])
+            if paused:
+                check("it pauses", run.ctl("pause=on").returncode == 0 and run.state()["params"]["pause"] is True)
+                time.sleep(2)
+                before = run.frames_out()
+                time.sleep(2)
+                check("nothing comes out meanwhile", run.frames_out() == before and
+                      os.path.exists(f"{name}.part"), f"{before} {run.frames_out()}")
+                check("it goes on", run.ctl("pause=off").returncode == 0)
+            check("it ends by itself", run.process.wait(300) == 0, open(run.log.name).read()[-400:])
+            sums = subprocess.run(["ffmpeg", "-v", "error", "-i", name, *"-c copy -f framemd5 -".split()], check=True,
+                                  capture_output=True).stdout
+            hashes.append((hashlib.sha256(open(f"{folder}/{paused}.y4m", "rb").read()).hexdigest(), sums))
+        check("the same pictures, sound and times", hashes[0] == hashes[1] and hashes[0][1].count(b"\n") > 400)
+        run = Run(["-i", f"{folder}/in.mkv", "-o", f"{folder}/ended.mkv", *"--size 64x64 --steps 43/50".split()])
+        run.ctl("pause=on")
+        run.end()
+        check("a signal ends a pause", os.path.exists(f"{folder}/ended.mkv"))
+
+
+TESTS = (test_start, test_requests, test_token, test_same_pictures, test_pause, test_slow_clients,
+         test_record, test_model)
+for test in TESTS:
+    if sys.argv[2:] and test.__name__.removeprefix("test_") not in sys.argv[2:]:
+        continue
     print(f"-- {test.__doc__.splitlines()[0]}", flush=True)
     test()
 print(f"{failures} failures")

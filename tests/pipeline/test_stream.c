@@ -79,6 +79,53 @@ Test(stream, every_frame_comes_out_in_order_with_its_time)
     l2d_stream_destroy(&stream);
 }
 
+// What was drawn can be had, and no more; afterwards all goes on where it was.
+Test(stream, a_pause_loses_nothing, .timeout = 60)
+{
+    struct l2d_stream *stream = open_stream(false);
+    struct l2d_thread thread = { 0 };
+    struct l2d_frame *frame;
+    bool timed_out = false;
+    int popped = 0;
+    l2d_stream_pause(stream, true);
+    cr_assert_eq(l2d_thread_start(&thread, "push", push_all, stream, &err), L2D_OK);
+    cr_assert_eq(l2d_stream_pop_timed(stream, &frame, 200, &timed_out, &err), L2D_OK);
+    cr_expect(timed_out, "a frame came out of a stream that was paused before the first");
+    l2d_stream_pause(stream, false);
+    while (popped < FRAMES) {
+        cr_assert_eq(l2d_stream_pop(stream, &frame, &err), L2D_OK, "%s", err.msg);
+        cr_assert_not_null(frame, "frame %d", popped);
+        cr_expect_eq(frame->pts, 1000 + 7 * popped);
+        l2d_frame_unref(&frame);
+        if (++popped != 10)
+            continue;
+        l2d_stream_pause(stream, true);
+        for (timed_out = false; !timed_out && popped < FRAMES; popped += !timed_out) {
+            cr_assert_eq(l2d_stream_pop_timed(stream, &frame, 200, &timed_out, &err), L2D_OK);
+            l2d_frame_unref(&frame);
+        }
+        // The one that was worked on, two in the queue behind it, one that waited for room there.
+        cr_expect_leq(popped, 14, "%d", popped);
+        l2d_stream_pause(stream, false);
+    }
+    cr_assert_eq(l2d_stream_pop(stream, &frame, &err), L2D_OK);
+    cr_expect_null(frame);
+    l2d_thread_join(&thread);
+    l2d_stream_destroy(&stream);
+}
+
+// A paused stream stops as any other.
+Test(stream, stop_ends_a_pause, .timeout = 60)
+{
+    struct l2d_stream *stream = open_stream(false);
+    struct l2d_frame *frame = new_frame(0);
+    l2d_stream_pause(stream, true);
+    cr_assert_eq(l2d_stream_push(stream, &frame, &err), L2D_OK);
+    l2d_stream_stop(stream);
+    l2d_stream_pause(stream, true);
+    l2d_stream_destroy(&stream);
+}
+
 // A live picture is there when it is drawn, not when the next ones are pushed.
 Test(stream, live_gives_out_each_picture_at_once, .timeout = 60)
 {

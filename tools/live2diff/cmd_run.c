@@ -355,7 +355,8 @@ static int open_params(struct run *run, struct l2d_error *err)
     const struct run_options *o = run->options;
     struct flow *flow = &run->flow;
     int rc = run_params_create(&flow->params, &(struct run_params_setup) {
-        flow->stream, &flow->steer, &o->model, o->passthrough ? NULL : run->model_folder,
+        .stream = flow->stream, .steer = &flow->steer, .live = flow->live, .model = &o->model,
+        .model_folder = o->passthrough ? NULL : run->model_folder,
     }, err);
     bool window = false;
     for (unsigned i = 0; i < o->num_outputs; i++)

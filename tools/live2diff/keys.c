@@ -112,6 +112,21 @@ static void toggle_show(struct keys *k, int show)
     set(k, row, &(struct param_value) { .integer = next });
 }
 
+static void toggle(struct keys *k, const char *name)
+{
+    const struct param *row = find(k, name);
+    struct param_value value = { 0 };
+    row->get(row->user, &value, NULL);
+    value.flag = !value.flag;
+    set(k, row, &value);
+}
+
+static void pause_run(struct keys *k, int unused)
+{
+    (void) unused;
+    toggle(k, "pause");
+}
+
 static void rewarm(struct keys *k, int unused)
 {
     (void) unused;
@@ -170,25 +185,28 @@ static void save(struct keys *k, int unused)
 
 static const struct action {
     const char *key, *param;    // param: which the run must have; NULL: none
+    const char *unless;         // param that it must not have; NULL: none
     void (*act)(struct keys *keys, int how);
     int how;
     const char *help;           // NULL: the row before says it
 } actions[] = {
-    { "Right", "prompt", choose_preset, 1, "Right, Left  next and previous preset" },
-    { "Left", "prompt", choose_preset, -1, NULL },
-    { "Up", "steps", choose_steps, 1, "Up, Down  next and previous steps" },
-    { "Down", "steps", choose_steps, -1, NULL },
-    { "N", "seed", change_seed, 1, "N  another seed" },
-    { "B", "show", toggle_show, L2D_SHOW_SOURCE, "B  bypass: the source as it is" },
-    { "Space", "show", toggle_show, L2D_SHOW_FROZEN, "Space  freeze the picture" },
-    { "W", "rewarm", rewarm, 0, "W  warm up anew, as after a cut" },
-    { "S", NULL, save, 0, "S  save the picture as a PNG" },
+    { "Right", "prompt", NULL, choose_preset, 1, "Right, Left  next and previous preset" },
+    { "Left", "prompt", NULL, choose_preset, -1, NULL },
+    { "Up", "steps", NULL, choose_steps, 1, "Up, Down  next and previous steps" },
+    { "Down", "steps", NULL, choose_steps, -1, NULL },
+    { "N", "seed", NULL, change_seed, 1, "N  another seed" },
+    { "B", "show", NULL, toggle_show, L2D_SHOW_SOURCE, "B  bypass: the source as it is" },
+    { "Space", "show", "pause", toggle_show, L2D_SHOW_FROZEN, "Space  freeze the picture" },
+    { "Space", "pause", NULL, pause_run, 0, "Space  pause" },
+    { "W", "rewarm", NULL, rewarm, 0, "W  warm up anew, as after a cut" },
+    { "S", NULL, NULL, save, 0, "S  save the picture as a PNG" },
 };
 #define NUM_ACTIONS (sizeof(actions) / sizeof(actions[0]))
 
 static bool is_bound(const struct keys *k, const struct action *action)
 {
-    return !action->param || find(k, action->param);
+    return (!action->param || find(k, action->param)) &&
+           (!action->unless || !find(k, action->unless));
 }
 
 // --- the window's hooks

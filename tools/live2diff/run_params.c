@@ -12,7 +12,7 @@
 #define MAX_FADE 250
 #define MAX_SEED 9007199254740991.0 // what JSON's readers keep exactly
 
-enum which { FADE, EASING, PROMPT, NEGATIVE, STEPS, SEED, NOISE, SHOW, REWARM, NUM_PARAMS };
+enum which { FADE, EASING, PROMPT, NEGATIVE, STEPS, SEED, NOISE, SHOW, REWARM, PAUSE, NUM_PARAMS };
 
 struct slot {                       // a row's user
     struct run_params *params;
@@ -96,6 +96,7 @@ static bool change_of(const struct run_params *p, enum which which,
     case REWARM:   change->kind = L2D_CHANGE_REWARM; return true;
     case FADE:
     case EASING:
+    case PAUSE:
     case NUM_PARAMS: break;
     }
     return false;
@@ -124,6 +125,8 @@ static int set_locked(struct run_params *p, struct slot *slot, const struct para
         return rc;
     }
     slot->value = after;
+    if (slot->which == PAUSE)
+        l2d_stream_pause(p->stream, value->flag);
     if (!told) {
         param_value_finish(&before);
         return L2D_OK;
@@ -227,6 +230,15 @@ static void bind_drawing(struct run_params *p, const struct l2d_engine_info *inf
     });
 }
 
+static void bind_run(struct run_params *p, const struct run_params_setup *setup)
+{
+    if (!setup->live)
+        add(p, PAUSE, (struct param) {
+            .name = "pause", .kind = PARAM_FLAG,
+            .doc = "stop reading, drawing and writing; then go on where it was",
+        });
+}
+
 static int set_initial(struct run_params *p, const struct run_params_setup *setup,
                        struct l2d_error *err)
 {
@@ -267,6 +279,7 @@ int run_params_create(struct run_params **out, const struct run_params_setup *se
         bind_drawing(p, info);
         rc = set_initial(p, setup, err);
     }
+    bind_run(p, setup);
     if (rc != L2D_OK) {
         run_params_destroy(&p);
         return rc;

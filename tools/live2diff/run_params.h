@@ -16,6 +16,7 @@ struct run_params;              // opaque. Any thread may call all but create an
 struct run_params_setup {
     struct l2d_stream *stream;
     struct steer *steer;                // of this stream; is told of every change
+    bool live;                          // cannot pause: what comes meanwhile would be lost
     const struct model_options *model;
     const char *model_folder;           // NULL: pictures pass through. Read at creation alone
 };

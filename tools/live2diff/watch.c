@@ -109,6 +109,8 @@ static void log_state(struct watch *watch, enum l2d_source_state state)
 static void pass_on_signals(struct watch *watch)
 {
     struct flow *flow = watch->flow;
+    if (atomic_load(&flow->stops->input))
+        l2d_stream_pause(flow->stream, false);
     if (atomic_load(&flow->stops->input) && !watch->stop_said) {
         progress_print(watch->progress, flow->live ? "stopping" : "stopping: finishing what was "
                        "read (again to stop at once)");
