@@ -31,6 +31,8 @@ struct l2d_sink_params {
     const char *codec_options;      // "crf=20:preset=slow"; NULL: crf 18, preset medium
     int32_t fps_num, fps_den;       // constant rate by repeating and dropping frames; 0: pts kept
     bool live;                      // must keep up, and may be cut off at any time: see writer.h
+    bool joins;                     // a run that goes on: its first frame is at time 0, for this
+                                    // output, and what sounds before that is left out
     bool overwrite;                 // replace an existing file
     const char *input;              // the file that must not be written on; NULL: none
     const char *title;              // of the window

@@ -52,6 +52,9 @@ struct writer {
     struct l2d_packet_queue held;   // sound that is ahead of the frames
     int64_t video_end_us;           // where the last frame ends
     bool have_video;
+    bool began;                     // a frame has come
+    int64_t origin;                 // its pts, where that is time 0 here; else 0
+    AVRational origin_time_base;
 
     struct l2d_frame *held_frame;   // fps conversion: shown from held_index on, not written yet
     int64_t held_index, held_distance;  // ticks; thousandths of a tick between its pts and its tick
@@ -165,16 +168,27 @@ static int mux_audio(void *user, AVPacket *pkt, AVRational time_base, struct l2d
 
 // --- sound waits for the frames of its time
 
+// A packet's time in this output.
+static int64_t audio_pts(const struct writer *w, const AVPacket *pkt, int64_t pts)
+{
+    return !w->origin || pts == AV_NOPTS_VALUE
+         ? pts : pts - av_rescale_q(w->origin, w->origin_time_base, pkt->time_base);
+}
+
 static int release_audio(struct writer *w, bool all, struct l2d_error *err)
 {
     int rc = L2D_OK;
     const AVPacket *next;
     while (rc == L2D_OK && (next = l2d_packet_queue_peek(&w->held)) != NULL) {
         bool due = w->have_video &&
-                   av_compare_ts(next->pts, next->time_base, w->video_end_us, US) < 0;
-        if (!all && !due && (w->p.live || w->held.len < MAX_HELD_AUDIO))
+                   av_compare_ts(audio_pts(w, next, next->pts), next->time_base, w->video_end_us,
+                                 US) < 0;
+        bool patient = w->p.live || w->p.joins || w->held.len < MAX_HELD_AUDIO;
+        if (!all && !due && patient)
             break;
         AVPacket *pkt = l2d_packet_queue_pop(&w->held);
+        pkt->pts = audio_pts(w, pkt, pkt->pts);
+        pkt->dts = audio_pts(w, pkt, pkt->dts);
         rc = l2d_audio_track_push(w->audio, pkt, mux_audio, w, err);
         av_packet_free(&pkt);
     }
@@ -197,7 +211,7 @@ static int write_audio(struct l2d_sink *sink, const struct AVPacket *packet, str
     struct writer *w = (struct writer *) sink;
     if (!w->audio)
         return L2D_OK;
-    if (w->p.live && w->held.len >= MAX_HELD_AUDIO) {
+    if ((w->p.live || w->p.joins) && w->held.len >= MAX_HELD_AUDIO) {
         AVPacket *oldest = l2d_packet_queue_pop(&w->held);
         av_packet_free(&oldest);
     }
@@ -233,7 +247,7 @@ static int repeat_held(struct writer *w, int64_t next, struct l2d_error *err)
 static int convert_rate(struct writer *w, struct l2d_frame *f, AVRational in, struct l2d_error *err)
 {
     AVRational tick = l2d_encoder_context(w->encoder)->time_base;
-    int64_t fine = av_rescale(f->pts, 1000 * (int64_t) in.num * tick.den,
+    int64_t fine = av_rescale(f->pts - w->origin, 1000 * (int64_t) in.num * tick.den,
                               (int64_t) in.den * tick.num);     // thousandths of a tick
     int64_t index = fine >= -499 ? (fine + 499) / 1000 : (fine - 500) / 1000;
     int64_t distance = llabs(fine - 1000 * index);
@@ -279,6 +293,15 @@ static void check_constant_rate(struct writer *w, int64_t pts, AVRational frame)
                   w->fmt->oformat->name);
 }
 
+static void begin(struct writer *w, int64_t pts, AVRational time_base)
+{
+    if (w->p.live || w->p.joins)
+        drop_sound_before(w, pts, time_base);
+    w->origin = w->p.joins ? pts : 0;
+    w->origin_time_base = time_base;
+    w->began = true;
+}
+
 static int write_video(struct l2d_sink *sink, struct l2d_frame *f, struct l2d_error *err)
 {
     struct writer *w = (struct writer *) sink;
@@ -289,17 +312,17 @@ static int write_video(struct l2d_sink *sink, struct l2d_frame *f, struct l2d_er
     AVRational in = { f->time_base_num, f->time_base_den }, frame = av_inv_q(c->framerate);
     int64_t duration = f->duration > 0 ? f->duration : av_rescale_q(1, frame, in);
     int rc;
-    if (w->p.live && w->base.stats.frames == 0)
-        drop_sound_before(w, f->pts, in);
+    if (!w->began)
+        begin(w, f->pts, in);
     if (w->p.fps_num) {
         rc = convert_rate(w, f, in, err);
     } else {
-        int64_t pts = av_rescale_q(f->pts, in, c->time_base);
+        int64_t pts = av_rescale_q(f->pts - w->origin, in, c->time_base);
         check_constant_rate(w, pts, frame);
         rc = encode(w, f, pts, av_rescale_q(duration, in, c->time_base), err);
     }
     if (!w->p.live)                     // else when it has left the encoder
-        note_video_end(w, av_rescale_q(f->pts + duration, in, US));
+        note_video_end(w, av_rescale_q(f->pts - w->origin + duration, in, US));
     return rc == L2D_OK && w->audio ? release_audio(w, false, err) : rc;
 }
 

@@ -142,6 +142,61 @@ Test(writer, sound_stays_in_sync)
     }
 }
 
+// All but the first frames, and the sound that comes after them.
+static void join(const char *from, const char *to, int after, bool live)
+{
+    struct l2d_error err = { 0 };
+    struct l2d_reader *r = NULL;
+    struct l2d_sink *s = NULL;
+    struct l2d_item item = { 0 };
+    cr_assert_eq(l2d_reader_create(&r, &(struct l2d_reader_params) { .name = from }, &err), 0);
+    const struct l2d_reader_info *info = l2d_reader_info(r);
+    struct l2d_sink_params p = {
+        .width = info->width, .height = info->height, .time_base_num = info->time_base_num,
+        .time_base_den = info->time_base_den, .matrix = L2D_MATRIX_BT601, .audio = &info->audio,
+        .live = live, .joins = true,
+    };
+    cr_assert_eq(l2d_sink_open(&s, to, &p, &err), L2D_OK, "%s", err.msg);
+    while (l2d_reader_next(r, &item, &err) == L2D_OK && item.kind != L2D_ITEM_END) {
+        after -= item.kind == L2D_ITEM_VIDEO;
+        if (after >= 0)
+            err.code = L2D_OK;
+        else if (item.kind == L2D_ITEM_VIDEO)
+            l2d_sink_write_video(s, item.frame, &err);
+        else
+            l2d_sink_write_audio(s, item.packet, &err);
+        cr_assert_eq(err.code, L2D_OK, "%s", err.msg);
+        l2d_item_clear(&item);
+    }
+    cr_assert_eq(l2d_sink_finish(s, false, &err), L2D_OK, "%s", err.msg);
+    l2d_sink_destroy(&s);
+    l2d_reader_destroy(&r);
+}
+
+// An output that comes 2 s late begins with a key frame at 0; the beep at 3 s is at 1 s there.
+Test(writer, what_joins_begins_at_zero)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 -f lavfi -i "
+              "\"aevalsrc=if(gte(t\\,3)\\,sin(4000*t)\\,0):s=48000\" -t 5 -c:a aac a.mp4");
+    clips_run(FFMPEG "-i a.mp4 -c:v copy -c:a libopus a.mkv");
+    struct { const char *from, *to; bool live; } cases[] = {
+        { "a.mp4", "o.mkv", false }, { "a.mp4", "l.mkv", true }, { "a.mp4", "o.mp4", false },
+        { "a.mkv", "l.mp4", true }, { "a.mp4", "o.webm", false }, { "a.mkv", "q.mkv", true },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        join(cases[i].from, cases[i].to, 20, cases[i].live);
+        const char *text = clips_output(PROBE "-select_streams v -show_entries packet=pts_time,"
+                                        "flags %s | head -n 1", cases[i].to);
+        cr_expect(atof(text) == 0 && strstr(text, "K"), "%s: %s", cases[i].to, text);
+        cr_expect_eq(atoi(clips_output(PROBE "-select_streams v -count_packets -show_entries "
+                                       "stream=nb_read_packets %s", cases[i].to)), 30);
+        text = clips_output("ffmpeg -v info -i %s -af aresample=async=1:first_pts=0,"
+                            "silencedetect=n=0.1:d=0.3 -f null - 2>&1 | sed -n "
+                            "'s/.*silence_end: \\([0-9.]*\\).*/\\1/p'", cases[i].to);
+        cr_expect(fabs(atof(text) - 1) < 0.03, "%s: beep at %s", cases[i].to, text);
+    }
+}
+
 Test(writer, start_and_frame_limit_cut_the_sound)
 {
     clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 " SOUND "-t 4 -c:a aac a.mp4");
