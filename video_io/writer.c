@@ -76,7 +76,8 @@ static int interrupted(void *writer)
 // Before anything that may wait for the network.
 static void begin_io(struct writer *w)
 {
-    w->deadline_us = w->p.live && w->is_network ? av_gettime_relative() + IO_TIMEOUT_US : 0;
+    bool bounded = w->p.live || w->p.joins;
+    w->deadline_us = bounded && w->is_network ? av_gettime_relative() + IO_TIMEOUT_US : 0;
 }
 
 static int write_failed(const struct writer *w, int averror, struct l2d_error *err)

@@ -15,8 +15,6 @@
 #include "wallclock.h"
 #include "watch.h"
 
-struct output_options { const char *name, *format, *codec, *codec_options; };
-
 struct run_options {
     const char *input, *input_format, *input_options;
     struct output_options output[RUN_MAX_OUTPUTS];
@@ -393,26 +391,19 @@ static int open_outputs(struct run *run, struct l2d_error *err)
     struct flow *flow = &run->flow;
     const struct l2d_reader_info *in = l2d_source_info(flow->source);
     const struct l2d_engine_info *info = l2d_stream_info(flow->stream);
-    for (unsigned i = 0; i < o->num_outputs; i++) {
-        struct l2d_sink_params params = {
-            .width = info->width, .height = info->height,
-            .time_base_num = in->time_base_num, .time_base_den = in->time_base_den,
-            .frame_rate_num = in->frame_rate_num, .frame_rate_den = in->frame_rate_den,
-            .matrix = info->matrix, .audio = in->has_audio ? &in->audio : NULL,
-            .format = o->output[i].format, .codec = o->output[i].codec,
-            .codec_options = o->output[i].codec_options,
-            .fps_num = o->fps.num, .fps_den = o->fps.den, .live = flow->live,
-            .overwrite = o->overwrite > 0, .input = o->input, .unpaced = flow->live,
-            .hooks = flow->keys ? keys_hooks(flow->keys) : NULL, .log = &run->log,
-        };
-        struct output *out = &flow->output[flow->num_outputs++];
-        int rc = output_start(out, o->output[i].name, &params, err);
-        if (rc == L2D_OK)
-            rc = output_wait_open(out, err);
-        if (rc != L2D_OK)
-            return rc;
-    }
-    return L2D_OK;
+    int rc = L2D_OK;
+    outputs_set(&flow->outputs, &(struct l2d_sink_params) {
+        .width = info->width, .height = info->height,
+        .time_base_num = in->time_base_num, .time_base_den = in->time_base_den,
+        .frame_rate_num = in->frame_rate_num, .frame_rate_den = in->frame_rate_den,
+        .matrix = info->matrix, .audio = in->has_audio ? &in->audio : NULL,
+        .fps_num = o->fps.num, .fps_den = o->fps.den, .live = flow->live,
+        .overwrite = o->overwrite > 0, .input = o->input, .unpaced = flow->live,
+        .hooks = flow->keys ? keys_hooks(flow->keys) : NULL, .log = &run->log,
+    });
+    for (unsigned i = 0; rc == L2D_OK && i < o->num_outputs; i++)
+        rc = outputs_add(&flow->outputs, &o->output[i], OUTPUTS_FIRST, NULL, err);
+    return rc;
 }
 
 static int stream_video(struct run *run, struct l2d_error *err)
@@ -426,8 +417,8 @@ static int stream_video(struct run *run, struct l2d_error *err)
         watch_until_end(&run->watch);
     // Nobody is left to take frames, or everybody has them all.
     flow_stop(flow);
-    for (unsigned i = 0; rc != L2D_OK && i < flow->num_outputs; i++)
-        output_abort(&flow->output[i]);
+    if (rc != L2D_OK)
+        outputs_abort(&flow->outputs);
     struct l2d_error failed = flow_error(flow);
     if (rc == L2D_OK && failed.code != L2D_OK) {
         *err = failed;
@@ -436,18 +427,26 @@ static int stream_video(struct run *run, struct l2d_error *err)
     return rc;
 }
 
+static struct report_output report_output(struct output *out)
+{
+    return (struct report_output) {
+        out->name, output_state_str((enum output_state) atomic_load(&out->state)), out->stats,
+        output_counts(out), output_latency(out, false),
+    };
+}
+
 static int report_run(struct run *run, double setup_s, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
     struct flow *flow = &run->flow;
     static struct run_status status;            // large
     watch_status(&run->watch, &status);
-    struct report_output outputs[RUN_MAX_OUTPUTS];
-    for (unsigned i = 0; i < flow->num_outputs; i++)
-        outputs[i] = (struct report_output) {
-            flow->output[i].name, output_state_str(status.output[i].state), flow->output[i].stats,
-            status.output[i].counts, output_latency(&flow->output[i], false),
-        };
+    struct report_output outputs[RUN_MAX_OUTPUTS + OUTPUTS_MAX_PAST];
+    unsigned num_outputs = 0;
+    for (unsigned i = 0; i < flow->outputs.num_members; i++)
+        outputs[num_outputs++] = report_output(&flow->outputs.member[i]->output);
+    for (unsigned i = 0; i < OUTPUTS_MAX_PAST && flow->outputs.past[i]; i++)
+        outputs[num_outputs++] = report_output(&flow->outputs.past[i]->output);
     struct report report = {
         .input = o->input, .info = *l2d_stream_info(flow->stream),
         .caps = *l2d_stream_gpu(flow->stream), .live = status.live, .fates = status.fates,
@@ -455,7 +454,7 @@ static int report_run(struct run *run, double setup_s, struct l2d_error *err)
         .interval = flow->interval, .engine = l2d_stream_stats(flow->stream).engine,
         .deadline = steer_stats(&flow->steer),
         .setup_s = setup_s, .media_s = status.media_s, .wall_s = status.wall_s,
-        .output = outputs, .num_outputs = flow->num_outputs,
+        .output = outputs, .num_outputs = num_outputs,
         .interrupted = atomic_load(&stops.input),
     };
     if (!o->quiet)
@@ -463,10 +462,10 @@ static int report_run(struct run *run, double setup_s, struct l2d_error *err)
     return o->json ? report_write_json(o->json, report_json(&report), err) : L2D_OK;
 }
 
-static bool all_failed(struct flow *flow)
+static bool all_failed(const struct outputs *set)
 {
-    for (unsigned i = 0; i < flow->num_outputs; i++)
-        if (atomic_load(&flow->output[i].state) != OUTPUT_FAILED)
+    for (unsigned i = 0; i < set->num_members; i++)
+        if (atomic_load(&set->member[i]->output.state) != OUTPUT_FAILED)
             return false;
     return true;
 }
@@ -510,38 +509,38 @@ static int run_all(struct run *run, struct l2d_error *err)
     if (rc == L2D_OK)
         rc = open_record(run, err);
     if (rc != L2D_OK) {
-        for (unsigned i = 0; i < flow->num_outputs; i++)
-            output_abort(&flow->output[i]);
+        outputs_abort(&flow->outputs);
         return rc;
     }
     double setup_s = wallclock_s() - begin;
     rc = stream_video(run, err);
     run_control_stop(&flow->control);
-    for (unsigned i = 0; i < flow->num_outputs; i++)    // their stats are settled now
-        l2d_thread_join(&flow->output[i].thread);
+    outputs_join(&flow->outputs);       // their stats are settled now
     static struct run_status status;            // large
     watch_status(&run->watch, &status);
     struct progress_state state = watch_progress(&status,
                                                  l2d_source_info(flow->source)->num_frames);
     progress_end(&run->progress, &state);
-    if ((rc == L2D_OK && !all_failed(flow)) || atomic_load(&stops.input))
+    if ((rc == L2D_OK && !all_failed(&flow->outputs)) || atomic_load(&stops.input))
         report_run(run, setup_s, rc == L2D_OK ? err : NULL);
     return rc != L2D_OK ? rc : (int) err->code;
 }
 
 static int exit_code(struct run *run, int rc, const struct l2d_error *err)
 {
-    struct flow *flow = &run->flow;
+    struct outputs *set = &run->flow.outputs;
     int code = EXIT_OK;
     if (rc != L2D_OK && rc != L2D_ECLOSED) {
         progress_print(&run->progress, "%s", err->msg);
         code = EXIT_FAILED;
     }
-    for (unsigned i = 0; i < flow->num_outputs && code == EXIT_OK; i++) {
-        int state = atomic_load(&flow->output[i].state);
-        bool never = state == OUTPUT_CUT_OFF && output_counts(&flow->output[i]).written == 0;
-        if (state == OUTPUT_FAILED || never) {
-            progress_print(&run->progress, "%s", flow->output[i].err.msg);
+    for (unsigned i = 0; i < set->num_members && code == EXIT_OK; i++) {
+        struct output *out = &set->member[i]->output;
+        int state = atomic_load(&out->state);
+        bool never = state == OUTPUT_CUT_OFF && output_counts(out).written == 0;
+        bool removed = set->member[i]->leaving;     // by hand, and the end came before it was
+        if (!removed && (state == OUTPUT_FAILED || never)) {
+            progress_print(&run->progress, "%s", out->err.msg);
             code = EXIT_FAILED;
         }
     }

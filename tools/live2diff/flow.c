@@ -15,6 +15,7 @@ void flow_init(struct flow *flow, struct flow_stops *stops, const struct l2d_log
     pthread_mutex_init(&flow->lock, NULL);
     fate_init(&flow->ledger);
     steer_init(&flow->steer, log);
+    outputs_init(&flow->outputs, log);
 }
 
 void flow_fail(struct flow *flow, const struct l2d_error *err)
@@ -43,8 +44,7 @@ static void push_all(struct flow *flow, struct l2d_item *item, double arrival_s)
         l2d_stream_stop(flow->stream);
         return;
     }
-    for (unsigned i = 0; i < flow->num_outputs; i++)
-        output_push(&flow->output[i], shared);
+    outputs_push(&flow->outputs, shared);
     shared_item_unref(shared);
 }
 
@@ -228,8 +228,7 @@ void flow_stop(struct flow *flow)
 void flow_finish(struct flow *flow)
 {
     flow_stop(flow);
-    for (unsigned i = 0; i < flow->num_outputs; i++)
-        output_join(&flow->output[i]);
+    outputs_finish(&flow->outputs);
     keys_destroy(&flow->keys);
     control_frames_destroy(&flow->frames);
     run_params_destroy(&flow->params);

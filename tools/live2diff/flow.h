@@ -13,7 +13,7 @@
 #include "fate.h"
 #include "histogram.h"
 #include "hold.h"
-#include "output.h"
+#include "outputs.h"
 #include "pipeline/stream.h"
 #include "keys.h"
 #include "run_control.h"
@@ -36,8 +36,7 @@ struct flow {
     struct l2d_source *source;
     struct l2d_stream *stream;
     struct steer steer;         // changes of the stream go through it
-    struct output output[RUN_MAX_OUTPUTS];
-    unsigned num_outputs;
+    struct outputs outputs;
     bool live;
     struct run_params *params;      // what can change
     struct control_frames *frames;  // for who looks; NULL: nobody can

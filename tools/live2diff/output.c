@@ -138,11 +138,13 @@ static void output_main(void *arg)
     struct output *out = arg;
     struct l2d_backoff backoff = { 0 };
     enum output_state state;
+    bool ever = !out->late;
     for (;;) {
         bool opened;
         state = open_and_write(out, &opened);
+        ever = ever || opened;
         bool hurried = atomic_load(&out->interrupt) && state == OUTPUT_CLOSED;
-        if (!may_return(out, state) && !hurried)
+        if (!(ever && may_return(out, state)) && !hurried)
             break;
         if (hurried || outbox_is_closed(&out->box)) {
             state = OUTPUT_CUT_OFF;
@@ -169,16 +171,19 @@ static void output_main(void *arg)
 }
 
 int output_start(struct output *out, const char *name, const struct l2d_sink_params *params,
-                 struct l2d_error *err)
+                 bool late, struct l2d_error *err)
 {
     out->name = name;
     out->params = *params;
     out->params.abort = &out->interrupt;
     out->live = params->live;
-    out->returns = out->live && (strstr(name, "://") || l2d_camera_is_path(name));
+    out->network = strstr(name, "://") || l2d_camera_is_path(name);
+    out->returns = out->live && out->network;
+    out->late = late;
     atomic_init(&out->state, OUTPUT_OPENING);
     atomic_init(&out->cut_audio, false);
     atomic_init(&out->interrupt, false);
+    atomic_init(&out->leaving, false);
     if (sem_init(&out->opened, 0, 0) != 0)
         return l2d_error_set(err, L2D_ENOMEM, "%s: no semaphore", name);
     out->has_sem = true;
@@ -204,7 +209,8 @@ int output_wait_open(struct output *out, struct l2d_error *err)
 
 void output_push(struct output *out, struct shared_item *shared)
 {
-    outbox_push(&out->box, shared);
+    if (!out->late || atomic_load(&out->state) != OUTPUT_OPENING)
+        outbox_push(&out->box, shared);
 }
 
 void output_finish(struct output *out, bool cut_audio)
@@ -213,9 +219,16 @@ void output_finish(struct output *out, bool cut_audio)
     outbox_close(&out->box);
 }
 
+void output_leave(struct output *out)
+{
+    atomic_store(&out->leaving, true);
+    output_finish(out, true);
+}
+
 void output_hurry(struct output *out)
 {
-    if (out->live && (out->returns || !strcmp(out->name, "-")))
+    bool may = out->live || atomic_load(&out->leaving);
+    if (may && (out->network || !strcmp(out->name, "-")))
         atomic_store(&out->interrupt, true);
 }
 
@@ -286,5 +299,12 @@ void output_reason(struct output *out, char *text, size_t size)
 {
     pthread_mutex_lock(&out->lock);
     snprintf(text, size, "%.*s", (int) size - 1, out->err.msg);
+    pthread_mutex_unlock(&out->lock);
+}
+
+void output_error(struct output *out, struct l2d_error *err)
+{
+    pthread_mutex_lock(&out->lock);
+    *err = out->err;
     pthread_mutex_unlock(&out->lock);
 }

@@ -35,12 +35,14 @@ struct output_counts {          // of pictures; given = written + stalled + lost
 struct output {
     const char *name;
     struct l2d_sink_params params;
-    bool live, returns;         // returns: is opened again when it is lost
+    bool live, network;         // network: or a camera: what comes and goes
+    bool returns;               // is opened again when it is lost
+    bool late;                  // see output_start
     struct outbox box;
     struct l2d_thread thread;
     sem_t opened;               // posted once, when the first try to open has ended
     bool has_sem;
-    atomic_bool cut_audio, interrupt;
+    atomic_bool cut_audio, interrupt, leaving;
     atomic_int state;
 
     pthread_mutex_t lock;
@@ -54,9 +56,13 @@ struct output {
     double recent_s;            // when recent[0] began
 };
 
-/** Start the thread, which opens the sink. name and what params points to are not copied. */
+/**
+ * Start the thread, which opens the sink. name and what params points to are not copied.
+ * late     the run goes on already: nothing is pushed to it before it is open, and if the first try
+ *          fails that is its end.
+ */
 int output_start(struct output *out, const char *name, const struct l2d_sink_params *params,
-                 struct l2d_error *err);
+                 bool late, struct l2d_error *err);
 
 /**
  * Wait for the first try to open; for an output that returns, at most a second.
@@ -70,7 +76,11 @@ void output_push(struct output *out, struct shared_item *shared);
 /** Write what is queued, then finish the file. cut_audio: see l2d_sink_finish. Does not wait. */
 void output_finish(struct output *out, bool cut_audio);
 
-/** Let an output that waits for a network or a pipe give up, if its run is live. Does not wait. */
+/** As finish, of one output while the others go on. Does not wait. */
+void output_leave(struct output *out);
+
+/** Let an output that waits for a network or a pipe give up, if its run is live or it leaves. Does
+ *  not wait. */
 void output_hurry(struct output *out);
 
 /** Stop now; the unfinished file is removed. Does not wait. */
@@ -88,5 +98,7 @@ struct quantiles output_latency(struct output *out, bool recent);
 const char *output_state_str(enum output_state state);
 /** Copy of what went wrong last; "": nothing. */
 void output_reason(struct output *out, char *text, size_t size);
+/** The same with its code. */
+void output_error(struct output *out, struct l2d_error *err);
 
 #endif

@@ -17,7 +17,9 @@
 
 struct run_status_output {
     char name[256], reason[256];    // reason: what went wrong last; "": nothing
+    uint32_t id;
     enum output_state state;
+    bool leaving, recording;        // leaving: it was removed and finishes
     struct output_counts counts;
     struct quantiles latency;       // ms, of the last ten to twenty seconds
 };

@@ -18,14 +18,6 @@ static void copy_name(char *to, size_t size, const char *from)
     snprintf(to, size, "%.*s", (int) size - 1, from);
 }
 
-static bool all_ended(struct flow *flow)
-{
-    for (unsigned i = 0; i < flow->num_outputs; i++)
-        if (!output_has_ended(&flow->output[i]))
-            return false;
-    return true;
-}
-
 void watch_status(struct watch *watch, struct run_status *status)
 {
     struct flow *flow = watch->flow;
@@ -45,16 +37,7 @@ void watch_status(struct watch *watch, struct run_status *status)
     pthread_mutex_unlock(&flow->lock);
     if (status->fates.out > 1 && status->wall_s > 0)
         status->fps = (double) (status->fates.out - 1) / status->wall_s;
-    status->num_outputs = flow->num_outputs;
-    for (unsigned i = 0; i < flow->num_outputs; i++) {
-        struct output *out = &flow->output[i];
-        struct run_status_output *to = &status->output[i];
-        copy_name(to->name, sizeof(to->name), out->name);
-        output_reason(out, to->reason, sizeof(to->reason));
-        to->state = (enum output_state) atomic_load(&out->state);
-        to->counts = output_counts(out);
-        to->latency = output_latency(out, true);
-    }
+    outputs_status(&flow->outputs, status);
 }
 
 struct progress_state watch_progress(const struct run_status *status, int64_t total)
@@ -81,14 +64,7 @@ static void check_fates(struct watch *watch)
     struct fates after = fate_counts(&flow->ledger, 0);
     bool fair = fates_add_up(&before) && fates_add_up(&after) && before.late <= dropped &&
                 dropped <= after.late + 1;
-    for (unsigned i = 0; i < flow->num_outputs; i++) {
-        if (output_has_ended(&flow->output[i]))
-            continue;
-        struct output_counts c = output_counts(&flow->output[i]);
-        uint64_t known = c.written + c.stalled + c.lost + c.waiting;
-        fair = fair && known <= c.given + 1 && c.given <= known + 1;
-    }
-    if (fair)
+    if (outputs_are_fair(&flow->outputs) && fair)
         return;
     if (watch->unfair++ == 0)
         l2d_log_print(&flow->log, L2D_LOG_ERROR, "frames without a fate: %llu in, %llu out, %llu "
@@ -119,8 +95,7 @@ static void pass_on_signals(struct watch *watch)
     if (atomic_load(&flow->stops->now) && !watch->aborted) {
         watch->aborted = true;
         l2d_stream_stop(flow->stream);
-        for (unsigned i = 0; i < flow->num_outputs; i++)
-            output_abort(&flow->output[i]);
+        outputs_abort(&flow->outputs);
     }
 }
 
@@ -129,11 +104,10 @@ static void finish_outputs(struct watch *watch, double now_s)
     struct flow *flow = watch->flow;
     bool failed = flow_error(flow).code != L2D_OK;
     bool cut = atomic_load(&flow->stops->input) || watch->frame_limit;
-    for (unsigned i = 0; i < flow->num_outputs; i++)
-        if (failed && !flow->live)
-            output_abort(&flow->output[i]);
-        else
-            output_finish(&flow->output[i], cut);
+    if (failed && !flow->live)
+        outputs_abort(&flow->outputs);
+    else
+        outputs_end(&flow->outputs, cut);
     watch->finishing = true;
     watch->finishing_s = now_s;
 }
@@ -145,8 +119,8 @@ static void look(struct watch *watch, double now_s)
     if (atomic_load(&flow->ended) && !watch->finishing && !watch->aborted)
         finish_outputs(watch, now_s);
     if (watch->finishing && flow->live && now_s - watch->finishing_s > HURRY_AFTER_S)
-        for (unsigned i = 0; i < flow->num_outputs; i++)
-            output_hurry(&flow->output[i]);
+        outputs_hurry(&flow->outputs);
+    outputs_tend(&flow->outputs, now_s);
     if (now_s - watch->checked_s >= CHECK_EVERY_S) {
         watch->checked_s = now_s;
         check_fates(watch);
@@ -166,7 +140,7 @@ static void look(struct watch *watch, double now_s)
 void watch_until_end(struct watch *watch)
 {
     watch->checked_s = wallclock_s();
-    while (!all_ended(watch->flow)) {
+    while (!outputs_all_ended(&watch->flow->outputs)) {
         look(watch, wallclock_s());
         usleep(LOOK_EVERY_US);
     }

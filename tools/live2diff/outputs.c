@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+// See outputs.h.
+#include "outputs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wallclock.h"
+
+#define HURRY_AFTER_S 0.75      // the bound of a removal, but for what a disk takes
+
+static void free_member(struct outputs_member *m)
+{
+    for (size_t i = 0; m && i < sizeof(m->text) / sizeof(m->text[0]); i++)
+        free(m->text[i]);
+    free(m);
+}
+
+void outputs_init(struct outputs *set, const struct l2d_log *log)
+{
+    memset(set, 0, sizeof(*set));
+    set->log = *log;
+    pthread_mutex_init(&set->lock, NULL);
+}
+
+void outputs_set(struct outputs *set, const struct l2d_sink_params *params)
+{
+    set->params = *params;
+}
+
+void outputs_finish(struct outputs *set)
+{
+    outputs_abort(set);
+    outputs_join(set);
+    for (unsigned i = 0; i < set->num_members; i++) {
+        output_join(&set->member[i]->output);
+        free_member(set->member[i]);
+    }
+    for (unsigned i = 0; i < OUTPUTS_MAX_PAST && set->past[i]; i++) {
+        output_join(&set->past[i]->output);
+        free_member(set->past[i]);
+    }
+    pthread_mutex_destroy(&set->lock);
+    memset(set, 0, sizeof(*set));
+}
+
+static struct outputs_member *find_locked(const struct outputs *set, uint32_t id)
+{
+    for (unsigned i = 0; i < set->num_members; i++)
+        if (set->member[i]->id == id)
+            return set->member[i];
+    return NULL;
+}
+
+// --- adding
+
+static int new_member(struct outputs_member **out, const struct output_options *o,
+                      enum outputs_kind kind, struct l2d_error *err)
+{
+    const char *const text[] = { o->name, o->format, o->codec, o->codec_options };
+    struct outputs_member *m = calloc(1, sizeof(*m));
+    bool good = m != NULL;
+    for (size_t i = 0; good && i < sizeof(text) / sizeof(text[0]); i++) {
+        m->text[i] = text[i] ? strdup(text[i]) : NULL;
+        good = !text[i] || m->text[i];
+    }
+    if (!good) {
+        free_member(m);
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", o->name);
+    }
+    m->kind = kind;
+    *out = m;
+    return L2D_OK;
+}
+
+// Windows and nothing may be many.
+static bool is_there(const struct outputs *set, const char *name)
+{
+    bool one = strcmp(name, "display") && strcmp(name, "null");
+    for (unsigned i = 0; one && i < set->num_members; i++)
+        if (!strcmp(set->member[i]->output.name, name) &&
+            !output_has_ended(&set->member[i]->output))
+            return true;
+    return false;
+}
+
+static bool is_recording(const struct outputs_member *m)
+{
+    return m->kind == OUTPUTS_RECORDING && !m->leaving && !output_has_ended(&m->output);
+}
+
+static int add_locked(struct outputs *set, struct outputs_member *m, struct l2d_error *err)
+{
+    bool late = m->kind != OUTPUTS_FIRST;
+    if (set->closed)
+        return l2d_error_set(err, L2D_ECLOSED, "the run is ending");
+    if (set->num_members == RUN_MAX_OUTPUTS)
+        return l2d_error_set(err, L2D_ECLOSED, "%d outputs, as many as there may be: remove one "
+                             "first", RUN_MAX_OUTPUTS);
+    if (late && is_there(set, m->text[0]))
+        return l2d_error_set(err, L2D_EINVAL, "%s: is an output already", m->text[0]);
+    for (unsigned i = 0; m->kind == OUTPUTS_RECORDING && i < set->num_members; i++)
+        if (is_recording(set->member[i]))
+            return l2d_error_set(err, L2D_EINVAL, "%s: is being recorded already",
+                                 set->member[i]->output.name);
+    struct l2d_sink_params params = set->params;
+    params.format = m->text[1];
+    params.codec = m->text[2];
+    params.codec_options = m->text[3];
+    params.overwrite = params.overwrite && !late;
+    params.joins = late;
+    int rc = output_start(&m->output, m->text[0], &params, late, err);
+    if (rc != L2D_OK) {
+        output_join(&m->output);
+        return rc;
+    }
+    m->id = set->next_id++;
+    set->member[set->num_members++] = m;
+    return L2D_OK;
+}
+
+int outputs_add(struct outputs *set, const struct output_options *options, enum outputs_kind kind,
+                uint32_t *id, struct l2d_error *err)
+{
+    struct outputs_member *m = NULL;
+    int rc = new_member(&m, options, kind, err);
+    if (rc != L2D_OK)
+        return rc;
+    pthread_mutex_lock(&set->lock);
+    rc = add_locked(set, m, err);
+    if (rc == L2D_OK && id)
+        *id = m->id;
+    pthread_mutex_unlock(&set->lock);
+    if (rc != L2D_OK) {
+        free_member(m);
+        return rc;
+    }
+    return kind == OUTPUTS_FIRST ? output_wait_open(&m->output, err) : L2D_OK;
+}
+
+static void leave_locked(struct outputs_member *m)
+{
+    if (m->leaving)
+        return;
+    m->leaving = true;
+    m->left_s = wallclock_s();
+    output_leave(&m->output);
+}
+
+enum outputs_look outputs_look(struct outputs *set, uint32_t id, struct l2d_error *err)
+{
+    enum outputs_look look = OUTPUTS_OPEN;
+    pthread_mutex_lock(&set->lock);
+    struct outputs_member *m = find_locked(set, id);
+    if (!m || m->leaving) {
+        l2d_error_set(err, L2D_ECLOSED, "it was removed before it was open");
+        look = OUTPUTS_REFUSED;
+    } else if (atomic_load(&m->output.state) == OUTPUT_OPENING) {
+        look = OUTPUTS_OPENING;
+    } else if (atomic_load(&m->output.state) == OUTPUT_FAILED) {
+        output_error(&m->output, err);
+        leave_locked(m);
+        look = OUTPUTS_REFUSED;
+    }
+    pthread_mutex_unlock(&set->lock);
+    return look;
+}
+
+// --- removing
+
+static int remove_locked(struct outputs *set, uint32_t id, struct l2d_error *err)
+{
+    struct outputs_member *m = find_locked(set, id);
+    unsigned others = 0;
+    if (!m)
+        return l2d_error_set(err, L2D_EINVAL, "there is no output %u", (unsigned) id);
+    if (set->closed)
+        return l2d_error_set(err, L2D_ECLOSED, "the run is ending");
+    for (unsigned i = 0; i < set->num_members; i++)
+        others += set->member[i] != m && !set->member[i]->leaving &&
+                  !output_has_ended(&set->member[i]->output);
+    if (!m->leaving && !output_has_ended(&m->output) && others == 0)
+        return l2d_error_set(err, L2D_ECLOSED, "it is the only output that runs: add another "
+                             "first, or end the run");
+    leave_locked(m);
+    return L2D_OK;
+}
+
+int outputs_remove(struct outputs *set, uint32_t id, struct l2d_error *err)
+{
+    pthread_mutex_lock(&set->lock);
+    int rc = remove_locked(set, id, err);
+    pthread_mutex_unlock(&set->lock);
+    return rc;
+}
+
+bool outputs_recording(struct outputs *set, uint32_t *id)
+{
+    bool found = false;
+    pthread_mutex_lock(&set->lock);
+    for (unsigned i = 0; i < set->num_members && !found; i++) {
+        found = is_recording(set->member[i]);
+        if (found && id)
+            *id = set->member[i]->id;
+    }
+    pthread_mutex_unlock(&set->lock);
+    return found;
+}
+
+// The next one that can be joined, taken out of the list; NULL: none.
+static struct outputs_member *take_left(struct outputs *set, double now_s)
+{
+    struct outputs_member *left = NULL;
+    pthread_mutex_lock(&set->lock);
+    for (unsigned i = 0; i < set->num_members && !left; i++) {
+        struct outputs_member *m = set->member[i];
+        bool ended = output_has_ended(&m->output);
+        if (m->leaving && !ended && !m->hurried && now_s - m->left_s > HURRY_AFTER_S) {
+            m->hurried = true;
+            output_hurry(&m->output);
+        }
+        if (!m->leaving || !ended || m->users > 0)
+            continue;
+        left = m;
+        memmove(&set->member[i], &set->member[i + 1],
+                (--set->num_members - i) * sizeof(set->member[0]));
+    }
+    pthread_mutex_unlock(&set->lock);
+    return left;
+}
+
+// Nothing moves any more: exactly.
+static bool adds_up(struct output *out, struct output_counts *c)
+{
+    *c = output_counts(out);
+    return c->given == c->written + c->stalled + c->lost && c->waiting == 0;
+}
+
+void outputs_tend(struct outputs *set, double now_s)
+{
+    struct outputs_member *m;
+    while ((m = take_left(set, now_s))) {
+        struct output_counts counts;
+        l2d_thread_join(&m->output.thread);
+        bool fair = adds_up(&m->output, &counts);
+        l2d_log_print(&set->log, fair ? L2D_LOG_INFO : L2D_LOG_ERROR, "%s: removed (%s) after "
+                      "%llu frames of %llu", m->output.name,
+                      output_state_str((enum output_state) atomic_load(&m->output.state)),
+                      (unsigned long long) counts.written, (unsigned long long) counts.given);
+        pthread_mutex_lock(&set->lock);
+        set->unfair += !fair;
+        struct outputs_member **slot = &set->past[set->num_past++ % OUTPUTS_MAX_PAST];
+        struct outputs_member *oldest = *slot;
+        *slot = m;
+        pthread_mutex_unlock(&set->lock);
+        if (oldest)
+            output_join(&oldest->output);
+        free_member(oldest);
+    }
+}
+
+// --- frames
+
+void outputs_push(struct outputs *set, struct shared_item *shared)
+{
+    struct outputs_member *to[RUN_MAX_OUTPUTS];
+    unsigned n = 0;
+    pthread_mutex_lock(&set->lock);
+    for (; n < set->num_members; n++) {
+        to[n] = set->member[n];
+        to[n]->users++;
+    }
+    pthread_mutex_unlock(&set->lock);
+    for (unsigned i = 0; i < n; i++)
+        output_push(&to[i]->output, shared);
+    pthread_mutex_lock(&set->lock);
+    for (unsigned i = 0; i < n; i++)
+        to[i]->users--;
+    pthread_mutex_unlock(&set->lock);
+}
+
+// --- all of them
+
+bool outputs_all_ended(struct outputs *set)
+{
+    bool all = true;
+    pthread_mutex_lock(&set->lock);
+    for (unsigned i = 0; i < set->num_members; i++)
+        all = all && output_has_ended(&set->member[i]->output);
+    pthread_mutex_unlock(&set->lock);
+    return all;
+}
+
+// The parts keep their own counts; between two looks these may be one apart.
+bool outputs_are_fair(struct outputs *set)
+{
+    pthread_mutex_lock(&set->lock);
+    bool fair = set->unfair == 0;
+    for (unsigned i = 0; i < set->num_members; i++) {
+        if (output_has_ended(&set->member[i]->output))
+            continue;
+        struct output_counts c = output_counts(&set->member[i]->output);
+        uint64_t known = c.written + c.stalled + c.lost + c.waiting;
+        fair = fair && known <= c.given + 1 && c.given <= known + 1;
+    }
+    pthread_mutex_unlock(&set->lock);
+    return fair;
+}
+
+void outputs_status(struct outputs *set, struct run_status *status)
+{
+    pthread_mutex_lock(&set->lock);
+    status->num_outputs = set->num_members;
+    for (unsigned i = 0; i < set->num_members; i++) {
+        struct outputs_member *m = set->member[i];
+        struct run_status_output *to = &status->output[i];
+        snprintf(to->name, sizeof(to->name), "%.*s", (int) sizeof(to->name) - 1, m->output.name);
+        output_reason(&m->output, to->reason, sizeof(to->reason));
+        to->id = m->id;
+        to->state = (enum output_state) atomic_load(&m->output.state);
+        to->leaving = m->leaving;
+        to->recording = m->kind == OUTPUTS_RECORDING;
+        to->counts = output_counts(&m->output);
+        to->latency = output_latency(&m->output, true);
+    }
+    pthread_mutex_unlock(&set->lock);
+}
+
+static void close_and(struct outputs *set, void (*what)(struct output *))
+{
+    pthread_mutex_lock(&set->lock);
+    set->closed = true;
+    for (unsigned i = 0; i < set->num_members; i++)
+        what(&set->member[i]->output);
+    pthread_mutex_unlock(&set->lock);
+}
+
+static void finish_whole(struct output *out)
+{
+    output_finish(out, false);
+}
+
+static void finish_cut(struct output *out)
+{
+    output_finish(out, true);
+}
+
+void outputs_end(struct outputs *set, bool cut_audio)
+{
+    close_and(set, cut_audio ? finish_cut : finish_whole);
+}
+
+void outputs_hurry(struct outputs *set)
+{
+    close_and(set, output_hurry);
+}
+
+void outputs_abort(struct outputs *set)
+{
+    close_and(set, output_abort);
+}
+
+void outputs_join(struct outputs *set)
+{
+    for (unsigned i = 0; i < set->num_members; i++)
+        l2d_thread_join(&set->member[i]->output.thread);
+}
