@@ -386,8 +386,8 @@ static int prepare_file(struct writer *w, const char *target, struct l2d_error *
     if (exists && !S_ISREG(s.st_mode))
         return L2D_OK;
     if (exists && !w->p.overwrite)
-        return l2d_error_set(err, L2D_EINVAL, "%s: exists already; --overwrite replaces it",
-                             w->name);
+        return l2d_error_set(err, L2D_EINVAL, "%s: exists already; %s", w->name,
+                             w->p.joins ? "name another" : "--overwrite replaces it");
 
     char *resolved = exists ? realpath(target, NULL) : NULL;
     w->final_name = av_strdup(resolved ? resolved : target);

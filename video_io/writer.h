@@ -25,8 +25,8 @@
  * Live (params->live, and to some degree every network stream): settings that keep up, a key frame
  * every 2 s; MP4 in fragments, so that what has been written can be played after a crash; sound
  * older than the first frame is left out; packets leave at once; HLS keeps its last segments only;
- * opening, writing and finishing give up with L2D_EIO when a network takes nothing for 10 s, as they
- * do for an output that joins.
+ * opening, writing and finishing give up with L2D_EIO when a network takes nothing for 10 s, also
+ * for an output that joins.
  *
  * Regular files are written as NAME.part and take their name in finish, so NAME is never half a
  * video; destroy without finish removes NAME.part. Two writers of one name are refused. A symbolic

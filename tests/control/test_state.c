@@ -18,8 +18,8 @@ static struct control_state example(void)
         .latency = { 40, 55, 70, 3600, 90 }, .interval = { 41, 42, 43, 3690, 89 },
         .stage = { { "unet", 1800 }, { "decode", 450 } }, .num_stages = 2, .stage_frames = 90,
         .output = { { .name = "a.mp4", .state = "running", .up = true },
-                    { .name = "b", .state = "retrying", .frames = 5, .dropped = 2, .losses = 3,
-                      .p95 = 84 } },
+                    { .id = 1, .name = "b", .state = "retrying", .reason = "b: gone", .frames = 5,
+                      .dropped = 2, .losses = 3, .p95 = 84 } },
         .num_outputs = 2, .gpu_memory_bytes = 59000000, .peak_rss_bytes = 279000000,
         .changes = 4, .event_clients = 2, .preview_clients = 1,
     };

@@ -49,13 +49,14 @@ def wait(ready, what, seconds=120):
 class Run:
     """`live2diff run --control`, on a free port."""
 
-    def __init__(self, arguments, address="127.0.0.1:0", token=None):
+    def __init__(self, arguments, address="127.0.0.1:0", token=None, folder=None):
         self.log = tempfile.NamedTemporaryFile("r", prefix="l2d-control-")
         environment = {k: v for k, v in os.environ.items() if k != "LIVE2DIFF_TOKEN"}
         if token:
             environment["LIVE2DIFF_TOKEN"] = token
-        self.process = subprocess.Popen([PROGRAM, "run", *arguments, "--control", address], env=environment,
-                                        stderr=open(self.log.name, "w"), stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([os.path.abspath(PROGRAM), "run", *arguments, "--control", address],
+                                        env=environment, stderr=open(self.log.name, "w"), stdout=subprocess.DEVNULL,
+                                        cwd=folder)
         atexit.register(self.process.kill)
         line = wait(lambda: re.search(r"control: http://(\S+):(\d+)/", open(self.log.name).read()) or
                     self.process.poll() is not None, "the server starts")
@@ -98,8 +99,9 @@ class Run:
         status = self.process.wait(120)
         text = open(self.log.name).read()
         check("the run ends by a signal as without a server", status == 130, f"{status}: {text[-400:]}")
-        counts = re.search(r"frames: (\d+) in = (\d+) out \+ (\d+) dropped", text)
-        check("its frames add up", counts and int(counts[1]) == int(counts[2]) + int(counts[3]), text[-400:])
+        counts = re.findall(r"frames: (\d+) in = (\d+) out \+ (\d+) dropped", text)     # the last: the summary
+        check("its frames add up", counts and int(counts[-1][0]) == int(counts[-1][1]) + int(counts[-1][2]),
+              text[-1200:])
 
 
 def png_pixels(data):
@@ -489,7 +491,143 @@ def test_pause():
         check("a signal ends a pause", os.path.exists(f"{folder}/ended.mkv"))
 
 
-TESTS = (test_start, test_requests, test_token, test_same_pictures, test_pause, test_slow_clients,
+class Receiver(threading.Thread):
+    """A server of one connection: reads all that comes into a file, or nothing at all."""
+
+    def __init__(self, file=None):
+        super().__init__(daemon=True)
+        self.file, self.socket, self.ended = file, socket.socket(), threading.Event()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20 if file else 2048)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.listen()
+        self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
+        self.start()
+
+    def run(self):
+        self.connection, _ = self.socket.accept()
+        if self.file:
+            with open(self.file, "wb") as out:
+                while data := self.connection.recv(65536):
+                    out.write(data)
+            self.ended.set()
+
+
+# Each picture has one brightness, of 50 in turn, 4 apart; each second begins with a beep.
+NUMBERED = ["-f", "lavfi", "-i", "color=black:s=64x64:r=25,format=yuv420p,geq=lum='16+4*mod(N,50)':cb=128:cr=128",
+            "-f", "lavfi", "-i", "aevalsrc='if(lt(mod(t,1),0.1),sin(4000*t),0)':s=48000"]
+
+
+def check_output(name, least, sound=True):
+    """Pictures in order, none but the source's, each at its time; a key frame at 0 first; sound with its picture."""
+    probe = ["ffprobe", "-v", "error", "-of", "csv=p=0", "-select_streams", "v"]
+    first = subprocess.run([*probe, "-show_entries", "packet=pts_time,flags", "-read_intervals", "%+#1", name],
+                           capture_output=True, text=True).stdout.split(",")
+    times = [float(t) for t in subprocess.run([*probe, "-show_entries", "frame=pts_time", name], capture_output=True,
+                                              text=True).stdout.replace(",", "").split()]
+    pixels = subprocess.run(["ffmpeg", "-v", "error", "-i", name, "-map", "0:v", "-fps_mode", "passthrough", "-vf",
+                             "extractplanes=y,crop=1:1:160:96", "-f", "rawvideo", "-"], capture_output=True).stdout
+    numbers = [round((y - 16) / 4) for y in pixels]
+    short = os.path.basename(name)
+    check(f"{short}: enough pictures", len(times) == len(numbers) >= least, f"{len(times)} {len(numbers)}")
+    if not numbers or not first[0]:
+        return
+    check(f"{short}: a key frame at its beginning", abs(float(first[0])) < 0.1 and "K" in first[1], first)
+    off = [(t, n) for t, n in zip(times, numbers) if abs((t - times[0]) * 25 - (n - numbers[0]) + 25) % 50 - 25 > 0.6]
+    check(f"{short}: each at its time, in order", not off and times == sorted(set(times)), off[:5])
+    # With the pictures: of an MPEG-TS without them, ffmpeg moves the sound to 0.
+    said = subprocess.run(["ffmpeg", "-v", "info", "-copyts", "-i", name, "-af", "aresample=async=1,silencedetect="
+                           "n=0.1:d=0.3", "-f", "null", "-"], capture_output=True, text=True).stderr
+    beeps = [float(t) for t in re.findall(r"silence_end: ([\d.]+)", said)][1:-1]      # but the ends
+    shown = [(b, numbers[max(i for i, t in enumerate(times) if t <= b + 0.03)]) for b in beeps if b > times[0]]
+    check(f"{short}: sound in sync", not sound or (shown and all(n % 25 in (24, 0, 1) for _, n in shown)), shown)
+
+
+def test_outputs():
+    """Outputs that come and go leave the others as they are, and are whole themselves."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["ffmpeg", "-v", "error", *NUMBERED, "-t", "120", "-c:v", "ffv1", "-c:a", "aac",
+                        f"{folder}/in.mkv"], check=True)
+        run = Run(["-i", "in.mkv", "--realtime", "-c", "ffv1", "-o", "a.mkv", "--size", "320x192", "--passthrough"],
+                  folder=folder)
+        wait(lambda: run.frames_out() > 25, "frames come out")
+
+        def add(**what):
+            return run.json("POST", "/api/outputs", json.dumps(what))
+
+        def ids():
+            return [output["id"] for output in run.state()["outputs"]]
+
+        status, answer = add(url="b.mkv", codec="ffv1")
+        check("a file is added", status == 201 and answer["id"] == 1, answer)
+        network, stalled, silent = Receiver(f"{folder}/c.ts"), Receiver(), Receiver()
+        said = run.ctl("--add-output", f"tcp://{network.address}")
+        check("ctl adds a push", said.returncode == 0 and said.stdout == "output 2: running\n", said)
+        status, answer = add(url=f"tcp://{stalled.address}?send_buffer_size=20000", format="nut", codec="rawvideo")
+        check("a push that will stall is added", status == 201, answer)
+        check("a recording begins", run.ctl("record=on").returncode == 0)
+
+        slow = []
+        waiter = threading.Thread(target=lambda: slow.append(add(url=f"rtmp://{silent.address}/app/secret-key")))
+        waiter.start()
+        begin, longest = time.monotonic(), 0
+        while time.monotonic() - begin < 3:
+            asked = time.monotonic()
+            run.state()
+            longest = max(longest, time.monotonic() - asked)
+            time.sleep(0.2)
+        check("others are answered meanwhile", longest < 1.5, longest)
+        waiter.join()
+        check("what does not answer is said to be opening", slow[0][0] == 202 and
+              slow[0][1]["state"] == "opening", slow)
+        check("its key is no one else's", "secret-key" not in json.dumps(run.state()), run.state()["outputs"])
+
+        listed = {o["name"].split(":")[0]: o for o in run.state()["outputs"]}
+        check("the stalled one drops, the others do not", run.state()["outputs"][3]["dropped"] > 0 and
+              run.state()["outputs"][0]["dropped"] == 0, listed)
+        for number in (slow[0][1]["id"], 3):
+            begin = time.monotonic()
+            status, answer = run.json("DELETE", f"/api/outputs/{number}")
+            check("a stalled one is removed", status == 202 and answer["state"] == "finishing", answer)
+            check("the answer does not wait", time.monotonic() - begin < 1, time.monotonic() - begin)
+            wait(lambda: number not in ids(), "its end", 20)
+            check("within its bound", time.monotonic() - begin < 4, time.monotonic() - begin)
+        check("a recording ends", run.ctl("record=off").returncode == 0)
+        check("ctl removes", run.ctl("--remove-output", "2").stdout == "output 2: finishing\n")
+        check("so does DELETE", run.json("DELETE", "/api/outputs/1")[0] == 202)
+        wait(lambda: ids() == [0], "all of them to leave", 20)
+        check("the push was ended", network.ended.wait(10))
+
+        for what, wanted, why in (
+                ({"url": "b.mkv"}, 400, "b.mkv: exists already"), ({"url": "in.mkv"}, 400, "is the input"),
+                ({"url": "a.mkv"}, 400, "is an output already"), ({"url": "../x.mkv"}, 400, "cannot be written to"),
+                ({"url": "/tmp/x.mkv"}, 400, "cannot be written to"), ({"url": "-"}, 400, "cannot be written to"),
+                ({"url": "file:///tmp/x.mkv"}, 400, "cannot be pushed to"), ({"url": "x.txt"}, 400, "no name of"),
+                ({"url": "x.mkv", "format": "tee"}, 400, "format: 'tee'"), ({"url": 5}, 400, "url: expected a string"),
+                ({"url": "x.mkv", "codec": "nope"}, 400, "no video encoder 'nope'"), ({}, 400, "url: expected where"),
+                ({"url": "x.mkv", "codec_options": "stats=/tmp/x"}, 400, "codec_options: 'stats=/tmp/x'"),
+                ({"url": "tcp://127.0.0.1:1"}, 502, "Connection refused")):
+            status, answer = add(**what)
+            check(f"{what}: {why}", status == wanted and why in answer["error"], f"{status} {answer}")
+        for path, wanted in (("77", 404), ("x", 404), ("", 404), ("99999999999", 404), ("0", 409)):
+            status, answer = run.json("DELETE", f"/api/outputs/{path}")
+            check(f"DELETE {path}: {wanted}", status == wanted and answer["error"], f"{status} {answer}")
+        said = run.ctl("--add-output", "x.txt")
+        check("ctl says why not", said.returncode == 1 and said.stderr.count("\n") == 1 and "x.txt" in said.stderr,
+              said)
+        many = [add(url="null")[0] for _ in range(16)]
+        check("there are at most 16", many == [201] * 15 + [409], many)
+        run.end()
+        text = open(run.log.name).read()
+        check("every frame has a fate", "without a fate" not in text, text)
+        check("no file is left half", not [n for n in os.listdir(folder) if n.endswith(".part")], os.listdir(folder))
+        recorded = [n for n in os.listdir(folder) if n.startswith("live2diff-")]
+        check("the recording has its name", len(recorded) == 1 and
+              re.fullmatch(r"live2diff-\d{8}-\d{6}\.mkv", recorded[0]), recorded)
+        for name, least in (("a.mkv", 250), ("b.mkv", 150), ("c.ts", 150), (recorded[0], 150)):
+            check_output(f"{folder}/{name}", least)
+
+
+TESTS = (test_start, test_requests, test_token, test_same_pictures, test_pause, test_outputs, test_slow_clients,
          test_record, test_model)
 for test in TESTS:
     if sys.argv[2:] and test.__name__.removeprefix("test_") not in sys.argv[2:]:

@@ -19,6 +19,7 @@ import browser as chromium  # noqa: E402
 PROGRAM, SHOTS = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
 TOKEN = "a-token-of-this-test"
 failures = 0
+FOLDER = tempfile.TemporaryDirectory(prefix="l2d-page-")
 
 # Of the picture, at 16x16: its mean color, and all of its colors.
 PIXELS = """(() => { const c = document.createElement('canvas'); c.width = c.height = 16; const x = c.getContext('2d');
@@ -40,8 +41,8 @@ def start(arguments, token=None):
     environment = {k: v for k, v in os.environ.items() if k != "LIVE2DIFF_TOKEN"}
     if token:
         environment["LIVE2DIFF_TOKEN"] = token
-    process = subprocess.Popen([PROGRAM, "run", *arguments, "-o", "null", "--control", "127.0.0.1:0"], env=environment,
-                               stderr=open(log.name, "w"))
+    process = subprocess.Popen([os.path.abspath(PROGRAM), "run", *arguments, "-o", "null", "--control", "127.0.0.1:0"],
+                               env=environment, stderr=open(log.name, "w"), cwd=FOLDER.name)
     atexit.register(process.kill)
     until = time.monotonic() + 120
     while time.monotonic() < until:
@@ -114,12 +115,18 @@ def test_model(page):
     check("a prompt is text", page.run("document.title") == "live2diff" and
           not page.run("document.querySelector('#recent img')"))
     test_params(page)
+    test_outputs(page)
     complaints = list(page.complaints)
     page.run("document.getElementById('prompt').focus()")
     page.type("(red:9)")        # one more request, which the run refuses
     page.key("Enter", 13)
     page.wait(lambda: page.run("document.getElementById('said').hasAttribute('data-bad')"), "a refusal")
     check("a refusal is said", page.run(said).startswith("prompt: "), page.run(said))
+    add_output(page, "../b.mkv")
+    told = "document.querySelector('#add-output p').textContent"
+    page.wait(lambda: page.run(told).startswith("url: '../b.mkv' cannot be written"), "a refused output")
+    page.run("document.querySelector('#outputs .remove').click()")
+    page.wait(lambda: "only output that runs" in page.run(told), "the last one stays")
 
     sizes = [("desktop", 1360, 860), ("phone", 390, 844), ("narrow", 320, 600)]
     for name, width, height in sizes:
@@ -164,6 +171,35 @@ def test_params(page):
     page.wait(lambda: page.run(easing) == "smooth" and page.run("document.getElementById('param-fade').value") == "9",
               "what another has changed")
     check("every kind of control works", page.run("document.querySelectorAll('.param-bad:not([hidden])').length") == 0)
+
+
+def add_output(page, url):
+    page.run("document.querySelector('#add-output input').focus()")
+    page.run("document.querySelector('#add-output input').select()")
+    page.type(url)
+    page.key("Enter", 13)
+
+
+def test_outputs(page):
+    """A recording begins and ends by a key and by the button; another output comes and goes."""
+    names = "[...document.querySelectorAll('#outputs .name')].map((name) => name.textContent)"
+    pressed = "document.getElementById('record').getAttribute('aria-pressed')"
+    page.run("document.activeElement.blur()")
+    page.key("r", 82)
+    page.wait(lambda: page.run(pressed) == "true" and len(page.run(names)) == 2, "a recording by a key")
+    add_output(page, "b.mkv")
+    page.wait(lambda: "b.mkv" in page.run(names), "an output by the box")
+    page.wait(lambda: page.run("document.querySelectorAll('#outputs .up').length") == 3, "all three running")
+    time.sleep(2)
+    if SHOTS:
+        page.screenshot(os.path.join(SHOTS, "outputs.png"), True)
+    page.run("document.getElementById('record').click()")
+    page.wait(lambda: page.run(pressed) == "false", "the recording's end by the button")
+    page.run("document.querySelector('#outputs .remove[title*=b\\\\.mkv]').click()")
+    page.wait(lambda: page.run(names) == ["null"], "both to leave")
+    files = sorted(name for name in os.listdir(FOLDER.name) if name.endswith(".mkv"))
+    check("both files are there", len(files) == 2 and files[0] == "b.mkv" and
+          re.fullmatch(r"live2diff-\d{8}-\d{6}\.mkv", files[1]), files)
 
 
 def test_token(page):

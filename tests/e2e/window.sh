@@ -16,7 +16,7 @@ DISPLAY=:$(cat display)
 export DISPLAY
 
 # A still, bright picture: what gets darker is what is written on it.
-"$program" run -f lavfi -i color=white:size=64x64:rate=10,realtime -o display --size 64x64 \
+"$program" run --realtime -f lavfi -i color=white:size=64x64:rate=10 -o display --size 64x64 \
     --steps 43/50 --more-steps 43,47/50 --control 127.0.0.1:0 2>said &
 pid=$!
 
@@ -89,6 +89,15 @@ xdotool key space
 expect show frozen
 xdotool key space
 expect show drawn
+[ -z "$(ls live2diff-*.mkv* 2>/dev/null)" ] || fail "a recording before anybody asked for one"
+xdotool key r
+expect record True
+sleep 2
+xdotool key r
+expect record False
+recorded() { ls live2diff-*.mkv; }
+until_true 20 recorded || fail "no recording: $(ls)"
+[ "$(count_frames "$(ls live2diff-*.mkv)")" -gt 2 ] || fail "the recording is empty"
 xdotool key s
 until_true 20 sh -c 'ls live2diff-*.png' || fail "no picture was saved: $(cat said)"
 is "the saved picture" "$(ffprobe -v error -show_entries stream=codec_name,width,height \
@@ -97,4 +106,21 @@ is "the saved picture" "$(ffprobe -v error -show_entries stream=codec_name,width
 xdotool key q
 wait $pid
 is "closing the window: exit status" $? 0
+
+# What is not live waits instead of losing what comes meanwhile.
+"$program" run -f lavfi -i color=white:size=64x64:rate=10,realtime -o display --size 64x64 \
+    --passthrough --control 127.0.0.1:0 2>said &
+pid=$!
+until_true 120 frames_came || fail "no frame within two minutes: $(cat said)"
+xdotool search --onlyvisible --sync --name live2diff windowfocus
+sleep 2
+xdotool key space
+expect pause True
+xdotool key space
+expect pause False
+xdotool key space
+expect pause True
+xdotool key q
+wait $pid
+is "closing a paused window: exit status" $? 0
 done_testing

@@ -14,6 +14,7 @@
 
 struct ctl_options {
     const char *address, *token, *snapshot;
+    const char *format, *codec, *codec_options, *add_output, *remove_output;
     int list, json;
     struct control_address at;
 };
@@ -28,18 +29,28 @@ static const struct option_row rows[] = {
       AT(list), NULL },
     { 's', "snapshot", OPTION_TEXT, "FILE", NULL,
       "write the newest picture there: .jpg, or PNG; - is standard output", AT(snapshot), NULL },
+    { 0, "add-output", OPTION_TEXT, "URL", NULL,
+      "one more output of the run: a URL, or a new file in its folder", AT(add_output), NULL },
+    { 0, "remove-output", OPTION_TEXT, "ID", NULL,
+      "finish an output and take it away: the number that the state shows", AT(remove_output),
+      NULL },
+    { 'f', "format", OPTION_TEXT, "FORMAT", NULL, "of --add-output, as of run's -o", AT(format),
+      NULL },
+    { 'c', "codec", OPTION_TEXT, "ENCODER", NULL, "of --add-output", AT(codec), NULL },
+    { 0, "codec-options", OPTION_TEXT, "K=V:K=V", NULL, "of --add-output's encoder",
+      AT(codec_options), NULL },
     { 'j', "json", OPTION_FLAG, NULL, NULL, "print answers as they come, in JSON", AT(json),
       NULL },
 };
 
 // --- asking
 
-// An answer with status 200; others become the error that they tell.
+// An answer of success; others become the error that they tell.
 static int ask(const struct ctl_options *o, const char *method, const char *path, const char *body,
                struct http_answer *answer, struct l2d_error *err)
 {
     int rc = http_ask(answer, &o->at, method, path, o->token, body, err);
-    if (rc != L2D_OK || answer->status == 200)
+    if (rc != L2D_OK || answer->status / 100 == 2)
         return rc;
     json_t *json = json_loadb(answer->body, answer->size, 0, NULL);
     const char *why = json_string_value(json_object_get(json, "error"));
@@ -114,11 +125,15 @@ static void print_state(const json_t *state)
            number(latency, "p50"), number(latency, "p95"), number(latency, "p99"));
     printf("  frames: %.0f in, %.0f out", number(frames, "in"), number(frames, "out"));
     print_drops(json_object_get(frames, "dropped"));
-    printf("\n  %s (%s):", string(state, "input"),
+    printf("\n  input: %s (%s)", string(state, "input"),
            string(json_object_get(state, "source"), "state"));
-    json_array_foreach(json_object_get(state, "outputs"), i, output)
-        printf(" %s (%s)", string(output, "name"), string(output, "state"));
     putchar('\n');
+    json_array_foreach(json_object_get(state, "outputs"), i, output) {
+        const char *reason = string(output, "reason"), *word = string(output, "state");
+        bool told = *reason && strcmp(word, "running");
+        printf("  output %.0f: %s (%s%s%s)\n", number(output, "id"), string(output, "name"), word,
+               told ? ": " : "", told ? reason : "");
+    }
     params = json_object_get(state, "params");
     json_object_foreach((json_t *) params, name, value) {
         printf("  %s=", name);
@@ -246,6 +261,40 @@ static int change_params(const struct ctl_options *o, int count, char **words,
     return rc;
 }
 
+// --- outputs
+
+static int print_output(const struct ctl_options *o, json_t *answer)
+{
+    if (o->json)
+        print_json(answer);
+    else
+        printf("output %.0f: %s\n", number(answer, "id"), string(answer, "state"));
+    json_decref(answer);
+    return L2D_OK;
+}
+
+static int add_output(const struct ctl_options *o, struct l2d_error *err)
+{
+    json_t *answer = NULL, *what = json_pack("{ss ss* ss* ss*}", "url", o->add_output, "format",
+                                             o->format, "codec", o->codec, "codec_options",
+                                             o->codec_options);
+    char *body = what ? json_dumps(what, JSON_COMPACT) : NULL;
+    int rc = body ? ask_json(o, "POST", "/api/outputs", body, &answer, err)
+                  : l2d_error_set(err, L2D_EINVAL, "--add-output: expected UTF-8");
+    free(body);
+    json_decref(what);
+    return rc == L2D_OK ? print_output(o, answer) : rc;
+}
+
+static int remove_output(const struct ctl_options *o, struct l2d_error *err)
+{
+    json_t *answer = NULL;
+    char path[64];
+    snprintf(path, sizeof(path), "/api/outputs/%s", o->remove_output);
+    int rc = ask_json(o, "DELETE", path, NULL, &answer, err);
+    return rc == L2D_OK ? print_output(o, answer) : rc;
+}
+
 static int take_snapshot(const struct ctl_options *o, struct l2d_error *err)
 {
     const char *end = strrchr(o->snapshot, '.');
@@ -297,12 +346,23 @@ static int ctl_main(int argc, char **argv)
         return options_complain(&command_ctl, "--token: %s", guard_token_fault(o.token));
     if (first && o.list)
         return options_complain(&command_ctl, "--list takes no KEY=VALUE");
+    if (!o.add_output && (o.format || o.codec || o.codec_options))
+        return options_complain(&command_ctl, "--format, --codec and --codec-options need "
+                                "--add-output");
+    const char *id = o.remove_output;
+    if (id && (!*id || strlen(id) > 9 || id[strspn(id, "0123456789")]))
+        return options_complain(&command_ctl, "--remove-output '%s': expected a number that the "
+                                "state shows", id);
     int rc = L2D_OK, count = argc - optind;
-    if (first)
+    if (o.add_output)
+        rc = add_output(&o, &err);
+    if (rc == L2D_OK && o.remove_output)
+        rc = remove_output(&o, &err);
+    if (rc == L2D_OK && first)
         rc = change_params(&o, count, argv + optind, &err);
     if (rc == L2D_OK && o.snapshot)
         rc = take_snapshot(&o, &err);
-    if (rc == L2D_OK && !first && !o.snapshot)
+    if (rc == L2D_OK && !first && !o.snapshot && !o.add_output && !o.remove_output)
         rc = print_asked(&o, &err);
     if (rc != L2D_OK)
         fprintf(stderr, "live2diff: %s\n", err.msg);
@@ -315,6 +375,7 @@ const struct command command_ctl = {
     .notes = "Examples:\n"
              "  live2diff ctl prompt=\"an ink drawing\"\n"
              "  live2diff ctl --list\n"
+             "  live2diff ctl --add-output rtmp://server/app/key\n"
              "  live2diff ctl -a studio.lan:8080 --snapshot now.png\n",
     .rows = rows, .num_rows = sizeof(rows) / sizeof(rows[0]),
     .operand = "KEY=VALUE", .many_operands = true, .main = ctl_main,

@@ -347,19 +347,20 @@ static int open_stream(struct run *run, struct l2d_error *err)
     return rc;
 }
 
-// What can change on the way, and the window's keys if there is a window.
+// What can change on the way, and the keys of windows.
 static int open_params(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
     struct flow *flow = &run->flow;
     int rc = run_params_create(&flow->params, &(struct run_params_setup) {
-        .stream = flow->stream, .steer = &flow->steer, .live = flow->live, .model = &o->model,
+        .stream = flow->stream, .steer = &flow->steer, .live = flow->live,
+        .outputs = &flow->outputs, .model = &o->model,
         .model_folder = o->passthrough ? NULL : run->model_folder,
     }, err);
-    bool window = false;
+    bool window = o->control_at != NULL;        // one may be added
     for (unsigned i = 0; i < o->num_outputs; i++)
         window = window || !strcmp(o->output[i].name, "display");
-    if (rc == L2D_OK && (window || o->control_at))
+    if (rc == L2D_OK && window)
         rc = control_frames_create(&flow->frames, err);
     return rc != L2D_OK || !window ? rc : keys_create(&flow->keys, &(struct keys_setup) {
         flow->stream, flow->params, &run->board, flow->frames,
@@ -484,7 +485,7 @@ static int open_control(struct run *run, struct l2d_error *err)
         .address = o->control, .osc = o->osc_at ? &o->osc : NULL,
         .token = token && *token ? token : NULL,
         .stream = run->flow.stream, .params = run->flow.params, .frames = run->flow.frames,
-        .fit = fits[o->model.fit],
+        .outputs = &run->flow.outputs, .fit = fits[o->model.fit],
         .board = &run->board, .log = &run->log,
     }, err);
 }

@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "control/web_files.h"
+#include "stamped_name.h"
 #include "video_io/still.h"
 #include "wallclock.h"
 
@@ -112,19 +112,29 @@ static void toggle_show(struct keys *k, int show)
     set(k, row, &(struct param_value) { .integer = next });
 }
 
+static bool is_on(const struct keys *k, const char *name)
+{
+    struct param_value value = { 0 };
+    const struct param *row = find(k, name);
+    return row && row->get(row->user, &value, NULL) == L2D_OK && value.flag;
+}
+
 static void toggle(struct keys *k, const char *name)
 {
     const struct param *row = find(k, name);
-    struct param_value value = { 0 };
-    row->get(row->user, &value, NULL);
-    value.flag = !value.flag;
-    set(k, row, &value);
+    set(k, row, &(struct param_value) { .flag = !is_on(k, name) });
 }
 
 static void pause_run(struct keys *k, int unused)
 {
     (void) unused;
     toggle(k, "pause");
+}
+
+static void record(struct keys *k, int unused)
+{
+    (void) unused;
+    toggle(k, "record");
 }
 
 static void rewarm(struct keys *k, int unused)
@@ -134,16 +144,11 @@ static void rewarm(struct keys *k, int unused)
 }
 
 // A new file in the current folder, named by the time. returns  L2D_OK or L2D_EIO.
-static int write_picture(const uint8_t *data, size_t size, char *name, size_t name_size,
-                         struct l2d_error *err)
+static int write_picture(const uint8_t *data, size_t size, char *name, struct l2d_error *err)
 {
-    char base[64];
-    time_t now = time(NULL);
-    struct tm local;
-    strftime(base, sizeof(base), "live2diff-%Y%m%d-%H%M%S", localtime_r(&now, &local));
     FILE *f = NULL;
-    for (int n = 1; !f && n < 100; n++) {
-        snprintf(name, name_size, n > 1 ? "%s-%d.png" : "%s.png", base, n);
+    for (int n = 1; !f && n < STAMPED_NAME_TRIES; n++) {
+        stamped_name(name, n, "png");
         f = fopen(name, "wbx");
         if (!f && errno != EEXIST)
             break;
@@ -165,7 +170,7 @@ static void save(struct keys *k, int unused)
     struct l2d_still *still = NULL;
     const uint8_t *data;
     size_t size;
-    char name[80], said[128];
+    char name[STAMPED_NAME_BYTES], said[128];
     struct control_pair pair = control_frames_newest(k->run.frames);
     if (!pair.result) {
         control_pair_finish(&pair);
@@ -175,7 +180,7 @@ static void save(struct keys *k, int unused)
     if (rc == L2D_OK)
         rc = l2d_still_encode(still, pair.result, &data, &size, &err);
     if (rc == L2D_OK)
-        rc = write_picture(data, size, name, sizeof(name), &err);
+        rc = write_picture(data, size, name, &err);
     if (rc == L2D_OK)
         snprintf(said, sizeof(said), "saved %s", name);
     note(k, rc == L2D_OK ? L2D_LOG_INFO : L2D_LOG_WARN, rc == L2D_OK ? said : err.msg);
@@ -200,6 +205,7 @@ static const struct action {
     { "Space", "pause", NULL, pause_run, 0, "Space  pause" },
     { "W", "rewarm", NULL, rewarm, 0, "W  warm up anew, as after a cut" },
     { "S", NULL, NULL, save, 0, "S  save the picture as a PNG" },
+    { "R", "record", NULL, record, 0, "R  record to a file, and stop" },
 };
 #define NUM_ACTIONS (sizeof(actions) / sizeof(actions[0]))
 
@@ -255,14 +261,16 @@ static void on_status(void *user, char *out, size_t size)
     run_board_read(k->run.board, &status);
     control_frames_measure(k->run.frames, &state);
     on_prompt(k, prompt, sizeof(prompt));
+    bool recorded = is_on(k, "record"), paused = is_on(k, "pause");
     double latency_ms = 0;
     for (unsigned i = 0; i < status.num_outputs; i++)
         if (!strcmp(status.output[i].name, "display"))
             latency_ms = status.output[i].latency.p95;
     pthread_mutex_lock(&k->lock);
     bool noted = wallclock_s() - k->note_s < NOTE_S;
-    snprintf(out, size, "%s%s%.1f fps   %.0f ms (p95)   %d steps   %llu late   input %s%s%s",
-             prompt, *prompt ? "\n" : "", state.fps, latency_ms,
+    snprintf(out, size, "%s%s%s%s%.1f fps   %.0f ms (p95)   %d steps   %llu late   input %s%s%s",
+             prompt, *prompt ? "\n" : "", recorded ? "REC   " : "", paused ? "paused   " : "",
+             state.fps, latency_ms,
              (int) run_params_num_steps(k->run.params), (unsigned long long) status.fates.late,
              l2d_source_state_str(status.source.state), noted ? "\n" : "", noted ? k->note : "");
     pthread_mutex_unlock(&k->lock);

@@ -20,7 +20,7 @@ static void free_member(struct outputs_member *m)
 void outputs_init(struct outputs *set, const struct l2d_log *log)
 {
     memset(set, 0, sizeof(*set));
-    set->log = *log;
+    set->log = l2d_log_named(log, "outputs");
     pthread_mutex_init(&set->lock, NULL);
 }
 
@@ -237,27 +237,40 @@ static bool adds_up(struct output *out, struct output_counts *c)
     return c->given == c->written + c->stalled + c->lost && c->waiting == 0;
 }
 
+// Into the past, where the report finds it; what was never open is forgotten.
+static void bury(struct outputs *set, struct outputs_member *m)
+{
+    struct output_counts counts;
+    struct outputs_member *gone = m;
+    l2d_thread_join(&m->output.thread);
+    bool fair = adds_up(&m->output, &counts);
+    int state = atomic_load(&m->output.state);
+    bool opened = state != OUTPUT_FAILED || counts.given > 0;
+    if (opened)
+        l2d_log_print(&set->log, fair ? L2D_LOG_INFO : L2D_LOG_ERROR, "%s: removed (%s) after "
+                      "%llu frames of %llu", m->output.name,
+                      output_state_str((enum output_state) state),
+                      (unsigned long long) counts.written, (unsigned long long) counts.given);
+    else
+        l2d_log_print(&set->log, L2D_LOG_INFO, "not added: %s", m->output.err.msg);
+    pthread_mutex_lock(&set->lock);
+    set->unfair += !fair;
+    if (opened) {
+        struct outputs_member **slot = &set->past[set->num_past++ % OUTPUTS_MAX_PAST];
+        gone = *slot;
+        *slot = m;
+    }
+    pthread_mutex_unlock(&set->lock);
+    if (gone)
+        output_join(&gone->output);
+    free_member(gone);
+}
+
 void outputs_tend(struct outputs *set, double now_s)
 {
     struct outputs_member *m;
-    while ((m = take_left(set, now_s))) {
-        struct output_counts counts;
-        l2d_thread_join(&m->output.thread);
-        bool fair = adds_up(&m->output, &counts);
-        l2d_log_print(&set->log, fair ? L2D_LOG_INFO : L2D_LOG_ERROR, "%s: removed (%s) after "
-                      "%llu frames of %llu", m->output.name,
-                      output_state_str((enum output_state) atomic_load(&m->output.state)),
-                      (unsigned long long) counts.written, (unsigned long long) counts.given);
-        pthread_mutex_lock(&set->lock);
-        set->unfair += !fair;
-        struct outputs_member **slot = &set->past[set->num_past++ % OUTPUTS_MAX_PAST];
-        struct outputs_member *oldest = *slot;
-        *slot = m;
-        pthread_mutex_unlock(&set->lock);
-        if (oldest)
-            output_join(&oldest->output);
-        free_member(oldest);
-    }
+    while ((m = take_left(set, now_s)))
+        bury(set, m);
 }
 
 // --- frames

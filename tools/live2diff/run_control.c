@@ -6,6 +6,7 @@
 
 #include "control/osc_listener.h"
 #include "control/server.h"
+#include "output_request.h"
 #include "report.h"
 #include "wallclock.h"
 
@@ -16,7 +17,7 @@ struct run_control {
     double begin_s;
     // --- of the state, which one thread at a time asks for
     struct run_status status;
-    char input[256], output[RUN_MAX_OUTPUTS][256];
+    char input[256], output[RUN_MAX_OUTPUTS][256], reason[RUN_MAX_OUTPUTS][256];
 };
 
 // --- the state
@@ -39,9 +40,13 @@ static void fill_outputs(struct run_control *c, struct control_state *state)
 {
     for (unsigned i = 0; i < c->status.num_outputs; i++) {
         const struct run_status_output *from = &c->status.output[i];
+        bool finishing = from->leaving && from->state <= OUTPUT_RETRYING;
         state_public_name(c->output[i], sizeof(c->output[i]), from->name);
+        state_public_reason(c->reason[i], sizeof(c->reason[i]), from->reason, from->name);
         state->output[state->num_outputs++] = (struct state_output) {
-            .name = c->output[i], .state = output_state_str(from->state),
+            .id = from->id, .name = c->output[i], .reason = c->reason[i],
+            .state = finishing ? "finishing" : output_state_str(from->state),
+            .recording = from->recording,
             .up = from->state == OUTPUT_RUNNING, .frames = from->counts.written,
             .dropped = from->counts.stalled + from->counts.lost, .losses = from->counts.losses,
             .p50 = from->latency.p50, .p95 = from->latency.p95, .p99 = from->latency.p99,
@@ -82,6 +87,30 @@ static void fill_state(void *user, struct control_state *state)
     run_params_settle(c->run.params, state);
 }
 
+// --- outputs that come and go
+
+static int add_output(void *user, const json_t *what, uint32_t *id, struct l2d_error *err)
+{
+    struct run_control *c = user;
+    struct output_options options;
+    int rc = output_request_read(&options, what, err);
+    return rc == L2D_OK ? outputs_add(c->run.outputs, &options, OUTPUTS_LATE, id, err) : rc;
+}
+
+static int look_at_output(void *user, uint32_t id, bool *opening, struct l2d_error *err)
+{
+    struct run_control *c = user;
+    enum outputs_look look = outputs_look(c->run.outputs, id, err);
+    *opening = look == OUTPUTS_OPENING;
+    return look == OUTPUTS_REFUSED ? err->code : L2D_OK;
+}
+
+static int remove_output(void *user, uint32_t id, struct l2d_error *err)
+{
+    struct run_control *c = user;
+    return outputs_remove(c->run.outputs, id, err);
+}
+
 // --- the life of it
 
 int run_control_start(struct run_control **out, const struct run_control_params *params,
@@ -95,7 +124,8 @@ int run_control_start(struct run_control **out, const struct run_control_params 
     int rc = control_server_create(&c->server, &(struct control_server_params) {
         .address = params->address, .token = params->token, .log = params->log,
         .source = { .user = c, .state = fill_state, .params = run_params_table(c->run.params),
-                    .frames = params->frames },
+                    .frames = params->frames,
+                    .outputs = { add_output, look_at_output, remove_output } },
     }, err);
     if (rc == L2D_OK && params->osc) {
         struct param_table table = run_params_table(c->run.params);

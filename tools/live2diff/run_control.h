@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "control/address.h"
 #include "control/state.h"
+#include "outputs.h"
 #include "run_params.h"
 #include "run_status.h"
 
@@ -19,6 +20,7 @@ struct run_control_params {
     struct l2d_stream *stream;
     struct run_params *params;
     struct control_frames *frames;
+    struct outputs *outputs;
     const char *fit;                    // how the source lies in the result: "cover", ...
     struct run_board *board;
     const struct l2d_log *log;

@@ -8,11 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "recording.h"
+
 #define MAX_PROMPT_BYTES 1023       // what a model's default may have, too
 #define MAX_FADE 250
 #define MAX_SEED 9007199254740991.0 // what JSON's readers keep exactly
 
-enum which { FADE, EASING, PROMPT, NEGATIVE, STEPS, SEED, NOISE, SHOW, REWARM, PAUSE, NUM_PARAMS };
+enum which { FADE, EASING, PROMPT, NEGATIVE, STEPS, SEED, NOISE, SHOW, REWARM, PAUSE, RECORD,
+             NUM_PARAMS };
 
 struct slot {                       // a row's user
     struct run_params *params;
@@ -30,6 +33,7 @@ struct told {                       // a change that the stream was told of
 struct run_params {
     struct l2d_stream *stream;
     struct steer *steer;
+    struct outputs *outputs;
     enum l2d_prompt_syntax syntax;
     struct param row[NUM_PARAMS];
     size_t num_rows;
@@ -59,6 +63,8 @@ static int get_value(void *user, struct param_value *value, struct l2d_error *er
     struct slot *slot = user;
     pthread_mutex_lock(&slot->params->lock);
     int rc = copy_value(value, &slot->value, err);
+    if (slot->which == RECORD)
+        value->flag = recording_runs(slot->params->outputs);
     pthread_mutex_unlock(&slot->params->lock);
     return rc;
 }
@@ -97,6 +103,7 @@ static bool change_of(const struct run_params *p, enum which which,
     case FADE:
     case EASING:
     case PAUSE:
+    case RECORD:
     case NUM_PARAMS: break;
     }
     return false;
@@ -141,7 +148,8 @@ static int set_value(void *user, const struct param_value *value, struct l2d_err
 {
     struct slot *slot = user;
     pthread_mutex_lock(&slot->params->lock);
-    int rc = set_locked(slot->params, slot, value, err);
+    int rc = slot->which == RECORD ? recording_set(slot->params->outputs, value->flag, err)
+                                   : set_locked(slot->params, slot, value, err);
     pthread_mutex_unlock(&slot->params->lock);
     return rc;
 }
@@ -237,6 +245,11 @@ static void bind_run(struct run_params *p, const struct run_params_setup *setup)
             .name = "pause", .kind = PARAM_FLAG,
             .doc = "stop reading, drawing and writing; then go on where it was",
         });
+    if (setup->outputs)
+        add(p, RECORD, (struct param) {
+            .name = "record", .kind = PARAM_FLAG,
+            .doc = "to a new file in the run's folder, with its sound",
+        });
 }
 
 static int set_initial(struct run_params *p, const struct run_params_setup *setup,
@@ -272,6 +285,7 @@ int run_params_create(struct run_params **out, const struct run_params_setup *se
     pthread_mutex_init(&p->lock, NULL);
     p->stream = setup->stream;
     p->steer = setup->steer;
+    p->outputs = setup->outputs;
     p->syntax = (enum l2d_prompt_syntax) setup->model->prompt_syntax;
     if (setup->model_folder) {
         name_steps(p, info);

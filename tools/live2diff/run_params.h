@@ -8,6 +8,7 @@
 #include "control/params.h"
 #include "control/state.h"
 #include "model_options.h"
+#include "outputs.h"
 #include "pipeline/stream.h"
 #include "steer.h"
 
@@ -17,6 +18,7 @@ struct run_params_setup {
     struct l2d_stream *stream;
     struct steer *steer;                // of this stream; is told of every change
     bool live;                          // cannot pause: what comes meanwhile would be lost
+    struct outputs *outputs;            // where recordings go; NULL: there are none
     const struct model_options *model;
     const char *model_folder;           // NULL: pictures pass through. Read at creation alone
 };

@@ -6,6 +6,7 @@
 
 #include "server_parts.h"
 #include "video_io/still.h"
+#include "wallclock.h"
 #include "web_files.h"
 
 static const char *argument(const struct request *request, const char *name)
@@ -19,6 +20,18 @@ static const struct web_file *find_file(const char *path)
         if (!strcmp(path, web_file[i].path))
             return &web_file[i];
     return NULL;
+}
+
+static unsigned status_of(int rc)
+{
+    switch (rc) {
+    case L2D_EINVAL:
+    case L2D_EFORMAT:
+    case L2D_EUNSUPPORTED: return MHD_HTTP_BAD_REQUEST;
+    case L2D_ECLOSED:      return MHD_HTTP_CONFLICT;
+    case L2D_EIO:          return MHD_HTTP_BAD_GATEWAY;
+    default:               return MHD_HTTP_INTERNAL_SERVER_ERROR;
+    }
 }
 
 static enum MHD_Result answer_file(struct control_server *server, struct request *request)
@@ -49,15 +62,77 @@ static enum MHD_Result change_params(struct control_server *server, struct reque
     unsigned number = rc == L2D_OK ? atomic_fetch_add(&server->changes, 1) + 1 : 0;
     json_t *json = rc == L2D_OK ? params_values(&server->source.params) : NULL;
     pthread_mutex_unlock(&server->source_lock);
-    if (rc != L2D_OK) {
-        unsigned status = rc == L2D_EINVAL || rc == L2D_EFORMAT ? MHD_HTTP_BAD_REQUEST
-                          : rc == L2D_ECLOSED ? MHD_HTTP_CONFLICT
-                                              : MHD_HTTP_INTERNAL_SERVER_ERROR;
-        return answer_error(request, status, "%s", err.msg);
-    }
+    if (rc != L2D_OK)
+        return answer_error(request, status_of(rc), "%s", err.msg);
     control_frames_wake(server->source.frames);         // watchers learn of it now
     return answer_json(request, MHD_HTTP_OK, json_pack("{si so}", "changes", (int) number,
                                                        "params", json));
+}
+
+// --- outputs
+
+static enum MHD_Result answer_output(struct request *request, unsigned status, uint32_t id,
+                                     const char *state)
+{
+    return answer_json(request, status, json_pack("{sI ss}", "id", (json_int_t) id, "state",
+                                                  state));
+}
+
+static int begin_output(struct control_server *server, struct request *request,
+                        struct l2d_error *err)
+{
+    json_error_t why;
+    json_t *json = json_loadb(request->body, request->body_size, JSON_REJECT_DUPLICATES, &why);
+    if (!json) {
+        l2d_error_set(err, L2D_EFORMAT, "not JSON: line %d, column %d: %s", why.line, why.column,
+                      why.text);
+        l2d_error_printable(err->msg);
+        return L2D_EFORMAT;
+    }
+    const struct control_source *source = &server->source;
+    int rc = source->outputs.add(source->user, json, &request->output, err);
+    json_decref(json);
+    request->has_output = rc == L2D_OK;
+    request->added_s = wallclock_s();
+    return rc;
+}
+
+// Asked again, about each tenth of a second, until it is known whether the output opens.
+static enum MHD_Result add_output(struct control_server *server, struct request *request)
+{
+    const struct control_source *source = &server->source;
+    struct l2d_error err = { 0 };
+    bool opening = false;
+    if (!source->outputs.add)
+        return answer_error(request, MHD_HTTP_BAD_REQUEST, "this run's outputs do not change");
+    int rc = request->has_output ? L2D_OK : begin_output(server, request, &err);
+    if (rc == L2D_OK)
+        rc = source->outputs.look(source->user, request->output, &opening, &err);
+    if (rc != L2D_OK)
+        return answer_error(request, status_of(rc), "%s", err.msg);
+    if (opening && wallclock_s() - request->added_s < OPENING_S &&
+        request_suspend(server, request))
+        return MHD_YES;
+    control_frames_wake(source->frames);
+    return answer_output(request, opening ? MHD_HTTP_ACCEPTED : MHD_HTTP_CREATED, request->output,
+                         opening ? "opening" : "running");
+}
+
+static enum MHD_Result remove_output(struct control_server *server, struct request *request)
+{
+    const char *digits = request->path + strlen(request->route->path);
+    const struct control_source *source = &server->source;
+    struct l2d_error err = { 0 };
+    bool good = *digits && strlen(digits) < 10 && !digits[strspn(digits, "0123456789")];
+    uint32_t id = good ? (uint32_t) strtoul(digits, NULL, 10) : 0;
+    if (!good || !source->outputs.remove)
+        return answer_error(request, MHD_HTTP_NOT_FOUND, "%.80s: no such output", request->path);
+    int rc = source->outputs.remove(source->user, id, &err);
+    if (rc != L2D_OK)
+        return answer_error(request, rc == L2D_EINVAL ? MHD_HTTP_NOT_FOUND : status_of(rc), "%s",
+                            err.msg);
+    control_frames_wake(source->frames);
+    return answer_output(request, MHD_HTTP_ACCEPTED, id, "finishing");
 }
 
 static enum MHD_Result get_metrics(struct control_server *server, struct request *request)
@@ -172,6 +247,8 @@ static const struct route routes[] = {
     { "GET", "/api/params", false, get_params },
     { "PATCH", "/api/params", false, change_params },
     { "POST", "/api/params", false, change_params },
+    { "POST", "/api/outputs", false, add_output },
+    { "DELETE", "/api/outputs/", false, remove_output },
     { "GET", "/api/events", false, get_events },
     { "POST", "/api/snapshot", false, take_snapshot },
     { "GET", "/preview.jpg", false, get_preview },
@@ -186,7 +263,9 @@ const struct route *api_find(const char *method, const char *path, char *allow)
     const char *wanted = strcmp(method, "HEAD") ? method : "GET";
     *allow = '\0';
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-        if (strcmp(path, routes[i].path))
+        size_t size = strlen(routes[i].path);
+        bool begins = routes[i].path[size - 1] == '/';
+        if (begins ? strncmp(path, routes[i].path, size) : strcmp(path, routes[i].path))
             continue;
         if (*allow)
             strcat(allow, ", ");

@@ -157,6 +157,32 @@ static enum MHD_Result begin(struct control_server *server, struct MHD_Connectio
     return request->body ? MHD_YES : MHD_NO;
 }
 
+bool request_suspend(struct control_server *server, struct request *request)
+{
+    pthread_mutex_lock(&server->connection_lock);
+    bool stopping = atomic_load(&server->stopping);
+    if (!stopping) {
+        request->next = server->waiting;
+        server->waiting = request;
+        MHD_suspend_connection(request->http);
+    }
+    pthread_mutex_unlock(&server->connection_lock);
+    return !stopping;
+}
+
+// libmicrohttpd has locks of its own, which its threads hold when they call us: not under ours.
+void request_resume_all(struct control_server *server)
+{
+    struct MHD_Connection *waiting[MAX_CONNECTIONS];
+    unsigned n = 0;
+    pthread_mutex_lock(&server->connection_lock);
+    for (; server->waiting && n < MAX_CONNECTIONS; server->waiting = server->waiting->next)
+        waiting[n++] = server->waiting->http;
+    pthread_mutex_unlock(&server->connection_lock);
+    for (unsigned i = 0; i < n; i++)
+        MHD_resume_connection(waiting[i]);
+}
+
 enum MHD_Result request_handle(void *user, struct MHD_Connection *http, const char *path,
                                const char *method, const char *version, const char *upload,
                                size_t *upload_size, void **state)

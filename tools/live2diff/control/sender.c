@@ -13,6 +13,7 @@
 #define PICTURE_EVERY_S 0.04
 #define STATE_EVERY_S 0.5
 #define REPEAT_EVERY_S 2.0
+#define RESUME_EVERY_S 0.05
 #define TICK_MS 100
 
 struct sender {
@@ -20,7 +21,7 @@ struct sender {
     struct l2d_still *still;
     uint64_t sent;              // number of the pair that all watchers have; 0: none
     bool wanted[NUM_VIEWS];     // by somebody
-    double picture_s, state_s;
+    double picture_s, state_s, resumed_s;
     unsigned changes;           // of parameters, that watchers know of
     unsigned event_clients;
     bool said_broken;
@@ -171,6 +172,10 @@ void sender_main(void *arg)
         send_pictures(&s, now);
         send_state(&s, now);
         end_slow_connections(server, now);
+        if (now - s.resumed_s >= RESUME_EVERY_S) {
+            s.resumed_s = now;
+            request_resume_all(server);
+        }
         // Not more often than pictures are sent, however fast frames come.
         double next = PICTURE_EVERY_S - (wallclock_s() - s.picture_s);
         bool watched = s.wanted[VIEW_RESULT] || s.wanted[VIEW_SOURCE] || s.wanted[VIEW_BOTH];

@@ -145,6 +145,7 @@ void control_server_destroy(struct control_server **pserver)
         control_frames_wake(server->source.frames);
     l2d_thread_join(&server->sender);
     // Suspended connections must be on their way before the daemon stops.
+    request_resume_all(server);
     if (server->events)
         feed_close(server->events);
     for (int i = 0; i < NUM_VIEWS; i++)

@@ -14,6 +14,17 @@
 
 struct control_server;          // opaque
 
+// Outputs that come and go while the run goes on; zeroed: this run has none that do. Any thread may
+// call these, several at once, and none of them waits.
+struct control_outputs {
+    /** what is the request's JSON. returns as output_request_read and outputs_add. */
+    int (*add)(void *user, const json_t *what, uint32_t *id, struct l2d_error *err);
+    /** What became of it: L2D_OK with *opening or open, or why it is not there any more. */
+    int (*look)(void *user, uint32_t id, bool *opening, struct l2d_error *err);
+    /** L2D_EINVAL: there is none with that id. */
+    int (*remove)(void *user, uint32_t id, struct l2d_error *err);
+};
+
 // What the server must know of a run, and all that it knows.
 struct control_source {
     void *user;
@@ -21,6 +32,7 @@ struct control_source {
     void (*state)(void *user, struct control_state *state);
     struct param_table params;
     struct control_frames *frames;      // not owned
+    struct control_outputs outputs;
 };
 
 struct control_server_params {

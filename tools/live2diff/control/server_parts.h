@@ -18,6 +18,7 @@
 #define MAX_BODY_BYTES 16384
 #define IDLE_S 10                   // nothing is sent or received
 #define REQUEST_S 30                // a request and its answer, but for feeds
+#define OPENING_S 8                 // that an answer waits for an output to open
 #define FRESH_S 2.0                 // a message that a new client of a feed still gets
 #define PREVIEW_SIDE 768            // pixels
 
@@ -44,6 +45,7 @@ struct control_server {
     pthread_mutex_t source_lock;        // the source's callbacks are called with it
     pthread_mutex_t connection_lock;
     struct connection *connections;     // guarded by it
+    struct request *waiting;            // suspended until request_resume_all; guarded by it
 };
 
 struct request {
@@ -54,11 +56,15 @@ struct request {
     struct MHD_Connection *http;
     char *body;
     size_t body_size, body_room;
+    struct request *next;           // in the server's waiting
+    bool has_output;                // of a request to add one: it was added, as this
+    uint32_t output;
+    double added_s;
 };
 
 // A method and a path, and who answers.
 struct route {
-    const char *method, *path;
+    const char *method, *path;  // a path that ends in a slash: and what follows it
     bool open;                  // without a token
     enum MHD_Result (*answer)(struct control_server *server, struct request *request);
 };
@@ -90,6 +96,13 @@ enum MHD_Result answer_bytes(struct request *request, unsigned status, const cha
 /** Queue with the headers that every answer has, and release. */
 enum MHD_Result answer_response(struct request *request, unsigned status, const char *type,
                                 struct MHD_Response *response);
+
+/**
+ * Answer later: the route is asked again, a tenth of a second from now. Costs no thread meanwhile.
+ * returns  false: not any more, since the server stops.
+ */
+bool request_suspend(struct control_server *server, struct request *request);
+void request_resume_all(struct control_server *server);
 
 /** libmicrohttpd's callbacks; user is the server. */
 enum MHD_Result request_handle(void *user, struct MHD_Connection *http, const char *path,

@@ -36,6 +36,24 @@ void state_public_name(char *out, size_t size, const char *name)
              *end && end[1] ? "/..." : end);
 }
 
+// A line may be cut within its URL, and a name too: what follows up to a space is part of it.
+void state_public_reason(char *out, size_t size, const char *reason, const char *name)
+{
+    size_t len = 0, known = strlen(name);
+    out[0] = '\0';
+    while (*reason && len + 1 < size) {
+        char word[256], shown[256];
+        size_t n = known > 0 && !strncmp(reason, name, known) ? known : 0;
+        n += strcspn(reason + n, " ");
+        bool colon = n > 1 && reason[n - 1] == ':';
+        snprintf(word, sizeof(word), "%.*s", (int) (n - colon), reason);
+        state_public_name(shown, sizeof(shown), word);
+        len += (size_t) snprintf(out + len, size - len, "%s%s%.1s", shown, colon ? ":" : "",
+                                 reason + n);
+        reason += n + (reason[n] != '\0');
+    }
+}
+
 static json_t *quantiles_json(const struct state_quantiles *q)
 {
     return json_pack("{sf sf sf sI}", "p50", q->p50, "p95", q->p95, "p99", q->p99, "count",
@@ -61,8 +79,10 @@ static json_t *stages_json(const struct control_state *s)
 
 static json_t *output_json(const struct state_output *o)
 {
-    return json_pack("{so ss sb sI sI sI s{sf sf sf}}", "name", text_json(o->name), "state",
-                     o->state, "up", o->up, "frames", (json_int_t) o->frames, "dropped",
+    return json_pack("{sI so ss so sb sb sI sI sI s{sf sf sf}}", "id", (json_int_t) o->id, "name",
+                     text_json(o->name), "state", o->state, "reason",
+                     text_json(o->reason ? o->reason : ""), "recording", o->recording, "up", o->up,
+                     "frames", (json_int_t) o->frames, "dropped",
                      (json_int_t) o->dropped, "losses", (json_int_t) o->losses, "latency_ms",
                      "p50", o->p50, "p95", o->p95, "p99", o->p99);
 }
@@ -173,7 +193,7 @@ static void put_outputs(FILE *f, const struct control_state *s, const char *name
 {
     head(f, name, type, help);
     for (unsigned i = 0; i < s->num_outputs; i++) {
-        fprintf(f, "live2diff_%s{output=\"%u\",", name, i);
+        fprintf(f, "live2diff_%s{output=\"%u\",", name, (unsigned) s->output[i].id);
         put_label(f, "name", s->output[i].name, "} ");
         fprintf(f, "%" PRIu64 "\n", value(&s->output[i]));
     }

@@ -23,7 +23,10 @@ struct state_drop { const char *reason; uint64_t frames; };
 struct state_stage { const char *name; double ms; };            // sum over frames
 
 struct state_output {
+    uint32_t id;
     const char *name, *state;       // state: "running", "finished", ...
+    const char *reason;             // what went wrong last; "" or NULL: nothing
+    bool recording;
     bool up;                        // takes frames
     uint64_t frames, dropped;       // written; not, since it was slow or lost
     uint64_t losses;                // how often it was lost
@@ -71,6 +74,9 @@ struct control_state {
  * before it, are often secrets (stream keys, a camera's password). Others as they are.
  */
 void state_public_name(char *out, size_t size, const char *name);
+
+/** A line that speaks of URLs, name among them, with these shown in the same way. */
+void state_public_reason(char *out, size_t size, const char *reason, const char *name);
 
 /** NULL: out of memory. */
 json_t *state_json(const struct control_state *state);

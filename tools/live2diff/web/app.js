@@ -2,6 +2,7 @@
 // The page of a run: speaks the interface of docs/control.md and builds its controls from the
 // parameters that the run says it has.
 import { Chart } from './charts.js';
+import { buildOutputs } from './outputs.js';
 import { buildParams } from './params.js';
 import { watchEvents, watchPictures } from './streams.js';
 
@@ -150,6 +151,7 @@ function setUpPicture() {
   new ResizeObserver(placeWipe).observe(picture);
   $('compare').addEventListener('click', () => setComparing(!comparing));
   $('snapshot').addEventListener('click', save);
+  $('record').addEventListener('click', toggleRecording);
   $('full').addEventListener('click', () => (document.fullscreenElement ? document.exitFullscreen()
     : stage.requestFullscreen?.()));
   document.addEventListener('visibilitychange', () => (document.hidden ? watching?.abort() : watch()));
@@ -327,24 +329,29 @@ function showList(state) {
     dd.textContent = dd.title = value;
     return [dt, dd];
   }));
-  $('outputs').replaceChildren(...state.outputs.map((output) => {
-    const item = document.createElement('li');
-    const [dot, name, how] = ['dot', 'name', 'state'].map((kind) => {
-      const part = document.createElement('span');
-      part.className = kind;
-      return part;
-    });
-    item.className = output.up ? 'up' : 'down';
-    name.textContent = name.title = output.name;
-    how.textContent = [output.state, output.up && output.latency_ms.p95 && `${output.latency_ms.p95.toFixed(0)} ms`,
-      output.dropped && `${output.dropped} dropped`].filter(Boolean).join(' · ');
-    item.append(dot, name, how);
-    return item;
-  }));
+  outputs.update(state.outputs);
+}
+
+// --- recording
+
+function showRecording(on) {
+  $('record').hidden = on === undefined;
+  $('record').setAttribute('aria-pressed', String(Boolean(on)));
+  $('record').querySelector('span').textContent = on ? 'Stop' : 'Record';
+}
+
+async function toggleRecording() {
+  const record = $('record').getAttribute('aria-pressed') !== 'true';
+  try {
+    showRecording((await change({ record })).params.record);
+  } catch (error) {
+    outputs.say(error.message, true);
+  }
 }
 
 // --- all together
 
+const outputs = buildOutputs($('outputs'), $('add-output'), ask);
 let panel = null;
 
 function onState(state) {
@@ -363,6 +370,7 @@ function onState(state) {
   }
   showReceipts(state.receipts);
   panel?.update(state.params);
+  showRecording(state.params.record);
   showMeasurements(state);
   showList(state);
 }
@@ -403,7 +411,7 @@ async function firstState() {
 }
 
 function setUpKeys() {
-  const keys = { c: $('compare'), s: $('snapshot'), f: $('full') };
+  const keys = { c: $('compare'), s: $('snapshot'), r: $('record'), f: $('full') };
   document.addEventListener('keydown', (event) => {
     const typing = event.target.closest?.('input:not([type="range"]), textarea, select, dialog');
     if (event.ctrlKey || event.metaKey || event.altKey || typing)
@@ -423,7 +431,7 @@ async function begin() {
   const table = await (await ask('/api/params')).json();
   if (table.some((row) => row.name === 'prompt'))
     await setUpPrompt(state.engine.model);
-  const rest = table.filter((row) => row.name !== 'prompt');
+  const rest = table.filter((row) => row.name !== 'prompt' && row.name !== 'record');
   panel = buildParams($('params'), rest, change);
   $('params-panel').hidden = rest.length === 0;
   setUpPicture();
