@@ -54,6 +54,29 @@ Test(state, json)
     json_decref(json);
 }
 
+Test(state, reasons_show_no_secrets)
+{
+    static const char *const cases[][3] = {
+        { "rtmp://host/app/key: refused", "rtmp://host/app/key", "rtmp://host/...: refused" },
+        { "writing rtmp://u:p@host/app/key", "rtmp://u:p@host/app/key",
+          "writing rtmp://host/..." },
+        { "rtmp://host/app pass=secret: gone", "rtmp://host/app pass=secret",
+          "rtmp://host/...: gone" },
+        { "rtmp://host/app/ke", "rtmp://host/app/key", "rtmp://host/..." },     // cut
+        { "rtmp://host/app/key: gone", "rtmp://host/app/k", "rtmp://host/...: gone" },
+        { "a b.mkv: the disk is full", "a b.mkv", "a b.mkv: the disk is full" },
+        { "", "a.mkv", "" },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        char shown[256];
+        state_public_reason(shown, sizeof(shown), cases[i][0], cases[i][1]);
+        cr_expect_str_eq(shown, cases[i][2]);
+    }
+    char cut[12];
+    state_public_reason(cut, sizeof(cut), "rtmp://host/app/key: gone", "rtmp://host/app/key");
+    cr_expect_str_eq(cut, "rtmp://host");
+}
+
 Test(state, metrics)
 {
     static const char *const wanted[] = {

@@ -268,6 +268,24 @@ struct output_counts output_counts(struct output *out)
     return counts;
 }
 
+static uint64_t accounted(struct output *out)
+{
+    pthread_mutex_lock(&out->lock);
+    uint64_t n = out->written + out->broken;
+    pthread_mutex_unlock(&out->lock);
+    return n;
+}
+
+// The outbox counts by itself, and what has left it is counted later: at the moment when we look at
+// the one, the other is between what it was before and what it is after, and a picture in hand.
+bool output_adds_up(struct output *out)
+{
+    uint64_t before = accounted(out);
+    struct outbox_counts box = outbox_counts(&out->box);
+    uint64_t after = accounted(out), left = box.given - box.stalled - box.lost - box.waiting;
+    return before <= left && left <= after + 1;
+}
+
 struct quantiles output_latency(struct output *out, bool recent)
 {
     static _Thread_local struct histogram sum;      // large

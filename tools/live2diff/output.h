@@ -93,6 +93,8 @@ bool output_has_ended(const struct output *out);
 
 /** Any thread, after output_start. */
 struct output_counts output_counts(struct output *out);
+/** Whether every picture that was given has a fate, as far as can be said while they move. */
+bool output_adds_up(struct output *out);
 struct quantiles output_latency(struct output *out, bool recent);
 /** "opening", "running", ... */
 const char *output_state_str(enum output_state state);

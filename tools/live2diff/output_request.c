@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include "video_io/camera.h"
-
 #define MAX_BYTES 1023
 
 static const char *const schemes[] = { "rtmp", "rtmps", "rtsp", "srt", "udp", "tcp", "rtp", NULL };
@@ -74,6 +72,15 @@ static int check_file(const char *name, struct l2d_error *err)
     return L2D_OK;
 }
 
+// And no way from there to another device.
+static bool is_camera(const char *name)
+{
+    static const char folder[] = "/dev/video";
+    const char *number = name + sizeof(folder) - 1;
+    return !strncmp(name, folder, sizeof(folder) - 1) && *number &&
+           !number[strspn(number, "0123456789")];
+}
+
 static int check_url(const char *url, struct l2d_error *err)
 {
     const char *end = strstr(url, "://");
@@ -84,13 +91,14 @@ static int check_url(const char *url, struct l2d_error *err)
     if (end)
         return refuse(err, "url", "cannot be pushed to from here: expected one of the protocols",
                       url, schemes);
-    bool known = !strcmp(url, "display") || !strcmp(url, "null") || l2d_camera_is_path(url);
+    bool known = !strcmp(url, "display") || !strcmp(url, "null") || is_camera(url);
     return known ? L2D_OK : check_file(url, err);
 }
 
 static int check_codec_options(const char *text, struct l2d_error *err)
 {
-    static const char value[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-";
+    static const char value[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "0123456789._+-";
     for (const char *at = text;; at++) {
         size_t key = strcspn(at, "=:");
         size_t size = at[key] == '=' ? strspn(at + key + 1, value) : 0;
@@ -99,8 +107,8 @@ static int check_codec_options(const char *text, struct l2d_error *err)
                           "key=value:key=value, of", text, encoder_options);
         at += key + 1 + size;
         if (size == 0 || (*at && *at != ':'))
-            return refuse(err, "codec_options", "is not key=value:key=value of letters, digits, . _ "
-                          "+ -", text, NULL);
+            return refuse(err, "codec_options", "is not key=value:key=value of letters, digits, "
+                          ". _ + -", text, NULL);
         if (!*at)
             return L2D_OK;
     }

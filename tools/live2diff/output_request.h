@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What somebody who is not at the run's command line may name as an output. A client of the control
-// server steers pictures, it does not own the machine: it may push to networks, open a window, write
-// to a loopback camera, and make new files of video in the run's current folder, by plain names.
-// Paths, existing files, other protocols, formats that write more than one file, and options of
-// encoders that name files are refused.
+// server steers pictures, it does not own the machine: it may push to networks, open a window,
+// write to a loopback camera, and make new files of video in the run's current folder, by plain
+// names. Paths, existing files, other protocols, formats that write more than one file, and options
+// of encoders that name files are refused.
 #ifndef L2D_PROGRAM_OUTPUT_REQUEST_H
 #define L2D_PROGRAM_OUTPUT_REQUEST_H
 

@@ -89,7 +89,7 @@ void outputs_push(struct outputs *set, struct shared_item *shared);
 void outputs_tend(struct outputs *set, double now_s);
 
 bool outputs_all_ended(struct outputs *set);
-/** The pictures of each have a fate, as far as one can see while they move. */
+/** Every picture that one of them was given has a fate: output_adds_up. */
 bool outputs_are_fair(struct outputs *set);
 /** Into status->output. */
 void outputs_status(struct outputs *set, struct run_status *status);

@@ -58,7 +58,8 @@ export function buildOutputs(list, form, ask) {
     say('Opening …');
     try {
       const answer = await (await ask('/api/outputs', {
-        method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ url: input.value.trim() }),
+        method: 'POST', headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ url: input.value.trim() }),
       })).json();
       say(answer.state === 'running' ? '' : 'It does not answer yet; the list tells what becomes of it.');
       input.value = '';
