@@ -118,9 +118,14 @@ xdotool key space
 expect pause True
 xdotool key space
 expect pause False
+xdotool key r
+expect record True
+sleep 1
 xdotool key space
 expect pause True
+rm live2diff-*.mkv
 xdotool key q
 wait $pid
 is "closing a paused window: exit status" $? 0
+is "what was recorded until then is whole" "$(ls live2diff-*.mkv | wc -l)" 1
 done_testing

@@ -143,6 +143,25 @@ Test(outputs, the_last_one_stays)
     cr_expect(!outputs_all_ended(&set));
 }
 
+// Who closes the window ends the run; what was recorded is finished then.
+Test(outputs, a_recording_is_no_reason_to_go_on)
+{
+    cr_assert_eq(recording_set(&set, true, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(wait_for(1), OUTPUTS_OPEN, "%s", err.msg);
+    push(0, 10);
+    cr_expect_eq(outputs_remove(&set, 0, &err), L2D_ECLOSED);
+    outputs_tend(&set, wallclock_s());
+    cr_expect(!outputs_all_ended(&set) && recording_runs(&set));
+    output_finish(&set.member[0]->output, false);       // as if its viewer had left
+    while (!outputs_all_ended(&set)) {
+        outputs_tend(&set, wallclock_s());
+        usleep(1000);
+    }
+    tend_until(1);
+    cr_expect_eq(set.num_past, 1u);
+    cr_expect_eq(access(set.past[0]->output.name, F_OK), 0);
+}
+
 Test(outputs, one_recording_at_a_time)
 {
     char name[64] = "", other[64] = "";

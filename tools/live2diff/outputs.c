@@ -169,18 +169,28 @@ enum outputs_look outputs_look(struct outputs *set, uint32_t id, struct l2d_erro
 
 // --- removing
 
+// Whether an output runs for which the run goes on, but for one. A recording is none: who closes the
+// window ends the run, and what was recorded is whole.
+static bool has_reason_locked(const struct outputs *set, const struct outputs_member *but)
+{
+    for (unsigned i = 0; i < set->num_members; i++) {
+        const struct outputs_member *m = set->member[i];
+        if (m != but && m->kind != OUTPUTS_RECORDING && !m->leaving &&
+            !output_has_ended(&m->output))
+            return true;
+    }
+    return false;
+}
+
 static int remove_locked(struct outputs *set, uint32_t id, struct l2d_error *err)
 {
     struct outputs_member *m = find_locked(set, id);
-    unsigned others = 0;
     if (!m)
         return l2d_error_set(err, L2D_EINVAL, "there is no output %u", (unsigned) id);
     if (set->closed)
         return l2d_error_set(err, L2D_ECLOSED, "the run is ending");
-    for (unsigned i = 0; i < set->num_members; i++)
-        others += set->member[i] != m && !set->member[i]->leaving &&
-                  !output_has_ended(&set->member[i]->output);
-    if (!m->leaving && !output_has_ended(&m->output) && others == 0)
+    bool runs = m->kind != OUTPUTS_RECORDING && !m->leaving && !output_has_ended(&m->output);
+    if (runs && !has_reason_locked(set, m))
         return l2d_error_set(err, L2D_ECLOSED, "it is the only output that runs: add another "
                              "first, or end the run");
     leave_locked(m);
@@ -213,8 +223,11 @@ static struct outputs_member *take_left(struct outputs *set, double now_s)
 {
     struct outputs_member *left = NULL;
     pthread_mutex_lock(&set->lock);
+    bool over = !set->closed && !has_reason_locked(set, NULL);
     for (unsigned i = 0; i < set->num_members && !left; i++) {
         struct outputs_member *m = set->member[i];
+        if (over && is_recording(m))
+            leave_locked(m);
         bool ended = output_has_ended(&m->output);
         if (m->leaving && !ended && !m->hurried && now_s - m->left_s > HURRY_AFTER_S) {
             m->hurried = true;

@@ -21,7 +21,7 @@ struct output_options { const char *name, *format, *codec, *codec_options; };   
 enum outputs_kind {
     OUTPUTS_FIRST,              // of the command line
     OUTPUTS_LATE,               // joins the run where it is; opened by its first try, or not at all
-    OUTPUTS_RECORDING,          // the same, and there is one at a time
+    OUTPUTS_RECORDING,          // the same, one at a time; it ends when no other output runs
 };
 
 struct outputs_member {
