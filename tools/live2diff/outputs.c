@@ -169,8 +169,8 @@ enum outputs_look outputs_look(struct outputs *set, uint32_t id, struct l2d_erro
 
 // --- removing
 
-// Whether an output runs for which the run goes on, but for one. A recording is none: who closes the
-// window ends the run, and what was recorded is whole.
+// Whether an output runs for which the run goes on, but for one. A recording is none: who closes
+// the window ends the run, and what was recorded is whole.
 static bool has_reason_locked(const struct outputs *set, const struct outputs_member *but)
 {
     for (unsigned i = 0; i < set->num_members; i++) {
