@@ -50,6 +50,29 @@ static void fill_state(void *user, struct control_state *state)
     state->fit = "cover";
 }
 
+// Of four outputs one is refused at once, one when it opens; the others need some time.
+static int add_output(void *user, const json_t *what, uint32_t *id, struct l2d_error *err)
+{
+    static atomic_uint added;
+    (void) user, (void) what;
+    *id = atomic_fetch_add(&added, 1);
+    return *id % 4 ? L2D_OK : l2d_error_set(err, L2D_EINVAL, "no such thing");
+}
+
+static int look_at_output(void *user, uint32_t id, bool *opening, struct l2d_error *err)
+{
+    static atomic_uint looks;
+    (void) user;
+    *opening = atomic_fetch_add(&looks, 1) % 5 != 0;
+    return id % 4 != 1 || *opening ? L2D_OK : l2d_error_set(err, L2D_EIO, "nobody there");
+}
+
+static int remove_output(void *user, uint32_t id, struct l2d_error *err)
+{
+    (void) user, (void) id, (void) err;
+    return L2D_OK;
+}
+
 static void *push_frames(void *arg)
 {
     struct control_frames *frames = arg;
@@ -91,6 +114,9 @@ static const struct { const char *text; size_t read; } asks[] = {
     { "GET /api/state HTTP/1.0\r\nHost: localhost\r\n\r\n", 100000 },
     { "PATCH /api/params HTTP/1.0\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n"
       "{\"prompt\": \"x\"}", 100000 },
+    { "POST /api/outputs HTTP/1.0\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", 100000 },
+    { "POST /api/outputs HTTP/1.0\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", 0 },
+    { "DELETE /api/outputs/3 HTTP/1.0\r\nHost: localhost\r\n\r\n", 100000 },
     { "POST /api/snapshot HTTP/1.0\r\nHost: localhost\r\n\r\n", 100000 },
     { "GET /preview.mjpeg HTTP/1.1\r\nHost: localhost\r\n\r\n", 10 },
     { "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n", 0 },
@@ -116,7 +142,7 @@ static void *ask_again(void *arg)
             if (n <= 0)
                 break;
             if (got == 0)
-                atomic_fetch_add(n > 12 && !memcmp(buffer + 9, "200", 3) ? &answers : &refusals, 1);
+                atomic_fetch_add(n > 12 && buffer[9] == '2' ? &answers : &refusals, 1);
             got += (size_t) n;
         }
         close(fd);
@@ -134,7 +160,8 @@ static int run_round(void)
     if (control_frames_create(&frames, &err) != L2D_OK ||
         control_server_create(&server, &(struct control_server_params) {
             .address = { .host = "127.0.0.1" },
-            .source = { .state = fill_state, .params = { rows, 1 }, .frames = frames },
+            .source = { .state = fill_state, .params = { rows, 1 }, .frames = frames,
+                        .outputs = { add_output, look_at_output, remove_output } },
         }, &err) != L2D_OK) {
         fprintf(stderr, "%s\n", err.msg);
         control_frames_destroy(&frames);

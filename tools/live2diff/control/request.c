@@ -159,14 +159,14 @@ static enum MHD_Result begin(struct control_server *server, struct MHD_Connectio
 
 bool request_suspend(struct control_server *server, struct request *request)
 {
-    pthread_mutex_lock(&server->connection_lock);
+    pthread_mutex_lock(&server->waiting_lock);
     bool stopping = atomic_load(&server->stopping);
     if (!stopping) {
         request->next = server->waiting;
         server->waiting = request;
         MHD_suspend_connection(request->http);
     }
-    pthread_mutex_unlock(&server->connection_lock);
+    pthread_mutex_unlock(&server->waiting_lock);
     return !stopping;
 }
 
@@ -175,10 +175,10 @@ void request_resume_all(struct control_server *server)
 {
     struct MHD_Connection *waiting[MAX_CONNECTIONS];
     unsigned n = 0;
-    pthread_mutex_lock(&server->connection_lock);
+    pthread_mutex_lock(&server->waiting_lock);
     for (; server->waiting && n < MAX_CONNECTIONS; server->waiting = server->waiting->next)
         waiting[n++] = server->waiting->http;
-    pthread_mutex_unlock(&server->connection_lock);
+    pthread_mutex_unlock(&server->waiting_lock);
     for (unsigned i = 0; i < n; i++)
         MHD_resume_connection(waiting[i]);
 }

@@ -115,6 +115,7 @@ int control_server_create(struct control_server **out, const struct control_serv
     server->log = l2d_log_named(params->log, "control");
     pthread_mutex_init(&server->source_lock, NULL);
     pthread_mutex_init(&server->connection_lock, NULL);
+    pthread_mutex_init(&server->waiting_lock, NULL);
     rc = feed_create(&server->events, MAX_EVENT_CLIENTS, err);
     for (int i = 0; rc == L2D_OK && i < NUM_VIEWS; i++)
         rc = feed_create(&server->preview[i], MAX_PREVIEW_CLIENTS, err);
@@ -157,6 +158,7 @@ void control_server_destroy(struct control_server **pserver)
     for (int i = 0; i < NUM_VIEWS; i++)
         feed_destroy(&server->preview[i]);
     pthread_mutex_destroy(&server->connection_lock);
+    pthread_mutex_destroy(&server->waiting_lock);
     pthread_mutex_destroy(&server->source_lock);
     free(server);
 }

@@ -45,6 +45,7 @@ struct control_server {
     pthread_mutex_t source_lock;        // the source's callbacks are called with it
     pthread_mutex_t connection_lock;
     struct connection *connections;     // guarded by it
+    pthread_mutex_t waiting_lock;       // taken in no callback of libmicrohttpd's own locks
     struct request *waiting;            // suspended until request_resume_all; guarded by it
 };
 
