@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The source over the left part of the window's picture. Internal to video_io, window's thread only.
+// The source over the left part of the window's picture. Internal to video_io; its thread only.
 #ifndef L2D_VIDEO_IO_WIPE_H
 #define L2D_VIDEO_IO_WIPE_H
 
