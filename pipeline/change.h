@@ -14,6 +14,12 @@ enum l2d_change_kind {
     L2D_CHANGE_PROMPT,          // text, fade_frames, easing. With the last frame of the fade the
                                 // sinks are warmed anew under the new prompt
     L2D_CHANGE_NEGATIVE,        // the same for the negative prompt, where guidance has one
+    L2D_CHANGE_BLEND,           // text: "0.7, 0.3", other shares of the prompt's parts; fade_frames
+                                // and easing as for a prompt, whose words are not looked at again
+    L2D_CHANGE_LORA,            // text: the name of a LoRA that the model keeps apart; lora_scale.
+                                // Frames in flight end first; then all is drawn, and the sinks are
+                                // warmed anew, with the other weights. See engine.h and stream.h
+                                // for how long it takes
     L2D_CHANGE_STEPS,           // step_set: how strong, how fast. The caches are warmed anew from
                                 // the newest frames
     L2D_CHANGE_SEED,            // seed
@@ -32,6 +38,7 @@ struct l2d_change {
     const char *text;
     uint32_t fade_frames;       // drawn frames until the text counts fully; 0 and 1: at once
     enum l2d_easing easing;
+    float lora_scale;
     uint32_t step_set;          // 0: steps of the parameters; 1..: more_steps
     uint64_t seed;
     enum l2d_noise_choice noise;

@@ -305,6 +305,39 @@ static void read_default(struct l2d_json_object *root, struct l2d_model_config *
     l2d_json_end(&o);
 }
 
+bool l2d_lora_name_is_valid(const char *name)
+{
+    static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                "0123456789_-";
+    size_t len = strlen(name);
+    return len > 0 && len < L2D_LORA_NAME_BYTES && strspn(name, chars) == len;
+}
+
+// { "name": scale }, in the order of adding.
+static void read_loras(struct l2d_json_object *root, struct l2d_model_config *c)
+{
+    if (!l2d_json_has(root, "loras"))
+        return;
+    struct l2d_json_object o = l2d_json_object(root, "loras");
+    const char *name;
+    json_t *scale;
+    json_object_foreach(o.value, name, scale) {
+        if (c->num_loras == L2D_MAX_LORAS) {
+            l2d_json_fail(o.reader, o.path, "are more than %d", L2D_MAX_LORAS);
+            return;
+        }
+        if (!l2d_lora_name_is_valid(name)) {
+            l2d_json_fail(o.reader, o.path, "a name must be of 1 to %d letters, digits, '_' and "
+                          "'-'", L2D_LORA_NAME_BYTES - 1);
+            return;
+        }
+        struct l2d_lora_config *lora = &c->lora[c->num_loras++];
+        snprintf(lora->name, sizeof(lora->name), "%s", name);
+        lora->scale = (float) l2d_json_real(&o, name, -L2D_MAX_LORA_SCALE, L2D_MAX_LORA_SCALE);
+    }
+    l2d_json_end(&o);
+}
+
 // What ties the parts together.
 static void check_model(struct l2d_json_reader *r, const struct l2d_model_config *c)
 {
@@ -344,6 +377,7 @@ int l2d_model_config_read(struct l2d_model_config *config, const char *path, str
     read_text(&root, &c.text);
     read_structure(&root, &c);
     read_scheduler(&root, &c.scheduler);
+    read_loras(&root, &c);
     l2d_json_end(&root);
     check_model(&r, &c);
 

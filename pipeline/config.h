@@ -19,6 +19,9 @@
 #define L2D_MAX_STAGE_BLOCKS 32
 #define L2D_MAX_VIT_LAYERS 32
 #define L2D_KL_MAX_LAYERS 4                 // resnets per level of the encoder
+#define L2D_MAX_LORAS 8                     // that a model keeps apart
+#define L2D_LORA_NAME_BYTES 33
+#define L2D_MAX_LORA_SCALE 100              // to both sides of 0
 #define L2D_LATENT_SCALE 8                  // pixels of the picture to one of the latent, each way
 
 // All channel counts are 4..4096 and multiples of 4. Arrays are full resolution first.
@@ -120,6 +123,11 @@ struct l2d_scheduler_config {               // beta is linear in t
     enum l2d_noise_mode noise;
 };
 
+struct l2d_lora_config {                    // its matrices are in lora.NAME.safetensors: loras.h
+    char name[L2D_LORA_NAME_BYTES];         // letters, digits, '_', '-'
+    float scale;                            // if nobody says another
+};
+
 struct l2d_model_config {
     char name[65];                          // letters, digits, '.', '_', '-'
     char license[65];
@@ -132,6 +140,8 @@ struct l2d_model_config {
     enum l2d_structure_type structure;
     struct l2d_depth_config depth;          // if structure is L2D_STRUCTURE_DEPTH
     struct l2d_scheduler_config scheduler;
+    int32_t num_loras;                      // 0 where the key "loras" is not there
+    struct l2d_lora_config lora[L2D_MAX_LORAS];     // added in this order
 };
 
 /**
@@ -140,6 +150,9 @@ struct l2d_model_config {
  * returns  L2D_OK, L2D_EIO, L2D_ENOMEM, or L2D_EFORMAT: "<path>: unet.block_out_channels[1]: ...".
  */
 int l2d_model_config_read(struct l2d_model_config *config, const char *path, struct l2d_error *err);
+
+/** Whether a LoRA of a model may be called so. */
+bool l2d_lora_name_is_valid(const char *name);
 
 /** The sides must be multiples of this many pixels: 8 for the latent, times 2 per lower level. */
 int32_t l2d_model_config_align(const struct l2d_model_config *config);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One stream's model on one GPU: frames in, translated frames out, in order and one for one.
 // Loads a model folder, plans memory, records the graphs and replays them; knows about warm-up,
-// steps in flight and draining. It has no thread of its own: stream.h puts it on one.
+// steps in flight and draining. It has no thread of its own but for
+// weights that LoRAs change: stream.h puts it on one.
 #ifndef L2D_PIPELINE_ENGINE_H
 #define L2D_PIPELINE_ENGINE_H
 
@@ -83,6 +84,8 @@ struct l2d_engine_params {          // zero means default
     enum l2d_precision precision;   // AUTO: fp16 where the device stores it
     enum l2d_kv_type kv_type;
     uint64_t seed;
+    // Scales of LoRAs that the model keeps apart, up to the first without a name; else its own.
+    struct { const char *name; float scale; } lora[L2D_MAX_LORAS];
     bool rgba;                      // output RGBA8 instead of I420
     enum l2d_matrix matrix;         // of I420 output; RGB (0): BT.601 below 720 lines, else BT.709
     bool full_range;                // of I420 output
@@ -124,6 +127,8 @@ struct l2d_engine_info {
     struct l2d_engine_memory memory;
     uint32_t prompt_tokens;         // of the current prompt; of a blend: of its longest part
     uint32_t prompt_dropped;        // did not fit
+    int32_t num_loras;              // that the model keeps apart
+    struct l2d_lora_config lora[L2D_MAX_LORAS];     // with the scales of the beginning
     double gflop_encode, gflop_unet, gflop_decode;      // per frame
 };
 
@@ -195,6 +200,32 @@ int l2d_engine_finish(struct l2d_engine *engine, struct l2d_error *err);
  */
 int l2d_engine_change(struct l2d_engine *engine, const struct l2d_change *change, uint64_t *first,
                       struct l2d_error *err);
+
+/**
+ * Change the scales of all LoRAs, as L2D_CHANGE_LORA does of one: with the next pushed frame, or
+ * while the first 8 gather from frame 8 on. Weights are computed on the host before it returns,
+ * which for a large model takes seconds, unless they were foreseen. With that frame those in flight
+ * end, and the weights go to the GPU.
+ * returns  L2D_OK; L2D_EINVAL: out of range, or too large for fp16; L2D_ENOMEM. After an error all
+ *          is as it was.
+ */
+int l2d_engine_set_loras(struct l2d_engine *engine, const float scale[L2D_MAX_LORAS],
+                         uint64_t *first, struct l2d_error *err);
+
+/**
+ * Begin to compute weights with these scales, on a thread of its own, for a l2d_engine_set_loras
+ * that comes later. What was foreseen before, and not used, is given up.
+ */
+int l2d_engine_foresee_loras(struct l2d_engine *engine, const float scale[L2D_MAX_LORAS],
+                             struct l2d_error *err);
+bool l2d_engine_is_foreseeing(const struct l2d_engine *engine);
+
+/** The scales with which the next pushed frame is drawn [L2D_MAX_LORAS]. */
+const float *l2d_engine_loras(const struct l2d_engine *engine);
+
+/** Which of them is called so. returns L2D_OK, or L2D_EINVAL. */
+int l2d_engine_find_lora(const struct l2d_engine *engine, const char *name, int32_t *index,
+                         struct l2d_error *err);
 
 /** Change the prompt, or the negative one, without a fade. */
 int l2d_engine_set_prompt(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);

@@ -2,6 +2,7 @@
 // What changes while frames flow: words, steps, noise, what is shown, and when the sinks are warmed
 // anew. Each change belongs to a frame; see change.h and engine_sinks.c.
 #include <math.h>
+#include <string.h>
 
 #include "pipeline/engine_submission.h"
 
@@ -146,6 +147,8 @@ int l2d_live_switch(struct l2d_engine *e, struct l2d_error *err)
         return L2D_OK;                  // after the warm-up
     if (e->step_set_next != e->info.step_set)
         rc = switch_steps(e, err);
+    if (rc == L2D_OK && e->loras.fused)
+        rc = l2d_loras_switch(e, err);
     if (rc == L2D_OK && e->show_next != e->shown_now)
         rc = switch_show(e, err);
     return rc;
@@ -162,6 +165,16 @@ static int change_steps(struct l2d_engine *e, uint32_t set, struct l2d_error *er
     return L2D_OK;
 }
 
+static int change_lora(struct l2d_engine *e, const struct l2d_change *c, struct l2d_error *err)
+{
+    float scale[L2D_MAX_LORAS];
+    int32_t index = 0;
+    int rc = l2d_engine_find_lora(e, c->text, &index, err);
+    memcpy(scale, l2d_engine_loras(e), sizeof(scale));
+    scale[index] = c->lora_scale;
+    return rc == L2D_OK ? l2d_loras_change(e, scale, err) : rc;
+}
+
 static int change(struct l2d_engine *e, const struct l2d_change *c, struct l2d_error *err)
 {
     switch (c->kind) {
@@ -172,6 +185,10 @@ static int change(struct l2d_engine *e, const struct l2d_change *c, struct l2d_e
             return l2d_error_set(err, L2D_EINVAL, "negative prompt: only the guidance modes full "
                                  "and initialize have one");
         return l2d_words_change(e, &e->negative_prompt, c, err);
+    case L2D_CHANGE_BLEND:
+        return l2d_words_blend(e, &e->prompt, c, err);
+    case L2D_CHANGE_LORA:
+        return change_lora(e, c, err);
     case L2D_CHANGE_STEPS:
         return change_steps(e, c->step_set, err);
     case L2D_CHANGE_SEED:
@@ -191,22 +208,40 @@ static int change(struct l2d_engine *e, const struct l2d_change *c, struct l2d_e
     return l2d_error_set(err, L2D_EINVAL, "change of kind %d: there is none", (int) c->kind);
 }
 
-int l2d_engine_change(struct l2d_engine *e, const struct l2d_change *c, uint64_t *first,
-                      struct l2d_error *err)
+// It is done, with the next frame or a later one; *first receives which.
+static void count_change(struct l2d_engine *e, enum l2d_change_kind kind, uint64_t *first)
 {
-    if (e->passthrough)
-        return l2d_error_set(err, L2D_EINVAL, "there is no model: nothing can change");
-    int rc = change(e, c, err);
-    if (rc != L2D_OK)
-        return rc;
     e->stats.changes++;
     e->must_draw = true;
     bool gathers = e->frames > 0 && !e->warm_done;
-    bool text = c->kind == L2D_CHANGE_PROMPT || c->kind == L2D_CHANGE_NEGATIVE;
-    bool waits = c->kind == L2D_CHANGE_STEPS || c->kind == L2D_CHANGE_SHOW;
+    bool text = kind == L2D_CHANGE_PROMPT || kind == L2D_CHANGE_NEGATIVE ||
+                kind == L2D_CHANGE_BLEND;
+    bool waits = kind == L2D_CHANGE_STEPS || kind == L2D_CHANGE_SHOW || kind == L2D_CHANGE_LORA;
     if (first)
         *first = !gathers ? e->stats.frames_in : text ? 0 : waits ? L2D_SINKS : e->stats.frames_in;
-    return L2D_OK;
+}
+
+static int refuse_without_model(struct l2d_error *err)
+{
+    return l2d_error_set(err, L2D_EINVAL, "there is no model: nothing can change");
+}
+
+int l2d_engine_change(struct l2d_engine *e, const struct l2d_change *c, uint64_t *first,
+                      struct l2d_error *err)
+{
+    int rc = e->passthrough ? refuse_without_model(err) : change(e, c, err);
+    if (rc == L2D_OK)
+        count_change(e, c->kind, first);
+    return rc;
+}
+
+int l2d_engine_set_loras(struct l2d_engine *e, const float scale[L2D_MAX_LORAS], uint64_t *first,
+                         struct l2d_error *err)
+{
+    int rc = e->passthrough ? refuse_without_model(err) : l2d_loras_change(e, scale, err);
+    if (rc == L2D_OK)
+        count_change(e, L2D_CHANGE_LORA, first);
+    return rc;
 }
 
 int l2d_engine_set_prompt(struct l2d_engine *e, const char *prompt, struct l2d_error *err)

@@ -101,8 +101,9 @@ static int declare_step_bias(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
-// What step_bias holds with each set of steps: computed once, since it takes longer than a frame.
-static int compute_step_bias(struct l2d_engine *e, struct l2d_error *err)
+// What step_bias holds with each set of steps: computed once for all, since it takes longer than a
+// frame.
+int l2d_engine_compute_step_bias(struct l2d_engine *e, struct l2d_error *err)
 {
     const struct l2d_unet *u = &e->model->unet;
     int32_t cout[L2D_UNET_MAX_RESNETS];
@@ -110,7 +111,9 @@ static int compute_step_bias(struct l2d_engine *e, struct l2d_error *err)
     float *bias = malloc((size_t) sum * sizeof(*bias));
     int rc = bias ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "step bias: out of memory");
     for (uint32_t set = 0; set < e->info.num_step_sets && rc == L2D_OK; set++) {
-        uint8_t *all = e->step_bias_of[set] = calloc(1, e->step_bias->size_bytes);
+        if (!e->step_bias_of[set])
+            e->step_bias_of[set] = calloc(1, e->step_bias->size_bytes);
+        uint8_t *all = e->step_bias_of[set];
         if (!all)
             rc = l2d_error_set(err, L2D_ENOMEM, "step bias: out of memory");
         for (int k = 0; k < e->set[set].num_steps && rc == L2D_OK; k++) {
@@ -386,8 +389,8 @@ static int declare_positions(struct l2d_engine *e, uint64_t *in_bytes, struct l2
     return rc;
 }
 
-// W pe, computed once; pe lies where activations will, which nothing uses yet.
-static int compute_positions(struct l2d_engine *e, struct l2d_error *err)
+// W pe, computed once for all frames; pe lies where activations do, of which none is in use.
+int l2d_engine_compute_positions(struct l2d_engine *e, struct l2d_error *err)
 {
     const struct l2d_unet *u = &e->model->unet;
     struct l2d_graph *g = NULL;
@@ -727,6 +730,8 @@ static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
         rc = set_guidance(e, p, err);
     if (rc == L2D_OK)
         rc = l2d_engine_set_live(e, p, err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_init_loras(e, p, err);
     return rc == L2D_OK ? set_all_steps(e, p, err) : rc;
 }
 
@@ -843,6 +848,8 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];
     struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
     uint32_t num_bufs = l2d_engine_buffers(e, buf), num_graphs = l2d_engine_graphs(e, graph);
+    if (!e->passthrough)
+        l2d_weights_scale_loras(e->model->weights, e->loras.now);
     int rc = e->passthrough ? L2D_OK : l2d_weights_upload(e->model->weights, err);
     for (uint32_t i = 0; i < num_bufs && rc == L2D_OK; i++)
         if (*buf[i])
@@ -852,11 +859,11 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++)
         memset(e->slot[i].params->mapped, 0, e->slot[i].params->size_bytes);
     if (!e->passthrough)
-        rc = compute_step_bias(e, err);
+        rc = l2d_engine_compute_step_bias(e, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = l2d_engine_use_steps(e, 0, err);
     if (rc == L2D_OK && !e->passthrough)
-        rc = compute_positions(e, err);
+        rc = l2d_engine_compute_positions(e, err);
     for (uint32_t i = 0; i < num_graphs && rc == L2D_OK; i++)
         if (*graph[i])
             rc = l2d_graph_finish(*graph[i], e->activations, err);
@@ -893,6 +900,7 @@ void l2d_engine_destroy(struct l2d_engine **pe)
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++)
         if (e->slot[i].busy)
             l2d_gpu_wait(e->gpu, e->slot[i].ticket, NULL);
+    l2d_engine_forget_loras(e);
     struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
     struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];
     uint32_t num_bufs = l2d_engine_buffers(e, buf), num_graphs = l2d_engine_graphs(e, graph);

@@ -4,6 +4,7 @@
 #ifndef L2D_PIPELINE_ENGINE_STATE_H
 #define L2D_PIPELINE_ENGINE_STATE_H
 
+#include "base/thread.h"
 #include "gpu/buffer.h"
 #include "gpu/device.h"
 #include "gpu/graph.h"
@@ -55,6 +56,8 @@ struct l2d_engine_words {
     struct l2d_buf *staged[L2D_ENGINE_SLOTS];
     struct l2d_graph *upload[L2D_ENGINE_SLOTS];     // staged -> context
     struct l2d_graph *keys, *move, *keep;   // context -> row 0; rows up by 1; row 0 -> sinks_kv
+    struct l2d_prompt prompt;
+    float *parts;                   // embeddings of its parts, from which `to` is mixed
     float *from, *to, *now;         // embeddings [tokens][width]: of a fade, and of the last frame
     uint32_t fade_frames, faded;    // faded: frames so far
     enum l2d_easing easing;
@@ -75,6 +78,18 @@ struct l2d_engine_sinks {
     uint32_t begun;                 // a re-warm begins with this frame's first step
     bool busy;                      // and has not come to its last step
     uint32_t free_at;               // the first frame with which another can begin
+};
+
+// Scales of the LoRAs that the model keeps apart; engine_loras.c.
+struct l2d_engine_loras {
+    float now[L2D_MAX_LORAS], next[L2D_MAX_LORAS];      // next: from the next frame on, if fused
+    struct l2d_fused *fused;
+    struct l2d_thread thread;       // computes foreseen: result, or rc and error
+    float foreseen[L2D_MAX_LORAS];
+    struct l2d_fused *result;
+    int rc;
+    struct l2d_error error;
+    atomic_bool done, cancel;
 };
 
 enum l2d_rewarm_from { L2D_REWARM_NOTHING, L2D_REWARM_KEPT, L2D_REWARM_STILL, L2D_REWARM_NEWEST };
@@ -128,6 +143,7 @@ struct l2d_engine {
     struct l2d_buf *origins;                    // a ring for INITIALIZE, or NULL
     struct l2d_engine_words prompt, negative_prompt;
     struct l2d_engine_sinks sinks;
+    struct l2d_engine_loras loras;
 
     // --- the negative prompt's, where the guidance mode has one: keys and values of its own
     struct l2d_unet_state negative;
@@ -234,6 +250,10 @@ int l2d_engine_build_unet(struct l2d_engine *engine, struct l2d_graph **graph, c
 /** Put the current set's schedule into effect; nothing may be in flight. */
 int l2d_engine_use_steps(struct l2d_engine *engine, uint32_t set, struct l2d_error *err);
 
+/** What is computed from weights: biases of all sets of steps on the host, positional terms. */
+int l2d_engine_compute_step_bias(struct l2d_engine *engine, struct l2d_error *err);
+int l2d_engine_compute_positions(struct l2d_engine *engine, struct l2d_error *err);
+
 /** Steps that are computed for the negative prompt too. */
 int32_t l2d_engine_negative_steps(const struct l2d_engine *engine);
 
@@ -254,6 +274,15 @@ void l2d_words_finish(struct l2d_engine_words *words);
 /** Parameters of it. */
 int l2d_engine_set_live(struct l2d_engine *engine, const struct l2d_engine_params *params,
                         struct l2d_error *err);
+
+// ---- LoRAs: engine_loras.c
+
+/** Scales of the beginning. */
+int l2d_engine_init_loras(struct l2d_engine *engine, const struct l2d_engine_params *params,
+                          struct l2d_error *err);
+
+/** Stop what computes, and free. */
+void l2d_engine_forget_loras(struct l2d_engine *engine);
 
 // ---- sinks: engine_sinks.c
 

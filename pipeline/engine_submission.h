@@ -70,6 +70,15 @@ void l2d_submission_add_unet(struct l2d_submission *s, struct l2d_graph *select,
 int l2d_words_change(struct l2d_engine *engine, struct l2d_engine_words *words,
                      const struct l2d_change *change, struct l2d_error *err);
 
+/** Other shares of its parts: the same, without the text tower. */
+int l2d_words_blend(struct l2d_engine *engine, struct l2d_engine_words *words,
+                    const struct l2d_change *change, struct l2d_error *err);
+
+/** The same words under other weights; tower: the text tower has other ones too. Nothing is in
+    flight. */
+int l2d_words_renew(struct l2d_engine *engine, struct l2d_engine_words *words, bool tower,
+                    struct l2d_error *err);
+
 /** Every frame in flight takes its words along, with each call of the denoiser. */
 void l2d_words_move(struct l2d_engine_words *words, struct l2d_submission *s);
 
@@ -89,6 +98,13 @@ void l2d_sinks_begin(struct l2d_engine *engine, struct l2d_submission *s, uint32
 /** Warm a step's sinks, if it is the first of the re-warm's frames that is about to take it. */
 void l2d_sinks_step(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame,
                     int32_t step);
+
+// ---- LoRAs: engine_loras.c
+
+/** Other scales, from the next frame on for which there is a switch; and that switch. */
+int l2d_loras_change(struct l2d_engine *engine, const float scale[L2D_MAX_LORAS],
+                     struct l2d_error *err);
+int l2d_loras_switch(struct l2d_engine *engine, struct l2d_error *err);
 
 // ---- changes: engine_live.c
 

@@ -134,6 +134,8 @@ int l2d_words_build(struct l2d_engine *e, struct l2d_engine_words *w,
 
 void l2d_words_finish(struct l2d_engine_words *w)
 {
+    l2d_prompt_finish(&w->prompt);
+    free(w->parts);
     free(w->from);
     free(w->to);
     free(w->now);
@@ -142,52 +144,53 @@ void l2d_words_finish(struct l2d_engine_words *w)
 // ---- from text to an embedding
 
 struct embedding {                      // of a prompt
-    float *sum, *part;                  // [tokens][width]
+    float *parts;                       // [num_parts][tokens][width]
+    float *sum;                         // [tokens][width]
     struct l2d_prompt_tokens tokens;
+    const char *cut;                    // into the first part that is too long; or NULL
     uint32_t used, dropped, dropping_parts;     // used: by the longest part
 };
 
 // Say once what of the prompt is not used.
 static void warn_of_cut(const struct l2d_engine *e, const char *what, const struct l2d_prompt *p,
-                        const struct embedding *em, const char *cut)
+                        const struct embedding *em)
 {
-    size_t len = strlen(cut), shown = len;
+    size_t len = strlen(em->cut), shown = len;
     if (len > SHOWN_BYTES)
-        for (shown = SHOWN_BYTES; ((unsigned char) cut[shown] & 0xc0) == 0x80; shown--)
+        for (shown = SHOWN_BYTES; ((unsigned char) em->cut[shown] & 0xc0) == 0x80; shown--)
             ;                           // not within a character
     char parts[48] = "";
     if (p->num_parts > 1)
         snprintf(parts, sizeof(parts), " in %u of its %d parts", em->dropping_parts, p->num_parts);
     l2d_log_print(&e->log, L2D_LOG_WARN, "the %s is too long by %u tokens%s: only %d fit; not used "
                   "is \"%.*s%s\"", what, em->dropped, parts,
-                  e->model->config.text.max_position_embeddings - 2, (int) shown, cut,
+                  e->model->config.text.max_position_embeddings - 2, (int) shown, em->cut,
                   shown < len ? "..." : "");
 }
 
 static int embed_part(struct l2d_engine *e, const struct l2d_prompt_part *part,
-                      struct embedding *em, struct l2d_error *err)
+                      struct embedding *em, float *out, struct l2d_error *err)
 {
     const struct l2d_text_config *c = &e->model->config.text;
-    int32_t tokens = c->max_position_embeddings, width = c->hidden_size;
-    size_t count = (size_t) tokens * (size_t) width;
+    int32_t tokens = c->max_position_embeddings;
     int rc = l2d_prompt_encode(&em->tokens, part, e->model->tokenizer, tokens, err);
     if (rc != L2D_OK)
         return rc;
-    l2d_clip_text_embed(&e->model->text, em->tokens.ids, em->part);
-    rc = l2d_engine_write(e, e->text_in, em->part, count, err);
+    l2d_clip_text_embed(&e->model->text, em->tokens.ids, out);
+    rc = l2d_engine_write(e, e->text_in, out, embedding_count(e), err);
     if (rc == L2D_OK)
         rc = l2d_graph_run(e->text, err);
     struct l2d_tensor context = l2d_engine_context(e);
     if (rc == L2D_OK)
-        rc = l2d_engine_read(&context, em->part, err);
-    if (rc == L2D_OK) {
-        l2d_prompt_weigh(em->part, em->tokens.weight, tokens, width);
-        l2d_prompt_mix(em->sum, em->part, part->share, count);
-        em->used = (uint32_t) em->tokens.used > em->used ? (uint32_t) em->tokens.used : em->used;
-        em->dropped += (uint32_t) em->tokens.dropped;
-        em->dropping_parts += em->tokens.dropped > 0;
-    }
-    return rc;
+        rc = l2d_engine_read(&context, out, err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_prompt_weigh(out, em->tokens.weight, tokens, c->hidden_size);
+    em->used = (uint32_t) em->tokens.used > em->used ? (uint32_t) em->tokens.used : em->used;
+    em->dropped += (uint32_t) em->tokens.dropped;
+    em->dropping_parts += em->tokens.dropped > 0;
+    em->cut = em->cut ? em->cut : em->tokens.cut;
+    return L2D_OK;
 }
 
 // The probes of the text tower, which has run for one text, and what was made of its result.
@@ -202,84 +205,146 @@ static int show_text(struct l2d_engine *e, const struct l2d_prompt *prompt,
     return rc;
 }
 
+static void mix(const struct l2d_engine *e, float *sum, const struct l2d_prompt *prompt,
+                const float *parts)
+{
+    size_t count = embedding_count(e);
+    memset(sum, 0, count * sizeof(*sum));
+    for (int i = 0; i < prompt->num_parts; i++)
+        l2d_prompt_mix(sum, parts + (size_t) i * count, prompt->part[i].share, count);
+}
+
 // The text tower runs at once, where activations are: what was submitted has to end first.
-static int embed(struct l2d_engine *e, const struct l2d_prompt *prompt, const char *what,
-                 struct embedding *em, struct l2d_error *err)
+static int embed(struct l2d_engine *e, const struct l2d_prompt *prompt, struct embedding *em,
+                 struct l2d_error *err)
 {
     size_t tokens = (size_t) e->model->config.text.max_position_embeddings;
-    const char *cut = NULL;
-    em->sum = calloc(embedding_count(e), sizeof(*em->sum));
-    em->part = malloc(embedding_count(e) * sizeof(*em->part));
+    size_t count = embedding_count(e);
+    em->sum = malloc(count * sizeof(*em->sum));
+    em->parts = malloc((size_t) prompt->num_parts * count * sizeof(*em->parts));
     em->tokens.ids = malloc(tokens * sizeof(*em->tokens.ids));
     em->tokens.weight = malloc(tokens * sizeof(*em->tokens.weight));
-    int rc = em->sum && em->part && em->tokens.ids && em->tokens.weight
+    int rc = em->sum && em->parts && em->tokens.ids && em->tokens.weight
            ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "out of memory");
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
         if (e->slot[i].busy)
             rc = l2d_gpu_wait(e->gpu, e->slot[i].ticket, err);
-    for (int i = 0; i < prompt->num_parts && rc == L2D_OK; i++) {
-        rc = embed_part(e, &prompt->part[i], em, err);
-        if (rc == L2D_OK && em->tokens.cut && !cut)
-            cut = em->tokens.cut;
-    }
-    if (rc == L2D_OK && cut)
-        warn_of_cut(e, what, prompt, em, cut);
+    for (int i = 0; i < prompt->num_parts && rc == L2D_OK; i++)
+        rc = embed_part(e, &prompt->part[i], em, em->parts + (size_t) i * count, err);
+    if (rc == L2D_OK)
+        mix(e, em->sum, prompt, em->parts);
     return rc;
 }
 
 static void finish_embedding(struct embedding *em)
 {
     free(em->sum);
-    free(em->part);
+    free(em->parts);
     free(em->tokens.ids);
     free(em->tokens.weight);
 }
 
 // ---- from an embedding to keys and values
 
-// At once and for all rows: nothing has been drawn yet.
+// At once and for all rows: nothing is in flight.
 static int put_now(struct l2d_engine *e, struct l2d_engine_words *w, struct l2d_error *err)
 {
-    int rc = l2d_engine_write(e, e->context, w->to, embedding_count(e), err);
+    int rc = l2d_engine_write(e, e->context, w->now, embedding_count(e), err);
     if (rc == L2D_OK)
         rc = l2d_graph_run(w->keys, err);
     for (int32_t row = 1; row < w->rows && rc == L2D_OK; row++)
         rc = l2d_graph_run(w->move, err);
-    memcpy(w->now, w->to, embedding_count(e) * sizeof(float));
-    w->fading = false;
     w->moves = 0;
     return rc;
+}
+
+// The words become what `to` says: with the fade of a change, or if nothing has been drawn at once.
+static int set_out(struct l2d_engine *e, struct l2d_engine_words *w, const float *to,
+                   const struct l2d_change *change, struct l2d_error *err)
+{
+    size_t bytes = embedding_count(e) * sizeof(float);
+    memcpy(w->from, w->now, bytes);
+    memcpy(w->to, to, bytes);
+    w->fading = e->warm_done && memcmp(w->from, w->to, bytes) != 0;
+    w->fade_frames = change->fade_frames > 1 ? change->fade_frames : 1;
+    w->easing = change->easing;
+    w->faded = 0;
+    if (e->warm_done)
+        return L2D_OK;
+    memcpy(w->now, w->to, bytes);
+    return put_now(e, w, err);
 }
 
 int l2d_words_change(struct l2d_engine *e, struct l2d_engine_words *w,
                      const struct l2d_change *change, struct l2d_error *err)
 {
     bool negative = w == &e->negative_prompt;
-    size_t bytes = embedding_count(e) * sizeof(float);
     struct l2d_prompt parsed;
     struct embedding em = { 0 };
     int rc = l2d_prompt_parse(&parsed, negative ? "{}" : e->model->config.prompt_template,
                               change->text, e->prompt_syntax, err);
     if (rc == L2D_OK)
-        rc = embed(e, &parsed, w->what, &em, err);
-    if (rc == L2D_OK) {
-        memcpy(w->from, w->now, bytes);
-        memcpy(w->to, em.sum, bytes);
-        w->fading = memcmp(w->from, w->to, bytes) != 0;
-        w->fade_frames = change->fade_frames > 1 ? change->fade_frames : 1;
-        w->easing = change->easing;
-        w->faded = 0;
-    }
-    if (rc == L2D_OK && !e->warm_done)
-        rc = put_now(e, w, err);
+        rc = embed(e, &parsed, &em, err);
+    if (rc == L2D_OK && em.cut)
+        warn_of_cut(e, w->what, &parsed, &em);
+    if (rc == L2D_OK)
+        rc = set_out(e, w, em.sum, change, err);
     if (rc == L2D_OK && !negative) {
         e->info.prompt_tokens = em.used;
         e->info.prompt_dropped = em.dropped;
         if (e->probe)
             rc = show_text(e, &parsed, &em, err);
     }
+    if (rc == L2D_OK) {
+        struct l2d_prompt before = w->prompt;
+        float *parts = w->parts;
+        w->prompt = parsed;
+        w->parts = em.parts;
+        parsed = before;
+        em.parts = parts;
+    }
     finish_embedding(&em);
     l2d_prompt_finish(&parsed);
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "%s", w->what);
+}
+
+int l2d_words_blend(struct l2d_engine *e, struct l2d_engine_words *w,
+                    const struct l2d_change *change, struct l2d_error *err)
+{
+    double share[L2D_PROMPT_MAX_PARTS];
+    int num = 0, rc = l2d_prompt_parse_shares(share, &num, change->text ? change->text : "", err);
+    float *sum = rc == L2D_OK ? malloc(embedding_count(e) * sizeof(*sum)) : NULL;
+    if (rc == L2D_OK && num != w->prompt.num_parts)
+        rc = l2d_error_set(err, L2D_EINVAL, "%d numbers, but the prompt has %d part%s", num,
+                           w->prompt.num_parts, w->prompt.num_parts == 1 ? "" : "s");
+    else if (rc == L2D_OK && !sum)
+        rc = l2d_error_set(err, L2D_ENOMEM, "out of memory");
+    for (int i = 0; i < num && rc == L2D_OK; i++)
+        w->prompt.part[i].share = share[i];
+    if (rc == L2D_OK) {
+        mix(e, sum, &w->prompt, w->parts);
+        rc = set_out(e, w, sum, change, err);
+    }
+    free(sum);
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "blend");
+}
+
+// A fade that goes on still comes from what it came from.
+int l2d_words_renew(struct l2d_engine *e, struct l2d_engine_words *w, bool tower,
+                    struct l2d_error *err)
+{
+    size_t bytes = embedding_count(e) * sizeof(float);
+    struct embedding em = { 0 };
+    int rc = tower ? embed(e, &w->prompt, &em, err) : L2D_OK;
+    if (rc == L2D_OK && tower) {
+        memcpy(w->parts, em.parts, (size_t) w->prompt.num_parts * bytes);
+        memcpy(w->to, em.sum, bytes);
+        if (!w->fading)
+            memcpy(w->now, w->to, bytes);
+    }
+    if (rc == L2D_OK)
+        rc = put_now(e, w, err);
+    finish_embedding(&em);
     return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "%s", w->what);
 }
 

@@ -63,6 +63,23 @@ static size_t find_close(const char *text, size_t at, size_t end)
     return NOWHERE;
 }
 
+// [first, last) is of a sign, digits and a dot. By hand, since strtod reads a comma where the
+// locale writes one.
+static double number_of(const char *text, size_t first, size_t last)
+{
+    double value = 0, unit = 1;
+    bool fraction = false;
+    for (size_t i = first; i < last; i++) {
+        if (text[i] == '.')
+            fraction = true;
+        else if (text[i] != '-' && text[i] != '+') {
+            value = value * 10 + (text[i] - '0');
+            unit *= fraction ? 10 : 1;
+        }
+    }
+    return text[first] == '-' ? -value / unit : value / unit;
+}
+
 // Does [begin, end) end in ":number"? Then *colon and *number.
 static bool ends_in_number(const char *text, size_t begin, size_t end, size_t *colon,
                            double *number)
@@ -87,19 +104,8 @@ static bool ends_in_number(const char *text, size_t begin, size_t end, size_t *c
         slash--;
     if ((at - 1 - slash) % 2)
         return false;
-    // By hand, since strtod reads a comma where the locale writes one.
-    double value = 0, unit = 1;
-    bool fraction = false;
-    for (size_t i = first; i < last; i++) {
-        if (text[i] == '.')
-            fraction = true;
-        else if (text[i] != '-' && text[i] != '+') {
-            value = value * 10 + (text[i] - '0');
-            unit *= fraction ? 10 : 1;
-        }
-    }
     *colon = at - 1;
-    *number = text[first] == '-' ? -value / unit : value / unit;
+    *number = number_of(text, first, last);
     return true;
 }
 
@@ -282,6 +288,35 @@ int l2d_prompt_parse(struct l2d_prompt *prompt, const char *template, const char
     if (rc != L2D_OK)
         l2d_prompt_finish(prompt);
     return rc;
+}
+
+int l2d_prompt_parse_shares(double *share, int *num, const char *text, struct l2d_error *err)
+{
+    double sum = 0;
+    *num = 0;
+    for (size_t at = strspn(text, " "), n; text[at]; at += strspn(text + at, " ")) {
+        n = strspn(text + at, "0123456789.");
+        const char *dot = memchr(text + at, '.', n);
+        if (n == 0 || n > MAX_NUMBER || (dot && (n == 1 || memchr(dot + 1, '.', n - 1 -
+                                                                  (size_t) (dot - text - at)))))
+            return l2d_error_set(err, L2D_EINVAL, "column %zu: expected numbers of 0 or more with "
+                                 "commas between them, as in \"0.7, 0.3\"", at + 1);
+        if (*num == L2D_PROMPT_MAX_PARTS)
+            return l2d_error_set(err, L2D_EINVAL, "more numbers than the %d parts that a blend can "
+                                 "have", L2D_PROMPT_MAX_PARTS);
+        share[*num] = number_of(text, at, at + n);
+        sum += share[(*num)++];
+        at += n + strspn(text + at + n, " ");
+        at += text[at] == ',' && text[at + 1 + strspn(text + at + 1, " ")];
+    }
+    if (*num == 0)
+        return l2d_error_set(err, L2D_EINVAL, "expected a number for each part of the prompt, as "
+                             "in \"0.7, 0.3\"");
+    if (!(sum > 0))
+        return l2d_error_set(err, L2D_EINVAL, "the shares of the blend sum to 0");
+    for (int i = 0; i < *num; i++)
+        share[i] /= sum;
+    return L2D_OK;
 }
 
 void l2d_prompt_finish(struct l2d_prompt *prompt)

@@ -49,6 +49,13 @@ struct l2d_prompt {
  */
 int l2d_prompt_parse(struct l2d_prompt *prompt, const char *template, const char *text,
                      enum l2d_prompt_syntax syntax, struct l2d_error *err);
+/**
+ * Read the shares of a blend alone: numbers of 0 or more, with commas or spaces between them.
+ * share    [L2D_PROMPT_MAX_PARTS]; brought to the sum 1, as those of a prompt are
+ * returns  L2D_OK, or L2D_EINVAL: none or too many, not a number, all 0
+ */
+int l2d_prompt_parse_shares(double *share, int *num, const char *text, struct l2d_error *err);
+
 /** Accepts a zeroed struct. */
 void l2d_prompt_finish(struct l2d_prompt *prompt);
 

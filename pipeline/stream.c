@@ -26,6 +26,9 @@ struct waiting {                        // a change
     char *text;                         // the change's
     uint64_t number;                    // of the frame that it waits for
     uint64_t ticket;
+    bool in_order;                      // with that frame and no later one
+    int32_t lora;                       // of L2D_CHANGE_LORA: which
+    bool foreseen;                      // its weights are being computed
 };
 
 struct l2d_stream {
@@ -40,6 +43,8 @@ struct l2d_stream {
     struct l2d_queue *in;               // struct item *
     struct l2d_queue *out;              // struct l2d_frame *
     struct l2d_thread thread;
+    struct waiting *loras;              // the thread's alone: scales whose weights are not there
+                                        // yet, oldest first
 
     pthread_mutex_t lock;
     // --- guarded by lock
@@ -116,12 +121,100 @@ static struct waiting *take(struct l2d_stream *s, uint64_t number)
     return found;
 }
 
+static void refuse(struct l2d_stream *s, struct waiting *w, const struct l2d_error *err)
+{
+    settle(s, w, L2D_RECEIPT_REFUSED, 0, err->msg);
+    l2d_log_print(&s->log, L2D_LOG_WARN, "%s; it stays as it was", err->msg);
+}
+
+// ---- scales of LoRAs: computed beside the frames, unless they are due with one
+
+// A scale takes the place of one of the same LoRA that nobody has begun to compute.
+static void add_lora(struct l2d_stream *s, struct waiting *w)
+{
+    struct l2d_error err = { 0 };
+    if (l2d_engine_find_lora(s->engine, w->change.text, &w->lora, &err) != L2D_OK) {
+        refuse(s, w, &err);
+        return;
+    }
+    struct waiting **at = &s->loras;
+    while (*at) {
+        struct waiting *other = *at;
+        if (other->lora != w->lora || other->foreseen) {
+            at = &other->next;
+            continue;
+        }
+        *at = other->next;
+        settle(s, other, L2D_RECEIPT_REFUSED, 0, "a later change came before it was its turn");
+    }
+    w->next = NULL;
+    *at = w;
+}
+
+// All scales as they will be; if not all, then with those alone that are foreseen.
+static void sum_up(const struct l2d_stream *s, bool all, float scale[L2D_MAX_LORAS])
+{
+    memcpy(scale, l2d_engine_loras(s->engine), L2D_MAX_LORAS * sizeof(*scale));
+    for (const struct waiting *w = s->loras; w; w = w->next)
+        if (all || w->foreseen)
+            scale[w->lora] = w->change.lora_scale;
+}
+
+static void set_loras(struct l2d_stream *s, const struct l2d_frame *frame, bool all)
+{
+    float scale[L2D_MAX_LORAS];
+    uint64_t first = 0;
+    struct l2d_error err = { 0 };
+    sum_up(s, all, scale);
+    int rc = l2d_engine_set_loras(s->engine, scale, &first, &err);
+    for (struct waiting **at = &s->loras; *at;) {
+        struct waiting *w = *at;
+        if (!all && !w->foreseen) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        if (rc == L2D_OK && s->on_change)
+            s->on_change(s->on_change_user, &w->change, frame);
+        if (rc == L2D_OK)
+            settle(s, w, L2D_RECEIPT_DONE, first, "");
+        else
+            refuse(s, w, &err);
+    }
+}
+
+static void change_loras(struct l2d_stream *s, const struct l2d_frame *frame)
+{
+    bool due = false, foreseen = false;
+    for (const struct waiting *w = s->loras; w; w = w->next) {
+        due |= w->in_order;
+        foreseen |= w->foreseen;
+    }
+    if (due)
+        set_loras(s, frame, true);
+    else if (foreseen && !l2d_engine_is_foreseeing(s->engine))
+        set_loras(s, frame, false);
+    if (!s->loras || (foreseen && l2d_engine_is_foreseeing(s->engine)))
+        return;
+    float scale[L2D_MAX_LORAS];
+    struct l2d_error err = { 0 };
+    sum_up(s, true, scale);
+    if (l2d_engine_foresee_loras(s->engine, scale, &err) != L2D_OK)
+        set_loras(s, frame, true);             // without a thread
+    for (struct waiting *w = s->loras; w; w = w->next)
+        w->foreseen = true;
+}
+
 // What cannot be changed stays, with a line in the log; what the GPU does not do ends the stream.
 static int make_changes(struct l2d_stream *s, const struct item *item, struct l2d_error *err)
 {
     struct waiting *w;
     while ((w = take(s, item->number))) {
         uint64_t first = 0;
+        if (w->change.kind == L2D_CHANGE_LORA) {
+            add_lora(s, w);
+            continue;
+        }
         int rc = l2d_engine_change(s->engine, &w->change, &first, err);
         if (rc == L2D_OK && s->on_change)
             s->on_change(s->on_change_user, &w->change, item->frame);
@@ -132,6 +225,8 @@ static int make_changes(struct l2d_stream *s, const struct item *item, struct l2
         else if (rc != L2D_OK)
             return rc;
     }
+    if (s->loras)
+        change_loras(s, item->frame);
     return L2D_OK;
 }
 
@@ -141,8 +236,10 @@ static void refuse_changes(struct l2d_stream *s)
     pthread_mutex_lock(&s->lock);
     s->over = true;
     pthread_mutex_unlock(&s->lock);
-    while ((w = take(s, UINT64_MAX)))
+    while ((w = s->loras) || (w = take(s, UINT64_MAX))) {
+        s->loras = w == s->loras ? w->next : s->loras;
         settle(s, w, L2D_RECEIPT_REFUSED, 0, "the stream has ended");
+    }
 }
 
 static void publish(struct l2d_stream *s, uint64_t done)
@@ -377,6 +474,7 @@ int l2d_stream_change(struct l2d_stream *s, const struct l2d_change *change, enu
         *w = (struct waiting) {
             .change = *change, .text = text, .ticket = ++s->num_tickets,
             .number = when == L2D_WHEN_IN_ORDER ? s->next_number : 0,
+            .in_order = when == L2D_WHEN_IN_ORDER,
         };
         w->change.text = text;
         s->receipt[w->ticket % NUM_RECEIPTS] = (struct l2d_receipt) { .first = 0 };

@@ -104,6 +104,10 @@ struct l2d_receipt {
  * Change something while the stream runs: see change.h. It is taken on at once and done later, with
  * a frame; nothing is dropped for it, and no frame waits longer than its own work takes. The text
  * is copied. Up to 64 changes may wait.
+ * A LoRA's scale is another matter: its weights are computed first, which takes seconds for a large
+ * model. SOON, frames go on meanwhile, and the first frame after that has it; of several scales of
+ * a LoRA that come in that time only the last counts, and the others are refused. IN_ORDER, its
+ * frame waits.
  * ticket   for l2d_stream_receipt; may be NULL
  * returns  L2D_OK; L2D_ECLOSED if the stream has ended; L2D_EINVAL if too many wait; L2D_ENOMEM
  */

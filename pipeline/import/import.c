@@ -19,6 +19,7 @@
 #include "base/half.h"
 #include "pipeline/import/architecture.h"
 #include "pipeline/import/embedding.h"
+#include "pipeline/import/kept.h"
 #include "pipeline/import/lora.h"
 #include "pipeline/import/manifest.h"
 #include "pipeline/import/sources.h"
@@ -41,12 +42,14 @@ struct wanted {                     // a tensor that goes into the folder
     uint64_t added_rows;            // which follow those of the source
     const struct l2d_checkpoint_tensor *tensor;
     int32_t source;
+    bool exact;                     // as f32
 };
 
 struct job {
     const struct l2d_import *import;
     struct l2d_sources sources;
     struct l2d_lora *lora[L2D_IMPORT_MAX_LORAS];
+    struct l2d_kept *kept;
     struct l2d_embedding embedding[L2D_IMPORT_MAX_EMBEDDINGS];
     int32_t num_added;              // vectors in all of these
     struct l2d_manifest manifest;
@@ -171,17 +174,57 @@ static uint64_t num_elements(const struct wanted *w)
 
 // ---- fusing -------------------------------------------------------------------------------------
 
+// The name without its ending, if a LoRA could change such a tensor.
+static bool module_of(const struct job *job, const struct wanted *w, char module[L2D_NAME_BYTES])
+{
+    size_t len = strlen(w->name), ending = strlen(".weight");
+    if (len <= ending || strcmp(w->name + len - ending, ".weight") || w->tensor->ndim < 2 ||
+        (job->network != L2D_PART_UNET && job->network != L2D_PART_TEXT))
+        return false;
+    snprintf(module, L2D_NAME_BYTES, "%.*s", (int) (len - ending), w->name);
+    return true;
+}
+
+static bool is_added_to(struct job *job, const struct wanted *w, const char *module)
+{
+    struct l2d_lora_change change;
+    struct l2d_error ignored;
+    for (int i = 0; i < job->import->num_loras; i++) {
+        bool found = false;
+        if (!job->import->lora[i].keep &&
+            l2d_lora_find(job->lora[i], job->network, module, w->tensor->dims[0],
+                          w->tensor->count, &change, &found, &ignored) == L2D_OK && found)
+            return true;
+    }
+    return false;
+}
+
+// A tensor that LoRAs change later loses nothing before.
+static int look_at_kept(struct job *job, struct wanted *w)
+{
+    char module[L2D_NAME_BYTES], name[L2D_NAME_BYTES + 32];
+    bool changed;
+    if (!module_of(job, w, module))
+        return L2D_OK;
+    bool text = job->network == L2D_PART_TEXT;
+    snprintf(name, sizeof(name), "%s.%s", text ? "text_encoder.text_model" : "unet", module);
+    int rc = l2d_kept_look(job->kept, job->lora, job->network, module, name, w->tensor->dims[0],
+                           w->tensor->count, &changed, job->err);
+    if (rc == L2D_OK && changed)
+        w->exact |= w->tensor->dtype != L2D_SAFETENSORS_F16 || is_added_to(job, w, module);
+    return rc;
+}
+
 // values is the tensor as its file has it; afterwards with all that the LoRAs add.
 static int add_loras(struct job *job, const struct wanted *w, float *values)
 {
     char module[L2D_NAME_BYTES];
-    size_t len = strlen(w->name), ending = strlen(".weight");
-    if (len <= ending || strcmp(w->name + len - ending, ".weight") || w->tensor->ndim < 2 ||
-        (job->network != L2D_PART_UNET && job->network != L2D_PART_TEXT))
+    if (!module_of(job, w, module))
         return L2D_OK;
-    snprintf(module, sizeof(module), "%.*s", (int) (len - ending), w->name);
     for (int i = 0; i < job->import->num_loras; i++) {
         bool applied;
+        if (job->import->lora[i].keep)
+            continue;
         int rc = l2d_lora_add(job->lora[i], job->network, module, values, w->tensor->dims[0],
                               w->tensor->count, &applied, job->err);
         if (rc != L2D_OK)
@@ -227,9 +270,8 @@ static int fuse(struct job *job, const struct wanted *w, float *values, uint16_t
     rc = add_loras(job, w, values);
     if (w->added_rows > 0)
         add_embeddings(job, w, values);
-    bool exact = stays_f32(w->name);
-    *out = exact ? (const void *) values : halves;
-    for (uint64_t i = 0; i < num_elements(w) && rc == L2D_OK && !exact; i++) {
+    *out = w->exact ? (const void *) values : halves;
+    for (uint64_t i = 0; i < num_elements(w) && rc == L2D_OK; i++) {
         halves[i] = l2d_half_from_f32(values[i]);
         if ((halves[i] & 0x7c00) == 0x7c00)
             rc = l2d_error_set(job->err, L2D_EFORMAT, "%s: tensor %s: the value %g is too large "
@@ -246,12 +288,14 @@ static int write_network(struct job *job)
     char *names = calloc(job->num_wanted + 1, L2D_NAME_BYTES + 16);
     int rc = entry && names ? L2D_OK : l2d_error_set(job->err, L2D_ENOMEM, "out of memory");
     for (size_t i = 0; i < job->num_wanted && rc == L2D_OK; i++) {
-        const struct wanted *w = &job->wanted[i];
+        struct wanted *w = &job->wanted[i];
         char *name = names + i * (L2D_NAME_BYTES + 16);
+        w->exact = stays_f32(w->name);
+        rc = look_at_kept(job, w);
         snprintf(name, L2D_NAME_BYTES + 16, "%s%s",
                  job->network == L2D_PART_TEXT ? "text_model." : "", w->name);
-        enum l2d_safetensors_dtype dtype = stays_f32(w->name) ? L2D_SAFETENSORS_F32
-                                                              : L2D_SAFETENSORS_F16;
+        enum l2d_safetensors_dtype dtype = w->exact ? L2D_SAFETENSORS_F32
+                                                   : L2D_SAFETENSORS_F16;
         entry[i] = (struct l2d_safetensors_entry) {
             .name = name, .dtype = dtype, .ndim = w->tensor->ndim,
             .size_bytes = l2d_safetensors_dtype_bytes(dtype) * num_elements(w),
@@ -299,6 +343,11 @@ static int write_model_json(struct job *job)
     json_t *root = NULL;
     snprintf(path, sizeof(path), "%s/model.json", job->folder);
     int rc = l2d_architecture_infer(&root, &job->sources, job->import, job->num_added, job->err);
+    json_t *loras = rc == L2D_OK ? l2d_kept_json(job->kept) : NULL;
+    if (rc == L2D_OK && json_object_size(loras) == 0)
+        json_decref(loras);
+    else if (rc == L2D_OK && json_object_set_new(root, "loras", loras) != 0)
+        rc = l2d_error_set(job->err, L2D_ENOMEM, "%s: out of memory", path);
     if (rc == L2D_OK && json_dump_file(root, path, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0)
         rc = l2d_error_set(job->err, L2D_EIO, "%s: %s", path, strerror(errno));
     json_decref(root);
@@ -441,6 +490,8 @@ static int report_unused(struct job *job)
 static int fill_folder(struct job *job)
 {
     int rc = l2d_sources_open(&job->sources, job->import, job->err);
+    if (rc == L2D_OK)
+        rc = l2d_kept_create(&job->kept, job->import, job->err);
     for (int i = 0; i < job->import->num_loras && rc == L2D_OK; i++)
         rc = l2d_lora_open(&job->lora[i], job->import->lora[i].path, job->import->lora[i].scale,
                            job->import->lora[i].raw, job->err);
@@ -465,6 +516,9 @@ static int fill_folder(struct job *job)
         if (rc == L2D_OK)
             rc = write_network(job);
     }
+    if (rc == L2D_OK)
+        rc = l2d_kept_write(job->kept, job->lora, job->folder, &job->manifest, job->say, job->user,
+                            job->err);
     if (rc == L2D_OK)
         rc = report_unused(job);
     if (rc == L2D_OK)
@@ -534,6 +588,7 @@ int l2d_import_write(const struct l2d_import *import, const char *folder,
         if (rc != L2D_OK)
             l2d_import_remove(job->folder);
     }
+    l2d_kept_destroy(&job->kept);
     for (int i = 0; i < import->num_loras; i++)
         l2d_lora_close(&job->lora[i]);
     for (int i = 0; i < import->num_embeddings; i++)

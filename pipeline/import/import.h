@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the files that people have to a model folder that runs: finds each tensor, lays later files
-// over earlier ones, adds LoRAs, and writes fp16. Needs no GPU, and holds one tensor at a time.
+// over earlier ones, adds LoRAs or keeps them apart, and writes fp16. Needs no GPU, and holds one
+// tensor at a time.
 #ifndef L2D_PIPELINE_IMPORT_IMPORT_H
 #define L2D_PIPELINE_IMPORT_IMPORT_H
 
@@ -17,6 +18,7 @@ struct l2d_import_lora {
     const char *path;
     float scale;
     bool raw;                       // see import/lora.h
+    bool keep;                      // not added, but kept apart: see models/loras.h
 };
 
 struct l2d_import_embedding {       // a textual inversion, see import/embedding.h
@@ -33,7 +35,8 @@ struct l2d_import {                 // NULL: not given. Strings are the caller's
     const char *depth;              // dpt_hybrid_384.pt; NULL: the structure is not told
     bool depth_by_frame;            // each frame's own range, as the original; or a slow one
     const char *tokenizer;          // folder of vocab.json and merges.txt; NULL: the base's
-    struct l2d_import_lora lora[L2D_IMPORT_MAX_LORAS];      // added in this order
+    struct l2d_import_lora lora[L2D_IMPORT_MAX_LORAS];      // added in this order; of
+                                    // those that are kept L2D_MAX_LORAS, called as their files are
     int num_loras;
     struct l2d_import_embedding embedding[L2D_IMPORT_MAX_EMBEDDINGS];
     int num_embeddings;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "pipeline/models/loras.h"
 
 #define MAX_CONFIG_BYTES (1u << 20)
 
@@ -201,27 +202,24 @@ static bool find_change(struct l2d_lora *l, enum l2d_part part, const char *modu
     return false;
 }
 
-// weight[o][i] += factor * sum over r of up[o][r] down[r][i]
-static void add_product(float *weight, const float *up, const float *down, uint64_t cout,
-                        uint64_t rank, uint64_t inner, float factor)
+static int read_factor(struct l2d_lora *l, tensor_ref alpha_of_module, uint64_t rank, float *factor,
+                       struct l2d_error *err)
 {
-    for (uint64_t o = 0; o < cout; o++)
-        for (uint64_t r = 0; r < rank; r++) {
-            float f = factor * up[o * rank + r];
-            const float *d = down + r * inner;
-            float *w = weight + o * inner;
-            for (uint64_t i = 0; i < inner; i++)
-                w[i] += f * d[i];
-        }
+    float alpha = l->alpha ? l->alpha : (float) rank;
+    float by = l->root_of_rank ? sqrtf((float) rank) : (float) rank;
+    int rc = alpha_of_module ? l2d_checkpoint_read(l->file, alpha_of_module, &alpha, err) : L2D_OK;
+    *factor = l->raw ? 1 : alpha / by;
+    return rc;
 }
 
-int l2d_lora_add(struct l2d_lora *l, enum l2d_part part, const char *module, float *weight,
-                 uint64_t cout, uint64_t num_elements, bool *applied, struct l2d_error *err)
+int l2d_lora_find(struct l2d_lora *l, enum l2d_part part, const char *module, uint64_t cout,
+                  uint64_t num_elements, struct l2d_lora_change *out, bool *found,
+                  struct l2d_error *err)
 {
     const char *path = l2d_checkpoint_path(l->file);
     struct change c = { NULL, NULL, NULL };
-    *applied = find_change(l, part, module, &c);
-    if (!*applied)
+    *found = find_change(l, part, module, &c);
+    if (!*found)
         return L2D_OK;
     if (!c.down || !c.up)
         return l2d_error_set(err, L2D_EFORMAT, "%s: %s: has its lora_%s but not its other half",
@@ -233,19 +231,31 @@ int l2d_lora_add(struct l2d_lora *l, enum l2d_part part, const char *module, flo
                              "rank %" PRIu64 ", which do not make a weight of %" PRIu64 "x%" PRIu64
                              "; is it for another model?", path, module, c.up->count, c.down->count,
                              rank, cout, inner);
-    float *up = malloc(c.up->count * sizeof(*up)), *down = malloc(c.down->count * sizeof(*down));
-    float alpha = l->alpha ? l->alpha : (float) rank;
-    float by = l->root_of_rank ? sqrtf((float) rank) : (float) rank;
-    int rc = up && down ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
+    *out = (struct l2d_lora_change) { .up = c.up, .down = c.down, .rank = rank, .inner = inner };
+    return read_factor(l, c.alpha, rank, &out->factor, err);
+}
+
+int l2d_lora_read(struct l2d_lora *l, const struct l2d_checkpoint_tensor *tensor, float **out,
+                  struct l2d_error *err)
+{
+    *out = malloc(tensor->count * sizeof(**out));
+    return *out ? l2d_checkpoint_read(l->file, tensor, *out, err)
+                : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", l2d_checkpoint_path(l->file));
+}
+
+int l2d_lora_add(struct l2d_lora *l, enum l2d_part part, const char *module, float *weight,
+                 uint64_t cout, uint64_t num_elements, bool *applied, struct l2d_error *err)
+{
+    struct l2d_lora_change c;
+    int rc = l2d_lora_find(l, part, module, cout, num_elements, &c, applied, err);
+    if (rc != L2D_OK || !*applied)
+        return rc;
+    float *up = NULL, *down = NULL;
+    rc = l2d_lora_read(l, c.up, &up, err);
     if (rc == L2D_OK)
-        rc = l2d_checkpoint_read(l->file, c.up, up, err);
+        rc = l2d_lora_read(l, c.down, &down, err);
     if (rc == L2D_OK)
-        rc = l2d_checkpoint_read(l->file, c.down, down, err);
-    if (rc == L2D_OK && c.alpha)
-        rc = l2d_checkpoint_read(l->file, c.alpha, &alpha, err);
-    if (rc == L2D_OK)
-        add_product(weight, up, down, cout, rank, inner,
-                    l->raw ? l->scale : l->scale * (alpha / by));
+        l2d_loras_add_product(weight, up, down, cout, c.rank, c.inner, l->scale * c.factor);
     free(up);
     free(down);
     return rc;

@@ -39,6 +39,21 @@ void l2d_lora_close(struct l2d_lora **lora);
 int l2d_lora_add(struct l2d_lora *lora, enum l2d_part part, const char *module, float *weight,
                  uint64_t cout, uint64_t num_elements, bool *applied, struct l2d_error *err);
 
+struct l2d_lora_change {        // of a weight: += scale * factor * up * down
+    const struct l2d_checkpoint_tensor *up, *down;      // [cout,rank] and [rank,inner]
+    uint64_t rank, inner;
+    float factor;
+};
+
+/** The same, not yet done. found receives whether there is one; else *change is untouched. */
+int l2d_lora_find(struct l2d_lora *lora, enum l2d_part part, const char *module, uint64_t cout,
+                  uint64_t num_elements, struct l2d_lora_change *change, bool *found,
+                  struct l2d_error *err);
+
+/** Read one of its halves: malloc'ed, the caller's to free after an error too. */
+int l2d_lora_read(struct l2d_lora *lora, const struct l2d_checkpoint_tensor *tensor, float **out,
+                  struct l2d_error *err);
+
 /** Tensors that nobody asked for, and the first of them; 0 and NULL if all were used. */
 size_t l2d_lora_unused(const struct l2d_lora *lora, const char **first);
 

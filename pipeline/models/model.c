@@ -45,12 +45,27 @@ static int describe(struct l2d_model *m, const char *path, struct l2d_error *err
     return L2D_OK;
 }
 
+static int open_loras(struct l2d_model *m, const char *dir, struct l2d_error *err)
+{
+    float scale[L2D_MAX_LORAS] = { 0 };
+    int rc = l2d_loras_open(&m->loras, dir, &m->config, err);
+    if (rc != L2D_OK)
+        return rc;
+    for (int32_t i = 0; i < m->config.num_loras; i++)
+        scale[i] = m->config.lora[i].scale;
+    l2d_weights_set_loras(m->weights, m->loras);
+    l2d_weights_scale_loras(m->weights, scale);
+    return L2D_OK;
+}
+
 static int load(struct l2d_model *m, const char *dir, struct l2d_error *err)
 {
     char path[PATH_BYTES], merges[PATH_BYTES], added[PATH_BYTES];
     const struct l2d_model_config *c = &m->config;
     snprintf(path, sizeof(path), "%s/model.json", dir);
     int rc = read_config(m, path, err);
+    if (rc == L2D_OK && c->num_loras > 0)
+        rc = open_loras(m, dir, err);
     if (rc != L2D_OK)
         return rc;
 
@@ -129,6 +144,8 @@ int l2d_model_create(struct l2d_model **out, const char *path, struct l2d_gpu *g
     int rc = l2d_weights_create(&m->weights, gpu, precision, err);
     if (rc == L2D_OK)
         rc = alone ? describe(m, path, err) : load(m, path, err);
+    if (rc == L2D_OK && m->loras)
+        rc = l2d_loras_end(m->loras, err);
     if (rc == L2D_OK)
         rc = l2d_weights_place(m->weights, err);
     if (rc != L2D_OK) {
@@ -149,5 +166,6 @@ void l2d_model_destroy(struct l2d_model **pm)
     l2d_clip_text_finish(&m->text);
     l2d_tokenizer_destroy(&m->tokenizer);
     l2d_weights_destroy(&m->weights);
+    l2d_loras_close(&m->loras);
     free(m);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model folder, loaded: model.json, its weight files, a tokenizer (vocab.json, merges.txt, and
-// added_tokens.json if there is one). Read-only once it is loaded.
+// A model folder, loaded: model.json, its weight files, LoRAs that it keeps apart, a tokenizer
+// (vocab.json, merges.txt, and added_tokens.json if there is one). Read-only once it is loaded.
 #ifndef L2D_PIPELINE_MODELS_MODEL_H
 #define L2D_PIPELINE_MODELS_MODEL_H
 
@@ -8,6 +8,7 @@
 #include "pipeline/models/clip_text.h"
 #include "pipeline/models/codec.h"
 #include "pipeline/models/dpt.h"
+#include "pipeline/models/loras.h"
 #include "pipeline/models/tokenizer.h"
 #include "pipeline/models/unet.h"
 #include "pipeline/models/weights.h"
@@ -15,6 +16,7 @@
 struct l2d_model {
     struct l2d_model_config config;
     struct l2d_weights *weights;
+    struct l2d_loras *loras;        // NULL: it keeps none
     struct l2d_tokenizer *tokenizer;
     struct l2d_unet unet;
     struct l2d_codec vae;

@@ -12,6 +12,7 @@
 
 #include "base/half.h"
 #include "gpu/device.h"
+#include "pipeline/models/loras.h"
 #include "tensor/convert.h"
 #include "tensor/safetensors.h"
 
@@ -25,10 +26,11 @@
 typedef const struct l2d_safetensors_entry *entry_ref;
 
 struct item {
-    struct l2d_conv *conv;          // one of these three is the destination
+    struct l2d_conv *conv;          // one of these four is the destination
     struct l2d_norm *norm;
     struct l2d_tensor *tensor;
     float *values;                  // tensor's, as they come: no parts
+    float *host;                    // the caller's, and not the GPU's
     entry_ref weight[MAX_PARTS], bias[MAX_PARTS];
     int32_t num_parts;
     int32_t src_cin, src_cout;      // of one part, as in the file
@@ -36,11 +38,14 @@ struct item {
     double standardise_eps;         // 0: not standardised
     uint64_t at;                    // place in its block
     uint32_t block;
+    uint32_t file;                  // that the weights are in
+    bool changed;                   // by LoRAs
 };
 
 struct file {
     struct l2d_safetensors *st;
     char path[512];
+    char network[32];               // its name, without folder and ending
     char prefix[64];
     bool *used;                     // by entry index
 };
@@ -49,6 +54,9 @@ struct l2d_weights {
     struct l2d_gpu *gpu;
     enum l2d_dtype precision;
     struct l2d_error error;         // the first
+
+    struct l2d_loras *loras;        // NULL: none
+    float scale[L2D_MAX_LORAS];     // that an upload gives them
 
     struct file file[MAX_FILES];
     uint32_t num_files;
@@ -85,6 +93,16 @@ static void close_files(struct l2d_weights *w)
         free(w->file[i].used);
     }
     w->num_files = 0;
+}
+
+void l2d_weights_set_loras(struct l2d_weights *w, struct l2d_loras *loras)
+{
+    w->loras = loras;
+}
+
+void l2d_weights_scale_loras(struct l2d_weights *w, const float scale[L2D_MAX_LORAS])
+{
+    memcpy(w->scale, scale, sizeof(w->scale));
 }
 
 void l2d_weights_destroy(struct l2d_weights **pw)
@@ -124,6 +142,8 @@ int l2d_weights_open_file(struct l2d_weights *w, const char *path, const char *p
     *f = (struct file) { 0 };
     snprintf(f->path, sizeof(f->path), "%s", path);
     snprintf(f->prefix, sizeof(f->prefix), "%s", prefix);
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    snprintf(f->network, sizeof(f->network), "%.*s", (int) strcspn(name, "."), name);
     int rc = l2d_safetensors_open(&f->st, path, err);
     if (rc != L2D_OK)
         return rc;
@@ -215,6 +235,17 @@ static entry_ref find(struct l2d_weights *w, const char *name, int ndim, const i
     return e;
 }
 
+// Whether LoRAs change what find() has found.
+static bool is_changed(struct l2d_weights *w, entry_ref e)
+{
+    bool changed = false;
+    struct l2d_error err = { 0 };
+    if (w->error.code == L2D_OK && w->loras && e && !w->want &&
+        l2d_loras_ask(w->loras, w->file[w->num_files - 1].network, e, &changed, &err) != L2D_OK)
+        w->error = err;
+    return changed;
+}
+
 static struct item *append(struct l2d_weights *w)
 {
     if (w->num_items == w->cap_items) {
@@ -228,7 +259,9 @@ static struct item *append(struct l2d_weights *w)
         w->cap_items = cap;
     }
     struct item *item = &w->item[w->num_items++];
-    *item = (struct item) { .scale = 1, .bias_scale = 1 };
+    *item = (struct item) {
+        .scale = 1, .bias_scale = 1, .file = w->num_files ? w->num_files - 1 : 0,
+    };
     return item;
 }
 
@@ -251,6 +284,7 @@ static void declare(struct l2d_weights *w, struct l2d_conv *conv, int32_t ksize,
         const char *dot = *suffixes[i] ? "." : "";
         snprintf(name, sizeof(name), "%s%s%.32s.weight", base, dot, suffixes[i]);
         item->weight[i] = find(w, name, ksize == 1 ? 2 : 4, dims, false);
+        item->changed |= is_changed(w, item->weight[i]);
         snprintf(name, sizeof(name), "%s%s%.32s.bias", base, dot, suffixes[i]);
         if (flags & L2D_LD_BIAS)
             item->bias[i] = find(w, name, 1, dims, false);
@@ -383,6 +417,13 @@ float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool op
         free(out);
         out = NULL;
     }
+    struct item *item = out && is_changed(w, e) ? append(w) : NULL;
+    if (item) {
+        item->host = out;
+        item->changed = true;
+        item->num_parts = 1;
+        item->weight[0] = e;
+    }
     return out;
 }
 
@@ -390,6 +431,8 @@ float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool op
 
 static uint64_t weight_bytes(const struct l2d_weights *w, const struct item *item)
 {
+    if (item->host)
+        return 0;
     if (item->norm)
         return l2d_buf_align((uint64_t) item->src_cout * 4);
     if (item->tensor)
@@ -422,6 +465,8 @@ static void place(const struct l2d_weights *w, struct item *item)
 {
     struct l2d_buf *buf = w->block[item->block];
     uint64_t at = item->at, bias_at = at + weight_bytes(w, item);
+    if (item->host)
+        return;
     if (item->norm) {
         item->norm->weight = l2d_tensor_view(buf, at, L2D_F32, 1, 1, 1, item->src_cout);
         item->norm->bias = l2d_tensor_view(buf, bias_at, L2D_F32, 1, 1, 1, item->src_cout);
@@ -493,23 +538,58 @@ static void pack_values(const struct item *item, unsigned char *dst)
         ((uint16_t *) (void *) dst)[i] = l2d_half_from_f32(item->values[i]);
 }
 
+static int not_numbers(entry_ref e, struct l2d_error *err)
+{
+    return l2d_error_set(err, L2D_EFORMAT, "%s has values that are not numbers", e->name);
+}
+
+// A weight with what LoRAs add to it, rounded once, as a file of fused weights would have it.
+static int fuse(const struct l2d_weights *w, const struct item *item, entry_ref e,
+                const float scale[L2D_MAX_LORAS], float *out, struct l2d_error *err)
+{
+    uint64_t count = count_of(e);
+    if (!to_f32(out, e, count, 1))
+        return not_numbers(e, err);
+    int rc = l2d_loras_add(w->loras, scale, w->file[item->file].network, e, out, count, err);
+    for (uint64_t i = 0; i < count && rc == L2D_OK; i++) {
+        uint16_t half = l2d_half_from_f32(out[i]);
+        if ((half & 0x7c00) == 0x7c00)
+            rc = l2d_error_set(err, L2D_EINVAL, "%s: with these scales of the LoRAs its value %g "
+                               "is too large for fp16", e->name, (double) out[i]);
+        out[i] = l2d_half_to_f32(half);
+    }
+    return rc;
+}
+
+static int read_weight(const struct l2d_weights *w, const struct item *item, int32_t part,
+                       const float scale[L2D_MAX_LORAS], float *out, struct l2d_error *err)
+{
+    entry_ref e = item->weight[part];
+    uint64_t count = count_of(e);
+    if (!item->changed)
+        return to_f32(out, e, count, item->scale) ? L2D_OK : not_numbers(e, err);
+    int rc = fuse(w, item, e, scale, out, err);
+    for (uint64_t i = 0; i < count && rc == L2D_OK && item->scale != 1; i++)
+        out[i] *= item->scale;
+    return rc;
+}
+
 // Fill dst (weight_bytes + bias_bytes, zeroed) with what the GPU is to see of an item.
-static int pack(const struct l2d_weights *w, const struct item *item, unsigned char *dst,
-                float *scratch, struct l2d_error *err)
+static int pack(const struct l2d_weights *w, const struct item *item,
+                const float scale[L2D_MAX_LORAS], unsigned char *dst, float *scratch,
+                struct l2d_error *err)
 {
     float *bias = (float *) (void *) (dst + weight_bytes(w, item));
     if (item->tensor)
         pack_values(item, dst);
     for (int32_t p = 0; p < item->num_parts; p++) {
         float *target = item->norm ? (float *) (void *) dst : scratch;
-        entry_ref bad = NULL;
-        if (!to_f32(target, item->weight[p], count_of(item->weight[p]), item->scale))
-            bad = item->weight[p];
-        else if (item->bias[p] && !to_f32(bias + p * item->src_cout, item->bias[p],
-                                          (uint64_t) item->src_cout, item->bias_scale))
-            bad = item->bias[p];
-        if (bad)
-            return l2d_error_set(err, L2D_EFORMAT, "%s has values that are not numbers", bad->name);
+        int rc = read_weight(w, item, p, scale, target, err);
+        if (rc != L2D_OK)
+            return rc;
+        if (item->bias[p] && !to_f32(bias + p * item->src_cout, item->bias[p],
+                                     (uint64_t) item->src_cout, item->bias_scale))
+            return not_numbers(item->bias[p], err);
         if (item->standardise_eps > 0)
             standardise(scratch, item->src_cout, count_of(item->weight[p]) /
                         (uint64_t) item->src_cout, item->standardise_eps);
@@ -526,11 +606,14 @@ static int pack(const struct l2d_weights *w, const struct item *item, unsigned c
     return L2D_OK;
 }
 
-int l2d_weights_upload(struct l2d_weights *w, struct l2d_error *err)
+// Room to pack any of the items.
+struct room {
+    unsigned char *packed;
+    float *values;
+};
+
+static int make_room(const struct l2d_weights *w, struct room *room, struct l2d_error *err)
 {
-    if (w->want)
-        return l2d_error_set(err, L2D_EINVAL, "the model is a description without weights; name "
-                             "the folder that has them");
     uint64_t largest = 0, most_values = 0;
     for (uint32_t i = 0; i < w->num_items; i++) {
         const struct item *item = &w->item[i];
@@ -539,21 +622,119 @@ int l2d_weights_upload(struct l2d_weights *w, struct l2d_error *err)
             most_values = count_of(item->weight[p]) > most_values ? count_of(item->weight[p])
                                                                   : most_values;
     }
-    unsigned char *packed = malloc(largest + 1);
-    float *scratch = malloc((most_values + 1) * sizeof(*scratch));
-    int rc = packed && scratch ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
+    room->packed = malloc(largest + 1);
+    room->values = malloc((most_values + 1) * sizeof(*room->values));
+    return room->packed && room->values
+         ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
+}
+
+static int upload(struct l2d_weights *w, const struct item *item, const struct room *room,
+                  struct l2d_error *err)
+{
+    uint64_t bytes = item_bytes(w, item);
+    if (item->host)
+        return fuse(w, item, item->weight[0], w->scale, item->host, err);
+    memset(room->packed, 0, bytes);
+    int rc = pack(w, item, w->scale, room->packed, room->values, err);
+    return rc == L2D_OK ? l2d_buf_write(w->block[item->block], item->at, room->packed, bytes, err)
+                        : rc;
+}
+
+int l2d_weights_upload(struct l2d_weights *w, struct l2d_error *err)
+{
+    if (w->want)
+        return l2d_error_set(err, L2D_EINVAL, "the model is a description without weights; name "
+                             "the folder that has them");
+    struct room room;
+    int rc = make_room(w, &room, err);
     for (uint32_t i = 0; i < w->num_blocks && rc == L2D_OK; i++)
         rc = l2d_buf_take(w->block[i], err);
-    for (uint32_t i = 0; i < w->num_items && rc == L2D_OK; i++) {
-        const struct item *item = &w->item[i];
-        uint64_t bytes = item_bytes(w, item);
-        memset(packed, 0, bytes);
-        rc = pack(w, item, packed, scratch, err);
-        if (rc == L2D_OK)
-            rc = l2d_buf_write(w->block[item->block], item->at, packed, bytes, err);
-    }
-    free(scratch);
-    free(packed);
-    close_files(w);
+    for (uint32_t i = 0; i < w->num_items && rc == L2D_OK; i++)
+        rc = upload(w, &w->item[i], &room, err);
+    free(room.values);
+    free(room.packed);
+    if (!w->loras)
+        close_files(w);
     return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "weights");
+}
+
+// ---- other scales
+
+struct l2d_fused {
+    unsigned char **packed;         // of each item: item_bytes, or of host the values; else NULL
+    uint32_t num_items;
+};
+
+void l2d_fused_destroy(struct l2d_fused **pf)
+{
+    struct l2d_fused *f = *pf;
+    *pf = NULL;
+    for (uint32_t i = 0; f && i < f->num_items; i++)
+        free(f->packed[i]);
+    if (f)
+        free(f->packed);
+    free(f);
+}
+
+static int fuse_item(const struct l2d_weights *w, const struct item *item,
+                     const float scale[L2D_MAX_LORAS], float *scratch, unsigned char **out,
+                     struct l2d_error *err)
+{
+    uint64_t bytes = item->host ? 4 * count_of(item->weight[0]) : item_bytes(w, item);
+    *out = calloc(1, bytes + 1);
+    if (!*out)
+        return l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
+    return item->host ? fuse(w, item, item->weight[0], scale, (float *) (void *) *out, err)
+                      : pack(w, item, scale, *out, scratch, err);
+}
+
+int l2d_weights_fuse(const struct l2d_weights *w, const float scale[L2D_MAX_LORAS],
+                     const atomic_bool *cancel, struct l2d_fused **out, struct l2d_error *err)
+{
+    struct room room = { NULL, NULL };
+    struct l2d_fused *f = calloc(1, sizeof(*f));
+    if (f)
+        f->packed = calloc(w->num_items + 1, sizeof(*f->packed));
+    int rc = f && f->packed ? make_room(w, &room, err)
+                            : l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
+    for (uint32_t i = 0; i < w->num_items && rc == L2D_OK; i++) {
+        f->num_items = i + 1;
+        if (cancel && atomic_load(cancel))
+            rc = l2d_error_set(err, L2D_ECLOSED, "weights: not wanted any more");
+        else if (w->item[i].changed)
+            rc = fuse_item(w, &w->item[i], scale, room.values, &f->packed[i], err);
+    }
+    free(room.values);
+    free(room.packed);
+    if (rc != L2D_OK)
+        l2d_fused_destroy(&f);
+    *out = f;
+    return rc;
+}
+
+int l2d_weights_put(struct l2d_weights *w, const struct l2d_fused *f, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    for (uint32_t i = 0; i < f->num_items && rc == L2D_OK; i++) {
+        const struct item *item = &w->item[i];
+        if (f->packed[i] && item->host)
+            memcpy(item->host, f->packed[i], 4 * count_of(item->weight[0]));
+        else if (f->packed[i])
+            rc = l2d_buf_write(w->block[item->block], item->at, f->packed[i], item_bytes(w, item),
+                               err);
+    }
+    return rc;
+}
+
+struct l2d_weights_changes l2d_weights_changes(const struct l2d_weights *w)
+{
+    struct l2d_weights_changes c = { false, false, false };
+    for (uint32_t i = 0; i < w->num_items; i++)
+        if (w->item[i].changed) {
+            bool unet = !strcmp(w->file[w->item[i].file].network, "unet");
+            c.unet |= unet;
+            c.text_encoder |= !unet;
+            c.host |= w->item[i].host != NULL;
+        }
+    return c;
 }

@@ -7,15 +7,19 @@
 #ifndef L2D_PIPELINE_MODELS_WEIGHTS_H
 #define L2D_PIPELINE_MODELS_WEIGHTS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
 #include "kernels/kernels.h"
+#include "pipeline/config.h"
 
 struct l2d_gpu;
+struct l2d_loras;
 struct l2d_weights;
+struct l2d_fused;               // weights with certain scales of LoRAs, as they are put in place
 
 /** precision is the type of matrix weights on the GPU; norms and biases are f32. */
 int l2d_weights_create(struct l2d_weights **out, struct l2d_gpu *gpu, enum l2d_dtype precision,
@@ -24,8 +28,12 @@ int l2d_weights_create(struct l2d_weights **out, struct l2d_gpu *gpu, enum l2d_d
 /** Frees the GPU's copies too. Accepts NULL. */
 void l2d_weights_destroy(struct l2d_weights **weights);
 
+/** LoRAs that change what is read from now on. Borrowed, for as long as the weights live. */
+void l2d_weights_set_loras(struct l2d_weights *weights, struct l2d_loras *loras);
+
 /**
- * Read from this file until l2d_weights_close_file. The file stays mapped until the upload.
+ * Read from this file until l2d_weights_close_file. The file stays mapped until the upload,
+ * or with LoRAs to the end.
  * prefix   put before every name that the words ask for, such as "text_model."; may be ""
  */
 int l2d_weights_open_file(struct l2d_weights *weights, const char *path, const char *prefix,
@@ -88,7 +96,8 @@ void l2d_ld_ignore(struct l2d_weights *ld, const char *prefix);
  * Read a whole tensor to the host now, as f32.
  * dims     expected shape, ndim of them
  * returns  malloc'ed values, the caller's to free; NULL after an error, or if it is absent and
- *          optional
+ *          optional. What LoRAs change of them comes with the upload, so they are needed until
+ *          then, and until the last l2d_weights_put
  */
 float *l2d_ld_host(struct l2d_weights *ld, int ndim, const int64_t *dims, bool optional,
                    const char *fmt, ...) L2D_PRINTF(5, 6);
@@ -101,7 +110,34 @@ int l2d_weights_place(struct l2d_weights *weights, struct l2d_error *err);
 /** Bytes of GPU memory that the upload will take. */
 uint64_t l2d_weights_bytes(const struct l2d_weights *weights);
 
+/** The scales that the upload gives the LoRAs; all 0 at first. */
+void l2d_weights_scale_loras(struct l2d_weights *weights, const float scale[L2D_MAX_LORAS]);
+
 /** Take the memory; convert, pack, copy. NaN or infinite is an error. */
 int l2d_weights_upload(struct l2d_weights *weights, struct l2d_error *err);
+
+// ---- and, with LoRAs, as often as their scales change
+
+/**
+ * Compute all weights that LoRAs change with other scales: on the host, in as much of its memory as
+ * these weights take on the GPU. It takes seconds for a large model, so any thread may do it, also
+ * while others are put in place.
+ * cancel   becomes true when the result is not wanted any more; may be NULL
+ * returns  L2D_OK, L2D_ENOMEM, L2D_EFORMAT, L2D_ECLOSED when cancelled, or L2D_EINVAL: with these
+ *          scales one is too large for fp16
+ */
+int l2d_weights_fuse(const struct l2d_weights *weights, const float scale[L2D_MAX_LORAS],
+                     const atomic_bool *cancel, struct l2d_fused **out, struct l2d_error *err);
+
+/** Put them where the graphs read them, and host tensors too. Nothing may be on the GPU. */
+int l2d_weights_put(struct l2d_weights *weights, const struct l2d_fused *fused,
+                    struct l2d_error *err);
+
+/** Accepts NULL. */
+void l2d_fused_destroy(struct l2d_fused **fused);
+
+/** What LoRAs change: weights of these networks, and tensors that are on the host. */
+struct l2d_weights_changes { bool unet, text_encoder, host; };
+struct l2d_weights_changes l2d_weights_changes(const struct l2d_weights *weights);
 
 #endif

@@ -224,6 +224,16 @@ def test_model():
 
     said = run.ctl("prompt=a cartoon")
     check("ctl changes the prompt", said.returncode == 0 and run.state()["params"]["prompt"] == "a cartoon", said)
+    said = run.ctl("blend=1, 2")
+    check("there is nothing to blend", said.returncode == 1 and "the prompt has 1 part;" in said.stderr, said)
+    said = run.ctl("prompt=a cartoon :1 | an ink drawing :3")
+    check("the state has the shares", said.returncode == 0 and run.state()["params"]["blend"] == "0.25, 0.75", said)
+    said = run.ctl("blend=2, 1")
+    check("ctl changes them", said.returncode == 0 and run.state()["params"]["blend"] == "2, 1", said)
+    check("and it is done", wait(lambda: [(r["param"], r["state"]) for r in run.state()["receipts"]][-1:]
+                                 == [("blend", "done")], "its receipt"))
+    said = run.ctl("prompt=a cartoon", "blend=1")
+    check("both at once", said.returncode == 0 and run.state()["params"]["blend"] == "1", said)
     said = run.ctl("steps=43,47/50")
     check("ctl changes the steps", said.returncode == 0 and run.state()["params"]["steps"] == "43,47/50", said)
     said = run.ctl()

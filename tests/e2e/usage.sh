@@ -143,6 +143,13 @@ refuses 1 "unet\.safetensors.*header" inspect broken
 grep -q "with: live2diff import --embedding FILE:WORD" told || fail "inspect: $(cat told)"
 refuses 2 "where shall the model go" import --base x
 refuses 2 "what shall be imported" import -o out
+refuses 2 "keep-lora.*FILE:SCALE" import --base x -o out --keep-lora file:high
+refuses 2 "--lora 'ink'.*NAME=SCALE" run -i a.mp4 -o null --lora ink
+refuses 2 "--lora 'ink=x'.*NAME=SCALE" run -i a.mp4 -o null --lora ink=x
+refuses 2 "--lora 'ink=1000'.*-100 to 100" run -i a.mp4 -o null --lora ink=1000
+refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --lora ink=1
+echo '{"at": 1, "blend": "1, x"}' >blend.jsonl
+refuses 1 "blend.jsonl:1: blend: column 4" run -i a.mp4 -o null --timeline blend.jsonl
 refuses 2 "lora.*FILE:SCALE" import --base x -o out --lora file:high
 refuses 2 "embedding.*FILE:WORD" import --base x -o out --embedding file:
 refuses 2 "embedding.*FILE:WORD" import --base x -o out --embedding :word

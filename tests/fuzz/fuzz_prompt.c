@@ -7,6 +7,19 @@
 
 #include "pipeline/prompt.h"
 
+static void read_shares(const char *text)
+{
+    double share[L2D_PROMPT_MAX_PARTS], sum = 0;
+    struct l2d_error err;
+    int num;
+    if (l2d_prompt_parse_shares(share, &num, text, &err) != L2D_OK)
+        return;
+    for (int i = 0; i < num; i++)
+        sum += share[i];
+    if (!(fabs(sum - 1) <= 1e-6))
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *text = malloc(size + 1);
@@ -14,6 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     memcpy(text, data, size);
     text[size] = '\0';
+    read_shares(text);
     for (int syntax = L2D_PROMPT_NUMBERS; syntax <= L2D_PROMPT_PLAIN; syntax++) {
         struct l2d_prompt prompt = { 0 };
         struct l2d_error err;

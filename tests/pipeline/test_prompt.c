@@ -176,6 +176,48 @@ Test(prompt, names_what_does_not_fit)
     l2d_tokenizer_destroy(&tok);
 }
 
+// ---- shares alone
+
+Test(prompt, shares)
+{
+    static const struct { const char *text; int num; double first; } good[] = {
+        { "1", 1, 1 }, { "0.7, 0.3", 2, 0.7 }, { " 7 3 ", 2, 0.7 }, { "1,0,.5 , 0.5", 4, 0.5 },
+        { "0,1.", 2, 0 }, { "1 1 1 1 1 1 1 1", 8, 0.125 },
+    };
+    static const struct { const char *text, *want; } bad[] = {
+        { "", "expected a number for each part" }, { "  ", "expected a number" },
+        { "a", "column 1: expected numbers" }, { "1, x", "column 4: " }, { "1,", "column 2: " },
+        { ",1", "column 1: " }, { "1,,2", "column 3: " }, { "1.2.3", "column 1: " },
+        { ".", "column 1: " }, { "-1, 2", "column 1: expected numbers of 0 or more" },
+        { "1;2", "column 2: " }, { "0, 0", "sum to 0" }, { "1 1 1 1 1 1 1 1 1", "the 8 parts" },
+        { "11111111111111111111111111111111111111111", "column 1: " }, { "1e3", "column 2: " },
+    };
+    double share[L2D_PROMPT_MAX_PARTS];
+    int num;
+    for (size_t i = 0; i < COUNT(good); i++) {
+        cr_assert_eq(l2d_prompt_parse_shares(share, &num, good[i].text, &err), L2D_OK, "%s: %s",
+                     good[i].text, err.msg);
+        double sum = 0;
+        for (int k = 0; k < num; k++)
+            sum += share[k];
+        cr_assert(num == good[i].num && fabs(share[0] - good[i].first) < 1e-12 &&
+                  fabs(sum - 1) < 1e-12, "%s", good[i].text);
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        cr_assert_eq(l2d_prompt_parse_shares(share, &num, bad[i].text, &err), L2D_EINVAL, "%s",
+                     bad[i].text);
+        cr_assert(strstr(err.msg, bad[i].want), "%s: %s", bad[i].text, err.msg);
+    }
+    // Those of a prompt, exactly.
+    struct l2d_prompt prompt;
+    cr_assert_eq(l2d_prompt_parse(&prompt, "{}", "a :0.7 | b :0.35", L2D_PROMPT_NUMBERS, &err),
+                 L2D_OK);
+    cr_assert_eq(l2d_prompt_parse_shares(share, &num, "0.7, 0.35", &err), L2D_OK);
+    for (int k = 0; k < 2; k++)
+        cr_assert(!(share[k] < prompt.part[k].share) && !(share[k] > prompt.part[k].share));
+    l2d_prompt_finish(&prompt);
+}
+
 // ---- embeddings
 
 static double mean(const float *x, int n)

@@ -65,6 +65,20 @@ Test(timeline, changes_are_due_in_order)
     timeline_finish(&timeline);
 }
 
+Test(timeline, blends_and_loras)
+{
+    cr_assert_eq(load("{\"at\": 0, \"blend\": \"0.7, 0.3\", \"fade\": 1, \"lora.ink\": 0.5, "
+                      "\"lora.b\": -1}"), L2D_OK, "%s", err.msg);
+    const struct l2d_change *c = next(0);
+    cr_expect(c->kind == L2D_CHANGE_BLEND && !strcmp(c->text, "0.7, 0.3") && c->fade_frames == 25);
+    c = next(0);
+    cr_expect(c->kind == L2D_CHANGE_LORA && !strcmp(c->text, "ink") && c->lora_scale == 0.5f);
+    c = next(0);
+    cr_expect(c->kind == L2D_CHANGE_LORA && !strcmp(c->text, "b") && c->lora_scale == -1);
+    cr_expect_null(next(1e9));
+    timeline_finish(&timeline);
+}
+
 Test(timeline, what_is_wrong_has_a_line)
 {
     static const struct { const char *text, *want; } cases[] = {
@@ -87,6 +101,11 @@ Test(timeline, what_is_wrong_has_a_line)
         { "{\"at\": 1, \"fade\": 1, \"seed\": 1}", ":1: fade and easing belong" },
         { "{\"at\": 1, \"prompt\": \"a\", \"easing\": \"smooth\"}", ":1: easing needs a fade" },
         { "{\"at\": 1, \"prompt\": \"a\", \"fade\": -1}", ":1: fade" },
+        { "{\"at\": 1, \"blend\": \"1, x\"}", ":1: blend: column 4: expected numbers" },
+        { "{\"at\": 1, \"blend\": 1}", ":1: blend: is an integer" },
+        { "{\"at\": 1, \"lora.a\": \"1\"}", ":1: lora.a: is a string" },
+        { "{\"at\": 1, \"lora.a\": 1000}", ":1: lora.a: is 1000" },
+        { "{\"at\": 1, \"lora.a\": 1, \"fade\": 1}", ":1: fade and easing belong" },
         { "[1]", ":1: is an array" },
         { "{\"at\": 1, \"seed\": 1", ":1: column" },
     };
@@ -130,6 +149,8 @@ Test(timeline, record)
         { .kind = L2D_CHANGE_NOISE, .noise = L2D_NOISE_ALL_FRESH },
         { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_SOURCE },
         { .kind = L2D_CHANGE_REWARM },
+        { .kind = L2D_CHANGE_BLEND, .text = "0.7, 0.3", .fade_frames = 5 },
+        { .kind = L2D_CHANGE_LORA, .text = "ink", .lora_scale = -0.8f },
         { .kind = L2D_CHANGE_NEGATIVE, .text = "" },
     };
     enum { NUM = sizeof(made) / sizeof(*made) };
@@ -157,7 +178,8 @@ Test(timeline, record)
         cr_expect(!c->text == !made[i].text && (!c->text || !strcmp(c->text, made[i].text)));
         cr_expect(c->fade_frames == made[i].fade_frames && c->easing == made[i].easing &&
                   c->step_set == made[i].step_set && c->seed == made[i].seed &&
-                  c->noise == made[i].noise && c->show == made[i].show, "change %d", i);
+                  c->noise == made[i].noise && c->show == made[i].show &&
+                  c->lora_scale == made[i].lora_scale, "change %d", i);
     }
     timeline_finish(&timeline);
     unlink(path);

@@ -52,6 +52,15 @@ static const char *add_lora(void *options, const char *value)
     return NULL;
 }
 
+static const char *keep_lora(void *options, const char *value)
+{
+    struct import_options *o = options;
+    const char *why = add_lora(options, value);
+    if (!why)
+        o->lora[o->num_loras - 1].keep = true;
+    return why;
+}
+
 // FILE[:WORD]. A colon in a path needs a word behind it.
 static const char *add_embedding(void *options, const char *value)
 {
@@ -95,6 +104,9 @@ static const struct option_row rows[] = {
     { 0, "lora", OPTION_CALL, "FILE:SCALE", NULL,
       "add a LoRA, several in turn; FILE:SCALE:raw leaves alpha/rank out, as the original's "
       "presets do", 0, add_lora },
+    { 0, "keep-lora", OPTION_CALL, "FILE:SCALE", NULL,
+      "a LoRA that is not added but left apart, so that lora.NAME can change its scale while a run "
+      "goes on; SCALE is the default, NAME the file's", 0, keep_lora },
     { 0, "embedding", OPTION_CALL, "FILE:WORD", NULL,
       "add a textual inversion as a word of prompts; several in turn; FILE alone: the word is what "
       "the file says, else the file's name", 0, add_embedding },

@@ -62,6 +62,9 @@ static void print_config(const struct l2d_model_config *c)
     print_list("  schedule   steps", c->scheduler.t_index, c->scheduler.num_steps);
     printf("/%d, %s noise\n", c->scheduler.num_inference_steps,
            c->scheduler.noise == L2D_NOISE_SHARED ? "shared" : "fresh");
+    for (int32_t i = 0; i < c->num_loras; i++)
+        printf("%s%s=%g%s", i ? ", " : "  loras      kept apart: ", c->lora[i].name,
+               (double) c->lora[i].scale, i + 1 < c->num_loras ? "" : "\n");
 }
 
 static void print_tensor(const struct l2d_safetensors_entry *e)
@@ -180,6 +183,11 @@ static int inspect_all(const struct inspect_options *o, struct l2d_error *err)
                                          "text_encoder.safetensors" };
     for (size_t i = 0; rc == L2D_OK && !alone && i < sizeof(files) / sizeof(files[0]); i++)
         rc = print_weights(folder, files[i], o->tensors > 0, err);
+    for (int32_t i = 0; rc == L2D_OK && !alone && i < config.num_loras; i++) {
+        char file[L2D_LORA_NAME_BYTES + 32];
+        snprintf(file, sizeof(file), "lora.%s.safetensors", config.lora[i].name);
+        rc = print_weights(folder, file, o->tensors > 0, err);
+    }
     return rc == L2D_OK ? show_needs(o, folder, err) : rc;
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // live2diff run: a video through the model into files, streams and windows: the options, the parts
 // in their order, and what is said at the end. What runs meanwhile is in flow.h and watch.h.
+#include <math.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +33,8 @@ struct run_options {
     struct control_address control, osc;
     const char *more_steps[L2D_MAX_STEP_SETS];
     unsigned num_more_steps;
+    struct { char name[L2D_LORA_NAME_BYTES]; float scale; } lora[L2D_MAX_LORAS];
+    unsigned num_loras;
     double skip_similar, rewarm_seconds;
     int rewarm;                         // enum l2d_rewarm
     double deadline_ms;                 // 0: none
@@ -113,6 +117,23 @@ static const char *take_more_steps(void *options, const char *value)
     return NULL;
 }
 
+static const char *take_lora(void *options, const char *value)
+{
+    struct run_options *o = options;
+    const char *equals = strchr(value, '=');
+    char *end = NULL;
+    double scale = equals ? strtod(equals + 1, &end) : 0;
+    size_t len = equals ? (size_t) (equals - value) : 0;
+    if (o->num_loras == L2D_MAX_LORAS)
+        return "too many, at most 8";
+    if (len == 0 || len >= L2D_LORA_NAME_BYTES || end == equals + 1 || *end ||
+        !(fabs(scale) <= L2D_MAX_LORA_SCALE))
+        return "expected NAME=SCALE, the scale a number of -100 to 100";
+    snprintf(o->lora[o->num_loras].name, L2D_LORA_NAME_BYTES, "%.*s", (int) len, value);
+    o->lora[o->num_loras++].scale = (float) scale;
+    return NULL;
+}
+
 static const char *take_rewarm(void *options, const char *value)
 {
     struct run_options *o = options;
@@ -170,6 +191,9 @@ static const struct option_row rows[] = {
       NULL },
     MODEL_ROWS(struct run_options),
     PICTURE_ROWS(struct run_options),
+    { 0, "lora", OPTION_CALL, "NAME=SCALE", NULL,
+      "how much a LoRA counts that the model keeps apart (import --keep-lora); may be repeated; "
+      "default: as the model says", 0, take_lora },
     { 0, "more-steps", OPTION_CALL, "I,J/TOTAL", NULL,
       "steps that --control and --deadline may change to; may be repeated", 0, take_more_steps },
     { 0, "deadline", OPTION_CALL, "MS", NULL,
@@ -223,10 +247,10 @@ static int parse(int argc, char **argv, struct run_options *o)
     if (o->passthrough && (o->model.model || o->model.config || o->model.prompt ||
                            o->model.steps || o->num_more_steps || o->dump ||
                            o->model.guidance_mode || o->timeline || o->record_timeline ||
-                           o->deadline_ms > 0))
+                           o->deadline_ms > 0 || o->num_loras))
         return options_complain(c, "--passthrough uses no model: leave out -m, --config, -p, "
-                                "--steps, --more-steps, --deadline, --guidance, --timeline, "
-                                "--record-timeline and --dump");
+                                "--steps, --more-steps, --deadline, --guidance, --lora, "
+                                "--timeline, --record-timeline and --dump");
     if (o->deadline_ms > 0 && o->num_more_steps == 0)
         return options_complain(c, "--deadline needs --more-steps: which steps it may go down to, "
                                 "such as 43/50");
@@ -267,6 +291,23 @@ static int open_timeline(struct run *run, struct l2d_error *err)
     run->flow.timeline = &run->timeline;
     run->flow.start_us = o->start_us;
     return rc;
+}
+
+// The LoRAs that it names, now that the model is there.
+static int check_timeline(const struct run *run, struct l2d_error *err)
+{
+    const struct l2d_engine_info *info = l2d_stream_info(run->flow.stream);
+    for (size_t i = 0; i < run->timeline.num_events; i++) {
+        const struct l2d_change *c = &run->timeline.event[i].change;
+        bool known = c->kind != L2D_CHANGE_LORA;
+        for (int l = 0; l < info->num_loras; l++)
+            known |= !known && !strcmp(c->text, info->lora[l].name);
+        if (!known)
+            return l2d_error_set(err, L2D_EINVAL, "%s: lora.%s: the model keeps no LoRA of that "
+                                 "name apart; see live2diff inspect", run->options->timeline,
+                                 c->text);
+    }
+    return L2D_OK;
 }
 
 // Those of --more-steps behind those that the timeline names.
@@ -338,9 +379,15 @@ static int open_stream(struct run *run, struct l2d_error *err)
     params.engine.rewarm = (enum l2d_rewarm) o->rewarm;
     params.engine.rewarm_seconds = o->rewarm_seconds;
     memcpy(params.engine.more_steps, run->more_steps, sizeof(params.engine.more_steps));
+    for (unsigned i = 0; i < o->num_loras; i++) {
+        params.engine.lora[i].name = o->lora[i].name;
+        params.engine.lora[i].scale = o->lora[i].scale;
+    }
     params.engine.log = l2d_log_named(&run->log, "engine");
     upright_size(in, &params.engine.input_width, &params.engine.input_height);
     int rc = l2d_stream_create(&run->flow.stream, &params, err);
+    if (rc == L2D_OK)
+        rc = check_timeline(run, err);
     if (rc == L2D_OK)
         steer_start(&run->flow.steer, run->flow.stream, o->deadline_ms,
                     params.engine.batching == L2D_BATCH);

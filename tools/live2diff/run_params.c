@@ -3,6 +3,7 @@
 // of it, a case in change_of().
 #include "run_params.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,10 +13,12 @@
 
 #define MAX_PROMPT_BYTES 1023       // what a model's default may have, too
 #define MAX_FADE 250
+#define MAX_BLEND_BYTES 255
+#define MAX_LORA_SCALE 2            // or what it begins with
 #define MAX_SEED 9007199254740991.0 // what JSON's readers keep exactly
 
-enum which { FADE, EASING, PROMPT, NEGATIVE, STEPS, SEED, NOISE, SHOW, REWARM, PAUSE, RECORD,
-             NUM_PARAMS };
+enum which { FADE, EASING, PROMPT, BLEND, NEGATIVE, STEPS, SEED, NOISE, SHOW, REWARM, PAUSE, RECORD,
+             LORA, NUM_PARAMS = LORA + L2D_MAX_LORAS };       // LORA + i: the i-th
 
 struct slot {                       // a row's user
     struct run_params *params;
@@ -38,6 +41,7 @@ struct run_params {
     struct param row[NUM_PARAMS];
     size_t num_rows;
     char steps[512];                // choices
+    char lora[L2D_MAX_LORAS][L2D_LORA_NAME_BYTES + 8];     // "lora.NAME"
 
     pthread_mutex_t lock;
     // --- guarded by lock
@@ -69,6 +73,53 @@ static int get_value(void *user, struct param_value *value, struct l2d_error *er
     return rc;
 }
 
+// The shares as they were set; or, since then the prompt has changed, as it says.
+static int get_blend(void *user, struct param_value *value, struct l2d_error *err)
+{
+    struct run_params *p = ((struct slot *) user)->params;
+    struct l2d_prompt parsed = { 0 };
+    char text[16 * L2D_PROMPT_MAX_PARTS] = "";
+    pthread_mutex_lock(&p->lock);
+    const struct param_value *set = &p->slot[BLEND].value;
+    int rc = set->text ? copy_value(value, set, err)
+           : l2d_prompt_parse(&parsed, "{}", p->slot[PROMPT].value.text, p->syntax, err);
+    pthread_mutex_unlock(&p->lock);
+    if (rc != L2D_OK || value->text)
+        return rc;
+    for (int i = 0, n = 0; i < parsed.num_parts; i++)
+        n += snprintf(text + n, sizeof(text) - (size_t) n, "%s%.3g", i ? ", " : "",
+                      parsed.part[i].share);
+    l2d_prompt_finish(&parsed);
+    return copy_value(value, &(struct param_value) { .text = text }, err);
+}
+
+// That there is one for each part of the prompt is looked at when it is set: the prompt may come
+// along with it.
+static int check_blend(void *user, const struct param_value *value, struct l2d_error *err)
+{
+    double share[L2D_PROMPT_MAX_PARTS];
+    int num, rc = l2d_prompt_parse_shares(share, &num, value->text, err);
+    (void) user;
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "blend");
+}
+
+static int check_parts(const struct run_params *p, const struct param_value *value,
+                       struct l2d_error *err)
+{
+    double share[L2D_PROMPT_MAX_PARTS];
+    int num, parts, rc = l2d_prompt_parse_shares(share, &num, value->text, err);
+    struct l2d_prompt parsed = { 0 };
+    if (rc == L2D_OK)
+        rc = l2d_prompt_parse(&parsed, "{}", p->slot[PROMPT].value.text, p->syntax, err);
+    parts = parsed.num_parts;
+    l2d_prompt_finish(&parsed);
+    if (rc != L2D_OK || num == parts)
+        return rc;
+    return l2d_error_set(err, L2D_EINVAL, "blend: %d number%s, but the prompt has %d part%s%s", num,
+                         num == 1 ? "" : "s", parts, parts == 1 ? "" : "s", parts > 1 ? ""
+                         : "; write it as \"a cat :0.7 | a dog :0.3\"");
+}
+
 // The syntax alone: the words are the model's affair, and it takes any.
 static int check_prompt(void *user, const struct param_value *value, struct l2d_error *err)
 {
@@ -88,7 +139,14 @@ static bool change_of(const struct run_params *p, enum which which,
         .text = value->text, .fade_frames = (uint32_t) p->slot[FADE].value.integer,
         .easing = (enum l2d_easing) p->slot[EASING].value.integer,
     };
+    if (which >= LORA) {
+        change->kind = L2D_CHANGE_LORA;
+        change->text = p->lora[which - LORA] + strlen("lora.");
+        change->lora_scale = (float) value->real;
+        return true;
+    }
     switch (which) {
+    case BLEND:    change->kind = L2D_CHANGE_BLEND; return value->text != NULL;
     case PROMPT:   change->kind = L2D_CHANGE_PROMPT; return true;
     case NEGATIVE: change->kind = L2D_CHANGE_NEGATIVE; return true;
     case STEPS:    change->kind = L2D_CHANGE_STEPS;
@@ -104,6 +162,7 @@ static bool change_of(const struct run_params *p, enum which which,
     case EASING:
     case PAUSE:
     case RECORD:
+    case LORA:
     case NUM_PARAMS: break;
     }
     return false;
@@ -124,7 +183,9 @@ static int set_locked(struct run_params *p, struct slot *slot, const struct para
     struct l2d_change change;
     uint64_t ticket = 0;
     bool told = change_of(p, slot->which, value, &change);
-    int rc = copy_value(&after, value, err);
+    int rc = slot->which == BLEND ? check_parts(p, value, err) : L2D_OK;
+    if (rc == L2D_OK)
+        rc = copy_value(&after, value, err);
     if (rc == L2D_OK && told)
         rc = steer_change(p->steer, &change, L2D_WHEN_SOON, &ticket, err);
     if (rc != L2D_OK) {
@@ -134,6 +195,8 @@ static int set_locked(struct run_params *p, struct slot *slot, const struct para
     slot->value = after;
     if (slot->which == PAUSE)
         l2d_stream_pause(p->stream, value->flag);
+    if (slot->which == PROMPT)
+        param_value_finish(&p->slot[BLEND].value);
     if (!told) {
         param_value_finish(&before);
         return L2D_OK;
@@ -154,12 +217,24 @@ static int set_value(void *user, const struct param_value *value, struct l2d_err
     return rc;
 }
 
+static enum which lora_of(const struct run_params *p, const char *name)
+{
+    int i = 0;
+    while (i < L2D_MAX_LORAS && strcmp(p->lora[i], "") &&
+           strcmp(p->lora[i] + strlen("lora."), name))
+        i++;
+    return i < L2D_MAX_LORAS && *p->lora[i] ? (enum which) (LORA + i) : NUM_PARAMS;
+}
+
 void run_params_follow(struct run_params *p, const struct l2d_change *change)
 {
     struct param_value value = { 0 };
     enum which which = NUM_PARAMS;
     switch (change->kind) {
     case L2D_CHANGE_PROMPT:   which = PROMPT; value.text = (char *) change->text; break;
+    case L2D_CHANGE_BLEND:    which = BLEND; value.text = (char *) change->text; break;
+    case L2D_CHANGE_LORA:     which = lora_of(p, change->text); value.real =
+                              (double) change->lora_scale; break;
     case L2D_CHANGE_NEGATIVE: which = NEGATIVE; value.text = (char *) change->text; break;
     case L2D_CHANGE_STEPS:    which = STEPS; value.integer = change->step_set; break;
     case L2D_CHANGE_SEED:     which = SEED; value.integer = (int64_t) change->seed; break;
@@ -167,8 +242,12 @@ void run_params_follow(struct run_params *p, const struct l2d_change *change)
     case L2D_CHANGE_SHOW:     which = SHOW; value.integer = change->show; break;
     case L2D_CHANGE_REWARM:   return;
     }
+    if (which == NUM_PARAMS)
+        return;
     pthread_mutex_lock(&p->lock);
     copy_value(&p->slot[which].value, &value, NULL);
+    if (which == PROMPT)
+        param_value_finish(&p->slot[BLEND].value);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -179,7 +258,7 @@ static void add(struct run_params *p, enum which which, struct param row)
     p->slot[which].params = p;
     p->slot[which].which = which;
     row.user = &p->slot[which];
-    row.get = row.kind == PARAM_ACTION ? NULL : get_value;
+    row.get = row.kind == PARAM_ACTION ? NULL : which == BLEND ? get_blend : get_value;
     row.set = set_value;
     p->row[p->num_rows++] = row;
 }
@@ -206,6 +285,10 @@ static void bind_prompts(struct run_params *p, enum l2d_guidance_mode guidance)
     add(p, PROMPT, (struct param) {
         .name = "prompt", .kind = PARAM_TEXT, .max = MAX_PROMPT_BYTES, .check = check_prompt,
         .doc = "what the pictures shall look like",
+    });
+    add(p, BLEND, (struct param) {
+        .name = "blend", .kind = PARAM_TEXT, .max = MAX_BLEND_BYTES, .check = check_blend,
+        .doc = "how much each part of the prompt \"a :0.7 | b :0.3\" counts: \"0.7, 0.3\"",
     });
     if (guidance == L2D_GUIDANCE_FULL || guidance == L2D_GUIDANCE_INITIALIZE)
         add(p, NEGATIVE, (struct param) {
@@ -252,6 +335,19 @@ static void bind_run(struct run_params *p, const struct run_params_setup *setup)
         });
 }
 
+static void bind_loras(struct run_params *p, const struct l2d_engine_info *info)
+{
+    for (int i = 0; i < info->num_loras; i++) {
+        double scale = (double) info->lora[i].scale, most = fmax(MAX_LORA_SCALE, fabs(scale));
+        snprintf(p->lora[i], sizeof(p->lora[i]), "lora.%s", info->lora[i].name);
+        add(p, (enum which) (LORA + i), (struct param) {
+            .name = p->lora[i], .kind = PARAM_REAL, .min = -most, .max = most, .step = 0.05,
+            .doc = "how much this LoRA counts; 0: not at all. It takes a while with a large model",
+        });
+        p->slot[LORA + i].value.real = round(scale * 1e6) / 1e6;    // 0.8, as it was written
+    }
+}
+
 static int set_initial(struct run_params *p, const struct run_params_setup *setup,
                        struct l2d_error *err)
 {
@@ -291,6 +387,7 @@ int run_params_create(struct run_params **out, const struct run_params_setup *se
         name_steps(p, info);
         bind_prompts(p, info->guidance_mode);
         bind_drawing(p, info);
+        bind_loras(p, info);
         rc = set_initial(p, setup, err);
     }
     bind_run(p, setup);

@@ -46,12 +46,31 @@ static struct timeline_event *add(struct line *line, enum l2d_change_kind kind)
     return e;
 }
 
+// returns  whether a prompt or the shares of one are what they should be
+static bool is_good(const char *text, enum l2d_change_kind kind, enum l2d_prompt_syntax syntax,
+                    struct l2d_error *why)
+{
+    double share[L2D_PROMPT_MAX_PARTS];
+    struct l2d_prompt parsed = { .num_parts = 0 };
+    int num, rc = kind == L2D_CHANGE_BLEND ? l2d_prompt_parse_shares(share, &num, text, why)
+                                           : l2d_prompt_parse(&parsed, "{}", text, syntax, why);
+    l2d_prompt_finish(&parsed);
+    return rc == L2D_OK;
+}
+
+static void set_text(struct line *line, struct timeline_event *e, const char *text)
+{
+    struct l2d_json_reader *r = line->object.reader;
+    e->change.text = e->text = strdup(text);
+    if (!e->text)
+        r->rc = l2d_error_set(r->err, L2D_ENOMEM, "%s: out of memory", r->file);
+}
+
 static void add_text(struct line *line, const char *key, enum l2d_change_kind kind)
 {
     char text[MAX_TEXT];
     struct l2d_json_object *o = &line->object;
     struct l2d_json_reader *r = o->reader;
-    struct l2d_prompt parsed = { .num_parts = 0 };
     struct l2d_error why = { 0 };
     if (!l2d_json_has(o, key))
         return;
@@ -59,12 +78,27 @@ static void add_text(struct line *line, const char *key, enum l2d_change_kind ki
     struct timeline_event *e = r->rc == L2D_OK ? add(line, kind) : NULL;
     if (!e)
         return;
-    if (l2d_prompt_parse(&parsed, "{}", text, line->syntax, &why) != L2D_OK)
+    if (!is_good(text, kind, line->syntax, &why))
         l2d_json_fail(r, key, "%s", why.msg);
-    l2d_prompt_finish(&parsed);
-    e->change.text = e->text = strdup(text);
-    if (!e->text)
-        r->rc = l2d_error_set(r->err, L2D_ENOMEM, "%s: out of memory", r->file);
+    set_text(line, e, text);
+}
+
+// Which LoRAs there are is the model's affair.
+static void add_loras(struct line *line)
+{
+    struct l2d_json_object *o = &line->object;
+    const char *key;
+    json_t *value;
+    json_object_foreach(o->value, key, value) {
+        if (strncmp(key, "lora.", strlen("lora.")))
+            continue;
+        double scale = l2d_json_real(o, key, -L2D_MAX_LORA_SCALE, L2D_MAX_LORA_SCALE);
+        struct timeline_event *e = o->reader->rc == L2D_OK ? add(line, L2D_CHANGE_LORA) : NULL;
+        if (!e)
+            return;
+        e->change.lora_scale = (float) scale;
+        set_text(line, e, key + strlen("lora."));
+    }
 }
 
 // The number of a set of steps, which is made if there is none like it.
@@ -120,7 +154,8 @@ static void add_fade(struct line *line, size_t first)
     double seconds = fade ? l2d_json_real(o, "fade", 0, LONGEST_S) : 0;
     int how = easing ? CHOICE(o, "easing", timeline_easing) : 0;
     if ((fade || easing) && t->num_events == first)
-        l2d_json_fail(o->reader, "", "fade and easing belong to a prompt or a negative one");
+        l2d_json_fail(o->reader, "", "fade and easing belong to a prompt, a negative one or "
+                      "a blend");
     if (easing && !fade)
         l2d_json_fail(o->reader, "", "easing needs a fade");
     for (size_t i = first; i < t->num_events; i++) {
@@ -143,7 +178,9 @@ static void read_object(struct line *line)
     add_text(line, "prompt", L2D_CHANGE_PROMPT);
     t->has_negative |= l2d_json_has(o, "negative");
     add_text(line, "negative", L2D_CHANGE_NEGATIVE);
+    add_text(line, "blend", L2D_CHANGE_BLEND);
     add_fade(line, first);
+    add_loras(line);
     add_steps(line);
     if (l2d_json_has(o, "seed"))
         add_seed(line);

@@ -7,7 +7,9 @@
 //     {"at": 5, "show": "source"}
 //
 // at           seconds from the beginning of the source
-// prompt, negative, and for them fade (seconds, 0) and easing ("linear", "smooth")
+// prompt, negative, blend ("0.7, 0.3", of the prompt's parts), and for them fade (seconds, 0) and
+//              easing ("linear", "smooth")
+// lora.NAME    the scale of a LoRA that the model keeps apart
 // steps        as --steps takes them; seed; noise: "model", "shared", "fresh"
 // show         "drawn", "source", "frozen"
 // rewarm       true: forget what was before

@@ -58,10 +58,16 @@ static void add_text(json_t *line, const char *name, const struct l2d_change *c,
 static json_t *line_of(const struct timeline_record *r, const struct l2d_change *c,
                        double frame_rate)
 {
+    char name[L2D_LORA_NAME_BYTES + 8];
     json_t *line = json_pack("{s:f}", "at", r->last_s);
     switch (c->kind) {
     case L2D_CHANGE_PROMPT:   add_text(line, "prompt", c, frame_rate); break;
     case L2D_CHANGE_NEGATIVE: add_text(line, "negative", c, frame_rate); break;
+    case L2D_CHANGE_BLEND:    add_text(line, "blend", c, frame_rate); break;
+    case L2D_CHANGE_LORA:
+        snprintf(name, sizeof(name), "lora.%s", c->text);
+        json_object_set_new(line, name, json_real((double) c->lora_scale));
+        break;
     case L2D_CHANGE_STEPS:
         json_object_set_new(line, "steps", json_string(r->info->set_text[c->step_set]));
         break;
