@@ -148,7 +148,8 @@ grep -qE 'conv_t[01]' bench.txt || fail "bench --profile: $(cat bench.txt)"
 l2d bench --size 64x64 --frames 2 --json - >bench.json
 grep -q '"fps": ' bench.json || fail "bench --json: $(cat bench.json)"
 l2d bench --size 64x64 --frames 2 --what all --sweep 64x64/2,32x64/1 --json bench.json >bench.txt
-for key in '"ceilings": ' '"of_ceiling": ' '"kernel_families": ' '"unet": ' '"sweep": '; do
+for key in '"rewarm_ms": [1-9]' '"ceilings": ' '"of_ceiling": ' '"kernel_families": ' '"unet": ' \
+    '"sweep": '; do
     grep -q "$key" bench.json || fail "bench --what all: no $key: $(cat bench.json)"
 done
 is "calls of the UNet" "$(grep -c '"p99_ms": ' bench.json)" 6
