@@ -125,6 +125,7 @@ struct l2d_engine_info {
     uint32_t prompt_tokens;         // of the current prompt; of a blend: of its longest part
     uint32_t prompt_dropped;        // did not fit
     double gflop_encode, gflop_unet, gflop_decode;      // per frame
+    uint32_t dispatches_unet;       // of one call of the UNet
 };
 
 /** "fp16", "fp32" or "int8": of the KV cache. */

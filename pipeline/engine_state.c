@@ -736,7 +736,9 @@ static void count_flops(struct l2d_engine *e)
     i->gflop_encode = l2d_graph_flops(e->encode) * 1e-9;
     if (e->structure)
         i->gflop_encode += l2d_graph_flops(e->structure) * 1e-9;
-    double unet = l2d_graph_flops(e->stream[e->sequential ? 0 : e->schedule.num_steps - 1]) * 1e-9;
+    const struct l2d_graph *call = e->stream[e->sequential ? 0 : e->schedule.num_steps - 1];
+    double unet = l2d_graph_flops(call) * 1e-9;
+    i->dispatches_unet = l2d_graph_dispatches(call);
     i->gflop_unet = unet * (e->sequential ? e->schedule.num_steps : 1);
     if (e->stream_first)
         i->gflop_unet += l2d_graph_flops(e->stream_first) * 1e-9 - unet;

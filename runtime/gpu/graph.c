@@ -568,6 +568,14 @@ double l2d_graph_flops(const struct l2d_graph *g)
     return sum;
 }
 
+uint32_t l2d_graph_dispatches(const struct l2d_graph *g)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < g->num_ops; i++)
+        sum += !g->op[i].copy;
+    return sum;
+}
+
 int l2d_graph_run(struct l2d_graph *g, struct l2d_error *err)
 {
     uint64_t ticket;

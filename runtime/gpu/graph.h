@@ -164,6 +164,9 @@ uint64_t l2d_graph_largest_operand(const struct l2d_graph *graph);
 /** Floating-point operations of one run, as far as the kernels count them. */
 double l2d_graph_flops(const struct l2d_graph *graph);
 
+/** Dispatches of one run; copies are none. */
+uint32_t l2d_graph_dispatches(const struct l2d_graph *graph);
+
 /** Submit once and wait. For setup, tests and profiles. */
 int l2d_graph_run(struct l2d_graph *graph, struct l2d_error *err);
 

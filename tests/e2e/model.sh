@@ -140,6 +140,7 @@ l2d devices >devices.txt
 grep -qE '^0 .*T[01]' devices.txt || fail "devices: $(cat devices.txt)"
 l2d inspect --size 64x64 >inspect.txt
 grep -qE 'peak .* MiB .*: it fits' inspect.txt || fail "inspect: $(cat inspect.txt)"
+grep -qE 'dispatches +[1-9]' inspect.txt || fail "inspect: no dispatches: $(cat inspect.txt)"
 l2d inspect --size 64x64 --load >loaded.txt
 grep -q 'loaded:' loaded.txt || fail "inspect --load: $(cat loaded.txt)"
 refuses 1 "description without weights" inspect "$source_dir/tests/data/tiny3/model.json" --load

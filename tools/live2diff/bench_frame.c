@@ -146,8 +146,8 @@ static void print_run(const struct run *run, const struct l2d_gpu_caps *caps, ui
 static json_t *run_json(const struct run *run, const struct l2d_gpu_caps *caps, uint64_t frames)
 {
     return json_pack(
-        "{so so sf sI sf sf s{sf sf sf} sI}", "model", report_json_model(&run->info, caps), "stages",
-        report_json_stages(&run->stats, &run->info), "fps", run->fps, "frames",
+        "{so so sf sI sf sf s{sf sf sf} sI}", "model", report_json_model(&run->info, caps),
+        "stages", report_json_stages(&run->stats, &run->info), "fps", run->fps, "frames",
         (json_int_t) frames, "cpu_ms", run->cpu_ms, "rewarm_ms", run->rewarm_ms, "wall_ms", "p50",
         histogram_quantile(&run->wall, 0.50), "p95", histogram_quantile(&run->wall, 0.95), "p99",
         histogram_quantile(&run->wall, 0.99),
