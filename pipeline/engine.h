@@ -40,6 +40,13 @@ enum l2d_kv_type { L2D_KV_AUTO, L2D_KV_FP16, L2D_KV_INT8 };
 // 8 frames' work, a step a frame in a batch.
 enum l2d_rewarm { L2D_REWARM_AUTO, L2D_REWARM_NEVER };      // auto: after a scene cut; see cut.h
 
+// Which variants of the kernels run. AUTO: those that are fastest on this device, as measured when
+// the model was first opened at this size and number of steps, for some seconds, and kept in the
+// cache folder; where nothing can be kept, and on CPU drivers, as OFF. OFF: by rule. AGAIN:
+// measured anew, once for a gpu, also on CPU drivers. They may round differently: bit by bit the
+// same pictures come from the same variants, in both schedules.
+enum l2d_tuning { L2D_TUNING_AUTO, L2D_TUNING_OFF, L2D_TUNING_AGAIN };
+
 // Stages of a frame, for times.
 enum l2d_stage { L2D_STAGE_UPLOAD, L2D_STAGE_ENCODE, L2D_STAGE_UNET, L2D_STAGE_DECODE,
                  L2D_STAGE_DOWNLOAD, L2D_NUM_STAGES };
@@ -82,6 +89,7 @@ struct l2d_engine_params {          // zero means default
                                     // from the 8 newest frames
     enum l2d_precision precision;   // AUTO: fp16 where the device stores it
     enum l2d_kv_type kv_type;
+    enum l2d_tuning tuning;
     uint64_t seed;
     bool rgba;                      // output RGBA8 instead of I420
     enum l2d_matrix matrix;         // of I420 output; RGB (0): BT.601 below 720 lines, else BT.709

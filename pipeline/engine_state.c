@@ -817,6 +817,7 @@ int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
     e->user = params->user;
     e->model = model;
     e->borrowed_model = model != NULL;
+    l2d_engine_use_tuning(gpu, params);
     int rc = plan(e, params, err);
     if (rc != L2D_OK) {
         l2d_engine_destroy(&e);
@@ -876,6 +877,12 @@ int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
     int rc = l2d_engine_prepare(&e, gpu, params, NULL, err);
     if (rc == L2D_OK)
         rc = l2d_engine_check_memory(e, params, err);
+    if (rc == L2D_OK && l2d_engine_tune(e, params)) {
+        l2d_engine_destroy(&e);
+        rc = l2d_engine_prepare(&e, gpu, params, NULL, err);
+        if (rc == L2D_OK)               // parts of sums take memory
+            rc = l2d_engine_check_memory(e, params, err);
+    }
     if (rc == L2D_OK)
         rc = load(e, params, err);
     if (rc != L2D_OK) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parts of a convolution's sum, which a workgroup each has computed, are added up in their order
-// and finished. An invocation has two neighbouring quads of weight columns.
+// The parts of a convolution's sum, which a workgroup each has computed, are added up in their
+// order and finished. An invocation has two neighbouring quads of weight columns.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/conv.glsl"

@@ -120,8 +120,16 @@ const struct l2d_chosen *l2d_choices_list(const struct l2d_gpu *gpu, uint32_t *c
 
 void l2d_choices_forget(struct l2d_gpu *gpu)
 {
+    gpu->choices.loaded = true;
     for (uint32_t i = 0; i < gpu->choices.count; i++)
         gpu->choices.chosen[i].known = false;
+}
+
+void l2d_choices_begin_again(struct l2d_gpu *gpu)
+{
+    if (!gpu->choices.again)
+        l2d_choices_forget(gpu);
+    gpu->choices.again = true;
 }
 
 // ---- the file

@@ -66,13 +66,16 @@ void l2d_choices_force(struct l2d_gpu *gpu, const struct l2d_choice *choice);
  *  of another function of this header. */
 const struct l2d_chosen *l2d_choices_list(const struct l2d_gpu *gpu, uint32_t *count);
 
-/** Nothing is known any more; what was asked for stays. */
+/** Nothing is known any more, nor read from the file; what was asked for stays. */
 void l2d_choices_forget(struct l2d_gpu *gpu);
+
+/** The first time for a gpu, the same; an engine after another measures what is new to it. */
+void l2d_choices_begin_again(struct l2d_gpu *gpu);
 
 /** There is a folder for the file, and the device and its driver can be told from others. */
 bool l2d_choices_have_file(const struct l2d_gpu *gpu);
 
-/** Read the file, once for a gpu; later calls, and what cannot be read, do nothing. */
+/** Read the file, once for a gpu: later calls do nothing, nor does what cannot be read. */
 void l2d_choices_load(struct l2d_gpu *gpu);
 
 /** Write it. returns L2D_OK, or L2D_EIO. */

@@ -42,7 +42,7 @@ struct l2d_ticket {
 struct l2d_choices {
     struct l2d_chosen *chosen;
     uint32_t count, cap;
-    bool use, loaded, is_forced;
+    bool use, loaded, again, is_forced;
     struct l2d_choice forced;
     char owner[160];                    // the file's first line
     char path[512];                     // "" if there is no file

@@ -15,12 +15,12 @@
 
 // Pixels by channels, pixels of an invocation, depth of a slice.
 static const struct { uint32_t m, n, pixels, depth; } tier1_tiles[] = {
-    { 64, 64, 4, 32 }, { 128, 128, 8, 16 }, { 128, 64, 8, 16 }, { 32, 64, 4, 32 }, { 32, 32, 2, 32 },
+    { 64, 64, 4, 32 }, { 128, 128, 8, 16 }, { 128, 64, 8, 16 }, { 32, 64, 4, 32 },
+    { 32, 32, 2, 32 },
 };
 
-// Subgroups, of them side by side across the channels, and matrices of one; large tiles first, which
-// load each number least often. In matrices of 16x16: 128x128 twice, 128x160, which divides SD's
-// widths, 128x64, 64x128, 64x64 twice.
+// Subgroups, of them side by side across the channels, and matrices of one. In matrices of 16x16:
+// 128x128, 128x64, 64x64; 128x128 again, 128x160, which divides SD's widths, 64x128, 64x64 again.
 static const struct { uint32_t subgroups, side, wm, wn; } tier2_tiles[] = {
     { 8, 2, 2, 4 }, { 4, 1, 2, 4 }, { 4, 2, 2, 2 }, { 4, 2, 4, 4 }, { 8, 2, 2, 5 }, { 4, 2, 2, 4 },
     { 2, 1, 2, 4 },
@@ -82,11 +82,12 @@ static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family f
                          uint32_t index, uint32_t quads, struct l2d_conv_variant *out)
 {
     static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier2_tiles) };
+    static const uint32_t have_to_run[] = { 1, 1, TIER2_BY_RULE };
     for (uint32_t i = 0; i < count[family]; i++) {
         *out = family == L2D_CONV_T0 ? tier0_variant(caps, quads)
              : family == L2D_CONV_T1 ? tier1_variant(i) : tier2_variant(caps, i);
         out->parts = 1;
-        if (i > 0 && !runs(caps, family, out))          // the first has to
+        if (i >= have_to_run[family] && !runs(caps, family, out))
             continue;
         if (index-- == 0) {
             snprintf(out->name, sizeof(out->name), "%ux%u", out->pixels, 4 * out->quads);
@@ -149,7 +150,7 @@ static uint32_t most_parts(const struct l2d_gpu_caps *caps, const struct l2d_con
 }
 
 // Few tiles of a row and a long sum leave most of a GPU idle, which parts of the sum fill: as many
-// as make two workgroups a core, of at least 1024 terms, or adding them up costs more than it gives.
+// as make two workgroups a core. Of less than 1024 terms they would cost more than they give.
 static uint32_t default_parts(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s)
 {
     uint32_t tiles = div_up((uint64_t) s->out_h * s->out_w, 64) * div_up(s->quads, 16);
@@ -193,13 +194,37 @@ bool l2d_conv_variant_of(const struct l2d_gpu_caps *caps, enum l2d_dtype precisi
     if (choice->family >= L2D_CONV_NUM_FAMILIES || choice->parts < 1 ||
         choice->parts > most_parts(caps, shape) ||
         !is_for(caps, precision, (enum l2d_conv_family) choice->family) ||
-        !find_variant(caps, (enum l2d_conv_family) choice->family, choice->variant, shape->quads, v))
+        !find_variant(caps, (enum l2d_conv_family) choice->family, choice->variant, shape->quads,
+                      v))
         return false;
     v->parts = choice->parts;
     size_t len = strlen(v->name);
     if (v->parts > 1)
         snprintf(v->name + len, sizeof(v->name) - len, " /%u", v->parts);
     return true;
+}
+
+// By rule, within family and parts of what is known of other rows.
+static struct l2d_choice within(const struct l2d_gpu_caps *caps,
+                                const struct l2d_conv_shape *shape, struct l2d_choice rule,
+                                const struct l2d_choice *known)
+{
+    struct l2d_choice c = { known->family, 0, known->parts };
+    if (c.family == L2D_CONV_T2)
+        c.variant = default_tier2(caps, shape, c.parts);
+    else if (c.family == rule.family)
+        c.variant = rule.variant;
+    return c;
+}
+
+struct l2d_choice l2d_conv_rule(struct l2d_gpu *gpu, enum l2d_dtype precision,
+                                const struct l2d_conv_shape *shape, bool *fixed)
+{
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(gpu);
+    struct l2d_choice known, rule = l2d_conv_default(caps, precision, shape);
+    struct l2d_shape key = l2d_conv_shape_key(shape, precision);
+    *fixed = l2d_choices_find(gpu, &key, 0, &known) != L2D_CHOICE_NONE;
+    return *fixed ? within(caps, shape, rule, &known) : rule;
 }
 
 struct l2d_conv_variant l2d_conv_choose(struct l2d_graph *graph, const struct l2d_conv_shape *shape,
@@ -209,15 +234,12 @@ struct l2d_conv_variant l2d_conv_choose(struct l2d_graph *graph, const struct l2
     const struct l2d_gpu_caps *caps = l2d_gpu_caps(gpu);
     enum l2d_dtype precision = l2d_graph_precision(graph);
     struct l2d_shape key = l2d_conv_shape_key(shape, precision);
-    struct l2d_choice known, choice = l2d_conv_default(caps, precision, shape);
+    struct l2d_choice known, rule = l2d_conv_default(caps, precision, shape);
     enum l2d_choice_found found = l2d_choices_find(gpu, &key, flops, &known);
-    if (found == L2D_CHOICE_OTHER_ROWS) {               // the default tile of that family
-        known.variant = known.family == choice.family ? choice.variant : 0;
-        if (known.family == L2D_CONV_T2)
-            known.variant = default_tier2(caps, shape, known.parts);
-    }
+    if (found == L2D_CHOICE_OTHER_ROWS)
+        known = within(caps, shape, rule, &known);
     struct l2d_conv_variant v;
     if (found == L2D_CHOICE_NONE || !l2d_conv_variant_of(caps, precision, shape, &known, &v))
-        l2d_conv_variant_of(caps, precision, shape, &choice, &v);
+        l2d_conv_variant_of(caps, precision, shape, &rule, &v);
     return v;
 }

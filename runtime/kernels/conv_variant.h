@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shaders that convolutions can run with, and the choice among them: by what has been measured
-// on this device (gpu/choices.h, kernels/tune.h), else by a rule. Variants of a family add the terms
-// of a sum in the same order, so they differ in speed alone; another family, or other parts, round
-// differently. So those two depend on the shape of one row, and a row's result does not depend on
-// how many there are.
+// on this device (gpu/choices.h, kernels/tune.h), else by a rule. Variants of a family add the
+// terms of a sum in the same order, so they differ in speed alone; another family, or other parts,
+// round differently. So those two depend on the shape of one row, and a row's result does not
+// depend on how many there are.
 #ifndef L2D_KERNELS_CONV_VARIANT_H
 #define L2D_KERNELS_CONV_VARIANT_H
 
@@ -46,6 +46,13 @@ bool l2d_conv_shape_of_key(const struct l2d_shape *key, struct l2d_conv_shape *s
 /** By rule. */
 struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                                    const struct l2d_conv_shape *shape);
+
+/**
+ * What a shape runs with if it is not itself known: by rule, within the family and parts that are
+ * known of other rows (*fixed) if they are. gpu's table notes nothing.
+ */
+struct l2d_choice l2d_conv_rule(struct l2d_gpu *gpu, enum l2d_dtype precision,
+                                const struct l2d_conv_shape *shape, bool *fixed);
 
 /** The variant with parts that a choice stands for. returns false if there is none. */
 bool l2d_conv_variant_of(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
