@@ -11,7 +11,10 @@
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
 
-#define RUNS 6                  // of a variant, one after the other; then all of them again
+// Runs of a variant, one after the other; then all of them again. Of what takes long, few.
+#define RUNS 6
+#define LONG_RUNS 2
+#define LONG_GFLOP 4.0
 #define WEIGHT_COPIES 4
 #define MAX_CANDIDATES 64
 #define PARTS_BYTES (128u << 20)        // shapes with so much are not those that parts are for
@@ -29,6 +32,12 @@ struct operands {
     int32_t h, w, cin, cout;    // of the input
     uint64_t x_bytes, weight_bytes, y_bytes, parts_bytes;
 };
+
+static uint32_t runs_of(const struct l2d_conv_shape *s)
+{
+    double gflop = 8e-9 * s->rows * s->out_h * s->out_w * s->quads * s->cin * s->ksize * s->ksize;
+    return gflop > LONG_GFLOP ? LONG_RUNS : RUNS;
+}
 
 static double now_s(void)
 {
@@ -61,7 +70,7 @@ static int build(struct tuner *t, struct l2d_graph *g, const struct l2d_conv_sha
     struct operands o = operands_of(s, type);
     int32_t rows = (int32_t) s->rows;
     uint64_t size = 0;
-    for (uint64_t i = 0; i < RUNS; i++) {
+    for (uint64_t i = 0; i < runs_of(s); i++) {
         uint64_t copies = t->weight->size_bytes / o.weight_bytes;
         struct l2d_conv conv = {
             .weight = l2d_tensor_view(t->weight, i % copies * o.weight_bytes, L2D_U32, 1, 1, 1,
@@ -83,7 +92,8 @@ static int build(struct tuner *t, struct l2d_graph *g, const struct l2d_conv_sha
     return rc == L2D_OK ? l2d_graph_finish(g, t->parts, err) : rc;
 }
 
-static int run(struct tuner *t, struct l2d_graph *g, double *ms, struct l2d_error *err)
+static int run(struct tuner *t, struct l2d_graph *g, uint32_t runs, double *ms,
+               struct l2d_error *err)
 {
     double stage[L2D_MAX_STAGES];
     uint64_t ticket;
@@ -93,7 +103,7 @@ static int run(struct tuner *t, struct l2d_graph *g, double *ms, struct l2d_erro
     if (rc == L2D_OK && !l2d_gpu_stage_ms(t->gpu, ticket, stage))
         rc = l2d_error_set(err, L2D_EUNSUPPORTED, "tune: no timestamps");
     if (rc == L2D_OK)
-        *ms = stage[0] / RUNS;
+        *ms = stage[0] / runs;
     return rc;
 }
 
@@ -110,9 +120,9 @@ static int time_choice(struct tuner *t, const struct l2d_conv_shape *s, enum l2d
     rc = build(t, g, s, type, err);
     l2d_choices_force(t->gpu, NULL);
     if (rc == L2D_OK)
-        rc = run(t, g, &first, err);
+        rc = run(t, g, runs_of(s), &first, err);
     if (rc == L2D_OK)
-        rc = run(t, g, ms, err);
+        rc = run(t, g, runs_of(s), ms, err);
     if (rc == L2D_OK && first < *ms)
         *ms = first;
     l2d_graph_destroy(&g);
