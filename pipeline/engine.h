@@ -41,6 +41,13 @@ enum l2d_kv_type { L2D_KV_AUTO, L2D_KV_FP16, L2D_KV_INT8 };
 // 8 frames' work, a step a frame in a batch.
 enum l2d_rewarm { L2D_REWARM_AUTO, L2D_REWARM_NEVER };      // auto: after a scene cut; see cut.h
 
+// Which variants of the kernels run. AUTO: those that are fastest on this device, as measured when
+// the model was first opened at this size and number of steps, for some seconds, and kept in the
+// cache folder; where nothing can be kept, and on CPU drivers, as OFF. OFF: by rule. AGAIN:
+// measured anew, once for a gpu, also on CPU drivers. They may round differently: bit by bit the
+// same pictures come from the same variants, in both schedules.
+enum l2d_tuning { L2D_TUNING_AUTO, L2D_TUNING_OFF, L2D_TUNING_AGAIN };
+
 // Stages of a frame, for times.
 enum l2d_stage { L2D_STAGE_UPLOAD, L2D_STAGE_ENCODE, L2D_STAGE_UNET, L2D_STAGE_DECODE,
                  L2D_STAGE_DOWNLOAD, L2D_NUM_STAGES };
@@ -83,6 +90,7 @@ struct l2d_engine_params {          // zero means default
                                     // from the 8 newest frames
     enum l2d_precision precision;   // AUTO: fp16 where the device stores it
     enum l2d_kv_type kv_type;
+    enum l2d_tuning tuning;
     uint64_t seed;
     // Scales of LoRAs that the model keeps apart, up to the first without a name; else its own.
     struct { const char *name; float scale; } lora[L2D_MAX_LORAS];
@@ -130,6 +138,7 @@ struct l2d_engine_info {
     int32_t num_loras;              // that the model keeps apart
     struct l2d_lora_config lora[L2D_MAX_LORAS];     // with the scales of the beginning
     double gflop_encode, gflop_unet, gflop_decode;      // per frame
+    uint32_t dispatches_unet;       // of one call of the UNet
 };
 
 /** "fp16", "fp32" or "int8": of the KV cache. */

@@ -741,7 +741,9 @@ static void count_flops(struct l2d_engine *e)
     i->gflop_encode = l2d_graph_flops(e->encode) * 1e-9;
     if (e->structure)
         i->gflop_encode += l2d_graph_flops(e->structure) * 1e-9;
-    double unet = l2d_graph_flops(e->stream[e->sequential ? 0 : e->schedule.num_steps - 1]) * 1e-9;
+    const struct l2d_graph *call = e->stream[e->sequential ? 0 : e->schedule.num_steps - 1];
+    double unet = l2d_graph_flops(call) * 1e-9;
+    i->dispatches_unet = l2d_graph_dispatches(call);
     i->gflop_unet = unet * (e->sequential ? e->schedule.num_steps : 1);
     if (e->stream_first)
         i->gflop_unet += l2d_graph_flops(e->stream_first) * 1e-9 - unet;
@@ -820,6 +822,7 @@ int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
     e->user = params->user;
     e->model = model;
     e->borrowed_model = model != NULL;
+    l2d_engine_use_tuning(gpu, params);
     int rc = plan(e, params, err);
     if (rc != L2D_OK) {
         l2d_engine_destroy(&e);
@@ -881,6 +884,12 @@ int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
     int rc = l2d_engine_prepare(&e, gpu, params, NULL, err);
     if (rc == L2D_OK)
         rc = l2d_engine_check_memory(e, params, err);
+    if (rc == L2D_OK && l2d_engine_tune(e, params)) {
+        l2d_engine_destroy(&e);
+        rc = l2d_engine_prepare(&e, gpu, params, NULL, err);
+        if (rc == L2D_OK)               // parts of sums take memory
+            rc = l2d_engine_check_memory(e, params, err);
+    }
     if (rc == L2D_OK)
         rc = load(e, params, err);
     if (rc != L2D_OK) {

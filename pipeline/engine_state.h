@@ -204,6 +204,17 @@ int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
                        const struct l2d_engine_params *params, struct l2d_model *model,
                        struct l2d_error *err);
 
+// ---- tuning: engine_tune.c
+
+/** Before graphs are built: whether they use what is known of the device. */
+void l2d_engine_use_tuning(struct l2d_gpu *gpu, const struct l2d_engine_params *params);
+
+/**
+ * Measure what the engine's graphs asked for and the device does not know, if params want that.
+ * returns  true if something was: graphs are then to be built again. What goes wrong is logged.
+ */
+bool l2d_engine_tune(struct l2d_engine *engine, const struct l2d_engine_params *params);
+
 /** Where all its buffers and graphs are kept; some are NULL. returns how many. */
 uint32_t l2d_engine_buffers(struct l2d_engine *engine, struct l2d_buf **list[]);
 uint32_t l2d_engine_graphs(struct l2d_engine *engine, struct l2d_graph **list[]);

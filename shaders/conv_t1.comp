@@ -1,44 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolution for GPUs, as a matrix product: tiles of 64 output pixels by 64 output channels, 32 of
-// the sum over taps and input channels at a time through shared memory. 128 invocations, each with
-// 4 pixels by 8 channels in registers. Nothing depends on the subgroup size.
+// Convolution for GPUs, as a matrix product: tiles of TILE_M output pixels by TILE_N output
+// channels, DEPTH of the sum over taps and input channels at a time through shared memory. An
+// invocation has PIXELS pixels by 8 channels in registers. Nothing depends on the subgroup size.
+// Whatever the tile, the terms of a sum are added in the same order.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/conv.glsl"
 
-#define TILE 64u
-#define DEPTH 32u               // of the sum, in channels
-#define PITCH 68u               // of a line of pixels: not a multiple of the 32 banks
+layout(constant_id = 4) const uint TILE_M = 64;
+layout(constant_id = 5) const uint TILE_N = 64;
+layout(constant_id = 6) const uint PIXELS = 4;
+layout(constant_id = 7) const uint DEPTH = 32;      // divides L2D_CONV_PART
+
+const uint SIZE = TILE_M / PIXELS * (TILE_N / 8);   // what gl_WorkGroupSize.x is
+const uint DEPTH_Q = DEPTH / 4, COLUMNS_Q = TILE_N / 4, PAIRS = TILE_N / 8;
+const uint PITCH = TILE_M + 4;                      // of a line of pixels: to spread the banks
+const uint LOADS_A = TILE_M * DEPTH_Q / SIZE;       // quads that an invocation loads for a slice
+const uint LOADS_B = DEPTH * COLUMNS_Q / SIZE;
 
 shared float a[DEPTH * PITCH];          // [k][pixel]
-shared vec4 b[DEPTH * TILE / 4u];       // [k][channel quad]
+shared vec4 b[DEPTH * COLUMNS_Q];       // [k][channel quad]
 
 void main()
 {
     uint t = gl_LocalInvocationID.x;
     uint pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
-    uint first_pixel = gl_WorkGroupID.x * TILE, first_quad = gl_WorkGroupID.y * (TILE / 4u);
+    uint first_pixel = gl_WorkGroupID.x * TILE_M, first_quad = gl_WorkGroupID.y * COLUMNS_Q;
     uint qin = p.q0 + p.q1, depth = TAPS * qin * 4u;
 
-    // Loads of a: quad t%8 of the slice, for the pixels t/8, 16 + t/8, ...
-    uint load_quad = t % 8u;
-    uvec3 load_at[4];                   // x, y, row
-    for (uint j = 0u; j < 4u; j++) {
-        uint m = min(first_pixel + t / 8u + 16u * j, num_pixels - 1u);
+    // Of a, quad t % DEPTH_Q of the slice, for every SIZE / DEPTH_Q-th pixel of the tile.
+    uint load_quad = t % DEPTH_Q, line_a = t / DEPTH_Q;
+    uvec3 load_at[LOADS_A];             // x, y, row
+    for (uint j = 0u; j < LOADS_A; j++) {
+        uint m = min(first_pixel + line_a + j * (SIZE / DEPTH_Q), num_pixels - 1u);
         load_at[j] = uvec3(m % p.ow, m / p.ow % p.oh, m / pixels);
     }
-    // Loads of b: quad t%16, for the channels t/16, 8 + t/16, ...
-    uint column = min(first_quad + t % 16u, (p.out_quads + 7u) / 8u * 8u - 1u);
+    // Of b, quad t % COLUMNS_Q of the tile's channels, for every SIZE / COLUMNS_Q-th k.
+    uint quad_b = t % COLUMNS_Q, line_b = t / COLUMNS_Q;
+    uint column = min(first_quad + quad_b, (p.out_quads + 7u) / 8u * 8u - 1u);
     uint panel_at = column / 8u * depth * 8u + column % 8u;
 
     vec4 low = floor_in();
-    vec4 acc[4][2];
-    for (uint i = 0u; i < 4u; i++)
-        acc[i][0] = acc[i][1] = vec4(0.0);
+    vec4 acc[PIXELS * 2];
+    for (uint i = 0u; i < PIXELS * 2; i++)
+        acc[i] = vec4(0.0);
 
-    for (uint k0 = 0u; k0 < depth; k0 += DEPTH) {
+    uvec2 part = part_of_sum() * 4u;
+    for (uint k0 = part.x; k0 < part.y; k0 += DEPTH) {
         uint kq = k0 / 4u + load_quad, tap = kq / qin, quad = kq % qin;
-        for (uint j = 0u; j < 4u; j++) {
+        for (uint j = 0u; j < LOADS_A; j++) {
             vec4 v = vec4(0.0);
             uint pixel;
             if (tap < TAPS && input_pixel(load_at[j].z, load_at[j].xy,
@@ -50,27 +60,30 @@ void main()
                 v = max(v, low);
             }
             for (uint i = 0u; i < 4u; i++)
-                a[(load_quad * 4u + i) * PITCH + t / 8u + 16u * j] = v[i];
-            uint k = t / 16u + 8u * j;
-            b[k * (TILE / 4u) + t % 16u] =
+                a[(load_quad * 4u + i) * PITCH + line_a + j * (SIZE / DEPTH_Q)] = v[i];
+        }
+        for (uint j = 0u; j < LOADS_B; j++) {
+            uint k = line_b + j * (SIZE / COLUMNS_Q);
+            b[k * COLUMNS_Q + quad_b] =
                 k0 + k < depth ? LOAD4(weight[panel_at + (k0 + k) * 8u]) : vec4(0.0);
         }
         barrier();
-        uint a_at = t / 8u * 4u, b_at = t % 8u * 2u;
+        uint a_at = t / PAIRS * PIXELS, b_at = t % PAIRS * 2u;
         for (uint k = 0u; k < DEPTH; k++) {
-            vec4 b0 = b[k * (TILE / 4u) + b_at], b1 = b[k * (TILE / 4u) + b_at + 1u];
-            for (uint i = 0u; i < 4u; i++) {
+            vec4 b0 = b[k * COLUMNS_Q + b_at], b1 = b[k * COLUMNS_Q + b_at + 1u];
+            for (uint i = 0u; i < PIXELS; i++) {
                 float v = a[k * PITCH + a_at + i];
-                acc[i][0] += v * b0;
-                acc[i][1] += v * b1;
+                acc[2u * i] += v * b0;
+                acc[2u * i + 1u] += v * b1;
             }
         }
         barrier();
     }
 
-    for (uint i = 0u; i < 4u; i++) {
-        uint m = first_pixel + t / 8u * 4u + i;
+    for (uint i = 0u; i < PIXELS; i++) {
+        uint m = first_pixel + t / PAIRS * PIXELS + i;
         if (m < num_pixels)
-            finish2(m / pixels, m % pixels, first_quad + t % 8u * 2u, acc[i][0], acc[i][1]);
+            finish2(m / pixels, m % pixels, first_quad + t % PAIRS * 2u, acc[2u * i],
+                    acc[2u * i + 1u]);
     }
 }

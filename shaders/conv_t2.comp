@@ -48,10 +48,13 @@ void main()
         uint m = min(first_pixel + line_a + i * (SIZE / DEPTH_Q), num_pixels - 1u);
         at[i] = uvec3(m % p.ow, m / p.ow % p.oh, m / pixels);
     }
-    // Of b, quad t % COLUMNS_Q of the tile's channels, for every SIZE / COLUMNS_Q-th k.
-    uint quad_b = t % COLUMNS_Q, line_b = t / COLUMNS_Q;
-    uint column = min(first_quad + quad_b, (p.out_quads + 7u) / 8u * 8u - 1u);
-    uint panel_at = column / 8u * depth * 32u + column % 8u;
+    // Of b, quads t, t + SIZE, ... of the slice, which has COLUMNS_Q for each k.
+    uint panel_at[LOADS_B];
+    for (uint i = 0; i < LOADS_B; i++) {
+        uint column = min(first_quad + (t + i * SIZE) % COLUMNS_Q,
+                          (p.out_quads + 7u) / 8u * 8u - 1u);
+        panel_at[i] = column / 8u * depth * 32u + column % 8u;
+    }
     bool relu = (p.flags & L2D_CONV_RELU_IN) != 0u;
 
     coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator> acc[WM * WN];
@@ -59,10 +62,11 @@ void main()
         acc[i] = coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator>(0.0);
 
     f16vec4 next_a[LOADS_A], next_b[LOADS_B];
-    uint slices = (depth + DEPTH_Q - 1u) / DEPTH_Q;
+    uvec2 part = part_of_sum();
+    uint slices = (part.y - part.x + DEPTH_Q - 1u) / DEPTH_Q;
     for (uint slice = 0; slice <= slices; slice++) {
         if (slice < slices) {                       // the next slice's loads, not waited for
-            uint kq = slice * DEPTH_Q + quad_a, tap = kq / qin, quad = kq % qin;
+            uint kq = part.x + slice * DEPTH_Q + quad_a, tap = kq / qin, quad = kq % qin;
             for (uint i = 0; i < LOADS_A; i++) {
                 f16vec4 v = f16vec4(0.0);
                 uint pixel;
@@ -76,8 +80,8 @@ void main()
                 next_a[i] = relu ? max(v, f16vec4(0.0)) : v;
             }
             for (uint i = 0; i < LOADS_B; i++) {
-                uint k = slice * DEPTH_Q * 4u + line_b + i * (SIZE / COLUMNS_Q);
-                next_b[i] = k < depth * 4u ? halves(weight[panel_at + k * 8u]) : f16vec4(0.0);
+                uint k = (part.x + slice * DEPTH_Q) * 4u + (t + i * SIZE) / COLUMNS_Q;
+                next_b[i] = k < depth * 4u ? halves(weight[panel_at[i] + k * 8u]) : f16vec4(0.0);
             }
         }
         if (slice > 0u) {
@@ -102,9 +106,11 @@ void main()
             uint into = slice & 1u;
             for (uint i = 0; i < LOADS_A; i++)
                 a[(into * TILE_M + line_a + i * (SIZE / DEPTH_Q)) * PITCH_A + quad_a] = next_a[i];
-            for (uint i = 0; i < LOADS_B; i++)
-                b[(into * 4u * DEPTH_Q + line_b + i * (SIZE / COLUMNS_Q)) * PITCH_B + quad_b] =
+            for (uint i = 0; i < LOADS_B; i++) {
+                uint quad = t + i * SIZE;
+                b[(into * 4u * DEPTH_Q + quad / COLUMNS_Q) * PITCH_B + quad % COLUMNS_Q] =
                     next_b[i];
+            }
         }
         barrier();
     }

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
+#include "gpu/cores.h"
 #include "gpu/matrix.h"
 #include "gpu/vk.h"
 
@@ -189,6 +191,7 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
     case VK_PHYSICAL_DEVICE_TYPE_CPU:            caps->type = L2D_GPU_CPU;        break;
     default:                                     caps->type = L2D_GPU_OTHER;      break;
     }
+    caps->num_cores = l2d_cores_count(physical, caps);
     l2d_matrix_find(instance, physical, caps);
     caps->tier = caps->type == L2D_GPU_CPU ? L2D_TIER_0 : caps->matrix.m ? L2D_TIER_2 : L2D_TIER_1;
     for (uint32_t i = 0; i < memory.memoryHeapCount; i++)
@@ -402,13 +405,20 @@ int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
         gpu->caps.memory_bytes = params->memory_bytes;
     if (params->max_range_bytes)
         gpu->caps.max_range_bytes = params->max_range_bytes;
+    if (params->num_cores)
+        gpu->caps.num_cores = params->num_cores;
     if (rc == L2D_OK)
         rc = create_device(gpu, err);
     if (rc != L2D_OK) {
         l2d_gpu_destroy(&gpu);
         return rc;
     }
-    l2d_program_cache_open(gpu, params->cache_dir);
+    char fallback[400];
+    if (!params->cache_dir)
+        l2d_file_cache_dir(fallback, sizeof(fallback));
+    const char *dir = params->cache_dir ? params->cache_dir : fallback;
+    l2d_program_cache_open(gpu, dir);
+    l2d_choices_open(gpu, dir);
     *out = gpu;
     return L2D_OK;
 }
@@ -434,6 +444,7 @@ void l2d_gpu_destroy(struct l2d_gpu **pgpu)
     }
     if (gpu->instance)
         vkDestroyInstance(gpu->instance, NULL);
+    l2d_choices_close(gpu);
     free(gpu->mark_cmd);
     free(gpu);
 }

@@ -35,6 +35,7 @@ struct l2d_gpu_caps {
     struct l2d_matrix_shape matrix;
     uint64_t memory_bytes;          // of the largest device-local heap
     uint64_t max_range_bytes;       // of one storage buffer binding
+    uint32_t num_cores;             // that each run workgroups of their own, or a guess; CPUs: 0
     uint32_t max_shared_bytes;
     uint32_t max_invocations;       // in one workgroup
     double   timestamp_ns;          // per tick; 0 if the queue has no timestamps
@@ -46,7 +47,8 @@ struct l2d_gpu_params {             // zero means default
     bool validation;                // with the validation layer; a missing layer is an error
     enum l2d_tier tier;             // AUTO: by device
     uint64_t memory_bytes;          // take the device for one of so much memory, and
-    uint64_t max_range_bytes;       // such bindings; 0: as it is (tests)
+    uint64_t max_range_bytes;       // such bindings, and
+    uint32_t num_cores;             // so many cores; 0: as it is (tests)
     struct l2d_log log;
 };
 

@@ -24,6 +24,7 @@ struct op {
     uint8_t params[128];
     struct l2d_binding bind[L2D_MAX_BINDINGS];
     uint32_t groups[3];
+    char variant[24];
     double flops, bytes;
     char *label;
 };
@@ -241,6 +242,7 @@ void l2d_graph_dispatch(struct l2d_graph *g, const struct l2d_dispatch *d)
     if (d->params_size)
         memcpy(op->params, d->params, d->params_size);
     memcpy(op->groups, d->groups, sizeof(op->groups));
+    snprintf(op->variant, sizeof(op->variant), "%s", d->variant ? d->variant : "");
     for (uint32_t i = 0; i < d->num_bind; i++) {
         op->bind[i] = d->bind[i];
         if (!l2d_tensor_exists(&d->bind[i].tensor))
@@ -568,6 +570,14 @@ double l2d_graph_flops(const struct l2d_graph *g)
     return sum;
 }
 
+uint32_t l2d_graph_dispatches(const struct l2d_graph *g)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < g->num_ops; i++)
+        sum += !g->op[i].copy;
+    return sum;
+}
+
 int l2d_graph_run(struct l2d_graph *g, struct l2d_error *err)
 {
     uint64_t ticket;
@@ -619,6 +629,7 @@ static void add_to_profile(const struct l2d_graph *g, uint32_t index, double ms,
         rows[r] = (struct l2d_profile_row) { 0 };
         snprintf(rows[r].label, sizeof(rows[r].label), "%s", op->label);
         snprintf(rows[r].shader, sizeof(rows[r].shader), "%s", op->shader);
+        snprintf(rows[r].variant, sizeof(rows[r].variant), "%s", op->variant);
         describe_shape(op, rows[r].shape, sizeof(rows[r].shape));
         rows[r].op = index;
         first[r] = index;

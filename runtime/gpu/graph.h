@@ -91,6 +91,7 @@ struct l2d_dispatch {
     const struct l2d_binding *bind;
     uint32_t num_bind;
     uint32_t groups[3];
+    const char *variant;        // of the kernel, for profiles; NULL: there is one
     double flops;               // for profiles; 0 if not worth counting
     double bytes;               // for profiles: read and written, each once; 0: all of its operands
 };
@@ -164,6 +165,9 @@ uint64_t l2d_graph_largest_operand(const struct l2d_graph *graph);
 /** Floating-point operations of one run, as far as the kernels count them. */
 double l2d_graph_flops(const struct l2d_graph *graph);
 
+/** Dispatches of one run; copies are none. */
+uint32_t l2d_graph_dispatches(const struct l2d_graph *graph);
+
 /** Submit once and wait. For setup, tests and profiles. */
 int l2d_graph_run(struct l2d_graph *graph, struct l2d_error *err);
 
@@ -171,6 +175,7 @@ int l2d_graph_run(struct l2d_graph *graph, struct l2d_error *err);
 struct l2d_profile_row {
     char     label[160];        // path of the first such dispatch
     char     shader[48];
+    char     variant[24];       // of the kernel, or ""
     char     shape[80];         // of its first operand and its result: "[1,32,32,64] [1,16,16,64]"
     uint32_t op;                // number of the first such dispatch in its graph
     uint32_t dispatches;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool has_extension(VkPhysicalDevice physical, const char *name)
+bool l2d_matrix_has_extension(VkPhysicalDevice physical, const char *name)
 {
     uint32_t count = 0;
     if (vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL) != VK_SUCCESS || !count)
@@ -46,7 +46,8 @@ static bool is_better(const VkCooperativeMatrixPropertiesKHR *p,
 void l2d_matrix_find(VkInstance instance, VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
 {
     // Asked of a driver without the extension, old loaders crash.
-    if (!caps->has_fp16 || !has_extension(physical, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) ||
+    if (!caps->has_fp16 ||
+        !l2d_matrix_has_extension(physical, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) ||
         !has_features(physical))
         return;
     PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR list =

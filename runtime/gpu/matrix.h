@@ -42,6 +42,8 @@ typedef VkResult (VKAPI_PTR *PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesK
     VkPhysicalDevice physical, uint32_t *count, VkCooperativeMatrixPropertiesKHR *properties);
 #endif
 
+bool l2d_matrix_has_extension(VkPhysicalDevice physical, const char *name);
+
 /** Fills the shape of caps->matrix if the device has all that tier 2 needs; else leaves zeros. */
 void l2d_matrix_find(VkInstance instance, VkPhysicalDevice physical, struct l2d_gpu_caps *caps);
 

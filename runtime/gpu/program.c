@@ -19,10 +19,9 @@ struct cache_header {
 #define CACHE_MAGIC "l2dpipe1"
 #define CACHE_MAX_BYTES (256u << 20)
 
-static uint64_t fnv1a(const void *data, size_t size)
+uint64_t l2d_vk_hash(uint64_t h, const void *data, size_t size)
 {
     const unsigned char *p = data;
-    uint64_t h = 0xcbf29ce484222325u;
     for (size_t i = 0; i < size; i++)
         h = (h ^ p[i]) * 0x100000001b3u;
     return h;
@@ -147,7 +146,7 @@ static void *read_blob(const char *path, size_t *size_bytes)
         header.size_bytes > 0 && header.size_bytes <= CACHE_MAX_BYTES)
         blob = malloc(header.size_bytes);
     if (blob && (fread(blob, header.size_bytes, 1, f) != 1 ||
-                 fnv1a(blob, header.size_bytes) != header.hash)) {
+                 l2d_vk_hash(L2D_FNV1A, blob, header.size_bytes) != header.hash)) {
         free(blob);
         blob = NULL;
     }
@@ -158,14 +157,9 @@ static void *read_blob(const char *path, size_t *size_bytes)
 
 void l2d_program_cache_open(struct l2d_gpu *gpu, const char *dir)
 {
-    char fallback[400];
-    if (!dir) {
-        l2d_file_cache_dir(fallback, sizeof(fallback));
-        dir = fallback;
-    }
     VkPhysicalDeviceProperties props;
     vkGetPhysicalDeviceProperties(gpu->physical, &props);
-    if (*dir && strlen(dir) < sizeof(fallback)) {
+    if (*dir && strlen(dir) + 64 < sizeof(gpu->cache_path)) {
         int n = snprintf(gpu->cache_path, sizeof(gpu->cache_path), "%s/pipelines-", dir);
         for (size_t i = 0; i < VK_UUID_SIZE; i++)
             n += snprintf(gpu->cache_path + n, sizeof(gpu->cache_path) - (size_t) n, "%02x",
@@ -196,7 +190,8 @@ static void save(struct l2d_gpu *gpu)
     void *blob = malloc(size_bytes);
     FILE *f = blob ? fopen(tmp, "wb") : NULL;
     if (f && vkGetPipelineCacheData(gpu->device, gpu->cache, &size_bytes, blob) == VK_SUCCESS) {
-        struct cache_header header = { .size_bytes = size_bytes, .hash = fnv1a(blob, size_bytes) };
+        struct cache_header header = { .size_bytes = size_bytes };
+        header.hash = l2d_vk_hash(L2D_FNV1A, blob, size_bytes);
         memcpy(header.magic, CACHE_MAGIC, sizeof(header.magic));
         bool ok = fwrite(&header, sizeof(header), 1, f) == 1 && fwrite(blob, size_bytes, 1, f) == 1;
         ok = fclose(f) == 0 && ok;

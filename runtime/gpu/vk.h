@@ -6,10 +6,12 @@
 #include <vulkan/vulkan.h>
 
 #include "gpu/buffer.h"
+#include "gpu/choices.h"
 #include "gpu/device.h"
 #include "gpu/graph.h"
 #include "gpu/submit.h"
 
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define L2D_NUM_TICKETS 4       // submissions in flight or with times that can still be asked for
 #define L2D_MAX_MARKS 64        // timestamps in one submission
 
@@ -37,6 +39,15 @@ struct l2d_ticket {
     uint32_t stage[L2D_MAX_MARKS];      // what ran between mark i-1 and mark i
 };
 
+struct l2d_choices {
+    struct l2d_chosen *chosen;
+    uint32_t count, cap;
+    bool use, loaded, again, is_forced;
+    struct l2d_choice forced;
+    char owner[160];                    // the file's first line
+    char path[512];                     // "" if there is no file
+};
+
 struct l2d_gpu {
     struct l2d_log log;
     struct l2d_gpu_caps caps;
@@ -56,6 +67,7 @@ struct l2d_gpu {
     VkPipelineCache cache;
     char cache_path[512];               // "" if there is none
     struct l2d_program *programs;
+    struct l2d_choices choices;
 
     VkSemaphore timeline;
     uint64_t submitted;                 // the last value that will be signalled
@@ -89,8 +101,15 @@ int l2d_vk_end_and_wait(struct l2d_gpu *gpu, VkCommandBuffer cmd, struct l2d_err
 int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,
                     const uint32_t *spec, uint32_t num_spec, uint32_t num_bind,
                     uint32_t params_size, struct l2d_error *err);
+/** dir is a folder, or "": none. */
 void l2d_program_cache_open(struct l2d_gpu *gpu, const char *dir);
 void l2d_program_cache_close(struct l2d_gpu *gpu);
+void l2d_choices_open(struct l2d_gpu *gpu, const char *dir);
+void l2d_choices_close(struct l2d_gpu *gpu);
+
+/** FNV-1a, continued from h; at first L2D_FNV1A. */
+#define L2D_FNV1A 0xcbf29ce484222325u
+uint64_t l2d_vk_hash(uint64_t h, const void *data, size_t size);
 
 VkCommandBuffer l2d_graph_cmd(const struct l2d_graph *graph);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolutions and linear layers: packing of weights, and the choice of shader by tier.
+// Convolutions and linear layers: packing of weights, and recording.
 //
 // Packed weights are [panel][tap][cin][32], where a panel is 32 columns and columns beyond cout are
 // zero, so that every shader reads whole panels. With GEGLU groups of 4 columns alternate between
@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "kernels/conv_variant.h"
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
 #include "shaders/params/conv.h"
@@ -112,52 +113,65 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
     return !l2d_graph_failed(graph);
 }
 
-// A shader and how much of the output one of its workgroups makes.
-struct variant {
-    const char *shader;
-    uint32_t size;                          // of a workgroup
-    uint32_t pixels, quads;
-    uint32_t spec[8], num_spec;             // from constant 4 on
-};
-
-static struct variant tier0_variant(const struct l2d_graph *graph, uint32_t quads)
+static void dispatch(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct l2d_tensor y,
+                     const struct l2d_conv_variant *v, const struct l2d_conv_params *params,
+                     uint32_t has, double flops)
 {
-    uint32_t lanes = subgroup_lanes(graph), tile = quads <= 4 ? 4 : 8;
-    return (struct variant) { "conv_t0", lanes, lanes * L2D_CONV_T0_PIXELS, tile, { tile }, 1 };
-}
-
-// Matrices of the device's shape: large tiles, which load each number least often, unless they
-// would leave most of a large GPU idle.
-static struct variant tier2_variant(const struct l2d_gpu_caps *caps, uint32_t pixels,
-                                    uint32_t quads)
-{
-    static const struct { uint32_t subgroups, side, wm, wn; } tiles[] = {
-        { 8, 2, 2, 4 }, { 4, 1, 2, 4 }, { 4, 2, 2, 2 },     // of 16x16: 128x128, 128x64, 64x64
+    const struct l2d_conv *conv = d->conv;
+    uint32_t pixels = (uint32_t) (y.h * y.w * d->x.rows), quads = params->out_quads;
+    bool split = v->parts > 1;
+    struct l2d_tensor parts = L2D_NO_TENSOR;
+    if (split)
+        parts = l2d_graph_alloc(graph, L2D_F32, (int32_t) v->parts * d->x.rows, y.h, y.w,
+                                conv->cout);
+    uint32_t spec[4 + COUNT_OF(v->spec)] = {
+        v->size, (uint32_t) conv->ksize, (uint32_t) d->act, has,
     };
-    const struct l2d_matrix_shape *m = &caps->matrix;
-    struct variant v = { 0 };
-    for (size_t i = 0; i < COUNT_OF(tiles); i++) {
-        uint32_t lanes = caps->subgroup_size, subgroups = tiles[i].subgroups;
-        v = (struct variant) {
-            "conv_t2", subgroups * lanes,
-            subgroups / tiles[i].side * tiles[i].wm * m->m, tiles[i].side * tiles[i].wn * m->n / 4,
-            { m->m, m->n, m->k, tiles[i].wm, tiles[i].wn, tiles[i].side, subgroups, lanes }, 8,
-        };
-        bool narrow = i == 0 && quads <= v.quads / 2;
-        if (!narrow && (uint64_t) div_up(pixels, v.pixels) * div_up(quads, v.quads) >= 96)
-            break;
+    memcpy(spec + 4, v->spec, sizeof(v->spec));
+    if (split) {                        // what the epilogue has is conv_sum's
+        spec[2] = 0;
+        spec[3] = (has & L2D_CONV_X2) | L2D_CONV_SPLIT;
     }
-    return v;
+    struct l2d_binding bind[] = {
+        { d->x, L2D_READ }, { d->x2, L2D_READ }, { conv->weight, L2D_READ },
+        { conv->bias, L2D_READ }, { d->step_bias, L2D_READ }, { d->residual, L2D_READ },
+        { d->rows, L2D_READ }, { y, L2D_WRITE }, { L2D_NO_TENSOR, L2D_READ },
+    };
+    struct l2d_dispatch op = {
+        .shader = v->shader, .spec = spec, .num_spec = 4 + v->num_spec,
+        .params = params, .params_size = sizeof(*params),
+        .bind = bind, .num_bind = COUNT_OF(bind),
+        .groups = { div_up(pixels, v->pixels), div_up(quads, v->quads), v->parts },
+        .variant = v->name, .flops = flops,
+    };
+    if (split) {
+        for (size_t i = 3; i < 8; i++)
+            bind[i] = (struct l2d_binding) { L2D_NO_TENSOR, L2D_READ };
+        bind[8] = (struct l2d_binding) { parts, L2D_WRITE };
+    }
+    l2d_graph_dispatch(graph, &op);
+    if (!split)
+        return;
+    uint32_t sum_spec[] = { flat_size(graph), 1, (uint32_t) d->act, has & ~L2D_CONV_X2 };
+    struct l2d_binding sum_bind[] = {
+        { parts, L2D_READ }, { L2D_NO_TENSOR, L2D_READ }, { L2D_NO_TENSOR, L2D_READ },
+        { conv->bias, L2D_READ }, { d->step_bias, L2D_READ }, { d->residual, L2D_READ },
+        { d->rows, L2D_READ }, { y, L2D_WRITE }, { parts, L2D_READ },
+    };
+    struct l2d_dispatch sum = {
+        .shader = "conv_sum", .spec = sum_spec, .num_spec = COUNT_OF(sum_spec),
+        .params = params, .params_size = sizeof(*params),
+        .bind = sum_bind, .num_bind = COUNT_OF(sum_bind), .variant = v->name,
+    };
+    flat_groups(sum.groups, (uint64_t) pixels * ((quads + 1) / 2), sum_spec[0]);
+    l2d_graph_dispatch(graph, &sum);
 }
 
-static struct variant choose(const struct l2d_graph *graph, uint32_t pixels, uint32_t quads)
+// Parts that begin at multiples of L2D_CONV_PART channels. The last ones may be empty.
+static uint32_t quads_of_part(const struct l2d_conv *conv, uint32_t parts)
 {
-    const struct l2d_gpu_caps *caps = l2d_gpu_caps(l2d_graph_gpu(graph));
-    if (caps->tier == L2D_TIER_0)
-        return tier0_variant(graph, quads);
-    if (caps->tier == L2D_TIER_2 && l2d_graph_precision(graph) == L2D_F16)
-        return tier2_variant(caps, pixels, quads);
-    return (struct variant) { .shader = "conv_t1", .size = 128, .pixels = 64, .quads = 16 };
+    uint64_t depth = (uint64_t) (conv->ksize * conv->ksize) * (uint64_t) conv->cin;
+    return div_up(div_up(depth, L2D_CONV_PART), parts) * (L2D_CONV_PART / 4);
 }
 
 struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc *d)
@@ -168,8 +182,13 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
         return L2D_NO_TENSOR;
 
     bool two = l2d_tensor_exists(&d->x2);
-    uint32_t pixels = (uint32_t) (y.h * y.w * d->x.rows), quads = (uint32_t) conv->cout / 4;
-    struct variant v = choose(graph, pixels, quads);
+    uint32_t quads = (uint32_t) conv->cout / 4, rows = (uint32_t) d->x.rows;
+    double flops = 2.0 * y.h * y.w * rows * conv->cin * conv->cout * conv->ksize * conv->ksize;
+    struct l2d_conv_variant v = l2d_conv_choose(graph, &(struct l2d_conv_shape) {
+        .rows = rows, .out_h = (uint32_t) y.h, .out_w = (uint32_t) y.w, .quads = quads,
+        .cin = (uint32_t) conv->cin, .ksize = (uint32_t) conv->ksize,
+        .stride = d->stride2 ? 2 : 1, .upsample = d->upsample,
+    }, flops);
     uint32_t has = (l2d_tensor_exists(&conv->bias) ? L2D_CONV_BIAS : 0) |
                    (l2d_tensor_exists(&d->step_bias) ? L2D_CONV_STEP_BIAS : 0) |
                    (l2d_tensor_exists(&d->residual) ? L2D_CONV_RESIDUAL : 0) |
@@ -179,29 +198,13 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
                      (d->out_ring ? L2D_CONV_OUT_RING : 0) |
                      (d->relu_in ? L2D_CONV_RELU_IN : 0) |
                      (x2_is_one(d) ? L2D_CONV_X2_ONE : 0);
-    uint32_t spec[4 + COUNT_OF(v.spec)] = {
-        v.size, (uint32_t) conv->ksize, (uint32_t) d->act, has,
-    };
-    memcpy(spec + 4, v.spec, sizeof(v.spec));
-    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
-        .shader = v.shader,
-        .spec = spec, .num_spec = 4 + v.num_spec,
-        .params = &(struct l2d_conv_params) {
-            .num_rows = (u32) d->x.rows, .w = (u32) d->x.w, .h = (u32) d->x.h,
-            .ow = (u32) y.w, .oh = (u32) y.h,
-            .q0 = (u32) d->x.c / 4, .q1 = two ? (u32) d->x2.c / 4 : 0, .out_quads = quads,
-            .stride = d->stride2 ? 2 : 1, .pad_x = pad_before(d, d->x.w, y.w),
-            .pad_y = pad_before(d, d->x.h, y.h), .upsample = d->upsample, .flags = flags,
-        },
-        .params_size = sizeof(struct l2d_conv_params),
-        .bind = (struct l2d_binding[]) {
-            { d->x, L2D_READ }, { d->x2, L2D_READ }, { conv->weight, L2D_READ },
-            { conv->bias, L2D_READ }, { d->step_bias, L2D_READ }, { d->residual, L2D_READ },
-            { d->rows, L2D_READ }, { y, L2D_WRITE },
-        },
-        .num_bind = 8,
-        .groups = { div_up(pixels, v.pixels), div_up(quads, v.quads), 1 },
-        .flops = 2.0 * pixels * conv->cin * conv->cout * conv->ksize * conv->ksize,
-    });
+    dispatch(graph, d, y, &v, &(struct l2d_conv_params) {
+        .num_rows = (u32) rows, .w = (u32) d->x.w, .h = (u32) d->x.h,
+        .ow = (u32) y.w, .oh = (u32) y.h,
+        .q0 = (u32) d->x.c / 4, .q1 = two ? (u32) d->x2.c / 4 : 0, .out_quads = quads,
+        .stride = d->stride2 ? 2 : 1, .pad_x = pad_before(d, d->x.w, y.w),
+        .pad_y = pad_before(d, d->x.h, y.h), .upsample = d->upsample, .flags = flags,
+        .parts = v.parts, .part_quads = quads_of_part(conv, v.parts),
+    }, has, flops);
     return y;
 }

@@ -1,8 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0
-// GroupNorm: statistics, then application. See kernels.h.
+// GroupNorm: statistics, then application; on GPUs in one dispatch where there is little to do,
+// since a dispatch that waits for another costs microseconds. See kernels.h.
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
 #include "shaders/params/norm.h"
+
+// Values of a group that a workgroup handles about as fast as two dispatches begin.
+#define MAX_AT_ONCE 24576u
+
+static void in_one(struct l2d_graph *graph, const struct l2d_norm *norm, struct l2d_tensor x,
+                   struct l2d_tensor x2, struct l2d_tensor residual, struct l2d_tensor y,
+                   const struct l2d_group_norm_params *params, enum l2d_act act)
+{
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "group_norm",
+        .spec = (uint32_t[]) { 256, (uint32_t) act, l2d_tensor_exists(&residual) },
+        .num_spec = 3,
+        .params = params, .params_size = sizeof(*params),
+        .bind = (struct l2d_binding[]) {
+            { x, L2D_READ }, { x2, L2D_READ }, { norm->weight, L2D_READ },
+            { norm->bias, L2D_READ }, { residual, L2D_READ }, { y, L2D_WRITE },
+        },
+        .num_bind = 6,
+        .groups = { params->groups, (uint32_t) x.rows, 1 },
+    });
+}
+
+static void in_two(struct l2d_graph *graph, const struct l2d_norm *norm, struct l2d_tensor x,
+                   struct l2d_tensor x2, struct l2d_tensor residual, struct l2d_tensor y,
+                   const struct l2d_group_norm_params *params, enum l2d_act act)
+{
+    uint32_t pixels = params->pixels, c = params->c0 + params->c1, groups = params->groups;
+    uint64_t rounds = 2 * (uint64_t) pixels * (c / groups + 2);
+    uint32_t size = l2d_reduction_size(graph, "group_norm", &x, rounds);
+    struct l2d_tensor stats = l2d_graph_alloc(graph, L2D_F32, x.rows, 1, (int32_t) groups, 2);
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "group_norm_stats",
+        .spec = &size, .num_spec = 1,
+        .params = params, .params_size = sizeof(*params),
+        .bind = (struct l2d_binding[]) { { x, L2D_READ }, { x2, L2D_READ }, { stats, L2D_WRITE } },
+        .num_bind = 3,
+        .groups = { groups, (uint32_t) x.rows, 1 },
+    });
+    uint32_t items = c / 4 * div_up(pixels, params->pixels_per_item);
+    uint32_t apply_size = flat_size(graph);
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "group_norm_apply",
+        .spec = (uint32_t[]) { apply_size, (uint32_t) act, l2d_tensor_exists(&residual) },
+        .num_spec = 3,
+        .params = params, .params_size = sizeof(*params),
+        .bind = (struct l2d_binding[]) {
+            { x, L2D_READ }, { x2, L2D_READ }, { stats, L2D_READ }, { norm->weight, L2D_READ },
+            { norm->bias, L2D_READ }, { residual, L2D_READ }, { y, L2D_WRITE },
+        },
+        .num_bind = 7,
+        .groups = { div_up(items, apply_size), (uint32_t) x.rows, 1 },
+    });
+}
 
 static struct l2d_tensor group_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
                                     struct l2d_tensor x, struct l2d_tensor x2,
@@ -25,39 +79,16 @@ static struct l2d_tensor group_norm(struct l2d_graph *graph, const struct l2d_no
         return L2D_NO_TENSOR;
 
     uint32_t pixels = (uint32_t) (x.h * x.w);
-    uint64_t rounds = 2 * (uint64_t) pixels * (uint64_t) (c / groups + 2);
-    uint32_t size = l2d_reduction_size(graph, "group_norm", &x, rounds);
     struct l2d_group_norm_params params = {
         .c0 = (u32) x.c, .c1 = (u32) (c - x.c), .pixels = pixels, .groups = (u32) groups,
         .pixels_per_item = 16, .eps = eps,
     };
-    struct l2d_tensor stats = l2d_graph_alloc(graph, L2D_F32, x.rows, 1, groups, 2);
+    bool little = !is_tier0(graph) && (uint64_t) pixels * (uint32_t) (c / groups) <= MAX_AT_ONCE;
     struct l2d_tensor y = l2d_graph_alloc(graph, type, x.rows, x.h, x.w, c);
     if (l2d_graph_failed(graph))
         return L2D_NO_TENSOR;
-    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
-        .shader = "group_norm_stats",
-        .spec = &size, .num_spec = 1,
-        .params = &params, .params_size = sizeof(params),
-        .bind = (struct l2d_binding[]) { { x, L2D_READ }, { x2, L2D_READ }, { stats, L2D_WRITE } },
-        .num_bind = 3,
-        .groups = { (uint32_t) groups, (uint32_t) x.rows, 1 },
-    });
-    uint32_t items = (uint32_t) c / 4 * div_up(pixels, params.pixels_per_item);
-    uint32_t apply_size = flat_size(graph);
-    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
-        .shader = "group_norm_apply",
-        .spec = (uint32_t[]) { apply_size, (uint32_t) act, l2d_tensor_exists(&residual) },
-        .num_spec = 3,
-        .params = &params, .params_size = sizeof(params),
-        .bind = (struct l2d_binding[]) {
-            { x, L2D_READ }, { x2, L2D_READ }, { stats, L2D_READ }, { norm->weight, L2D_READ },
-            { norm->bias, L2D_READ }, { residual, L2D_READ }, { y, L2D_WRITE },
-        },
-        .num_bind = 7,
-        .groups = { div_up(items, apply_size), (uint32_t) x.rows, 1 },
-    });
-    return y;
+    (little ? in_one : in_two)(graph, norm, x, x2, residual, y, &params, act);
+    return l2d_graph_failed(graph) ? L2D_NO_TENSOR : y;
 }
 
 struct l2d_tensor l2d_group_norm(struct l2d_graph *graph, const struct l2d_norm *norm,

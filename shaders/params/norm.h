@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// GroupNorm in two passes (statistics, application) and LayerNorm.
+// GroupNorm, in two dispatches (statistics, application) or in one, and LayerNorm.
 #ifndef L2D_SHADERS_NORM_H
 #define L2D_SHADERS_NORM_H
 
@@ -7,7 +7,7 @@
 
 // Bindings of group_norm_stats: x [R,pixels,c0] T, x2 [R,pixels,c1] T, stats f32 [R,groups,2]
 // (mean, 1/deviation); of group_norm_apply: x, x2, stats, weight f32 [c0+c1], bias f32 [c0+c1],
-// residual [R,pixels,c0+c1] T, y T.
+// residual [R,pixels,c0+c1] T, y T; of group_norm: the same without stats.
 struct l2d_group_norm_params {
     u32 c0, c1, pixels;         // c1 = 0: there is no x2
     u32 groups;

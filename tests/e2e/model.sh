@@ -140,6 +140,7 @@ l2d devices >devices.txt
 grep -qE '^0 .*T[01]' devices.txt || fail "devices: $(cat devices.txt)"
 l2d inspect --size 64x64 >inspect.txt
 grep -qE 'peak .* MiB .*: it fits' inspect.txt || fail "inspect: $(cat inspect.txt)"
+grep -qE 'dispatches +[1-9]' inspect.txt || fail "inspect: no dispatches: $(cat inspect.txt)"
 l2d inspect --size 64x64 --load >loaded.txt
 grep -q 'loaded:' loaded.txt || fail "inspect --load: $(cat loaded.txt)"
 refuses 1 "description without weights" inspect "$source_dir/tests/data/tiny3/model.json" --load
@@ -148,11 +149,21 @@ grep -qE 'conv_t[01]' bench.txt || fail "bench --profile: $(cat bench.txt)"
 l2d bench --size 64x64 --frames 2 --json - >bench.json
 grep -q '"fps": ' bench.json || fail "bench --json: $(cat bench.json)"
 l2d bench --size 64x64 --frames 2 --what all --sweep 64x64/2,32x64/1 --json bench.json >bench.txt
-for key in '"ceilings": ' '"of_ceiling": ' '"kernel_families": ' '"unet": ' '"sweep": '; do
+for key in '"rewarm_ms": [1-9]' '"ceilings": ' '"of_ceiling": ' '"kernel_families": ' '"unet": ' \
+    '"sweep": '; do
     grep -q "$key" bench.json || fail "bench --what all: no $key: $(cat bench.json)"
 done
 is "calls of the UNet" "$(grep -c '"p99_ms": ' bench.json)" 6
 is "sizes of the sweep" "$(grep -cE '^ +(64x64|32x64) +[12] ' bench.txt)" 2
+# What is measured is kept, and what is kept and damaged does no harm.
+XDG_CACHE_HOME=$PWD/tuned "$program" bench --size 64x64 --frames 2 --tune again --what kernels \
+    >bench.txt || fail "bench --tune again"
+grep -qE 'conv_t0 +32x32 ' bench.txt || fail "bench --what kernels: no variants: $(cat bench.txt)"
+is "measured and kept" "$(ls tuned/live2diff | grep -c '^choices-')" 1
+for kept in tuned/live2diff/choices-*; do echo damaged >"$kept"; done
+XDG_CACHE_HOME=$PWD/tuned "$program" run -i twenty.mp4 -o tuned.mkv $small --frames 2 --tune again \
+    2>said || fail "run --tune again: $(cat said)"
+is "measured again" "$(head -n 1 tuned/live2diff/choices-* | cut -d ' ' -f 1-2)" "live2diff choices"
 
 # Any even size; a shape that changes on the way.
 for size in 2x2 34x50 96x64; do

@@ -81,7 +81,7 @@ static uint32_t by_family(const struct l2d_profile_row *row, uint32_t count,
             f++;
         if (f == n) {
             family[n] = row[i];
-            family[n].label[0] = '\0';
+            family[n].label[0] = family[n].variant[0] = '\0';
             snprintf(family[n++].shape, sizeof(family[f].shape), "all shapes");
             continue;
         }
@@ -99,20 +99,21 @@ static json_t *kernels_table(const struct bench *bench, const struct l2d_profile
 {
     json_t *list = json_array();
     if (!bench->quiet)
-        printf("\n  %9s %6s %9s %8s %6s %-10s  %-26s %s\n", "ms", "calls", "GFLOP/s", "GB/s", "%",
-               "of", "kernel", "first operand, result");
+        printf("\n  %9s %6s %9s %8s %6s %-10s  %-26s %-11s %s\n", "ms", "calls", "GFLOP/s", "GB/s",
+               "%", "of", "kernel", "variant", "first operand, result");
     for (uint32_t i = 0; i < count; i++) {
         const struct l2d_profile_row *r = &row[i];
         const char *bound;
         double share = of_ceiling(bench, r, &bound), per_s = r->ms > 0 ? 1e3 / r->ms : 0;
         if (!bench->quiet)
-            printf("  %9.3f %6u %9.1f %8.1f %6.1f %-10s  %-26s %s\n", r->ms, r->dispatches,
-                   r->gflop * per_s, r->gbytes * per_s, 100 * share, bound, r->shader, r->shape);
+            printf("  %9.3f %6u %9.1f %8.1f %6.1f %-10s  %-26s %-11s %s\n", r->ms, r->dispatches,
+                   r->gflop * per_s, r->gbytes * per_s, 100 * share, bound, r->shader, r->variant,
+                   r->shape);
         json_array_append_new(list, json_pack(
-            "{ss ss ss sI sf sf sf sf sf sf ss}", "kernel", r->shader, "shape", r->shape, "first",
-            r->label, "calls", (json_int_t) r->dispatches, "ms", r->ms, "gflop", r->gflop,
-            "gbytes", r->gbytes, "gflops", r->gflop * per_s, "gbs", r->gbytes * per_s, "of_ceiling",
-            share, "ceiling", bound));
+            "{ss ss ss ss sI sf sf sf sf sf sf ss}", "kernel", r->shader, "variant", r->variant,
+            "shape", r->shape, "first", r->label, "calls", (json_int_t) r->dispatches, "ms", r->ms,
+            "gflop", r->gflop, "gbytes", r->gbytes, "gflops", r->gflop * per_s, "gbs",
+            r->gbytes * per_s, "of_ceiling", share, "ceiling", bound));
     }
     return list;
 }

@@ -127,6 +127,7 @@ static void print_needs(const struct l2d_engine_info *i, const struct l2d_gpu_ca
                  fits ? "it fits" : "it does not fit");
     print_memory("largest tensor", m->largest_operand, "the device binds %.0f MiB: %s",
                  (double) caps->max_range_bytes / MIB, binds ? "it fits" : "it does not fit");
+    printf("    %-15s %10u       in a call of the UNet\n", "dispatches", i->dispatches_unet);
 }
 
 static void ignore_frame(void *user, struct l2d_frame *frame)

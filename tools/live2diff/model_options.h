@@ -13,7 +13,7 @@ struct model_options {
     const char *model, *config, *prompt, *steps, *device;
     struct option_size size;
     // enums of engine.h, in their order
-    int fit, schedule, noise, precision, kv_type, validation;
+    int fit, schedule, noise, precision, kv_type, tuning, validation;
     int tier;                                           // enum of device.h
     int prompt_syntax;                                  // enum of prompt.h
     int guidance_mode;
@@ -61,6 +61,9 @@ struct model_options {
     { 0, "tier", OPTION_CHOICE, "auto|0|1|2", "auto",                                             \
       "shaders for CPU drivers, for any GPU, or for matrix units; auto: the device's best",       \
       MODEL_AT(type, tier), NULL },                                                               \
+    { 0, "tune", OPTION_CHOICE, "auto|off|again", "auto",                                         \
+      "measure which variants of the kernels are fastest here; auto: once, on GPUs; off: go by "  \
+      "rule; again: now, for some seconds", MODEL_AT(type, tuning), NULL },                       \
     { 0, "validation", OPTION_FLAG, NULL, NULL, "run with Vulkan's validation layer",             \
       MODEL_AT(type, validation), NULL }
 
@@ -138,6 +141,7 @@ static inline struct l2d_engine_params model_engine_params(const struct model_op
         .noise = (enum l2d_noise_choice) o->noise,
         .precision = (enum l2d_precision) o->precision,
         .kv_type = (enum l2d_kv_type) o->kv_type,
+        .tuning = (enum l2d_tuning) o->tuning,
         .seed = o->seed,
     };
 }

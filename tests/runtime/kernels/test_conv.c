@@ -2,7 +2,9 @@
 // Convolutions and linear layers of all tiers against plain C.
 #include <criterion/criterion.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "kernels/conv_variant.h"
 #include "kernels/kernels.h"
 #include "ref/ref.h"
 #include "support/gpu_test.h"
@@ -185,6 +187,114 @@ Test(conv, tier2)
     if (!gt_has_matrix_units())
         cr_skip_test("the device has no matrix units");
     run_all(L2D_TIER_2);
+}
+
+// Every variant, with sums in one to eight parts, some of them empty; each on some of the cases.
+static void run_variants(enum l2d_tier tier, enum l2d_conv_family family, unsigned every)
+{
+    static const uint32_t parts[] = { 1, 2, 8, 3, 5 };
+    struct gpu_test t;
+    gt_open(&t, tier);
+    unsigned num_run = 0;
+    for (unsigned f16 = 0; f16 < 2; f16++) {
+        enum l2d_dtype type = f16 ? L2D_F16 : L2D_F32;
+        uint32_t count = l2d_conv_num_variants(l2d_gpu_caps(t.gpu), type, family);
+        for (uint32_t v = 0; v < count; v++)
+            for (unsigned i = 3; i < COUNT(cases); i++)
+                if ((i + v + f16) % every == 0) {
+                    struct l2d_choice choice = { family, v, parts[(i + v) % COUNT(parts)] };
+                    l2d_choices_force(t.gpu, &choice);
+                    run_case(&t, i, GT_NORMAL, type);
+                    num_run++;
+                }
+    }
+    cr_assert(num_run > 40, "%u", num_run);
+    gt_close(&t);
+}
+
+Test(conv, tier1_variants) { run_variants(L2D_TIER_1, L2D_CONV_T1, 2); }
+
+Test(conv, tier2_variants)
+{
+    if (!gt_has_matrix_units())
+        cr_skip_test("the device has no matrix units");
+    run_variants(L2D_TIER_2, L2D_CONV_T2, 3);
+}
+
+// ---- what is chosen
+
+// The first `count` rows of a convolution of three; the caller frees it.
+static float *convolve(struct gpu_test *t, int count, const struct l2d_choice *choice)
+{
+    enum { H = 5, W = 7, CIN = 64, COUT = 72, IN = 3 * H * W * CIN };
+    static float x[IN], weight[COUT * CIN * 9], bias[COUT];
+    struct conv_case c = { count, H, W, CIN, 0, COUT, 3, L2D_ACT_SILU, BIAS };
+    gt_fill(x, IN, GT_NORMAL, 1, 1, L2D_F32, 1);
+    gt_fill(weight, COUNT(weight), GT_NORMAL, 0.04, 1, L2D_F32, 2);
+    gt_fill(bias, COUT, GT_NORMAL, 1, 1, L2D_F32, 3);
+    l2d_choices_force(t->gpu, choice);
+    gt_begin(t, L2D_F32);
+    struct l2d_conv conv = upload(t, &c, weight, bias);
+    struct l2d_conv_desc d =
+        L2D_CONV_DESC(&conv, gt_tensor(t, L2D_F32, count, H, W, CIN, x, false));
+    d.act = L2D_ACT_SILU;
+    gt_keep(t, l2d_conv2d(t->graph, &d));
+    gt_run(t);
+    float *y = gt_read_kept(t, (size_t) (count * H * W * COUT));
+    gt_end(t);
+    return y;
+}
+
+Test(conv, rows_do_not_change_each_other)
+{
+    struct gpu_test t;
+    const size_t row = 5 * 7 * 72;
+    gt_open(&t, L2D_TIER_1);
+    uint32_t count = l2d_conv_num_variants(l2d_gpu_caps(t.gpu), L2D_F32, L2D_CONV_T1);
+    cr_assert(count > 2);
+    for (uint32_t parts = 1; parts <= 4; parts += 3) {
+        float *want = convolve(&t, 3, &(struct l2d_choice) { L2D_CONV_T1, 0, parts });
+        for (uint32_t v = 0; v < count; v++)
+            for (int n = 1; n <= 3; n += 2) {
+                float *got = convolve(&t, n, &(struct l2d_choice) { L2D_CONV_T1, v, parts });
+                cr_assert(memcmp(want, got, (size_t) n * row * sizeof(*got)) == 0,
+                          "variant %u, %u parts, %d rows", v, parts, n);
+                free(got);
+            }
+        free(want);
+    }
+    gt_close(&t);
+}
+
+Test(conv, parts_by_rule)
+{
+    // SD1.5 at 512x512 on a device of 132 cores, and of 16: pixels of a side, channels, sum, parts.
+    static const struct { uint32_t side, cout, cin, ksize, large, small; } want[] = {
+        {  8, 1280, 1280, 3, 8, 1 }, {  8, 1280, 2560, 3, 8, 1 }, { 16, 1280, 1280, 3, 3, 1 },
+        { 32,  640,  640, 3, 1, 1 }, { 64,  320,  320, 3, 1, 1 }, {  8, 1280, 1280, 1, 1, 1 },
+        {  8, 1280, 5120, 1, 5, 1 }, {  8, 10240, 1280, 1, 1, 1 }, { 64,   4,  320, 3, 2, 1 },
+        {  8,    4, 2560, 3, 8, 8 },
+    };
+    for (size_t i = 0; i < COUNT(want); i++)
+        for (uint32_t n = 1; n <= 8; n++)
+            for (uint32_t tier = L2D_TIER_1; tier <= L2D_TIER_2; tier++)
+                for (uint32_t cores = 0; cores <= 132; cores = cores ? 8 * cores + 4 : 16) {
+                    struct l2d_gpu_caps caps = {
+                        .tier = (enum l2d_tier) tier, .num_cores = cores, .subgroup_size = 32,
+                        .matrix = { 16, 16, 16 }, .max_range_bytes = 128u << 20,
+                        .max_shared_bytes = 49152, .max_invocations = 1024,
+                    };
+                    struct l2d_conv_shape shape = {
+                        .rows = n, .out_h = want[i].side, .out_w = want[i].side,
+                        .quads = want[i].cout / 4, .cin = want[i].cin, .ksize = want[i].ksize,
+                        .stride = 1,
+                    };
+                    struct l2d_choice c = l2d_conv_default(&caps, L2D_F16, &shape);
+                    cr_expect_eq(c.parts, cores == 0 ? 1 : cores == 16 ? want[i].small
+                                                                       : want[i].large,
+                                 "case %zu, %u cores: %u", i, cores, c.parts);
+                    cr_expect_eq(c.family, tier == L2D_TIER_1 ? L2D_CONV_T1 : L2D_CONV_T2);
+                }
 }
 
 Test(conv, pack_by_parts)

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// See conv_variant.h.
+#include "kernels/conv_variant.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/dispatch.h"
+#include "shaders/params/conv.h"
+#include "shaders/params/row.h"
+
+#define KERNEL_CONV 1u                  // first word of a key, in bits above the precision's
+
+// ---- families: the first variant is what the others are measured against
+
+// Pixels by channels, pixels of an invocation, depth of a slice.
+static const struct { uint32_t m, n, pixels, depth; } tier1_tiles[] = {
+    { 64, 64, 4, 32 }, { 128, 128, 8, 16 }, { 128, 64, 8, 16 }, { 32, 64, 4, 32 },
+    { 32, 32, 2, 32 },
+};
+
+// Subgroups, of them side by side across the channels, and matrices of one. In matrices of 16x16:
+// 128x128, 128x64, 64x64; 128x128 again, 128x160, which divides SD's widths, 64x128, 64x64 again.
+static const struct { uint32_t subgroups, side, wm, wn; } tier2_tiles[] = {
+    { 8, 2, 2, 4 }, { 4, 1, 2, 4 }, { 4, 2, 2, 2 }, { 4, 2, 4, 4 }, { 8, 2, 2, 5 }, { 4, 2, 2, 4 },
+    { 2, 1, 2, 4 },
+};
+#define TIER2_BY_RULE 3                 // the first so many are what the rule chooses among
+
+static struct l2d_conv_variant tier0_variant(const struct l2d_gpu_caps *caps, uint32_t quads)
+{
+    uint32_t lanes = caps->subgroup_size < 4 ? 1 : caps->subgroup_size < 8 ? 4 : 8;
+    uint32_t tile = quads <= 4 ? 4 : 8;
+    return (struct l2d_conv_variant) {
+        .shader = "conv_t0", .size = lanes, .pixels = lanes * L2D_CONV_T0_PIXELS, .quads = tile,
+        .spec = { tile }, .num_spec = 1,
+    };
+}
+
+static struct l2d_conv_variant tier1_variant(uint32_t index)
+{
+    uint32_t m = tier1_tiles[index].m, n = tier1_tiles[index].n;
+    uint32_t pixels = tier1_tiles[index].pixels, depth = tier1_tiles[index].depth;
+    return (struct l2d_conv_variant) {
+        .shader = "conv_t1", .size = m / pixels * (n / 8), .pixels = m, .quads = n / 4,
+        .spec = { m, n, pixels, depth }, .num_spec = 4,
+        .shared_bytes = 4 * depth * (m + 4 + n),
+    };
+}
+
+static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, uint32_t index)
+{
+    const struct l2d_matrix_shape *s = &caps->matrix;
+    uint32_t subgroups = tier2_tiles[index].subgroups, side = tier2_tiles[index].side;
+    uint32_t wm = tier2_tiles[index].wm, wn = tier2_tiles[index].wn, lanes = caps->subgroup_size;
+    uint32_t m = subgroups / side * wm * s->m, n = side * wn * s->n, depth_quads = s->k / 2;
+    return (struct l2d_conv_variant) {
+        .shader = "conv_t2", .size = subgroups * lanes, .pixels = m, .quads = n / 4,
+        .spec = { s->m, s->n, s->k, wm, wn, side, subgroups, lanes }, .num_spec = 8,
+        .shared_bytes = 2 * 8 * (m * (depth_quads + 2) + 4 * depth_quads * (n / 4 + 2)) +
+                        4 * subgroups * s->m * s->n,
+    };
+}
+
+// Whole numbers of loads for each invocation, as the shader assumes.
+static bool tier2_divides(const struct l2d_gpu_caps *caps, const struct l2d_conv_variant *v)
+{
+    uint32_t depth_quads = caps->matrix.k / 2;
+    return v->size % depth_quads == 0 && v->pixels * depth_quads % v->size == 0 &&
+           4 * depth_quads * v->quads % v->size == 0;
+}
+
+static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
+                 const struct l2d_conv_variant *v)
+{
+    return v->shared_bytes <= caps->max_shared_bytes && v->size <= caps->max_invocations &&
+           (family != L2D_CONV_T2 || tier2_divides(caps, v));
+}
+
+// Number `index` of those that run.
+static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
+                         uint32_t index, uint32_t quads, struct l2d_conv_variant *out)
+{
+    static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier2_tiles) };
+    static const uint32_t have_to_run[] = { 1, 1, TIER2_BY_RULE };
+    for (uint32_t i = 0; i < count[family]; i++) {
+        *out = family == L2D_CONV_T0 ? tier0_variant(caps, quads)
+             : family == L2D_CONV_T1 ? tier1_variant(i) : tier2_variant(caps, i);
+        out->parts = 1;
+        if (i >= have_to_run[family] && !runs(caps, family, out))
+            continue;
+        if (index-- == 0) {
+            snprintf(out->name, sizeof(out->name), "%ux%u", out->pixels, 4 * out->quads);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_for(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
+                   enum l2d_conv_family family)
+{
+    return family == L2D_CONV_T0 ? caps->tier == L2D_TIER_0
+         : family == L2D_CONV_T1 ? caps->tier != L2D_TIER_0
+                                 : caps->tier == L2D_TIER_2 && precision == L2D_F16;
+}
+
+uint32_t l2d_conv_num_variants(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
+                               enum l2d_conv_family family)
+{
+    struct l2d_conv_variant v;
+    uint32_t n = 0;
+    while (is_for(caps, precision, family) && find_variant(caps, family, n, 8, &v))
+        n++;
+    return n;
+}
+
+// ---- shapes
+
+struct l2d_shape l2d_conv_shape_key(const struct l2d_conv_shape *s, enum l2d_dtype precision)
+{
+    return (struct l2d_shape) {
+        .rows = s->rows,
+        .of = { KERNEL_CONV << 8 | (uint32_t) precision, s->out_h, s->out_w, s->quads, s->cin,
+                s->ksize, s->stride, s->upsample },
+    };
+}
+
+bool l2d_conv_shape_of_key(const struct l2d_shape *key, struct l2d_conv_shape *s,
+                           enum l2d_dtype *precision)
+{
+    const uint32_t *of = key->of;
+    *s = (struct l2d_conv_shape) { key->rows, of[1], of[2], of[3], of[4], of[5], of[6], of[7] };
+    *precision = of[0] & 1 ? L2D_F16 : L2D_F32;
+    return of[0] >> 8 == KERNEL_CONV && s->rows - 1 < L2D_MAX_ROWS && s->out_h - 1 < 16384 &&
+           s->out_w - 1 < (1 << 20) && s->quads - 1 < 16384 && s->cin - 1 < 65536 &&
+           s->cin % 4 == 0 && (s->ksize == 1 || s->ksize == 3 || s->ksize == 7) &&
+           (s->stride == 1 || s->stride == 2) && s->upsample < 2 &&
+           (!s->upsample || (s->out_h % 2 == 0 && s->out_w % 2 == 0));
+}
+
+// ---- the choice
+
+// What the device binds holds all parts of as many rows as a call may have.
+static uint32_t most_parts(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s)
+{
+    uint64_t bytes = (uint64_t) s->out_h * s->out_w * s->quads * 16 * L2D_MAX_ROWS;
+    uint64_t parts = caps->tier == L2D_TIER_0 ? 1 : caps->max_range_bytes / bytes;
+    return parts < 1 ? 1 : parts < L2D_CONV_MAX_PARTS ? (uint32_t) parts : L2D_CONV_MAX_PARTS;
+}
+
+// Few tiles of a row and a long sum leave most of a GPU idle, which parts of the sum fill: as many
+// as make two workgroups a core. Of less than 1024 terms they would cost more than they give.
+static uint32_t default_parts(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s)
+{
+    uint32_t tiles = div_up((uint64_t) s->out_h * s->out_w, 64) * div_up(s->quads, 16);
+    uint32_t parts = 2 * caps->num_cores / tiles, terms = s->cin * s->ksize * s->ksize;
+    parts = parts < terms / 1024 ? parts : terms / 1024;
+    parts = parts < most_parts(caps, s) ? parts : most_parts(caps, s);
+    return parts < 1 ? 1 : parts;
+}
+
+// Large tiles, unless they would leave most of a GPU idle, or half of a tile's channels.
+static uint32_t default_tier2(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s,
+                              uint32_t parts)
+{
+    uint64_t pixels = (uint64_t) s->rows * s->out_h * s->out_w;
+    uint32_t enough = caps->num_cores ? caps->num_cores * 3 / 4 : 96, i = 0;
+    for (; i + 1 < TIER2_BY_RULE; i++) {
+        struct l2d_conv_variant v = tier2_variant(caps, i);
+        bool narrow = i == 0 && s->quads <= v.quads / 2;
+        if (!narrow && (uint64_t) parts * div_up(pixels, v.pixels) * div_up(s->quads, v.quads) >=
+                       enough)
+            break;
+    }
+    return i;
+}
+
+struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
+                                   const struct l2d_conv_shape *shape)
+{
+    if (caps->tier == L2D_TIER_0)
+        return (struct l2d_choice) { L2D_CONV_T0, 0, 1 };
+    uint32_t parts = default_parts(caps, shape);
+    if (!is_for(caps, precision, L2D_CONV_T2))
+        return (struct l2d_choice) { L2D_CONV_T1, 0, parts };
+    return (struct l2d_choice) { L2D_CONV_T2, default_tier2(caps, shape, parts), parts };
+}
+
+bool l2d_conv_variant_of(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
+                         const struct l2d_conv_shape *shape, const struct l2d_choice *choice,
+                         struct l2d_conv_variant *v)
+{
+    if (choice->family >= L2D_CONV_NUM_FAMILIES || choice->parts < 1 ||
+        choice->parts > most_parts(caps, shape) ||
+        !is_for(caps, precision, (enum l2d_conv_family) choice->family) ||
+        !find_variant(caps, (enum l2d_conv_family) choice->family, choice->variant, shape->quads,
+                      v))
+        return false;
+    v->parts = choice->parts;
+    size_t len = strlen(v->name);
+    if (v->parts > 1)
+        snprintf(v->name + len, sizeof(v->name) - len, " /%u", v->parts);
+    return true;
+}
+
+// By rule, within family and parts of what is known of other rows.
+static struct l2d_choice within(const struct l2d_gpu_caps *caps,
+                                const struct l2d_conv_shape *shape, struct l2d_choice rule,
+                                const struct l2d_choice *known)
+{
+    struct l2d_choice c = { known->family, 0, known->parts };
+    if (c.family == L2D_CONV_T2)
+        c.variant = default_tier2(caps, shape, c.parts);
+    else if (c.family == rule.family)
+        c.variant = rule.variant;
+    return c;
+}
+
+struct l2d_choice l2d_conv_rule(struct l2d_gpu *gpu, enum l2d_dtype precision,
+                                const struct l2d_conv_shape *shape, bool *fixed)
+{
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(gpu);
+    struct l2d_choice known, rule = l2d_conv_default(caps, precision, shape);
+    struct l2d_shape key = l2d_conv_shape_key(shape, precision);
+    *fixed = l2d_choices_find(gpu, &key, 0, &known) != L2D_CHOICE_NONE;
+    return *fixed ? within(caps, shape, rule, &known) : rule;
+}
+
+struct l2d_conv_variant l2d_conv_choose(struct l2d_graph *graph, const struct l2d_conv_shape *shape,
+                                        double flops)
+{
+    struct l2d_gpu *gpu = l2d_graph_gpu(graph);
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(gpu);
+    enum l2d_dtype precision = l2d_graph_precision(graph);
+    struct l2d_shape key = l2d_conv_shape_key(shape, precision);
+    struct l2d_choice known, rule = l2d_conv_default(caps, precision, shape);
+    enum l2d_choice_found found = l2d_choices_find(gpu, &key, flops, &known);
+    if (found == L2D_CHOICE_OTHER_ROWS)
+        known = within(caps, shape, rule, &known);
+    struct l2d_conv_variant v;
+    if (found == L2D_CHOICE_NONE || !l2d_conv_variant_of(caps, precision, shape, &known, &v))
+        l2d_conv_variant_of(caps, precision, shape, &rule, &v);
+    return v;
+}
