@@ -47,6 +47,8 @@ struct writer {
     AVStream *video_st, *audio_st;
     bool finished;
     bool own_zero;                  // see place_run_in
+    AVRational oldest_time_base;    // see drop_sound_before; 0/0: sound of any age is taken
+    int64_t oldest;
     int64_t last_dts[2];            // by stream index, in the stream's time base
 
     struct l2d_packet_queue held;   // sound that is ahead of the frames
@@ -196,12 +198,20 @@ static int release_audio(struct writer *w, bool all, struct l2d_error *err)
     return rc;
 }
 
-// An output that is opened in the middle begins with its first picture.
+static bool is_too_old(const struct writer *w, const AVPacket *pkt)
+{
+    return w->oldest_time_base.den > 0 &&
+           av_compare_ts(pkt->pts, pkt->time_base, w->oldest, w->oldest_time_base) < 0;
+}
+
+// An output that is opened in the middle begins with its first picture. Sound of before may still
+// come, if that is one that is held while the network is late; FLV refuses it.
 static void drop_sound_before(struct writer *w, int64_t pts, AVRational time_base)
 {
     const AVPacket *next;
-    while ((next = l2d_packet_queue_peek(&w->held)) != NULL &&
-           av_compare_ts(next->pts, next->time_base, pts, time_base) < 0) {
+    w->oldest = pts;
+    w->oldest_time_base = time_base;
+    while ((next = l2d_packet_queue_peek(&w->held)) != NULL && is_too_old(w, next)) {
         AVPacket *pkt = l2d_packet_queue_pop(&w->held);
         av_packet_free(&pkt);
     }
@@ -210,7 +220,7 @@ static void drop_sound_before(struct writer *w, int64_t pts, AVRational time_bas
 static int write_audio(struct l2d_sink *sink, const struct AVPacket *packet, struct l2d_error *err)
 {
     struct writer *w = (struct writer *) sink;
-    if (!w->audio)
+    if (!w->audio || is_too_old(w, packet))
         return L2D_OK;
     if ((w->p.live || w->p.joins) && w->held.len >= MAX_HELD_AUDIO) {
         AVPacket *oldest = l2d_packet_queue_pop(&w->held);
