@@ -8,6 +8,9 @@
 #define AHEAD  (2 * SECOND)
 #define BEHIND (2 * SECOND / 5)
 #define PATIENCE (SECOND / 2)
+#define LONGEST (3 * SECOND)
+#define JITTER (SECOND / 5)
+#define CLOSE  (SECOND / 10)
 #define WINDOW (5 * SECOND)
 
 static int64_t now(const struct l2d_live_clock *t, int64_t wall)
@@ -48,19 +51,38 @@ static void note_lead(struct l2d_live_clock *t, int64_t lead, int64_t wall)
     }
 }
 
+// Whether times stay behind. Those of a clock that stood still go on at their pace; those of a
+// network that stands still now and then do not, and will catch up.
+static bool stays_behind(struct l2d_live_clock *t, int64_t raw, int64_t wall, int64_t ahead)
+{
+    bool lags = ahead < -BEHIND;
+    int64_t slip = raw - t->last_raw - (wall - t->last_wall);
+    if (lags && !t->lags)
+        t->lag_since = wall;
+    if (lags && (!t->lags || slip > JITTER || slip < -JITTER)) {
+        t->pace_since = wall;
+        t->pace_raw = raw;
+    }
+    t->lags = lags;
+    t->last_raw = raw;
+    t->last_wall = wall;
+    int64_t waited = wall - t->pace_since, went = raw - t->pace_raw;
+    bool at_pace = waited > PATIENCE && 5 * went > 4 * waited && 4 * went < 5 * waited;
+    return lags && (at_pace || wall - t->lag_since > LONGEST);
+}
+
 bool l2d_live_clock_map(struct l2d_live_clock *clock, int64_t raw, int64_t wall, int64_t *out)
 {
     struct l2d_live_clock *t = clock;
     int64_t at = raw + t->offset, ahead = at - now(t, wall);
-    bool lags = ahead < -BEHIND;
-    if (lags && !t->lags)
-        t->lag_since = wall;
-    t->lags = lags;
-    bool moved = ahead > AHEAD || (lags && wall - t->lag_since > PATIENCE);
-    if (moved)
+    bool stays = stays_behind(t, raw, wall, ahead), moved = stays || ahead > AHEAD;
+    if (stays)
+        t->pushed_until = wall + 2 * WINDOW;
+    bool pushed = wall < t->pushed_until;
+    if (moved || (pushed && ahead > CLOSE))
         at = move_to_now(t, raw, wall);
-    if (!t->lags)
-        note_lead(t, at - wall, wall);
+    if (!t->lags)                       // what was pushed shall not take the clock along
+        note_lead(t, pushed && ahead > 0 ? now(t, wall) - wall : at - wall, wall);
     if (at > t->end)
         t->end = at;
     *out = at;

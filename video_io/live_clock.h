@@ -19,6 +19,9 @@ struct l2d_live_clock {           // zeroed: nothing has come yet
     int64_t end;                // the latest time given out
     bool lags;                  // times have been too early since lag_since
     int64_t lag_since;
+    int64_t last_raw, last_wall;        // of the picture before
+    int64_t pace_since, pace_raw;       // wall clock and raw: at their pace from there on, but late
+    int64_t pushed_until;       // moved forward, and what comes early until then undoes it
 };
 
 /** A session begins: its time raw is now. The very first one gets time 0. */
@@ -26,8 +29,10 @@ void l2d_live_clock_begin(struct l2d_live_clock *clock, int64_t raw, int64_t wal
 
 /**
  * The time of a session's next picture on the clock; sound takes raw + clock->offset. Times
- * more than 2 s ahead of the clock move the session back at once; those that stay 0.4 s behind for
- * half a second move it forward, less being a network that catches up.
+ * more than 2 s ahead of the clock move the session back at once; those that stay 0.4 s behind and
+ * go on at their pace for half a second move it forward, or whatever their pace for 3 s; less is a
+ * network that catches up. If it does after that, 0.1 s ahead move the session back, in as
+ * many steps as it takes, which are not counted.
  * returns  whether the session was moved.
  */
 bool l2d_live_clock_map(struct l2d_live_clock *clock, int64_t raw, int64_t wall, int64_t *out);

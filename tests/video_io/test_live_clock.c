@@ -91,6 +91,40 @@ Test(live_clock, a_network_that_catches_up_moves_nothing)
     cr_expect_eq(last, 474 * FRAME);
 }
 
+Test(live_clock, what_was_on_the_way_when_the_network_stood_still_moves_nothing)
+{
+    int64_t raw = 0, last = -1;
+    wall = S(5000);
+    l2d_live_clock_begin(&t, raw, wall);
+    play(&raw, 200, &last);
+    wall += S(0.8);                     // a few late ones, nothing, a few more; the rest was lost
+    cr_expect_eq(play(&raw, 3, &last), 0);
+    wall += S(1.2);
+    cr_expect_eq(play(&raw, 2, &last), 0);
+    raw += S(2);
+    cr_expect_eq(play(&raw, 200, &last), 0);
+    cr_expect_eq(last, 404 * FRAME + S(2));
+}
+
+Test(live_clock, a_network_too_slow_is_followed_and_forgotten_when_it_catches_up)
+{
+    int64_t raw = 0, last = -1, out;
+    int moves = 0;
+    wall = S(5000);
+    l2d_live_clock_begin(&t, raw, wall);
+    play(&raw, 200, &last);
+    for (int i = 0; i < 250; i++, raw += FRAME, wall += 2 * FRAME)     // half of its pace for 20 s
+        moves += l2d_live_clock_map(&t, raw, wall, &last);
+    cr_expect(moves >= 2 && moves <= 6, "%d", moves);
+    for (int i = 0; i < 250; i++, raw += FRAME, last = out) {          // and then all at once
+        moves -= l2d_live_clock_map(&t, raw, wall, &out);
+        cr_expect_gt(out, last);
+    }
+    cr_expect(moves >= 0, "%d", moves);
+    cr_expect_eq(play(&raw, 200, &last), 0);
+    expect_near(last, wall - S(5000), 1.0);
+}
+
 Test(live_clock, a_clock_that_runs_slow_is_followed)
 {
     int64_t raw = 0, last = -1, out;
