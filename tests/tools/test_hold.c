@@ -95,6 +95,31 @@ Test(hold, what_comes_later_is_overtaken_until_the_source_is_ahead)
     cr_expect_lt(held(now + 2.05, NULL), 0);    // and nobody holds any more
 }
 
+Test(hold, a_source_that_is_back_but_late_is_seen_again)
+{
+    double last = run_steadily(), at = last, now = 100 + last, shown = last;
+    for (; now < 100 + last + 2; now += 0.01) {             // silent for 2 s
+        double pts = held(now, NULL);
+        shown = pts > 0 ? pts : shown;
+    }
+    int seen = 0, given = 0;
+    for (int i = 0; i < 200; i++, now += 0.01) {            // then at its pace, 0.3 s late
+        if (i % 4 == 0) {
+            at = now - 100 - 0.3;
+            bool in_time = show(at, now);
+            cr_expect(!in_time || at > shown, "%f after %f", at, shown);
+            seen += in_time && i >= 100;
+            shown = in_time ? at : shown;
+        }
+        double pts = held(now, NULL);
+        cr_expect(pts < 0 || pts > shown, "%f after %f", pts, shown);
+        given += pts > 0 && i < 40;
+        shown = pts > 0 ? pts : shown;
+    }
+    cr_expect_eq(seen, 25);
+    cr_expect_geq(given, 9);                                // and no gap meanwhile
+}
+
 Test(hold, waits_for_a_frame_that_is_on_its_way_through_the_model)
 {
     double now = run_steadily();

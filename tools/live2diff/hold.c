@@ -52,11 +52,24 @@ static void note_wait(struct hold *h, double now_s)
     h->rate_s += (wait_s - h->rate_s) / 8;
 }
 
+// The source is back, but late: held pictures go on at half their pace, or no frame would be in
+// time ever again.
+static void wait_for_source(struct hold *h, double now_s)
+{
+    const struct l2d_frame *p = h->picture;
+    double held_s = (double) (h->last_pts - h->real_pts) * p->time_base_num / p->time_base_den;
+    double most_s = now_s - held_s, later_s = h->real_s + h->frame_s / 2;
+    if (most_s > h->real_s)
+        h->real_s = later_s < most_s ? later_s : most_s;
+}
+
 bool hold_take(struct hold *hold, struct l2d_frame *frame, double now_s)
 {
     struct hold *h = hold;
-    if (h->picture && frame->pts <= h->last_pts)
+    if (h->picture && frame->pts <= h->last_pts) {
+        wait_for_source(h, now_s);
         return false;
+    }
     if (h->picture && !h->holding)
         note_wait(h, now_s);
     l2d_frame_unref(&h->picture);
