@@ -483,6 +483,17 @@ static int write_header(struct writer *w, bool live, struct l2d_error *err)
     return rc < 0 ? write_failed(w, rc, err) : L2D_OK;
 }
 
+// A picture is less than a segment of TCP and would wait for the answer to the one before.
+static int open_io(struct writer *w, const char *url)
+{
+    AVDictionary *options = NULL;       // those that a protocol does not know are left in it
+    if (w->p.live)
+        av_dict_set(&options, "tcp_nodelay", "1", 0);
+    int av = avio_open2(&w->fmt->pb, url, AVIO_FLAG_WRITE, &w->fmt->interrupt_callback, &options);
+    av_dict_free(&options);
+    return av;
+}
+
 static int open_writer(struct writer *w, const char *target, const struct l2d_audio_info *audio,
                        struct l2d_error *err)
 {
@@ -509,7 +520,7 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
         w->fmt->interrupt_callback = (AVIOInterruptCB) { interrupted, w };
         begin_io(w);
         if (!(format->flags & AVFMT_NOFILE))
-            av = avio_open2(&w->fmt->pb, url, AVIO_FLAG_WRITE, &w->fmt->interrupt_callback, NULL);
+            av = open_io(w, url);
     }
     av_free(url);
     if (av < 0 && is_late(w))
