@@ -83,10 +83,15 @@ static bool is_url(const char *name)
     return strstr(name, "://") != NULL;
 }
 
+bool l2d_source_may_return(const char *name)
+{
+    return is_url(name) || l2d_camera_is_path(name);
+}
+
 static int open_session(struct l2d_source *s, struct l2d_error *err)
 {
     struct l2d_reader_params p = s->p.reader;
-    if (is_url(p.name) || l2d_camera_is_path(p.name))
+    if (l2d_source_may_return(p.name))
         p.timeout_us = TIMEOUT_US;
     int rc = l2d_reader_create(&s->reader, &p, err);
     s->settled = s->begun = false;
@@ -140,6 +145,36 @@ static int keep_info(struct l2d_source *s, struct l2d_error *err)
     return L2D_OK;
 }
 
+// What is wrong with options stays wrong.
+static bool may_come(const struct l2d_source *s, int rc)
+{
+    return l2d_source_may_return(s->p.reader.name) && (rc == L2D_EIO || rc == L2D_EFORMAT);
+}
+
+static int open_first(struct l2d_source *s, struct l2d_error *err)
+{
+    int64_t until_us = av_gettime_relative() + (int64_t) (1e6 * s->p.wait_s);
+    for (bool waited = false;; waited = true) {
+        struct l2d_error why = { 0 };
+        int rc = open_session(s, &why);
+        double left_s = 1e-6 * (double) (until_us - av_gettime_relative());
+        if (rc == L2D_OK && waited)
+            l2d_log_print(&s->log, L2D_LOG_INFO, "%s: there now", s->p.reader.name);
+        if (rc == L2D_OK) {
+            l2d_backoff_reset(&s->backoff);
+            return rc;
+        }
+        if (!may_come(s, rc) || left_s <= 0)
+            return l2d_error_set(err, rc, "%s", why.msg);
+        double wait_s = l2d_backoff_next(&s->backoff);
+        wait_s = wait_s < left_s ? wait_s : left_s;
+        l2d_log_print(&s->log, L2D_LOG_WARN, "%s; waiting for it, trying again in %.1f s", why.msg,
+                      wait_s);
+        if (!wait_until(s, av_gettime_relative() + (int64_t) (1e6 * wait_s)))
+            return stopped(s, err);
+    }
+}
+
 int l2d_source_create(struct l2d_source **out, const struct l2d_source_params *params,
                       struct l2d_error *err)
 {
@@ -151,7 +186,7 @@ int l2d_source_create(struct l2d_source **out, const struct l2d_source_params *p
     s->log = l2d_log_named(params->reader.log, "source");
     s->last_video = s->last_audio = INT64_MIN;
     pthread_mutex_init(&s->lock, NULL);
-    int rc = open_session(s, err);
+    int rc = open_first(s, err);
     if (rc == L2D_OK)
         rc = keep_info(s, err);
     s->seen_us = av_gettime_relative();

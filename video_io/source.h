@@ -18,6 +18,8 @@ struct l2d_source_params {
                                         // must live as long as the source
     bool realtime;              // wait until each picture's time; the source counts as live then
     bool reopen;                // what is live and not a file is opened again when it ends
+    double wait_s;              // so long an address or a camera that is not there yet is tried
+                                // again; 0: once
 };
 
 enum l2d_source_state {
@@ -41,8 +43,12 @@ struct l2d_source_status {
 // Opaque. One thread at a time, but for l2d_source_status.
 struct l2d_source;
 
+/** Whether an input may come and go: it is an address, or a camera. */
+bool l2d_source_may_return(const char *name);
+
 /**
- * Open the input. returns as l2d_reader_create: the first time, failing is final.
+ * Open the input. returns as l2d_reader_create. With wait_s each try is logged, their rhythm is
+ * that of a source that was lost, and a stop ends the waiting at once (L2D_ECLOSED).
  */
 int l2d_source_create(struct l2d_source **out, const struct l2d_source_params *params,
                       struct l2d_error *err);

@@ -321,6 +321,36 @@ def test_setup():
     check(gap < 1.5, f"setup: the longest gap in time is {gap:.2f} s")
 
 
+def test_wait():
+    """A source that is not there yet: one line, or with --wait it is waited for, and a signal ends that."""
+    url = f"rtmp://127.0.0.1:{free_port()}/in/s"
+    for options, tries in ((), 0), (("--wait=1",), 1):
+        run = subprocess.run([program, "run", "--passthrough", "-i", url, *options, "-o", "null"], capture_output=True,
+                             text=True, timeout=60)
+        lines = run.stderr.splitlines()
+        check(run.returncode == 1 and len(lines) == tries + 1 and f"{url}: Connection refused" in lines[-1] and
+              run.stderr.count("waiting for it") == tries, f"wait: {options}: {run.returncode}, {lines}")
+    server = Server("wait")
+    run = Run("wait", "-i", server.url("in"), "--wait", "-o", "wait.mkv")
+    run.wait_said("waiting for it")
+    stopped = Run("wait-stopped", "-i", url, "--wait", "-o", "wait-stopped.mkv")
+    stopped.wait_said("waiting for it")
+    begin = time.monotonic()
+    stopped.process.send_signal(signal.SIGINT)
+    status = stopped.process.wait(20)
+    check(status == 130 and not os.path.exists("wait-stopped.mkv"), f"wait: stopped by a signal: {status}")
+    check(time.monotonic() - begin < 2, f"wait: stopped within {time.monotonic() - begin:.2f} s")
+    feed = publish(server.url("in"))
+    run.wait_said("there now", 60)
+    run.wait_frames()
+    time.sleep(3)
+    report = run.end()
+    stop(feed)
+    if report:
+        check(report["input"]["losses"] == 0, f"wait: {report['input']}")
+        check_result("wait", report, "wait.mkv", 3, beeps=1)
+
+
 def test_few():
     """A source of few frames a second is back soon: its rate is not measured again."""
     server = Server("few")
@@ -614,7 +644,8 @@ def test_hls():
         check(report["frames"]["out"] < 20 * FPS, f"hls: {report['frames']['out']} frames, not all at once")
 
 
-TESTS = {"relay": test_relay, "setup": test_setup, "few": test_few, "source": test_source, "idle": test_idle,
+TESTS = {"relay": test_relay, "setup": test_setup, "wait": test_wait,
+         "few": test_few, "source": test_source, "idle": test_idle,
          "server": test_server, "both": test_both, "stall": test_stall, "srt": test_srt, "hls": test_hls,
          "listen": test_listen, "overload": test_overload, "deadline": test_deadline}
 WITHOUT_SERVER = {"srt", "hls", "listen", "overload", "deadline"}

@@ -29,6 +29,7 @@ struct run_options {
     int64_t start_us;
     int audio, overwrite, passthrough, verbose, quiet;
     int realtime, listen, on_loss;      // enum of hold.h
+    double wait_s;                      // for the input to be there; 0: not
     const char *json, *dump, *timeline, *record_timeline, *control_at, *control_token, *osc_at;
     struct control_address control, osc;
     const char *more_steps[L2D_MAX_STEP_SETS];
@@ -185,6 +186,9 @@ static const struct option_row rows[] = {
       "it were live: what comes too fast for the model is dropped", AT(realtime), NULL },
     { 0, "listen", OPTION_FLAG, NULL, NULL, "wait for a sender at the input's address (rtmp://, "
       "srt://, rtsp://, tcp://) instead of fetching from it", AT(listen), NULL },
+    { 0, "wait", OPTION_MAYBE_REAL, "[=86400]", NULL,
+      "an address or camera that is not there yet: try again for so many seconds; outputs open "
+      "when it is; default: fail", AT(wait_s), NULL },
     { 0, "on-loss", OPTION_CHOICE, "hold|slate|end", "hold", "a live input that is lost: show the "
       "last picture, or bars, and try again until it is back; or end", AT(on_loss), NULL },
     { 0, "audio", OPTION_CHOICE, "copy|none", "copy", "keep the sound or leave it out", AT(audio),
@@ -254,6 +258,9 @@ static int parse(int argc, char **argv, struct run_options *o)
     if (o->deadline_ms > 0 && o->num_more_steps == 0)
         return options_complain(c, "--deadline needs --more-steps: which steps it may go down to, "
                                 "such as 43/50");
+    if (o->wait_s > 0 && !l2d_source_may_return(o->input))
+        return options_complain(c, "--wait is for addresses (rtmp://, ...) and cameras "
+                                "(/dev/video0), not for %s", o->input);
     if (o->skip_similar > 1)
         return options_complain(c, "--skip-similar=%g: expected 0 to 1", o->skip_similar);
     if (o->skip_similar > 0 && (o->passthrough || o->dump))
@@ -337,7 +344,7 @@ static int open_input(struct run *run, struct l2d_error *err)
             .start_us = o->start_us, .max_frames = (int64_t) o->frames, .no_audio = o->audio == 1,
             .listen = o->listen > 0, .stop = &stops.source, .log = &run->log,
         },
-        .realtime = o->realtime > 0, .reopen = o->on_loss != ON_LOSS_END,
+        .realtime = o->realtime > 0, .reopen = o->on_loss != ON_LOSS_END, .wait_s = o->wait_s,
     }, err);
     if (rc == L2D_OK)
         run->flow.live = l2d_source_is_live(run->flow.source);
@@ -362,11 +369,6 @@ static int open_stream(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
     const struct l2d_reader_info *in = l2d_source_info(run->flow.source);
-    if (!o->passthrough) {
-        int rc = model_path(run->model_folder, sizeof(run->model_folder), o->model.model, err);
-        if (rc != L2D_OK)
-            return rc;
-    }
     struct l2d_stream_params params = {
         .engine = model_engine_params(&o->model, o->passthrough ? NULL : run->model_folder),
         .gpu = model_gpu_params(&o->model, &run->log),
@@ -544,6 +546,9 @@ static int run_all(struct run *run, struct l2d_error *err)
     int rc = open_timeline(run, err);
     if (rc == L2D_OK)
         rc = add_more_steps(run, err);
+    if (rc == L2D_OK && !run->options->passthrough)     // nobody waits for the input in vain
+        rc = model_path(run->model_folder, sizeof(run->model_folder), run->options->model.model,
+                        err);
     if (rc == L2D_OK)
         rc = open_input(run, err);
     if (rc == L2D_OK)

@@ -2,6 +2,7 @@
 // See options.h. getopt_long does the splitting; the rows do the rest.
 #include "options.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
@@ -12,7 +13,7 @@
 
 #include "base/frame.h"
 
-#define MAX_ROWS 48
+#define MAX_ROWS 64
 #define HELP_VALUE 255              // above letters; rows follow
 #define FIRST_ROW_VALUE 256
 
@@ -230,10 +231,11 @@ static void print_bad_value(const struct command *command, const struct option_r
 int options_parse(const struct command *command, int argc, char **argv, void *options,
                   const char **operand)
 {
+    assert(command->num_rows <= MAX_ROWS);
     struct option longs[MAX_ROWS + 2] = { 0 };
     char shorts[2 * MAX_ROWS + 8] = ":h";
     size_t n = strlen(shorts);
-    for (size_t i = 0; i < command->num_rows && i < MAX_ROWS; i++) {
+    for (size_t i = 0; i < command->num_rows; i++) {
         const struct option_row *row = &command->rows[i];
         bool has_value = row->kind != OPTION_FLAG;
         longs[i] = (struct option) {
