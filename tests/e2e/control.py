@@ -368,6 +368,9 @@ def test_slow_clients():
     run = Run(PLAIN_RUN)
     wait(lambda: run.frames_out() > 10, "frames come out")
     before, begin = run.frames_out(), time.monotonic()
+    time.sleep(4)
+    alone = (run.frames_out() - before) / (time.monotonic() - begin)    # what this machine does without them
+    before, begin = run.frames_out(), time.monotonic()
     asks = [b"GET /preview.mjpeg?view=both HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"PATCH /api/params HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16000\r\n\r\n{",
@@ -391,7 +394,7 @@ def test_slow_clients():
     seconds = time.monotonic() - begin
     rate = (state["frames"]["out"] - before) / seconds
     check("another client is answered meanwhile", status == 200)
-    check("frames go on at their pace", rate > 15, f"{rate:.1f} a second, of 25")
+    check("frames go on at their pace", rate > 0.6 * alone > 0, f"{rate:.1f} a second, {alone:.1f} before")
     check("few may watch", state["clients"]["events"] <= 16 and state["clients"]["preview"] <= 24, state["clients"])
     for s in sockets:
         s.close()
