@@ -47,16 +47,15 @@ struct writer {
     AVStream *video_st, *audio_st;
     bool finished;
     bool own_zero;                  // see place_run_in
-    AVRational oldest_time_base;    // see drop_sound_before; 0/0: sound of any age is taken
-    int64_t oldest;
     int64_t last_dts[2];            // by stream index, in the stream's time base
 
     struct l2d_packet_queue held;   // sound that is ahead of the frames
     int64_t video_end_us;           // where the last frame ends
     bool have_video;
-    bool began;                     // a frame has come
-    int64_t origin;                 // its pts, where that is time 0 here; else 0
-    AVRational origin_time_base;
+    bool began;                     // a frame has come:
+    int64_t begin;                  // its pts
+    AVRational begin_base;
+    int64_t origin;                 // the pts that is time 0 here: begin, if it joins; else 0
 
     struct l2d_frame *held_frame;   // fps conversion: shown from held_index on, not written yet
     int64_t held_index, held_distance;  // ticks; thousandths of a tick between its pts and its tick
@@ -175,7 +174,7 @@ static int mux_audio(void *user, AVPacket *pkt, AVRational time_base, struct l2d
 static int64_t audio_pts(const struct writer *w, const AVPacket *pkt, int64_t pts)
 {
     return !w->origin || pts == AV_NOPTS_VALUE
-         ? pts : pts - av_rescale_q(w->origin, w->origin_time_base, pkt->time_base);
+         ? pts : pts - av_rescale_q(w->origin, w->begin_base, pkt->time_base);
 }
 
 static int release_audio(struct writer *w, bool all, struct l2d_error *err)
@@ -198,20 +197,22 @@ static int release_audio(struct writer *w, bool all, struct l2d_error *err)
     return rc;
 }
 
-static bool is_too_old(const struct writer *w, const AVPacket *pkt)
+// Live, or joining a run, an output begins with its first picture. Sound of before may still come,
+// if that is one that is held while the network is late; FLV refuses it.
+static bool is_before_begin(const struct writer *w, const AVPacket *pkt)
 {
-    return w->oldest_time_base.den > 0 &&
-           av_compare_ts(pkt->pts, pkt->time_base, w->oldest, w->oldest_time_base) < 0;
+    return w->began && (w->p.live || w->p.joins) &&
+           av_compare_ts(pkt->pts, pkt->time_base, w->begin, w->begin_base) < 0;
 }
 
-// An output that is opened in the middle begins with its first picture. Sound of before may still
-// come, if that is one that is held while the network is late; FLV refuses it.
-static void drop_sound_before(struct writer *w, int64_t pts, AVRational time_base)
+static void begin(struct writer *w, int64_t pts, AVRational time_base)
 {
     const AVPacket *next;
-    w->oldest = pts;
-    w->oldest_time_base = time_base;
-    while ((next = l2d_packet_queue_peek(&w->held)) != NULL && is_too_old(w, next)) {
+    w->began = true;
+    w->begin = pts;
+    w->begin_base = time_base;
+    w->origin = w->p.joins ? pts : 0;
+    while ((next = l2d_packet_queue_peek(&w->held)) != NULL && is_before_begin(w, next)) {
         AVPacket *pkt = l2d_packet_queue_pop(&w->held);
         av_packet_free(&pkt);
     }
@@ -220,7 +221,7 @@ static void drop_sound_before(struct writer *w, int64_t pts, AVRational time_bas
 static int write_audio(struct l2d_sink *sink, const struct AVPacket *packet, struct l2d_error *err)
 {
     struct writer *w = (struct writer *) sink;
-    if (!w->audio || is_too_old(w, packet))
+    if (!w->audio || is_before_begin(w, packet))
         return L2D_OK;
     if ((w->p.live || w->p.joins) && w->held.len >= MAX_HELD_AUDIO) {
         AVPacket *oldest = l2d_packet_queue_pop(&w->held);
@@ -302,15 +303,6 @@ static void check_constant_rate(struct writer *w, int64_t pts, AVRational frame)
     l2d_log_print(&w->log, L2D_LOG_WARN, "%s: format %s has no timestamps, and the frame rate "
                   "varies: the speed will be wrong; --fps makes the rate constant", w->name,
                   w->fmt->oformat->name);
-}
-
-static void begin(struct writer *w, int64_t pts, AVRational time_base)
-{
-    if (w->p.live || w->p.joins)
-        drop_sound_before(w, pts, time_base);
-    w->origin = w->p.joins ? pts : 0;
-    w->origin_time_base = time_base;
-    w->began = true;
 }
 
 static int write_video(struct l2d_sink *sink, struct l2d_frame *f, struct l2d_error *err)

@@ -13,13 +13,16 @@ import concurrent.futures
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -644,11 +647,105 @@ def test_hls():
         check(report["frames"]["out"] < 20 * FPS, f"hls: {report['frames']['out']} frames, not all at once")
 
 
-TESTS = {"relay": test_relay, "setup": test_setup, "wait": test_wait,
-         "few": test_few, "source": test_source, "idle": test_idle,
-         "server": test_server, "both": test_both, "stall": test_stall, "srt": test_srt, "hls": test_hls,
-         "listen": test_listen, "overload": test_overload, "deadline": test_deadline}
-WITHOUT_SERVER = {"srt", "hls", "listen", "overload", "deadline"}
+class TlsFront:
+    """What comes encrypted goes on to a port of this machine in the clear, and back."""
+
+    def __init__(self, port):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days",
+                        "2", "-keyout", "tls.key", "-out", "tls.crt"], check=True, capture_output=True)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain("tls.crt", "tls.key")
+        self.behind = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            plain, _ = self.listener.accept()
+            threading.Thread(target=self.serve, args=(plain,), daemon=True).start()
+
+    def serve(self, plain):
+        """One connection: a record may hold more than what was asked for, so that is looked for first."""
+        try:
+            with self.context.wrap_socket(plain, server_side=True) as outer, \
+                    socket.create_connection(("127.0.0.1", self.behind)) as inner:
+                while True:
+                    ready = [outer] if outer.pending() else select.select([outer, inner], [], [])[0]
+                    for one, other in ((outer, inner), (inner, outer)):
+                        if one in ready:
+                            data = one.recv(65536)
+                            if not data:
+                                return
+                            other.sendall(data)
+        except OSError:
+            pass
+
+
+def test_rtmps():
+    """RTMP through TLS, both ways, as the large services want it."""
+    if not shutil.which("openssl"):
+        print("SKIPPED: rtmps: openssl is not there")
+        return
+    server = Server("rtmps")
+    front = TlsFront(server.port)
+    feed = publish(server.url("in"))
+    time.sleep(1)
+    url = f"rtmps://127.0.0.1:{front.port}"
+    run = Run("rtmps", "-i", f"{url}/in/s", "-o", f"{url}/out/rtmps")
+    run.wait_frames()
+    time.sleep(6)
+    report = run.end()
+    stop(feed)
+    time.sleep(1)
+    pushed = server.recordings()
+    check(len(pushed) == 1, f"rtmps: {len(pushed)} recordings by the server")
+    if report and pushed:
+        check_result("rtmps", report, pushed[0], 6)
+
+
+def test_rtsp():
+    """RTSP, both ways: a sender that records to us, and we to a receiver."""
+    into, out = (f"rtsp://127.0.0.1:{free_port()}/s" for _ in range(2))
+    receiver = start(FFMPEG + ["-rtsp_flags", "listen", "-i", out, "-c", "copy", "rtsp.mkv"],
+                     stderr=subprocess.DEVNULL)
+    run = Run("rtsp", "--listen", "-i", into, "-f", "rtsp", "-o", out, "-o", "rtsp-in.mkv")
+    time.sleep(2)
+    feed = start(FFMPEG + ["-re", "-stream_loop", "-1", "-i", "clip.mp4", "-c", "copy", "-f", "rtsp",
+                           "-rtsp_transport", "tcp", into], stderr=subprocess.DEVNULL)
+    run.wait_frames()
+    time.sleep(6)
+    report = run.end()
+    stop(feed)
+    time.sleep(1)
+    stop(receiver)
+    if report:
+        check_result("rtsp: as received", report, "rtsp-in.mkv", 5)
+        check_result("rtsp", report, "rtsp.mkv", 5)
+
+
+def test_udp():
+    """MPEG-TS in datagrams, both ways, and a playlist for browsers."""
+    into, out = (f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}" for _ in range(2))
+    receiver = start(FFMPEG + ["-i", f"{out}?timeout=3000000", "-c", "copy", "udp.mkv"], stderr=subprocess.DEVNULL)
+    os.makedirs("udp", exist_ok=True)
+    feed = publish(f"{into}?pkt_size=1316", "mpegts")
+    run = Run("udp", "-i", into, "-f", "mpegts", "-o", f"{out}?pkt_size=1316", "-o", "udp/x.m3u8")
+    run.wait_frames()
+    time.sleep(6)
+    report = run.end()
+    stop(feed)
+    receiver.wait(20)                   # until nothing has come for three seconds
+    if report:
+        check_result("udp", report, "udp.mkv", 5)
+        check_result("udp: the playlist", report, "udp/x.m3u8", 5)
+
+
+TESTS = {"relay": test_relay, "setup": test_setup, "wait": test_wait, "few": test_few, "source": test_source,
+         "idle": test_idle, "server": test_server, "both": test_both, "stall": test_stall, "srt": test_srt,
+         "hls": test_hls, "listen": test_listen, "overload": test_overload, "deadline": test_deadline,
+         "rtmps": test_rtmps, "rtsp": test_rtsp, "udp": test_udp}
+WITHOUT_SERVER = {"srt", "hls", "listen", "overload", "deadline", "rtsp", "udp"}
 
 
 def main():
