@@ -72,7 +72,7 @@ void l2d_choices_forget(struct l2d_gpu *gpu);
 /** The first time for a gpu, the same; an engine after another measures what is new to it. */
 void l2d_choices_begin_again(struct l2d_gpu *gpu);
 
-/** There is a folder for the file, and the device and its driver can be told from others. */
+/** There is a folder for the file. */
 bool l2d_choices_have_file(const struct l2d_gpu *gpu);
 
 /** Read the file, once for a gpu: later calls do nothing, nor does what cannot be read. */

@@ -135,7 +135,7 @@ static void dispatch(struct l2d_graph *graph, const struct l2d_conv_desc *d, str
     struct l2d_binding bind[] = {
         { d->x, L2D_READ }, { d->x2, L2D_READ }, { conv->weight, L2D_READ },
         { conv->bias, L2D_READ }, { d->step_bias, L2D_READ }, { d->residual, L2D_READ },
-        { d->rows, L2D_READ }, { y, L2D_WRITE }, { L2D_NO_TENSOR, L2D_READ },
+        { d->rows, L2D_READ }, { y, L2D_WRITE }, { y, L2D_WRITE },
     };
     struct l2d_dispatch op = {
         .shader = v->shader, .spec = spec, .num_spec = 4 + v->num_spec,
@@ -144,11 +144,16 @@ static void dispatch(struct l2d_graph *graph, const struct l2d_conv_desc *d, str
         .groups = { div_up(pixels, v->pixels), div_up(quads, v->quads), v->parts },
         .variant = v->name, .flops = flops,
     };
+    // The shader can write y and the parts; whichever it does not is the other, since an operand in
+    // its place would count as written.
     if (split) {
-        for (size_t i = 3; i < 8; i++)
+        for (size_t i = 3; i < 7; i++)
             bind[i] = (struct l2d_binding) { L2D_NO_TENSOR, L2D_READ };
-        bind[8] = (struct l2d_binding) { parts, L2D_WRITE };
+        bind[7] = bind[8] = (struct l2d_binding) { parts, L2D_WRITE };
     }
+    for (size_t i = 0; i < 8; i++)
+        if (l2d_tensor_exists(&bind[i].tensor))
+            op.bytes += (double) l2d_tensor_bytes(&bind[i].tensor);
     l2d_graph_dispatch(graph, &op);
     if (!split)
         return;
