@@ -10,7 +10,7 @@
 
 #include "base/file.h"
 #include "gpu/cores.h"
-#include "gpu/matrix.h"
+#include "gpu/matrix2.h"
 #include "gpu/vk.h"
 
 #define LAYER "VK_LAYER_KHRONOS_validation"
@@ -193,6 +193,7 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
     }
     caps->num_cores = l2d_cores_count(physical, caps);
     l2d_matrix_find(instance, physical, caps);
+    l2d_matrix2_find(instance, physical, caps);
     caps->tier = caps->type == L2D_GPU_CPU ? L2D_TIER_0 : caps->matrix.m ? L2D_TIER_2 : L2D_TIER_1;
     for (uint32_t i = 0; i < memory.memoryHeapCount; i++)
         if ((memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) &&
@@ -327,9 +328,13 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
         .synchronization2 = VK_TRUE, .maintenance4 = VK_TRUE,
     };
-    bool matrix = gpu->caps.tier == L2D_TIER_2;
+    bool matrix = gpu->caps.tier >= L2D_TIER_2, matrix2 = gpu->caps.tier >= L2D_TIER_3;
+    VkPhysicalDeviceCooperativeMatrix2FeaturesNV matrix2_features =
+        l2d_matrix2_features(&gpu->caps);
+    matrix2_features.pNext = &f13;
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix_features = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR, .pNext = &f13,
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+        .pNext = matrix2 ? (void *) &matrix2_features : &f13,
         .cooperativeMatrix = VK_TRUE,
     };
     VkPhysicalDeviceVulkan12Features f12 = {
@@ -339,7 +344,8 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
         .shaderFloat16 = matrix, .vulkanMemoryModel = matrix,
     };
     f13.computeFullSubgroups = f13.subgroupSizeControl = matrix;    // every 1.3 device has them
-    const char *extension = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+    const char *const extensions[] = { VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME,
+                                       VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME };
     VkPhysicalDeviceVulkan11Features f11 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &f12,
         .storageBuffer16BitAccess = gpu->caps.has_fp16,
@@ -352,7 +358,8 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
     VK_TRY(vkCreateDevice(gpu->physical, &(VkDeviceCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &f11,
         .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue,
-        .enabledExtensionCount = matrix, .ppEnabledExtensionNames = &extension,
+        .enabledExtensionCount = (uint32_t) matrix + matrix2,
+        .ppEnabledExtensionNames = extensions,
     }, NULL, &gpu->device));
     vkGetDeviceQueue(gpu->device, gpu->family, 0, &gpu->queue);
     VK_TRY(vkCreateCommandPool(gpu->device, &(VkCommandPoolCreateInfo) {
@@ -368,6 +375,26 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
     }, NULL, &gpu->timeline));
 fail:
     return rc;
+}
+
+static int set_tier(struct l2d_gpu *gpu, enum l2d_tier tier, struct l2d_error *err)
+{
+    struct l2d_gpu_caps *caps = &gpu->caps;
+    const struct l2d_matrix2_size *size = caps->matrix2.size;
+    enum l2d_tier highest = !caps->matrix.m ? L2D_TIER_1
+                          : !size[0].invocations && !size[1].invocations ? L2D_TIER_2
+                          : !caps->matrix2.has_tensors ? L2D_TIER_3 : L2D_TIER_4;
+    static const char *const next[] = {
+        [L2D_TIER_1] = "VK_KHR_cooperative_matrix of halves that add up to floats",
+        [L2D_TIER_2] = "VK_NV_cooperative_matrix2 with matrices of any size",
+        [L2D_TIER_3] = "VK_NV_cooperative_matrix2 with workgroups' matrices and tensor addressing",
+    };
+    if (tier > highest)
+        return l2d_error_set(err, L2D_EUNSUPPORTED, "tier %d: %s has no %s; tier %d runs on it",
+                             tier - L2D_TIER_0, caps->name, next[highest], highest - L2D_TIER_0);
+    if (tier != L2D_TIER_AUTO)
+        caps->tier = tier;
+    return L2D_OK;
 }
 
 int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
@@ -396,11 +423,8 @@ int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
     }
     if (rc == L2D_OK)
         rc = choose(gpu, params->device, err);
-    if (rc == L2D_OK && params->tier == L2D_TIER_2 && !gpu->caps.matrix.m)
-        rc = l2d_error_set(err, L2D_EUNSUPPORTED, "tier 2: %s has no VK_KHR_cooperative_matrix of "
-                           "halves that add up to floats; tier 1 runs on it", gpu->caps.name);
-    if (rc == L2D_OK && params->tier != L2D_TIER_AUTO)
-        gpu->caps.tier = params->tier;
+    if (rc == L2D_OK)
+        rc = set_tier(gpu, params->tier, err);
     if (params->memory_bytes)
         gpu->caps.memory_bytes = params->memory_bytes;
     if (params->max_range_bytes)
@@ -466,6 +490,6 @@ uint32_t l2d_gpu_num_validation_messages(const struct l2d_gpu *gpu)
 
 const char *l2d_tier_str(enum l2d_tier tier)
 {
-    static const char *const names[] = { "auto", "T0", "T1", "T2" };
+    static const char *const names[] = { "auto", "T0", "T1", "T2", "T3", "T4" };
     return names[tier];
 }

@@ -20,7 +20,7 @@ typedef enum VkComponentTypeKHR {
 } VkComponentTypeKHR;
 
 typedef enum VkScopeKHR {
-    VK_SCOPE_SUBGROUP_KHR = 3, VK_SCOPE_MAX_ENUM_KHR = 0x7FFFFFFF
+    VK_SCOPE_WORKGROUP_KHR = 2, VK_SCOPE_SUBGROUP_KHR = 3, VK_SCOPE_MAX_ENUM_KHR = 0x7FFFFFFF
 } VkScopeKHR;
 
 typedef struct VkCooperativeMatrixPropertiesKHR {

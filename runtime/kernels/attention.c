@@ -46,7 +46,7 @@ static struct variant choose(const struct l2d_graph *graph, uint32_t quads, bool
                                   { lanes, quads, causal, per_lane }, 4 };
     }
     struct variant v = { 0 };
-    if (caps->tier == L2D_TIER_2 && l2d_graph_precision(graph) == L2D_F16)
+    if (caps->tier >= L2D_TIER_2 && l2d_graph_precision(graph) == L2D_F16)
         v = tier2_variant(caps, quads, causal);
     return v.shader ? v : (struct variant) { "attention", 64, { 64, quads, causal }, 3 };
 }

@@ -102,7 +102,7 @@ static bool is_for(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
 {
     return family == L2D_CONV_T0 ? caps->tier == L2D_TIER_0
          : family == L2D_CONV_T1 ? caps->tier != L2D_TIER_0
-                                 : caps->tier == L2D_TIER_2 && precision == L2D_F16;
+                                 : caps->tier >= L2D_TIER_2 && precision == L2D_F16;
 }
 
 uint32_t l2d_conv_num_variants(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,

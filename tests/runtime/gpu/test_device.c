@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Device choice by index and name, and the pipeline cache's file.
+// Device choice by index and name, the pipeline cache's file, and tiers that are refused.
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -94,4 +94,29 @@ Test(device, damaged_cache_files_do_no_harm)
     }
     remove(found);
     cr_expect_eq(rmdir(dir), 0);
+}
+
+// A tier that the device has not is refused by name, and the one below that it has is named.
+Test(device, tiers_that_are_not_there_are_refused)
+{
+    struct l2d_gpu *gpu = NULL;
+    cr_assert_eq(l2d_gpu_create(&gpu, &(struct l2d_gpu_params) { .cache_dir = "" }, &err), L2D_OK,
+                 "%s", err.msg);
+    struct l2d_gpu_caps caps = *l2d_gpu_caps(gpu);
+    l2d_gpu_destroy(&gpu);
+    bool any = caps.matrix2.size[0].invocations || caps.matrix2.size[1].invocations;
+    const bool has[] = { caps.matrix.m > 0, any, caps.matrix2.has_tensors };
+    int highest = 1;
+    while (highest < 4 && has[highest - 1])
+        highest++;
+    cr_expect(caps.tier <= L2D_TIER_2, "auto takes nothing that no GPU has run");
+    for (int tier = 2; tier <= 4; tier++) {
+        int rc = l2d_gpu_create(&gpu, &(struct l2d_gpu_params) {
+            .cache_dir = "", .tier = (enum l2d_tier) (L2D_TIER_0 + tier) }, &err);
+        cr_expect_eq(rc, tier <= highest ? L2D_OK : L2D_EUNSUPPORTED, "tier %d", tier);
+        char want[32];
+        snprintf(want, sizeof(want), "; tier %d runs on it", highest);
+        cr_expect(rc == L2D_OK || strstr(err.msg, want), "%s", err.msg);
+        l2d_gpu_destroy(&gpu);
+    }
 }
