@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Spatial and cross attention. See kernels.h.
 #include <math.h>
+#include <string.h>
 
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
+#include "kernels/tier3.h"
 #include "shaders/params/attention.h"
 
 #define WIDE 160                // beyond it a head does not fit one invocation
@@ -35,6 +37,15 @@ static struct variant tier2_variant(const struct l2d_gpu_caps *caps, uint32_t qu
     };
 }
 
+static struct variant tier3_variant(const struct l2d_gpu_caps *caps, uint32_t quads, bool causal)
+{
+    struct l2d_tier3_attention tile = l2d_tier3_attention(caps, quads, causal);
+    struct variant v = { tile.queries ? "attention_t3" : NULL, tile.queries, { 0 },
+                         COUNT_OF(tile.spec) };
+    memcpy(v.spec, tile.spec, sizeof(tile.spec));
+    return v;
+}
+
 static struct variant choose(const struct l2d_graph *graph, uint32_t quads, bool causal)
 {
     const struct l2d_gpu_caps *caps = l2d_gpu_caps(l2d_graph_gpu(graph));
@@ -46,7 +57,10 @@ static struct variant choose(const struct l2d_graph *graph, uint32_t quads, bool
                                   { lanes, quads, causal, per_lane }, 4 };
     }
     struct variant v = { 0 };
-    if (caps->tier >= L2D_TIER_2 && l2d_graph_precision(graph) == L2D_F16)
+    bool f16 = l2d_graph_precision(graph) == L2D_F16;
+    if (f16 && caps->tier >= L2D_TIER_3)
+        v = tier3_variant(caps, quads, causal);
+    if (f16 && caps->tier >= L2D_TIER_2 && !v.shader)
         v = tier2_variant(caps, quads, causal);
     return v.shader ? v : (struct variant) { "attention", 64, { 64, quads, causal }, 3 };
 }

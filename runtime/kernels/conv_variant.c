@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/dispatch.h"
+#include "kernels/tier3.h"
 #include "shaders/params/conv.h"
 #include "shaders/params/row.h"
 
@@ -62,6 +63,18 @@ static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, ui
     };
 }
 
+// Of size 0 if it does not fit.
+static struct l2d_conv_variant tier3_variant(const struct l2d_gpu_caps *caps, uint32_t index)
+{
+    struct l2d_tier3_conv tile = l2d_tier3_conv(caps, index);
+    struct l2d_conv_variant v = {
+        .shader = "conv_t3", .size = tile.size, .pixels = tile.pixels, .quads = tile.columns / 4,
+        .num_spec = COUNT_OF(tile.spec), .shared_bytes = tile.shared_bytes,
+    };
+    memcpy(v.spec, tile.spec, sizeof(tile.spec));
+    return v;
+}
+
 // Whole numbers of loads for each invocation, as the shader assumes.
 static bool tier2_divides(const struct l2d_gpu_caps *caps, const struct l2d_conv_variant *v)
 {
@@ -73,7 +86,8 @@ static bool tier2_divides(const struct l2d_gpu_caps *caps, const struct l2d_conv
 static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
                  const struct l2d_conv_variant *v)
 {
-    return v->shared_bytes <= caps->max_shared_bytes && v->size <= caps->max_invocations &&
+    return v->size && v->shared_bytes <= caps->max_shared_bytes &&
+           v->size <= caps->max_invocations &&
            (family != L2D_CONV_T2 || tier2_divides(caps, v));
 }
 
@@ -81,11 +95,13 @@ static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
 static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
                          uint32_t index, uint32_t quads, struct l2d_conv_variant *out)
 {
-    static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier2_tiles) };
-    static const uint32_t have_to_run[] = { 1, 1, TIER2_BY_RULE };
+    static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier2_tiles),
+                                      L2D_TIER3_CONV_TILES };
+    static const uint32_t have_to_run[] = { 1, 1, TIER2_BY_RULE, 0 };
     for (uint32_t i = 0; i < count[family]; i++) {
         *out = family == L2D_CONV_T0 ? tier0_variant(caps, quads)
-             : family == L2D_CONV_T1 ? tier1_variant(i) : tier2_variant(caps, i);
+             : family == L2D_CONV_T1 ? tier1_variant(i)
+             : family == L2D_CONV_T2 ? tier2_variant(caps, i) : tier3_variant(caps, i);
         out->parts = 1;
         if (i >= have_to_run[family] && !runs(caps, family, out))
             continue;
@@ -100,9 +116,13 @@ static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family f
 static bool is_for(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                    enum l2d_conv_family family)
 {
-    return family == L2D_CONV_T0 ? caps->tier == L2D_TIER_0
-         : family == L2D_CONV_T1 ? caps->tier != L2D_TIER_0
-                                 : caps->tier >= L2D_TIER_2 && precision == L2D_F16;
+    struct l2d_conv_variant v;
+    if (family < L2D_CONV_T2)
+        return (family == L2D_CONV_T0) == (caps->tier == L2D_TIER_0);
+    if (precision != L2D_F16)
+        return false;
+    return family == L2D_CONV_T2 ? caps->tier >= L2D_TIER_2
+         : caps->tier >= L2D_TIER_3 && find_variant(caps, family, 0, 8, &v);
 }
 
 uint32_t l2d_conv_num_variants(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
@@ -160,14 +180,17 @@ static uint32_t default_parts(const struct l2d_gpu_caps *caps, const struct l2d_
     return parts < 1 ? 1 : parts;
 }
 
-// Large tiles, unless they would leave most of a GPU idle, or half of a tile's channels.
-static uint32_t default_tier2(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s,
-                              uint32_t parts)
+// Of tier 2 or 3. Large tiles, unless they would leave most of a GPU idle, or half of a tile's
+// channels.
+static uint32_t default_tile(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
+                             const struct l2d_conv_shape *s, uint32_t parts)
 {
     uint64_t pixels = (uint64_t) s->rows * s->out_h * s->out_w;
     uint32_t enough = caps->num_cores ? caps->num_cores * 3 / 4 : 96, i = 0;
-    for (; i + 1 < TIER2_BY_RULE; i++) {
-        struct l2d_conv_variant v = tier2_variant(caps, i);
+    uint32_t count = family == L2D_CONV_T2 ? TIER2_BY_RULE : L2D_TIER3_CONV_TILES;
+    struct l2d_conv_variant v, next;
+    find_variant(caps, family, 0, s->quads, &v);
+    for (; i + 1 < count && find_variant(caps, family, i + 1, s->quads, &next); i++, v = next) {
         bool narrow = i == 0 && s->quads <= v.quads / 2;
         if (!narrow && (uint64_t) parts * div_up(pixels, v.pixels) * div_up(s->quads, v.quads) >=
                        enough)
@@ -182,9 +205,10 @@ struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dty
     if (caps->tier == L2D_TIER_0)
         return (struct l2d_choice) { L2D_CONV_T0, 0, 1 };
     uint32_t parts = default_parts(caps, shape);
-    if (!is_for(caps, precision, L2D_CONV_T2))
-        return (struct l2d_choice) { L2D_CONV_T1, 0, parts };
-    return (struct l2d_choice) { L2D_CONV_T2, default_tier2(caps, shape, parts), parts };
+    enum l2d_conv_family family = is_for(caps, precision, L2D_CONV_T3) ? L2D_CONV_T3
+                                : is_for(caps, precision, L2D_CONV_T2) ? L2D_CONV_T2 : L2D_CONV_T1;
+    uint32_t tile = family == L2D_CONV_T1 ? 0 : default_tile(caps, family, shape, parts);
+    return (struct l2d_choice) { family, tile, parts };
 }
 
 bool l2d_conv_variant_of(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
@@ -210,8 +234,8 @@ static struct l2d_choice within(const struct l2d_gpu_caps *caps,
                                 const struct l2d_choice *known)
 {
     struct l2d_choice c = { known->family, 0, known->parts };
-    if (c.family == L2D_CONV_T2)
-        c.variant = default_tier2(caps, shape, c.parts);
+    if (c.family == L2D_CONV_T2 || c.family == L2D_CONV_T3)
+        c.variant = default_tile(caps, (enum l2d_conv_family) c.family, shape, c.parts);
     else if (c.family == rule.family)
         c.variant = rule.variant;
     return c;

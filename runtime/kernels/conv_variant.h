@@ -28,7 +28,8 @@ struct l2d_conv_shape {
     uint32_t stride, upsample;
 };
 
-enum l2d_conv_family { L2D_CONV_T0, L2D_CONV_T1, L2D_CONV_T2, L2D_CONV_NUM_FAMILIES };
+enum l2d_conv_family { L2D_CONV_T0, L2D_CONV_T1, L2D_CONV_T2, L2D_CONV_T3,
+                       L2D_CONV_NUM_FAMILIES };
 
 #define L2D_CONV_MAX_PARTS 8
 

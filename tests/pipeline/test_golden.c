@@ -445,6 +445,17 @@ Test(golden, tier2)
         run_all("tiny3", runs, COUNT(runs));
 }
 
+Test(golden, tier3)
+{
+    static const struct run runs[] = {
+        { "d2", L2D_BATCH, L2D_PRECISION_FP16, L2D_TIER_3 },
+    };
+    if (!gt_has_matrix2())
+        cr_skip_test("the device has no matrices of any size");
+    if (!getenv("L2D_TEST_ALL"))        // else these models have been run already
+        run_all("tiny3", runs, COUNT(runs));
+}
+
 Test(golden, narrow4)
 {
     static const struct run runs[] = {

@@ -37,14 +37,28 @@ void gt_open(struct gpu_test *t, enum l2d_tier tier)
     cr_assert(t->host != NULL);
 }
 
-bool gt_has_matrix_units(void)
+static struct l2d_gpu_caps caps_of_device(void)
 {
     struct l2d_error err = { 0 };
     struct l2d_gpu *gpu = NULL;
     must(l2d_gpu_create(&gpu, &(struct l2d_gpu_params) { .cache_dir = "" }, &err), &err);
-    bool has = l2d_gpu_caps(gpu)->matrix.m > 0;
+    struct l2d_gpu_caps caps = *l2d_gpu_caps(gpu);
     l2d_gpu_destroy(&gpu);
+    return caps;
+}
+
+bool gt_has_matrix_units(void)
+{
+    bool has = caps_of_device().matrix.m > 0;
     cr_assert(has || !getenv("L2D_TEST_MATRIX"), "the device has no matrix units");
+    return has;
+}
+
+bool gt_has_matrix2(void)
+{
+    struct l2d_matrix2 matrix2 = caps_of_device().matrix2;
+    bool has = matrix2.size[0].invocations || matrix2.size[1].invocations;
+    cr_assert(has || !getenv("L2D_TEST_MATRIX"), "the device has no matrices of any size");
     return has;
 }
 

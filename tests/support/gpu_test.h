@@ -44,6 +44,9 @@ void gt_open(struct gpu_test *t, enum l2d_tier tier);
 /** Whether tier 2 can be opened; only newer CPU drivers have it. L2D_TEST_MATRIX=1: they must. */
 bool gt_has_matrix_units(void);
 
+/** Tier 3, likewise. */
+bool gt_has_matrix2(void);
+
 /** Fails if the validation layer said anything. */
 void gt_close(struct gpu_test *t);
 

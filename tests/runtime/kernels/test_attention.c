@@ -57,7 +57,7 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     // into a relative error of the weights. Huge fills reach scores of several hundred.
     struct gt_tol tol = type == L2D_F32 ? (struct gt_tol) { 3e-6, 1e-5, 1e-5 }
                                         : (struct gt_tol) { 5e-4, 1e-5, 1.0 / 1024 };
-    if (t->tier == L2D_TIER_2)                          // its weights are halves
+    if (t->tier >= L2D_TIER_2)                          // its weights are halves
         tol = (struct gt_tol) { 5e-4, fill == GT_TINY ? 5e-5 : 5e-4, 1.0 / 1024 };
     if (fill == GT_HUGE)
         tol = type == L2D_F32 ? (struct gt_tol) { 1e-4, 5e-2, 1e-3 }
@@ -77,7 +77,7 @@ static void run_all(enum l2d_tier tier)
     for (unsigned i = 0; i < COUNT(cases); i++)
         for (int fill = 0; fill < GT_NUM_FILLS; fill++)
             for (int f16 = 0; f16 < 2; f16++)
-                if ((i > 0 || fill == GT_NORMAL) && (f16 || tier != L2D_TIER_2))
+                if ((i > 0 || fill == GT_NORMAL) && (f16 || tier < L2D_TIER_2))
                     run_case(&t, i, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32);
     gt_close(&t);
 }
@@ -90,4 +90,11 @@ Test(attention, tier2)
     if (!gt_has_matrix_units())
         cr_skip_test("the device has no matrix units");
     run_all(L2D_TIER_2);
+}
+
+Test(attention, tier3)
+{
+    if (!gt_has_matrix2())
+        cr_skip_test("the device has no matrices of any size");
+    run_all(L2D_TIER_3);
 }
