@@ -10,6 +10,7 @@
 #include "kernels/conv_variant.h"
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
+#include "kernels/tier4.h"
 #include "shaders/params/conv.h"
 
 static uint64_t num_panels(int32_t cout)
@@ -113,6 +114,57 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
     return !l2d_graph_failed(graph);
 }
 
+#define NUM_OPERANDS 9
+
+// The shader can write y and the parts; whichever it does not is the other, since an operand in
+// its place would count as written.
+static void set_operands(struct l2d_binding bind[NUM_OPERANDS], const struct l2d_conv_desc *d,
+                         struct l2d_tensor y)
+{
+    const struct l2d_binding all[NUM_OPERANDS] = {
+        { d->x, L2D_READ }, { d->x2, L2D_READ }, { d->conv->weight, L2D_READ },
+        { d->conv->bias, L2D_READ }, { d->step_bias, L2D_READ }, { d->residual, L2D_READ },
+        { d->rows, L2D_READ }, { y, L2D_WRITE }, { y, L2D_WRITE },
+    };
+    memcpy(bind, all, sizeof(all));
+}
+
+// Each once; the last two are one.
+static double operand_bytes(const struct l2d_binding bind[NUM_OPERANDS])
+{
+    double sum = 0;
+    for (size_t i = 0; i < NUM_OPERANDS - 1; i++)
+        if (l2d_tensor_exists(&bind[i].tensor))
+            sum += (double) l2d_tensor_bytes(&bind[i].tensor);
+    return sum;
+}
+
+// returns false if that convolution, or the device, is not for it.
+static bool dispatch_tier4(struct l2d_graph *graph, const struct l2d_conv_desc *d,
+                           struct l2d_tensor y, const struct l2d_conv_params *params, uint32_t has,
+                           double flops)
+{
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(l2d_graph_gpu(graph));
+    if (caps->tier < L2D_TIER_4 || l2d_graph_precision(graph) != L2D_F16)
+        return false;
+    uint32_t ksize = (uint32_t) d->conv->ksize;
+    struct l2d_tier4_conv tile = l2d_tier4_conv(caps, params, ksize, has, d->conv->geglu);
+    if (!tile.size)
+        return false;
+    uint32_t spec[4 + COUNT_OF(tile.spec)] = { tile.size, ksize, (uint32_t) d->act, has };
+    memcpy(spec + 4, tile.spec, sizeof(tile.spec));
+    struct l2d_binding bind[NUM_OPERANDS];
+    set_operands(bind, d, y);
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "conv_t4", .spec = spec, .num_spec = COUNT_OF(spec),
+        .params = &tile.params, .params_size = sizeof(tile.params),
+        .bind = bind, .num_bind = NUM_OPERANDS,
+        .groups = { tile.groups[0], tile.groups[1], tile.groups[2] },
+        .flops = flops, .bytes = operand_bytes(bind),
+    });
+    return true;
+}
+
 static void dispatch(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct l2d_tensor y,
                      const struct l2d_conv_variant *v, const struct l2d_conv_params *params,
                      uint32_t has, double flops)
@@ -132,11 +184,8 @@ static void dispatch(struct l2d_graph *graph, const struct l2d_conv_desc *d, str
         spec[2] = 0;
         spec[3] = (has & L2D_CONV_X2) | L2D_CONV_SPLIT;
     }
-    struct l2d_binding bind[] = {
-        { d->x, L2D_READ }, { d->x2, L2D_READ }, { conv->weight, L2D_READ },
-        { conv->bias, L2D_READ }, { d->step_bias, L2D_READ }, { d->residual, L2D_READ },
-        { d->rows, L2D_READ }, { y, L2D_WRITE }, { y, L2D_WRITE },
-    };
+    struct l2d_binding bind[NUM_OPERANDS];
+    set_operands(bind, d, y);
     struct l2d_dispatch op = {
         .shader = v->shader, .spec = spec, .num_spec = 4 + v->num_spec,
         .params = params, .params_size = sizeof(*params),
@@ -144,16 +193,12 @@ static void dispatch(struct l2d_graph *graph, const struct l2d_conv_desc *d, str
         .groups = { div_up(pixels, v->pixels), div_up(quads, v->quads), v->parts },
         .variant = v->name, .flops = flops,
     };
-    // The shader can write y and the parts; whichever it does not is the other, since an operand in
-    // its place would count as written.
     if (split) {
         for (size_t i = 3; i < 7; i++)
             bind[i] = (struct l2d_binding) { L2D_NO_TENSOR, L2D_READ };
         bind[7] = bind[8] = (struct l2d_binding) { parts, L2D_WRITE };
     }
-    for (size_t i = 0; i < 8; i++)
-        if (l2d_tensor_exists(&bind[i].tensor))
-            op.bytes += (double) l2d_tensor_bytes(&bind[i].tensor);
+    op.bytes = operand_bytes(bind);
     l2d_graph_dispatch(graph, &op);
     if (!split)
         return;
@@ -189,11 +234,6 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
     bool two = l2d_tensor_exists(&d->x2);
     uint32_t quads = (uint32_t) conv->cout / 4, rows = (uint32_t) d->x.rows;
     double flops = 2.0 * y.h * y.w * rows * conv->cin * conv->cout * conv->ksize * conv->ksize;
-    struct l2d_conv_variant v = l2d_conv_choose(graph, &(struct l2d_conv_shape) {
-        .rows = rows, .out_h = (uint32_t) y.h, .out_w = (uint32_t) y.w, .quads = quads,
-        .cin = (uint32_t) conv->cin, .ksize = (uint32_t) conv->ksize,
-        .stride = d->stride2 ? 2 : 1, .upsample = d->upsample,
-    }, flops);
     uint32_t has = (l2d_tensor_exists(&conv->bias) ? L2D_CONV_BIAS : 0) |
                    (l2d_tensor_exists(&d->step_bias) ? L2D_CONV_STEP_BIAS : 0) |
                    (l2d_tensor_exists(&d->residual) ? L2D_CONV_RESIDUAL : 0) |
@@ -203,13 +243,23 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
                      (d->out_ring ? L2D_CONV_OUT_RING : 0) |
                      (d->relu_in ? L2D_CONV_RELU_IN : 0) |
                      (x2_is_one(d) ? L2D_CONV_X2_ONE : 0);
-    dispatch(graph, d, y, &v, &(struct l2d_conv_params) {
+    struct l2d_conv_params params = {
         .num_rows = (u32) rows, .w = (u32) d->x.w, .h = (u32) d->x.h,
         .ow = (u32) y.w, .oh = (u32) y.h,
         .q0 = (u32) d->x.c / 4, .q1 = two ? (u32) d->x2.c / 4 : 0, .out_quads = quads,
         .stride = d->stride2 ? 2 : 1, .pad_x = pad_before(d, d->x.w, y.w),
         .pad_y = pad_before(d, d->x.h, y.h), .upsample = d->upsample, .flags = flags,
-        .parts = v.parts, .part_quads = quads_of_part(conv, v.parts),
-    }, has, flops);
+        .parts = 1,
+    };
+    if (dispatch_tier4(graph, d, y, &params, has, flops))
+        return y;
+    struct l2d_conv_variant v = l2d_conv_choose(graph, &(struct l2d_conv_shape) {
+        .rows = rows, .out_h = (uint32_t) y.h, .out_w = (uint32_t) y.w, .quads = quads,
+        .cin = (uint32_t) conv->cin, .ksize = (uint32_t) conv->ksize,
+        .stride = d->stride2 ? 2 : 1, .upsample = d->upsample,
+    }, flops);
+    params.parts = v.parts;
+    params.part_quads = quads_of_part(conv, v.parts);
+    dispatch(graph, d, y, &v, &params, has, flops);
     return y;
 }

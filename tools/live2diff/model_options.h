@@ -58,9 +58,9 @@ struct model_options {
     { 'd', "device", OPTION_TEXT, "I", NULL,                                                      \
       "index or part of the name of a Vulkan device (live2diff devices); default: the best",      \
       MODEL_AT(type, device), NULL },                                                             \
-    { 0, "tier", OPTION_CHOICE, "auto|0|1|2|3", "auto",                                           \
-      "shaders for CPU drivers, for any GPU, or for matrix units, of one size (2) or of any "     \
-      "(3); auto: the device's best up to 2", MODEL_AT(type, tier), NULL },                       \
+    { 0, "tier", OPTION_CHOICE, "auto|0|1|2|3|4", "auto",                                         \
+      "shaders for CPU drivers, for any GPU, or for matrix units, of one size (2) or of any (3, " \
+      "4); auto: the device's best up to 2", MODEL_AT(type, tier), NULL },                        \
     { 0, "tune", OPTION_CHOICE, "auto|off|again", "auto",                                         \
       "measure which variants of the kernels are fastest here; auto: once, on GPUs; off: go by "  \
       "rule; again: now, for some seconds", MODEL_AT(type, tuning), NULL },                       \
