@@ -152,6 +152,18 @@ Test(hold, a_slow_model_is_no_silent_source)
     cr_expect_lt(held(now + 0.21, NULL), 0);
 }
 
+// What the model gave out every five seconds is held more often than that.
+Test(hold, a_slow_model_makes_no_rare_pictures)
+{
+    double now = 100;
+    for (int i = 0; i < 20; i++)
+        cr_assert(show(5 * i, now += 5));
+    int count = 0;
+    for (double t = now; t < now + 5; t += 0.01)
+        count += held(t, NULL) > 0;
+    cr_expect(count >= 8 && count <= 10, "%d in 5 s", count);
+}
+
 Test(hold, a_slate_is_bars_and_end_is_nothing)
 {
     hold.kind = ON_LOSS_SLATE;

@@ -5,7 +5,8 @@
 #include <string.h>
 
 #define WINDOW_S 5.0
-#define LONGEST_S 0.5           // a source is silent after that whatever its habits
+#define LONGEST_S 0.5           // a source is silent after that whatever its habits, and no two
+                                // held pictures are further apart, however slow the model was
 
 void hold_init(struct hold *hold, enum on_loss kind, struct fate_ledger *ledger, double frame_s)
 {
@@ -130,7 +131,7 @@ int hold_give(struct hold *hold, double now_s, struct l2d_frame **out, struct l2
         draw_bars(f);
     else
         memcpy(f->data, p->data, p->size_bytes);
-    double step_s = longest(h->frame_s, h->rate_s);
+    double step_s = longest(h->frame_s, h->rate_s < LONGEST_S ? h->rate_s : LONGEST_S);
     h->due_s = h->holding && now_s - h->due_s < step_s ? h->due_s + step_s : now_s + step_s;
     if (!h->holding)
         h->since_s = now_s;
