@@ -7,13 +7,10 @@ docs/reliability.md hold there too. The harness is that of live.py.
 
     bad_network.py PROGRAM NETWORK [NAME...]        runs the tests of these names, or all, two at a time
 """
-import concurrent.futures
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -177,28 +174,9 @@ def main():
     global network
     live.program, network = map(os.path.abspath, sys.argv[1:3])
     names = sys.argv[3:] or list(TESTS)
-    if "rtmp" in names and not os.path.exists(live.NGINX_RTMP):
-        print("SKIPPED: nginx's rtmp module is not there; tools/setup --ci installs it")
+    if live.lacks_server(names, {"srt"}):
         return 77
-    scratch = tempfile.mkdtemp(prefix="l2d-bad-network-")
-    os.chdir(scratch)
-    try:
-        live.make_clip("clip.mp4", CLIP_S, 1)       # all key frames: what is lost spoils no number
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            for done in [pool.submit(TESTS[name]) for name in names]:
-                done.result()
-    finally:
-        for child in live.children:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-        os.chdir("/")
-        if not os.environ.get("L2D_KEEP"):
-            shutil.rmtree(scratch)
-        else:
-            print("kept:", scratch)
-    print(f"{live.failures} failures")
-    return 1 if live.failures else 0
+    return live.run_tests(TESTS, names, [CLIP_S, 1])        # all key frames: what is lost spoils no number
 
 
 if __name__ == "__main__":

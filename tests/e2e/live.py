@@ -749,19 +749,15 @@ TESTS = {"relay": test_relay, "setup": test_setup, "wait": test_wait, "few": tes
 WITHOUT_SERVER = {"srt", "hls", "listen", "overload", "deadline", "rtsp", "udp"}
 
 
-def main():
-    global program
-    program = os.path.abspath(sys.argv[1])
-    names = sys.argv[2:] or list(TESTS)
-    if not WITHOUT_SERVER.issuperset(names) and not os.path.exists(NGINX_RTMP):
-        print("SKIPPED: nginx's rtmp module is not there; tools/setup --ci installs it")
-        return 77
+def run_tests(tests, names, clip):
+    """Two at a time, which wait most of the time, in a folder of their own that has the clip: make_clip's further
+    arguments. returns the exit status."""
     scratch = tempfile.mkdtemp(prefix="l2d-live-")
     os.chdir(scratch)
     try:
-        make_clip("clip.mp4", 20)
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:      # they wait most of the time
-            for done in [pool.submit(TESTS[name]) for name in names]:
+        make_clip("clip.mp4", *clip)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(tests[name]) for name in names]:
                 done.result()
     finally:
         for child in children:
@@ -775,6 +771,21 @@ def main():
             print("kept:", scratch)
     print(f"{failures} failures")
     return 1 if failures else 0
+
+
+def lacks_server(names, without):
+    """Whether a test needs nginx and it is not there."""
+    lacks = not without.issuperset(names) and not os.path.exists(NGINX_RTMP)
+    if lacks:
+        print("SKIPPED: nginx's rtmp module is not there; tools/setup --ci installs it")
+    return lacks
+
+
+def main():
+    global program
+    program = os.path.abspath(sys.argv[1])
+    names = sys.argv[2:] or list(TESTS)
+    return 77 if lacks_server(names, WITHOUT_SERVER) else run_tests(TESTS, names, [20])
 
 
 if __name__ == "__main__":
