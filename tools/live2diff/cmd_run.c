@@ -459,9 +459,8 @@ static int open_outputs(struct run *run, struct l2d_error *err)
 static int stream_video(struct run *run, struct l2d_error *err)
 {
     struct flow *flow = &run->flow;
-    const struct l2d_reader_info *in = l2d_source_info(flow->source);
-    double fps = in->frame_rate_num > 0 ? (double) in->frame_rate_num / in->frame_rate_den : 25;
-    hold_init(&flow->hold, (enum on_loss) run->options->on_loss, &flow->ledger, 1 / fps);
+    hold_init(&flow->hold, (enum on_loss) run->options->on_loss, &flow->ledger,
+              1 / flow_input_rate(flow));
     int rc = flow_start(flow, err);
     if (rc == L2D_OK)
         watch_until_end(&run->watch);

@@ -56,7 +56,7 @@ static double input_time_s(const struct flow *flow, const struct l2d_frame *fram
            1e-6 * (double) flow->start_us;
 }
 
-static double input_rate(const struct flow *flow)
+double flow_input_rate(const struct flow *flow)
 {
     const struct l2d_reader_info *in = l2d_source_info(flow->source);
     return in->frame_rate_num > 0 && in->frame_rate_den > 0
@@ -67,13 +67,13 @@ void flow_changed(void *user, const struct l2d_change *change, const struct l2d_
 {
     struct flow *flow = user;
     if (flow->record)
-        timeline_record_add(flow->record, change, input_time_s(flow, frame), input_rate(flow));
+        timeline_record_add(flow->record, change, input_time_s(flow, frame), flow_input_rate(flow));
 }
 
 // What changes with this frame.
 static int make_changes(struct flow *flow, const struct l2d_frame *frame, struct l2d_error *err)
 {
-    double at_s = input_time_s(flow, frame), rate = input_rate(flow);
+    double at_s = input_time_s(flow, frame), rate = flow_input_rate(flow);
     const struct l2d_change *change;
     int rc = L2D_OK;
     while (rc == L2D_OK && (change = timeline_next(flow->timeline, at_s, rate))) {

@@ -63,6 +63,9 @@ struct flow {
 
 void flow_init(struct flow *flow, struct flow_stops *stops, const struct l2d_log *log);
 
+/** Frames a second that the source says it has; 25 if it does not. */
+double flow_input_rate(const struct flow *flow);
+
 /** For the stream: user is the flow. Keeps the record. */
 void flow_changed(void *user, const struct l2d_change *change, const struct l2d_frame *frame);
 

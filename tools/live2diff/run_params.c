@@ -15,7 +15,6 @@
 #define MAX_FADE 250
 #define MAX_BLEND_BYTES 255
 #define MAX_LORA_SCALE 2            // or what it begins with
-#define MAX_SEED 9007199254740991.0 // what JSON's readers keep exactly
 
 enum which { FADE, EASING, PROMPT, BLEND, NEGATIVE, STEPS, SEED, NOISE, SHOW, REWARM, PAUSE, RECORD,
              LORA, NUM_PARAMS = LORA + L2D_MAX_LORAS };       // LORA + i: the i-th
@@ -305,7 +304,7 @@ static void bind_drawing(struct run_params *p, const struct l2d_engine_info *inf
             .doc = "denoising steps per frame; the model warms up anew",
         });
     add(p, SEED, (struct param) {
-        .name = "seed", .kind = PARAM_INT, .max = MAX_SEED, .doc = "of the noise",
+        .name = "seed", .kind = PARAM_INT, .max = PARAM_MAX_WHOLE, .doc = "of the noise",
     });
     add(p, NOISE, (struct param) {
         .name = "noise", .kind = PARAM_CHOICE, .choices = "model|shared|fresh",

@@ -10,13 +10,13 @@
 
 #include "base/file.h"
 #include "base/json_reader.h"
+#include "control/params.h"
 #include "pipeline/scheduler.h"
 
 #define MAX_BYTES (16 << 20)
 #define MAX_EVENTS 65536
 #define MAX_TEXT 4096
 #define LONGEST_S 1e6
-#define MAX_SEED 9007199254740991.0     // as the control has it
 #define SLACK_S 1e-6                    // a time that is a frame's may be off by rounding
 
 #define CHOICE(object, key, names) \
@@ -139,7 +139,7 @@ static void add_steps(struct line *line)
 static void add_seed(struct line *line)
 {
     struct timeline_event *e = add(line, L2D_CHANGE_SEED);
-    double seed = l2d_json_real(&line->object, "seed", 0, MAX_SEED);
+    double seed = l2d_json_real(&line->object, "seed", 0, PARAM_MAX_WHOLE);
     if (seed != floor(seed))
         l2d_json_fail(line->object.reader, "seed", "must be a whole number");
     if (e)

@@ -12,6 +12,8 @@
 
 #include "base/error.h"
 
+#define PARAM_MAX_WHOLE 9007199254740991.0      // of whole numbers that JSON's readers keep exactly
+
 enum param_kind {           // and its form in JSON
     PARAM_TEXT,             // string, UTF-8 without control characters
     PARAM_INT,              // whole number
