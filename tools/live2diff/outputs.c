@@ -169,16 +169,19 @@ enum outputs_look outputs_look(struct outputs *set, uint32_t id, struct l2d_erro
 
 // --- removing
 
-// Whether an output runs for which the run goes on, but for one. A recording is none: who closes
-// the window ends the run, and what was recorded is whole.
+// Whether the run goes on for it. Not for a recording: who closes the window ends the run, and what
+// was recorded is whole.
+static bool is_reason(const struct outputs_member *m)
+{
+    return m->kind != OUTPUTS_RECORDING && !m->leaving && !output_has_ended(&m->output);
+}
+
+// Whether there is such an output, but for one.
 static bool has_reason_locked(const struct outputs *set, const struct outputs_member *but)
 {
-    for (unsigned i = 0; i < set->num_members; i++) {
-        const struct outputs_member *m = set->member[i];
-        if (m != but && m->kind != OUTPUTS_RECORDING && !m->leaving &&
-            !output_has_ended(&m->output))
+    for (unsigned i = 0; i < set->num_members; i++)
+        if (set->member[i] != but && is_reason(set->member[i]))
             return true;
-    }
     return false;
 }
 
@@ -189,8 +192,7 @@ static int remove_locked(struct outputs *set, uint32_t id, struct l2d_error *err
         return l2d_error_set(err, L2D_EINVAL, "there is no output %u", (unsigned) id);
     if (set->closed)
         return l2d_error_set(err, L2D_ECLOSED, "the run is ending");
-    bool runs = m->kind != OUTPUTS_RECORDING && !m->leaving && !output_has_ended(&m->output);
-    if (runs && !has_reason_locked(set, m))
+    if (is_reason(m) && !has_reason_locked(set, m))
         return l2d_error_set(err, L2D_ECLOSED, "it is the only output that runs: add another "
                              "first, or end the run");
     leave_locked(m);
