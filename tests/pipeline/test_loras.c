@@ -16,6 +16,7 @@
 #include "pipeline/engine.h"
 #include "pipeline/stream.h"
 #include "support/lora_model.h"
+#include "support/watched_gpu.h"
 #include "tensor/convert.h"
 
 #define MAX_FRAMES 40
@@ -26,26 +27,10 @@ static char kept[128];                  // with the scales 0.5 and 0
 static const float first_scale[] = { 0.5f, 0 };
 static struct l2d_gpu *gpu;
 static struct l2d_error err;
-static unsigned num_gpu_messages;
-
-static void on_log(void *user, enum l2d_log_level level, const char *name, const char *line)
-{
-    (void) user;
-    (void) name;
-    num_gpu_messages += level <= L2D_LOG_ERROR;
-    fprintf(stderr, "%s\n", line);
-}
-
-static struct l2d_gpu_params device(void)
-{
-    return (struct l2d_gpu_params) {
-        .cache_dir = "", .validation = true, .log = { .sink = on_log, .level = L2D_LOG_ERROR },
-    };
-}
 
 static void setup(void)
 {
-    struct l2d_gpu_params p = device();
+    struct l2d_gpu_params p = watched_gpu_params();
     lora_model_make(&model);
     lora_model_import(&model, "kept", first_scale, 2, kept);
     cr_assert_eq(l2d_gpu_create(&gpu, &p, &err), L2D_OK, "%s", err.msg);
@@ -55,8 +40,7 @@ static void teardown(void)
 {
     l2d_gpu_destroy(&gpu);
     lora_model_remove(&model);
-    if (num_gpu_messages)               // the test has passed already: an assertion is not counted
-        abort();
+    watched_gpu_check();
 }
 
 TestSuite(loras, .init = setup, .fini = teardown);
@@ -533,7 +517,9 @@ Test(loras, files_that_are_damaged)
 static struct l2d_stream *open_stream(void)
 {
     struct l2d_stream *stream = NULL;
-    struct l2d_stream_params p = { .engine = params(kept), .gpu = device(), .queue_frames = 40 };
+    struct l2d_stream_params p = {
+        .engine = params(kept), .gpu = watched_gpu_params(), .queue_frames = 40,
+    };
     cr_assert_eq(l2d_stream_create(&stream, &p, &err), L2D_OK, "%s", err.msg);
     return stream;
 }
