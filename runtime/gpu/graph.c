@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Building, planning, recording and profiling of graphs. See graph.h. Barriers: an access waits for
 // the ones it conflicts with since the last barrier, and a barrier covers all that came before it.
+// It holds back only dispatches or only copies, so each kind has a list of its own.
 #include "gpu/graph.h"
 
 #include <assert.h>
@@ -404,16 +405,24 @@ fail:
 
 // ---- barriers
 
-struct span {                           // bytes touched since the last barrier
+enum kind { DISPATCH, COPY, NUM_KINDS };
+
+struct span {                           // bytes touched
     const struct l2d_buf *buf;
     uint64_t begin, end;
     enum l2d_access access;
 };
 
-struct spans {
+struct spans {                          // since the last barrier before ops of one kind
     struct span *span;
     uint32_t len, cap;
+    unsigned kinds;                     // of ops that touched them, as bits
 };
+
+static enum kind kind_of(const struct op *op)
+{
+    return op->copy ? COPY : DISPATCH;
+}
 
 static struct span span_of(const struct l2d_binding *b)
 {
@@ -435,42 +444,58 @@ static bool conflicts(const struct spans *s, const struct op *op)
     return false;
 }
 
-static void barrier(VkCommandBuffer cmd, VkPipelineStageFlags2 src, VkPipelineStageFlags2 dst,
-                    VkAccessFlags2 dst_access)
+// What a kind of op does, and where: no more is waited for than needed, since a GPU flushes what a
+// barrier names.
+static const struct {
+    VkPipelineStageFlags2 stage;
+    VkAccessFlags2 read, write;
+} kinds[NUM_KINDS] = {
+    [DISPATCH] = { VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT, VK_ACCESS_2_SHADER_STORAGE_READ_BIT,
+                   VK_ACCESS_2_SHADER_STORAGE_WRITE_BIT },
+    [COPY] = { VK_PIPELINE_STAGE_2_COPY_BIT, VK_ACCESS_2_TRANSFER_READ_BIT,
+               VK_ACCESS_2_TRANSFER_WRITE_BIT },
+};
+
+static void barrier(VkCommandBuffer cmd, const VkMemoryBarrier2 *memory)
 {
-    VkMemoryBarrier2 memory = {
-        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
-        .srcStageMask = src, .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
-        .dstStageMask = dst, .dstAccessMask = dst_access,
-    };
     vkCmdPipelineBarrier2(cmd, &(VkDependencyInfo) {
         .sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO,
-        .memoryBarrierCount = 1, .pMemoryBarriers = &memory,
+        .memoryBarrierCount = 1, .pMemoryBarriers = memory,
     });
 }
 
 // Between graphs, and towards the host.
 static void full_barrier(VkCommandBuffer cmd)
 {
-    barrier(cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-            VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_2_HOST_BIT,
-            VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT | VK_ACCESS_2_HOST_READ_BIT);
+    barrier(cmd, &(VkMemoryBarrier2) {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
+        .srcStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+        .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
+        .dstStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_2_HOST_BIT,
+        .dstAccessMask = VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT |
+                         VK_ACCESS_2_HOST_READ_BIT,
+    });
 }
 
-static void op_barrier(VkCommandBuffer cmd)
+// Ops of the kinds `to` that follow wait for those of the kinds `from` so far. Both are bits.
+static void op_barrier(VkCommandBuffer cmd, unsigned from, unsigned to)
 {
-    VkPipelineStageFlags2 stages = VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT |
-                                   VK_PIPELINE_STAGE_2_COPY_BIT;
-    barrier(cmd, stages, stages, VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT);
-}
-
-// Barriers where needed before the op, and what it touches remembered. false: out of memory
-static bool synchronize(VkCommandBuffer cmd, struct spans *s, const struct op *op)
-{
-    if (conflicts(s, op)) {
-        op_barrier(cmd);
-        s->len = 0;
+    VkMemoryBarrier2 memory = { .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2 };
+    for (int k = 0; k < NUM_KINDS; k++) {
+        if (from & 1u << k) {
+            memory.srcStageMask |= kinds[k].stage;
+            memory.srcAccessMask |= kinds[k].write;
+        }
+        if (to & 1u << k) {
+            memory.dstStageMask |= kinds[k].stage;
+            memory.dstAccessMask |= kinds[k].read | kinds[k].write;
+        }
     }
+    barrier(cmd, &memory);
+}
+
+static bool remember(struct spans *s, const struct op *op)
+{
     if (s->len + op->num_bind > s->cap) {
         uint32_t cap = 2 * (s->cap + L2D_MAX_BINDINGS);
         struct span *bigger = realloc(s->span, cap * sizeof(*bigger));
@@ -481,7 +506,24 @@ static bool synchronize(VkCommandBuffer cmd, struct spans *s, const struct op *o
     }
     for (uint32_t i = 0; i < op->num_bind; i++)
         s->span[s->len++] = span_of(&op->bind[i]);
+    s->kinds |= 1u << kind_of(op);
     return true;
+}
+
+// A barrier where needed before the op, and what it touches remembered. false: out of memory
+static bool synchronize(VkCommandBuffer cmd, struct spans pending[NUM_KINDS], const struct op *op)
+{
+    enum kind kind = kind_of(op);
+    struct spans *s = &pending[kind];
+    if (conflicts(s, op)) {
+        op_barrier(cmd, s->kinds, 1u << kind);
+        s->len = 0;
+        s->kinds = 0;
+    }
+    bool ok = true;
+    for (int k = 0; k < NUM_KINDS; k++)
+        ok = ok && remember(&pending[k], op);
+    return ok;
 }
 
 static void record_op(VkCommandBuffer cmd, const struct op *op)
@@ -505,21 +547,23 @@ static void record_op(VkCommandBuffer cmd, const struct op *op)
 static int record(struct l2d_graph *g, VkCommandBuffer cmd, VkQueryPool marks,
                   struct l2d_error *err)
 {
-    struct spans spans = { 0 };
+    struct spans pending[NUM_KINDS] = { 0 };
+    const unsigned all = (1u << NUM_KINDS) - 1;
     bool ok = true;
     full_barrier(cmd);
     for (uint32_t i = 0; i < g->num_ops && ok; i++) {
         if (marks) {
-            full_barrier(cmd);
+            op_barrier(cmd, all, all);
             vkCmdWriteTimestamp2(cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, marks, i);
-        }
-        ok = synchronize(cmd, &spans, &g->op[i]);
+        } else
+            ok = synchronize(cmd, pending, &g->op[i]);
         record_op(cmd, &g->op[i]);
     }
     full_barrier(cmd);
     if (marks)
         vkCmdWriteTimestamp2(cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, marks, g->num_ops);
-    free(spans.span);
+    for (int k = 0; k < NUM_KINDS; k++)
+        free(pending[k].span);
     return ok ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "graph %s: out of memory", g->name);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Graphs of copies: whether lifetimes, aliasing and derived barriers keep the bytes right. The
+// Graphs, mostly of copies: whether lifetimes, aliasing and derived barriers keep the bytes right. The
 // validation layer runs with synchronization validation, so that a missing barrier is a message.
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include "gpu/device.h"
 #include "gpu/graph.h"
 #include "gpu/submit.h"
+#include "shaders/params/map.h"
 
 #define N 4096                          // words in a tensor
 
@@ -121,6 +122,48 @@ Test(graph, overlapping_views_are_ordered)
     l2d_buf_read(buf, 0, out, sizeof(out), &err);
     cr_expect_arr_eq(in, out, sizeof(in) / 2);
     cr_expect_arr_eq(in, out + N / 2, sizeof(in) / 2);
+    l2d_graph_destroy(&graph);
+    l2d_buf_destroy(&buf);
+}
+
+static void dispatch_copy(struct l2d_graph *graph, struct l2d_tensor dst, struct l2d_tensor src)
+{
+    uint32_t size = 64, quads = (uint32_t) dst.c / 4;
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "copy_quads", .spec = &size, .num_spec = 1,
+        .params = &(struct l2d_copy_params) { .count = quads },
+        .params_size = sizeof(struct l2d_copy_params),
+        .bind = (struct l2d_binding[]) { { src, L2D_READ }, { dst, L2D_WRITE } }, .num_bind = 2,
+        .groups = { quads / size, 1, 1 },
+    });
+}
+
+// A barrier that holds back dispatches alone leaves copies behind it to wait for themselves, and
+// the other way round.
+Test(graph, dispatches_and_copies_wait_for_each_other)
+{
+    static uint32_t in[N], out[N];
+    struct l2d_buf *buf = new_buf(6 * N), *activations;
+    struct l2d_graph *graph = new_graph();
+    struct l2d_tensor w[6];
+    for (uint32_t i = 0; i < 6; i++)
+        w[i] = words(buf, i * N, N);
+    dispatch_copy(graph, w[1], w[0]);
+    dispatch_copy(graph, w[2], w[0]);
+    dispatch_copy(graph, w[3], w[1]);           // a dispatch waits
+    l2d_graph_copy(graph, w[4], w[2]);          // and a copy, for what was written before that
+    l2d_graph_copy(graph, w[5], w[0]);
+    dispatch_copy(graph, w[1], w[4]);           // a dispatch waits for a copy
+    l2d_graph_copy(graph, w[2], w[5]);          // a copy for a copy
+    dispatch_copy(graph, w[0], w[5]);           // over what a copy has read
+    finish(graph, &activations);
+    fill(in, 3);
+    l2d_buf_write(buf, 0, in, sizeof(in), &err);
+    cr_assert_eq(l2d_graph_run(graph, &err), L2D_OK, "%s", err.msg);
+    for (uint32_t i = 0; i < 6; i++) {
+        l2d_buf_read(buf, 4 * i * N, out, sizeof(out), &err);
+        cr_expect_arr_eq(in, out, sizeof(in), "%u", i);
+    }
     l2d_graph_destroy(&graph);
     l2d_buf_destroy(&buf);
 }
