@@ -884,6 +884,8 @@ int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
     int rc = l2d_engine_prepare(&e, gpu, params, NULL, err);
     if (rc == L2D_OK)
         rc = l2d_engine_check_memory(e, params, err);
+    if (rc == L2D_OK && !e->passthrough)        // before any time is spent on it
+        rc = l2d_weights_check_there(e->model->weights, err);
     if (rc == L2D_OK && l2d_engine_tune(e, params)) {
         l2d_engine_destroy(&e);
         rc = l2d_engine_prepare(&e, gpu, params, NULL, err);

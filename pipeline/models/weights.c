@@ -640,12 +640,17 @@ static int upload(struct l2d_weights *w, const struct item *item, const struct r
                         : rc;
 }
 
+int l2d_weights_check_there(const struct l2d_weights *w, struct l2d_error *err)
+{
+    return !w->want ? L2D_OK
+                    : l2d_error_set(err, L2D_EINVAL, "the model is a description without weights; "
+                                    "name the folder that has them");
+}
+
 int l2d_weights_upload(struct l2d_weights *w, struct l2d_error *err)
 {
-    if (w->want)
-        return l2d_error_set(err, L2D_EINVAL, "the model is a description without weights; name "
-                             "the folder that has them");
     struct room room;
+    assert(!w->want);
     int rc = make_room(w, &room, err);
     for (uint32_t i = 0; i < w->num_blocks && rc == L2D_OK; i++)
         rc = l2d_buf_take(w->block[i], err);

@@ -113,7 +113,10 @@ uint64_t l2d_weights_bytes(const struct l2d_weights *weights);
 /** The scales that the upload gives the LoRAs; all 0 at first. */
 void l2d_weights_scale_loras(struct l2d_weights *weights, const float scale[L2D_MAX_LORAS]);
 
-/** Take the memory; convert, pack, copy. NaN or infinite is an error. */
+/** returns L2D_OK if there is something to upload, or L2D_EINVAL for a listing. */
+int l2d_weights_check_there(const struct l2d_weights *weights, struct l2d_error *err);
+
+/** Take the memory; convert, pack, copy. NaN or infinite is an error. Not for a listing. */
 int l2d_weights_upload(struct l2d_weights *weights, struct l2d_error *err);
 
 // ---- and, with LoRAs, as often as their scales change

@@ -9,35 +9,64 @@
 
 #include "gpu/vk.h"
 
-#define STAGING_BYTES (16u << 20)
+#define PIECE_BYTES (UINT64_C(4) << 20)     // of a transfer; there is room for two
 
-// The first type with the wanted properties, in order of preference; UINT32_MAX if there is none.
-static uint32_t memory_type(const struct l2d_gpu *gpu, uint32_t allowed, enum l2d_memory memory)
+#define MIB (1024.0 * 1024.0)
+#define HOST_SEES (VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
+
+// What a type of memory must have and must not have, by preference. The part of a discrete card's
+// memory that the host sees may be a small window: it is for what has no room elsewhere. Where all
+// memory is one, the last wish is the one that it grants.
+struct wish {
+    VkMemoryPropertyFlags has, lacks;
+    bool largest;                       // in the largest heap of the device's
+};
+#define CARD VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
+#define CACHED VK_MEMORY_PROPERTY_HOST_CACHED_BIT
+static const struct wish wishes[3][3] = {
+    [L2D_MEMORY_DEVICE] = { { CARD, 0, true }, { CARD, 0, false } },
+    [L2D_MEMORY_UPLOAD] = { { HOST_SEES, CARD, false }, { HOST_SEES, 0, false } },
+    [L2D_MEMORY_READBACK] = { { HOST_SEES | CACHED, CARD, false }, { HOST_SEES | CACHED, 0, false },
+                              { HOST_SEES, 0, false } },
+};
+
+static uint64_t largest_heap(const VkPhysicalDeviceMemoryProperties *memory)
 {
-    static const VkMemoryPropertyFlags want[3][2] = {
-        [L2D_MEMORY_DEVICE] = { VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, 0 },
-        [L2D_MEMORY_UPLOAD] = {
-            VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
-            VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT },
-        [L2D_MEMORY_READBACK] = {
-            VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT |
-            VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
-            VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT },
-    };
-    for (int pass = 0; pass < 2; pass++)
-        for (uint32_t i = 0; i < gpu->memory.memoryTypeCount; i++) {
-            VkMemoryPropertyFlags flags = gpu->memory.memoryTypes[i].propertyFlags;
-            if ((allowed & (1u << i)) && (flags & want[memory][pass]) == want[memory][pass])
-                return i;
-        }
-    return UINT32_MAX;
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < memory->memoryHeapCount; i++)
+        if ((memory->memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) &&
+            memory->memoryHeaps[i].size > most)
+            most = memory->memoryHeaps[i].size;
+    return most;
+}
+
+static bool grants(const VkPhysicalDeviceMemoryProperties *memory, uint32_t type,
+                   const struct wish *wish)
+{
+    // Others, as protected or lazily allocated memory, are not for plain buffers.
+    VkMemoryPropertyFlags plain = HOST_SEES | CACHED | CARD;
+    VkMemoryPropertyFlags flags = memory->memoryTypes[type].propertyFlags;
+    uint64_t heap_bytes = memory->memoryHeaps[memory->memoryTypes[type].heapIndex].size;
+    return wish->has && !(flags & ~plain) && (flags & wish->has) == wish->has &&
+           !(flags & wish->lacks) && (!wish->largest || heap_bytes == largest_heap(memory));
+}
+
+uint32_t l2d_vk_memory_types(const VkPhysicalDeviceMemoryProperties *memory, uint32_t allowed,
+                             enum l2d_memory kind, uint32_t types[VK_MAX_MEMORY_TYPES])
+{
+    uint32_t count = 0, listed = 0;
+    for (size_t w = 0; w < COUNT_OF(wishes[kind]); w++)
+        for (uint32_t i = 0; i < memory->memoryTypeCount; i++)
+            if ((allowed & ~listed & (1u << i)) && grants(memory, i, &wishes[kind][w])) {
+                types[count++] = i;
+                listed |= 1u << i;
+            }
+    return count;
 }
 
 static bool host_sees(const struct l2d_gpu *gpu, uint32_t type)
 {
-    VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
-                                 VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-    return (gpu->memory.memoryTypes[type].propertyFlags & host) == host;
+    return (gpu->memory.memoryTypes[type].propertyFlags & HOST_SEES) == HOST_SEES;
 }
 
 int l2d_buf_declare(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
@@ -63,8 +92,56 @@ static void give_back(struct l2d_buf *buf)
     vkDestroyBuffer(buf->gpu->device, buf->vk->buffer, NULL);
     vkFreeMemory(buf->gpu->device, buf->vk->memory, NULL);
     buf->gpu->taken.now_bytes -= buf->vk->taken_bytes;
+    buf->gpu->heap_bytes[buf->vk->heap] -= buf->vk->taken_bytes;
     *buf->vk = (struct l2d_vk_buf) { .taken_bytes = 0 };
     buf->mapped = NULL;
+}
+
+// What there is to know about a heap that gave nothing, after what the driver said.
+static int add_heap(const struct l2d_gpu *gpu, uint32_t heap, int rc, struct l2d_error *err)
+{
+    const VkMemoryHeap *h = &gpu->memory.memoryHeaps[heap];
+    struct l2d_error said = err ? *err : (struct l2d_error) { 0 };
+    return l2d_error_set(err, rc, "%s; heap %u, %s, has %.1f MiB, of which this process took %.1f",
+                         said.msg, heap,
+                         h->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT ? "of the device"
+                                                                    : "of the host",
+                         (double) h->size / MIB, (double) gpu->heap_bytes[heap] / MIB);
+}
+
+// From the first type of memory that has room. The error is that of the last heap asked.
+static int allocate(struct l2d_buf *buf, const VkMemoryRequirements *need, uint32_t *type,
+                    struct l2d_error *err)
+{
+    struct l2d_gpu *gpu = buf->gpu;
+    uint32_t types[VK_MAX_MEMORY_TYPES];
+    uint32_t count = l2d_vk_memory_types(&gpu->memory, need->memoryTypeBits, buf->memory, types);
+    if (!count)
+        return l2d_error_set(err, L2D_EGPU, "the device has no memory of this kind");
+    VkResult result = VK_SUCCESS;
+    for (uint32_t i = 0; i < count; i++) {
+        *type = types[i];
+        result = vkAllocateMemory(gpu->device, &(VkMemoryAllocateInfo) {
+            .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+            .allocationSize = need->size, .memoryTypeIndex = *type,
+        }, NULL, &buf->vk->memory);
+        if (result != VK_ERROR_OUT_OF_DEVICE_MEMORY && result != VK_ERROR_OUT_OF_HOST_MEMORY)
+            break;
+    }
+    if (result == VK_SUCCESS)
+        return L2D_OK;
+    int rc = l2d_vk_fail(err, result, "vkAllocateMemory");
+    return add_heap(gpu, gpu->memory.memoryTypes[*type].heapIndex, rc, err);
+}
+
+static void count_taken(struct l2d_buf *buf, uint32_t heap, uint64_t bytes)
+{
+    struct l2d_gpu_taken *taken = &buf->gpu->taken;
+    buf->vk->taken_bytes = bytes;
+    buf->vk->heap = heap;
+    buf->gpu->heap_bytes[heap] += bytes;
+    taken->now_bytes += bytes;
+    taken->peak_bytes = taken->now_bytes > taken->peak_bytes ? taken->now_bytes : taken->peak_bytes;
 }
 
 int l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err)
@@ -72,6 +149,7 @@ int l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err)
     int rc = L2D_OK;
     struct l2d_gpu *gpu = buf->gpu;
     VkMemoryRequirements need;
+    uint32_t type = 0;
     VK_TRY(vkCreateBuffer(gpu->device, &(VkBufferCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
         .size = buf->size_bytes,
@@ -79,19 +157,10 @@ int l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err)
                  VK_BUFFER_USAGE_TRANSFER_DST_BIT,
     }, NULL, &buf->vk->buffer));
     vkGetBufferMemoryRequirements(gpu->device, buf->vk->buffer, &need);
-    uint32_t type = memory_type(gpu, need.memoryTypeBits, buf->memory);
-    if (type == UINT32_MAX) {
-        rc = l2d_error_set(err, L2D_EGPU, "the device has no memory of this kind");
+    rc = allocate(buf, &need, &type, err);
+    if (rc != L2D_OK)
         goto fail;
-    }
-    VK_TRY(vkAllocateMemory(gpu->device, &(VkMemoryAllocateInfo) {
-        .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
-        .allocationSize = need.size, .memoryTypeIndex = type,
-    }, NULL, &buf->vk->memory));
-    buf->vk->taken_bytes = need.size;
-    struct l2d_gpu_taken *taken = &gpu->taken;
-    taken->now_bytes += need.size;
-    taken->peak_bytes = taken->now_bytes > taken->peak_bytes ? taken->now_bytes : taken->peak_bytes;
+    count_taken(buf, gpu->memory.memoryTypes[type].heapIndex, need.size);
     VK_TRY(vkBindBufferMemory(gpu->device, buf->vk->buffer, buf->vk->memory, 0));
     if (host_sees(gpu, type))
         VK_TRY(vkMapMemory(gpu->device, buf->vk->memory, 0, VK_WHOLE_SIZE, 0, &buf->mapped));
@@ -100,9 +169,11 @@ int l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err)
 
 fail:
     give_back(buf);
-    return l2d_error_wrap(err, rc, "GPU buffer %s of %.1f MiB (the device has %.0f MiB)", buf->name,
-                          (double) buf->size_bytes / (1 << 20),
-                          (double) gpu->caps.memory_bytes / (1 << 20));
+    if (buf->size_bytes < (1 << 20))
+        return l2d_error_wrap(err, rc, "GPU buffer %s of %.1f KiB", buf->name,
+                              (double) buf->size_bytes / 1024);
+    return l2d_error_wrap(err, rc, "GPU buffer %s of %.1f MiB", buf->name,
+                          (double) buf->size_bytes / MIB);
 }
 
 int l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_bytes,
@@ -131,60 +202,129 @@ void l2d_buf_destroy(struct l2d_buf **pbuf)
     free(buf);
 }
 
+// ---- transfers to and from memory that the host does not see
+
 uint64_t l2d_buf_copy_bytes(const struct l2d_gpu *gpu)
 {
-    uint32_t type = memory_type(gpu, UINT32_MAX, L2D_MEMORY_DEVICE);
-    return type != UINT32_MAX && host_sees(gpu, type) ? 0 : STAGING_BYTES;
+    uint32_t types[VK_MAX_MEMORY_TYPES];
+    uint32_t count = l2d_vk_memory_types(&gpu->memory, UINT32_MAX, L2D_MEMORY_DEVICE, types);
+    return count && host_sees(gpu, types[0]) ? 0 : 2 * PIECE_BYTES;
 }
 
-enum direction { TO_BUFFER, FROM_BUFFER };
-
-// Through a staging buffer, in pieces.
-static int transfer(struct l2d_buf *buf, uint64_t offset, void *host, uint64_t size,
-                    enum direction direction, struct l2d_error *err)
+// Wait until a half of the staging buffer is free.
+static int free_half(struct l2d_gpu *gpu, uint32_t half, struct l2d_error *err)
 {
-    struct l2d_buf *staging = NULL;
-    int rc = l2d_buf_create(&staging, buf->gpu, size < STAGING_BYTES ? size : STAGING_BYTES,
-                            direction == TO_BUFFER ? L2D_MEMORY_UPLOAD : L2D_MEMORY_READBACK,
-                            "staging", err);
-    for (uint64_t done = 0; rc == L2D_OK && done < size;) {
-        uint64_t n = size - done < STAGING_BYTES ? size - done : STAGING_BYTES;
-        unsigned char *at = (unsigned char *) host + done;
-        VkBufferCopy copy = { .size = n };
-        *(direction == TO_BUFFER ? &copy.dstOffset : &copy.srcOffset) = offset + done;
-        if (direction == TO_BUFFER)
-            memcpy(staging->mapped, at, n);
-        VkCommandBuffer cmd;
-        rc = l2d_vk_begin(buf->gpu, &cmd, err);
+    struct l2d_staging *s = &gpu->staging;
+    if (!s->cmd[half])
+        return L2D_OK;
+    int rc = l2d_gpu_wait(gpu, s->ticket[half], err);
+    if (rc == L2D_OK) {                 // else it may still run: the pool's end frees it
+        vkFreeCommandBuffers(gpu->device, gpu->pool, 1, &s->cmd[half]);
+        s->cmd[half] = VK_NULL_HANDLE;
+    }
+    return rc;
+}
+
+static int free_halves(struct l2d_gpu *gpu, struct l2d_error *err)
+{
+    int rc = free_half(gpu, 0, err);
+    return rc == L2D_OK ? free_half(gpu, 1, err) : rc;
+}
+
+// Two halves of at least so many bytes. Cached memory, which the host both reads and writes fast.
+static int have_staging(struct l2d_gpu *gpu, uint64_t half_bytes, struct l2d_error *err)
+{
+    struct l2d_staging *s = &gpu->staging;
+    half_bytes = l2d_buf_align(half_bytes);
+    if (!half_bytes || (s->buf && s->half_bytes >= half_bytes))
+        return L2D_OK;
+    int rc = free_halves(gpu, err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_buf_destroy(&s->buf);
+    s->half_bytes = half_bytes;
+    return l2d_buf_create(&s->buf, gpu, 2 * half_bytes, L2D_MEMORY_READBACK, "staging", err);
+}
+
+void l2d_vk_staging_finish(struct l2d_gpu *gpu)
+{
+    l2d_buf_destroy(&gpu->staging.buf);
+}
+
+// Begin to copy a piece between a half of the staging buffer and a place in buf.
+static int copy_half(struct l2d_buf *buf, uint64_t offset, uint32_t half, uint64_t size,
+                     bool to_buffer, struct l2d_error *err)
+{
+    struct l2d_staging *s = &buf->gpu->staging;
+    VkBufferCopy copy = { .size = size };
+    uint64_t at = half * s->half_bytes;
+    copy.srcOffset = to_buffer ? at : offset;
+    copy.dstOffset = to_buffer ? offset : at;
+    int rc = l2d_vk_begin(buf->gpu, &s->cmd[half], err);
+    if (rc != L2D_OK)
+        return rc;
+    VkBuffer staging = s->buf->vk->buffer, other = buf->vk->buffer;
+    vkCmdCopyBuffer(s->cmd[half], to_buffer ? staging : other, to_buffer ? other : staging, 1,
+                    &copy);
+    return l2d_vk_end(buf->gpu, &s->cmd[half], &s->ticket[half], err);
+}
+
+// While one half is copied, the host fills the other.
+int l2d_buf_send(struct l2d_buf *buf, uint64_t offset_bytes, const void *src, uint64_t size_bytes,
+                 struct l2d_error *err)
+{
+    if (buf->mapped) {
+        memcpy((unsigned char *) buf->mapped + offset_bytes, src, size_bytes);
+        return L2D_OK;
+    }
+    struct l2d_staging *s = &buf->gpu->staging;
+    int rc = have_staging(buf->gpu, size_bytes < PIECE_BYTES ? size_bytes : PIECE_BYTES, err);
+    for (uint64_t done = 0, n; rc == L2D_OK && done < size_bytes; done += n) {
+        uint32_t half = s->next;
+        n = size_bytes - done < s->half_bytes ? size_bytes - done : s->half_bytes;
+        rc = free_half(buf->gpu, half, err);
         if (rc != L2D_OK)
             break;
-        vkCmdCopyBuffer(cmd, direction == TO_BUFFER ? staging->vk->buffer : buf->vk->buffer,
-                        direction == TO_BUFFER ? buf->vk->buffer : staging->vk->buffer, 1, &copy);
-        rc = l2d_vk_end_and_wait(buf->gpu, cmd, err);
-        if (rc == L2D_OK && direction == FROM_BUFFER)
-            memcpy(at, staging->mapped, n);
-        done += n;
+        memcpy((unsigned char *) s->buf->mapped + half * s->half_bytes,
+               (const unsigned char *) src + done, n);
+        rc = copy_half(buf, offset_bytes + done, half, n, true, err);
+        s->next = !half;
     }
-    l2d_buf_destroy(&staging);
     return rc;
+}
+
+int l2d_buf_sent(struct l2d_gpu *gpu, struct l2d_error *err)
+{
+    return free_halves(gpu, err);
 }
 
 int l2d_buf_write(struct l2d_buf *buf, uint64_t offset_bytes, const void *src, uint64_t size_bytes,
                   struct l2d_error *err)
 {
-    if (!buf->mapped)
-        return transfer(buf, offset_bytes, (void *) (uintptr_t) src, size_bytes, TO_BUFFER, err);
-    memcpy((unsigned char *) buf->mapped + offset_bytes, src, size_bytes);
-    return L2D_OK;
+    int rc = l2d_buf_send(buf, offset_bytes, src, size_bytes, err);
+    return rc == L2D_OK ? l2d_buf_sent(buf->gpu, err) : rc;
 }
 
 int l2d_buf_read(struct l2d_buf *buf, uint64_t offset_bytes, void *dst, uint64_t size_bytes,
                  struct l2d_error *err)
 {
-    if (!buf->mapped)
-        return transfer(buf, offset_bytes, dst, size_bytes, FROM_BUFFER, err);
-    memcpy(dst, (const unsigned char *) buf->mapped + offset_bytes, size_bytes);
-    return L2D_OK;
+    if (buf->mapped) {
+        memcpy(dst, (const unsigned char *) buf->mapped + offset_bytes, size_bytes);
+        return L2D_OK;
+    }
+    struct l2d_staging *s = &buf->gpu->staging;
+    int rc = have_staging(buf->gpu, size_bytes < PIECE_BYTES ? size_bytes : PIECE_BYTES, err);
+    if (rc == L2D_OK)
+        rc = free_halves(buf->gpu, err);
+    for (uint64_t done = 0, n; rc == L2D_OK && done < size_bytes; done += n) {
+        n = size_bytes - done < s->half_bytes ? size_bytes - done : s->half_bytes;
+        rc = copy_half(buf, offset_bytes + done, 0, n, false, err);
+        if (rc == L2D_OK)
+            rc = free_half(buf->gpu, 0, err);
+        if (rc == L2D_OK)
+            memcpy((unsigned char *) dst + done, s->buf->mapped, n);
+    }
+    return rc;
 }
 
 int l2d_buf_fill(struct l2d_buf *buf, uint64_t offset_bytes, uint64_t size_bytes, uint32_t pattern,

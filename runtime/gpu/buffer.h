@@ -40,7 +40,7 @@ int l2d_buf_declare(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_byt
 
 /**
  * Take a declared buffer's memory, once. After an error the buffer is as it was.
- * returns  L2D_OK, or L2D_EGPUMEM with the size asked for and the size of the heap.
+ * returns  L2D_OK, L2D_EGPUMEM or L2D_ENOMEM with the size asked for, the heap and its size.
  */
 int l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err);
 
@@ -60,7 +60,18 @@ int l2d_buf_write(struct l2d_buf *buf, uint64_t offset_bytes, const void *src, u
 int l2d_buf_read(struct l2d_buf *buf, uint64_t offset_bytes, void *dst, uint64_t size_bytes,
                  struct l2d_error *err);
 
-/** Memory that such a copy takes while it lasts, at most; 0 where the host sees all memory. */
+/**
+ * Write without waiting for the GPU: src may be changed on return. l2d_buf_sent waits for all that
+ * was sent; until then nothing else may be submitted or touch these bytes.
+ */
+int l2d_buf_send(struct l2d_buf *buf, uint64_t offset_bytes, const void *src, uint64_t size_bytes,
+                 struct l2d_error *err);
+int l2d_buf_sent(struct l2d_gpu *gpu, struct l2d_error *err);
+
+/**
+ * Memory that such copies take at most, from the first one until the gpu is destroyed; 0 where the
+ * host sees all memory.
+ */
 uint64_t l2d_buf_copy_bytes(const struct l2d_gpu *gpu);
 
 /** Fill with a 32-bit pattern, and wait. Offset and size are multiples of 4. */

@@ -455,6 +455,7 @@ void l2d_gpu_destroy(struct l2d_gpu **pgpu)
         return;
     if (gpu->device) {
         vkDeviceWaitIdle(gpu->device);
+        l2d_vk_staging_finish(gpu);
         l2d_program_cache_close(gpu);
         vkDestroyQueryPool(gpu->device, gpu->marks, NULL);
         vkDestroySemaphore(gpu->device, gpu->timeline, NULL);

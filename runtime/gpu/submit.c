@@ -30,6 +30,7 @@ int l2d_vk_begin(struct l2d_gpu *gpu, VkCommandBuffer *cmd, struct l2d_error *er
 fail:
     if (*cmd)
         vkFreeCommandBuffers(gpu->device, gpu->pool, 1, cmd);
+    *cmd = VK_NULL_HANDLE;
     return rc;
 }
 
@@ -63,16 +64,29 @@ int l2d_gpu_wait(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err)
     return result == VK_SUCCESS ? L2D_OK : l2d_vk_fail(err, result, "vkWaitSemaphores");
 }
 
-int l2d_vk_end_and_wait(struct l2d_gpu *gpu, VkCommandBuffer cmd, struct l2d_error *err)
+int l2d_vk_end(struct l2d_gpu *gpu, VkCommandBuffer *cmd, uint64_t *ticket, struct l2d_error *err)
 {
     int rc = L2D_OK;
-    VK_TRY(vkEndCommandBuffer(cmd));
+    VK_TRY(vkEndCommandBuffer(*cmd));
     rc = submit(gpu, &(VkCommandBufferSubmitInfo) {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = cmd,
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = *cmd,
     }, 1, err);
-    if (rc == L2D_OK)
-        rc = l2d_gpu_wait(gpu, gpu->submitted, err);
+    *ticket = gpu->submitted;
 fail:
+    if (rc != L2D_OK) {
+        vkFreeCommandBuffers(gpu->device, gpu->pool, 1, cmd);
+        *cmd = VK_NULL_HANDLE;
+    }
+    return rc;
+}
+
+int l2d_vk_end_and_wait(struct l2d_gpu *gpu, VkCommandBuffer cmd, struct l2d_error *err)
+{
+    uint64_t ticket;
+    int rc = l2d_vk_end(gpu, &cmd, &ticket, err);
+    if (rc != L2D_OK)
+        return rc;
+    rc = l2d_gpu_wait(gpu, ticket, err);
     vkFreeCommandBuffers(gpu->device, gpu->pool, 1, &cmd);
     return rc;
 }

@@ -30,6 +30,16 @@ struct l2d_vk_buf {
     VkBuffer buffer;
     VkDeviceMemory memory;
     uint64_t taken_bytes;
+    uint32_t heap;                      // that they are from
+};
+
+// What transfers go through; made with the first, and larger with the first that is larger.
+struct l2d_staging {
+    struct l2d_buf *buf;                // two halves
+    uint64_t half_bytes;
+    uint32_t next;                      // half to be filled
+    VkCommandBuffer cmd[2];             // not null: may be running, until ticket
+    uint64_t ticket[2];
 };
 
 // The marks of one submission, in the order of its timestamps.
@@ -52,6 +62,8 @@ struct l2d_gpu {
     struct l2d_log log;
     struct l2d_gpu_caps caps;
     struct l2d_gpu_taken taken;
+    uint64_t heap_bytes[VK_MAX_MEMORY_HEAPS];   // of taken.now_bytes
+    struct l2d_staging staging;
     VkInstance instance;
     VkDebugUtilsMessengerEXT messenger;
     uint32_t num_validation_messages;
@@ -96,6 +108,16 @@ void l2d_vk_name(struct l2d_gpu *gpu, VkObjectType type, uint64_t handle, const 
 /** Record into a fresh command buffer, submit, wait. Used by loading and setup. */
 int l2d_vk_begin(struct l2d_gpu *gpu, VkCommandBuffer *cmd, struct l2d_error *err);
 int l2d_vk_end_and_wait(struct l2d_gpu *gpu, VkCommandBuffer cmd, struct l2d_error *err);
+
+/** Submit alone; *ticket to wait for. After an error *cmd has been freed and is null. */
+int l2d_vk_end(struct l2d_gpu *gpu, VkCommandBuffer *cmd, uint64_t *ticket, struct l2d_error *err);
+
+/** Types of memory for buffers of a kind, the best first. returns how many there are. */
+uint32_t l2d_vk_memory_types(const VkPhysicalDeviceMemoryProperties *memory, uint32_t allowed,
+                             enum l2d_memory kind, uint32_t types[VK_MAX_MEMORY_TYPES]);
+
+/** Nothing is running any more. */
+void l2d_vk_staging_finish(struct l2d_gpu *gpu);
 
 /** Find or create a program; owned by the gpu. */
 int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,

@@ -37,6 +37,7 @@ static struct l2d_engine_params params(int32_t w, int32_t h, const char *steps)
     return (struct l2d_engine_params) {
         .model = model.dir, .width = w, .height = h, .steps = steps,
         .precision = L2D_PRECISION_FP16, .guidance = 1.5,
+        .tuning = L2D_TUNING_OFF,       // measuring takes memory, and changes what is needed
     };
 }
 
@@ -77,11 +78,12 @@ static void check_taken(const struct l2d_engine_params *p, const char *what)
              p->input_height ? p->input_height : l2d_engine_info(engine)->height);
     uint64_t taken = l2d_gpu_taken(gpu).peak_bytes;
     // Drivers of real GPUs may round every buffer up, and copies may be shorter than the longest.
-    uint64_t slack = l2d_gpu_caps(gpu)->type == L2D_GPU_CPU ? 0 : said.peak / 50 + (16 << 20);
+    uint64_t copies = l2d_buf_copy_bytes(gpu);
+    uint64_t slack = copies + (l2d_gpu_caps(gpu)->type == L2D_GPU_CPU ? 0 : said.peak / 50);
     cr_assert(taken + slack >= said.peak && taken <= said.peak + slack, "%s: said %.0f, taken %.0f",
               what, (double) said.peak, (double) taken);
     l2d_engine_destroy(&engine);
-    cr_assert_eq(l2d_gpu_taken(gpu).now_bytes, 0, "%s", what);
+    cr_assert_leq(l2d_gpu_taken(gpu).now_bytes, copies, "%s", what);
     l2d_gpu_destroy(&gpu);
 }
 
