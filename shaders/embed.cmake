@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every shader is compiled twice, with activations in float and in float16_t, and embedded.
 # Those that Debian 12's compiler does not know come compiled, from spirv/.
-#   in:  L2D_SHADERS, names of shaders/NAME.comp; L2D_SPIRV, of shaders/spirv/NAME_f16.spv
+#   in:  L2D_SHADERS, names of shaders/NAME.comp; L2D_SPIRV, of shaders/spirv/NAME_f16.spv;
+#        L2D_SUBGROUP_SHADERS, those of L2D_SHADERS that need whole subgroups of a known size
 #   out: L2D_SHADER_TABLE, the C file that lists them, and target l2d_shaders, for runtime/gpu
 find_program(GLSLANG_VALIDATOR glslangValidator REQUIRED)
 
@@ -13,6 +14,11 @@ set(shader_includes "")
 set(shader_rows "")
 set(shader_outputs "")
 foreach(shader IN LISTS L2D_SHADERS)
+    if(shader IN_LIST L2D_SUBGROUP_SHADERS)
+        set(whole true)
+    else()
+        set(whole false)
+    endif()
     foreach(precision 32 16)
         set(symbol l2d_${shader}_f${precision})
         set(output ${shader_dir}/${symbol}.h)
@@ -34,7 +40,7 @@ foreach(shader IN LISTS L2D_SHADERS)
         list(APPEND shader_outputs ${output})
         string(APPEND shader_includes "#include \"${symbol}.h\"\n")
         string(APPEND shader_rows
-               "    { \"${shader}\", ${is_f16}, false, ${symbol}, sizeof(${symbol}) },\n")
+               "    { \"${shader}\", ${is_f16}, ${whole}, ${symbol}, sizeof(${symbol}) },\n")
     endforeach()
 endforeach()
 foreach(shader IN LISTS L2D_SPIRV)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Temporal attention for any device.
+// Temporal attention where a head is wide for a subgroup.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #define SHARED 0

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Temporal attention with a cache of bytes, for any device.
+// The same with a cache of bytes.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #define SHARED 0

@@ -327,6 +327,7 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
     VkPhysicalDeviceVulkan13Features f13 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
         .synchronization2 = VK_TRUE, .maintenance4 = VK_TRUE,
+        .computeFullSubgroups = VK_TRUE, .subgroupSizeControl = VK_TRUE,
     };
     bool matrix = gpu->caps.tier >= L2D_TIER_2, matrix2 = gpu->caps.tier >= L2D_TIER_3;
     VkPhysicalDeviceCooperativeMatrix2FeaturesNV matrix2_features =
@@ -343,7 +344,6 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
         .timelineSemaphore = VK_TRUE, .hostQueryReset = VK_TRUE,
         .shaderFloat16 = matrix, .vulkanMemoryModel = matrix,
     };
-    f13.computeFullSubgroups = f13.subgroupSizeControl = matrix;    // every 1.3 device has them
     const char *const extensions[] = { VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME,
                                        VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME };
     VkPhysicalDeviceVulkan11Features f11 = {

@@ -6,6 +6,35 @@
 #include "kernels/kernels.h"
 #include "shaders/params/attention.h"
 
+#define MAX_EACH 3                      // words of a slot that a lane keeps, for all slots
+
+// An invocation a head; the same, with positions shared by subgroups of pixels; lanes that share a
+// head.
+enum way { ALONE, SHARED, LANES };
+
+struct variant {
+    enum way way;
+    uint32_t size, lanes;               // of a workgroup; that share a head
+    uint64_t padded_pixels;
+};
+
+static struct variant choose(const struct l2d_graph *graph, uint32_t quads, uint32_t pixels)
+{
+    struct variant v = { ALONE, flat_size(graph), 1, pixels };
+    uint32_t lanes = 1, most = l2d_gpu_caps(l2d_graph_gpu(graph))->subgroup_size;
+    while (2 * quads + 1 > MAX_EACH * lanes)
+        lanes *= 2;
+    if (!is_tier0(graph) && lanes <= most) {        // d is at most 160: these are at most 32
+        v.way = LANES;
+        v.lanes = lanes;
+        v.size = most > v.size ? most : v.size;
+    } else if (subgroup_lanes(graph) == 8 && quads <= 10) {     // else it spills
+        v.way = SHARED;
+        v.padded_pixels = 8 * div_up(pixels, 8);
+    }
+    return v;
+}
+
 struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_tensor qkv,
                                          struct l2d_tensor pos, struct l2d_tensor cache,
                                          struct l2d_tensor rows, int32_t heads, bool warmup)
@@ -31,16 +60,15 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
     struct l2d_tensor y = l2d_graph_alloc(graph, type, qkv.rows, qkv.h, qkv.w, c);
     if (l2d_graph_failed(graph))
         return y;
-    bool share = is_tier0(graph) && subgroup_lanes(graph) == 8 && d <= 40;  // else it spills
-    uint32_t size = flat_size(graph);
-    uint64_t padded = share ? 8 * div_up((uint64_t) pixels, 8) : (uint32_t) pixels;
-    static const char *const shaders[2][2] = {
-        { "temporal_attention", "temporal_attention_t0" },
-        { "temporal_attention_int8", "temporal_attention_int8_t0" },
+    struct variant v = choose(graph, (uint32_t) d / 4, (uint32_t) pixels);
+    static const char *const shaders[2][3] = {
+        { "temporal_attention", "temporal_attention_t0", "temporal_attention_t1" },
+        { "temporal_attention_int8", "temporal_attention_int8_t0", "temporal_attention_int8_t1" },
     };
     struct l2d_dispatch dispatch = {
-        .shader = shaders[bytes][share],
-        .spec = (uint32_t[]) { size, (uint32_t) d / 4, warmup }, .num_spec = 3,
+        .shader = shaders[bytes][v.way],
+        .spec = (uint32_t[]) { v.size, (uint32_t) d / 4, warmup, v.lanes },
+        .num_spec = v.way == LANES ? 4 : 3,
         .params = &(struct l2d_temporal_attention_params) {
             .pixels = (u32) pixels, .heads = (u32) heads, .num_rows = (u32) qkv.rows,
             .scale = (f32) (1 / sqrt(d)),
@@ -56,7 +84,7 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
         .bytes = (double) qkv.rows * (double) l2d_tensor_bytes(&cache) / cache.rows +
                  (double) (l2d_tensor_bytes(&qkv) + l2d_tensor_bytes(&y) + l2d_tensor_bytes(&pos)),
     };
-    flat_groups(dispatch.groups, padded * (uint64_t) (qkv.rows * heads), size);
+    flat_groups(dispatch.groups, v.padded_pixels * v.lanes * (uint64_t) (qkv.rows * heads), v.size);
     l2d_graph_dispatch(graph, &dispatch);
     return y;
 }

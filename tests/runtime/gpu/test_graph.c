@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Graphs, mostly of copies: whether lifetimes, aliasing and derived barriers keep the bytes right. The
-// validation layer runs with synchronization validation, so that a missing barrier is a message.
+// Graphs, mostly of copies: whether lifetimes, aliasing and derived barriers keep the bytes right.
+// The validation layer runs with synchronization validation: a missing barrier is a message.
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
