@@ -4,6 +4,8 @@
 #include "kernels/kernels.h"
 #include "shaders/params/norm.h"
 
+#define MAX_KEPT 12                     // quads of a token that an invocation keeps
+
 struct l2d_tensor l2d_layer_norm(struct l2d_graph *graph, const struct l2d_norm *norm,
                                  struct l2d_tensor x, float eps)
 {
@@ -16,10 +18,19 @@ struct l2d_tensor l2d_layer_norm(struct l2d_graph *graph, const struct l2d_norm 
     if (l2d_graph_failed(graph))
         return y;
     uint32_t tokens = (uint32_t) (x.rows * x.h * x.w), size = flat_size(graph);
-    uint32_t lanes = is_tier0(graph) ? 1 : 32;
+    uint32_t lanes = is_tier0(graph) ? 1 : 32, quads = (uint32_t) x.c / 4;
+    uint32_t subgroup = l2d_gpu_caps(l2d_graph_gpu(graph))->subgroup_size;
+    uint32_t sharing = subgroup < 32 ? subgroup : 32;
+    bool keeps = !is_tier0(graph) && quads <= MAX_KEPT * sharing;
+    if (keeps) {
+        size = subgroup > size ? subgroup : size;
+        lanes = sharing;
+        while (lanes > 1 && quads < lanes)
+            lanes /= 2;
+    }
     struct l2d_dispatch d = {
-        .shader = "layer_norm",
-        .spec = (uint32_t[]) { size, lanes }, .num_spec = 2,
+        .shader = keeps ? "layer_norm_t1" : "layer_norm",
+        .spec = (uint32_t[]) { size, lanes, quads }, .num_spec = keeps ? 3 : 2,
         .params = &(struct l2d_layer_norm_params) { tokens, (u32) x.c, eps },
         .params_size = sizeof(struct l2d_layer_norm_params),
         .bind = (struct l2d_binding[]) {

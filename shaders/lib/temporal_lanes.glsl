@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention over the frames that a pixel remembers, for GPUs: LANES neighbours of a subgroup share a
-// pixel, head and row. The cells of a head in a slot (see CELL) are dealt out to them in turn, so
+// Attention over the frames that a pixel remembers, for GPUs: LANES neighbours of a subgroup share
+// a pixel, head and row. The cells of a head in a slot (see CELL) are dealt out to them in turn, so
 // that neighbours read neighbours, and each holds its own of all slots in registers: every load is
 // on its way before the first is waited for. A cell is of a key or of a value, and which it is
 // depends on the lane alone. Scores are added up across the lanes in halves, after which each lane

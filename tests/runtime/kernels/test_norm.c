@@ -23,6 +23,8 @@ static const struct group_case {
     { 1, 12, 12, 256,   0, 32, 1e-5f, L2D_ACT_RELU, true },     // DPT's trunk
     { 2,  7,  3,  12,   0,  4, 1e-5f, L2D_ACT_RELU, false },
     { 2,  1,  1,   8,   0,  4, 1e-5f, L2D_ACT_RELU, true },
+    { 2, 37, 33, 320, 320, 32, 1e-5f, L2D_ACT_SILU, false },   // more than a workgroup keeps
+    { 1, 65, 67,  96,   0, 32, 1e-5f, L2D_ACT_RELU, true },
     // AutoencoderKL's last layers: CPU drivers leave long loops early
     { 1, 256, 256, 4,   0,  1, 1e-6f, L2D_ACT_SILU, false },
     { 1, 256, 192, 24,  0,  4, 1e-5f, L2D_ACT_SILU, false },
@@ -32,7 +34,8 @@ static const struct group_case {
 
 static const struct layer_case {
     int rows, tokens, c;
-} layer_cases[] = { { 2, 1024, 96 }, { 1, 77, 320 }, { 8, 16, 64 }, { 1, 1, 4 }, { 3, 5, 36 } };
+} layer_cases[] = { { 2, 1024, 96 }, { 1, 77, 320 }, { 8, 16, 64 }, { 1, 1, 4 }, { 3, 5, 36 },
+                  { 1, 9, 640 }, { 1, 5, 2560 } };
 
 // A constant leaves only the rounding of its mean, times weight / sqrt(eps). Large numbers are as
 // good as normal ones; small ones disappear in eps.
