@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/half.h"
+#include "base/parallel.h"
 
 #define DEPTH_RATE 0.1f             // what a frame's range adds to the smoothed one
 
@@ -845,15 +847,36 @@ int l2d_engine_plan(struct l2d_engine_info *info, struct l2d_gpu *gpu,
     return rc;
 }
 
+// How long a part of the start took, for those who want it shorter. returns when the next began.
+static double note_phase(const struct l2d_engine *e, const char *phase, double since_s)
+{
+    double now = l2d_clock_s();
+    l2d_log_print(&e->log, L2D_LOG_DEBUG, "start: %.2f s for %s", now - since_s, phase);
+    return now;
+}
+
+static int upload_weights(struct l2d_engine *e, struct l2d_error *err)
+{
+    double begin = l2d_clock_s();
+    char what[120];
+    l2d_weights_scale_loras(e->model->weights, e->loras.now);
+    int rc = l2d_weights_upload(e->model->weights, err);
+    snprintf(what, sizeof(what), "%.0f MiB of weights, read and packed in %.2f s of %u threads",
+             (double) l2d_weights_bytes(e->model->weights) / (1 << 20),
+             l2d_weights_pack_seconds(e->model->weights), l2d_parallel_threads());
+    if (rc == L2D_OK)
+        note_phase(e, what, begin);
+    return rc;
+}
+
 // Take all memory and fill it.
 static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
 {
     struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];
     struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
     uint32_t num_bufs = l2d_engine_buffers(e, buf), num_graphs = l2d_engine_graphs(e, graph);
-    if (!e->passthrough)
-        l2d_weights_scale_loras(e->model->weights, e->loras.now);
-    int rc = e->passthrough ? L2D_OK : l2d_weights_upload(e->model->weights, err);
+    int rc = e->passthrough ? L2D_OK : upload_weights(e, err);
+    double begin = l2d_clock_s();
     for (uint32_t i = 0; i < num_bufs && rc == L2D_OK; i++)
         if (*buf[i])
             rc = take(*buf[i], err);
@@ -867,13 +890,16 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
         rc = l2d_engine_use_steps(e, 0, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = l2d_engine_compute_positions(e, err);
+    begin = note_phase(e, "memory of activations and state", begin);
     for (uint32_t i = 0; i < num_graphs && rc == L2D_OK; i++)
         if (*graph[i])
             rc = l2d_graph_finish(*graph[i], e->activations, err);
+    begin = note_phase(e, "pipelines and command buffers", begin);
     if (rc == L2D_OK && e->negative_prompt.kv)
         rc = l2d_engine_set_negative(e, p->negative ? p->negative : "", err);
     if (rc == L2D_OK && !e->passthrough)
         rc = l2d_engine_set_prompt(e, p->prompt ? p->prompt : e->model->config.prompt, err);
+    note_phase(e, "the prompt", begin);
     return rc;
 }
 
@@ -881,9 +907,12 @@ int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
                       const struct l2d_engine_params *params, struct l2d_error *err)
 {
     struct l2d_engine *e = NULL;
+    double begin = l2d_clock_s();
     int rc = l2d_engine_prepare(&e, gpu, params, NULL, err);
     if (rc == L2D_OK)
         rc = l2d_engine_check_memory(e, params, err);
+    if (rc == L2D_OK)
+        note_phase(e, "the model's description and the plan", begin);
     if (rc == L2D_OK && !e->passthrough)        // before any time is spent on it
         rc = l2d_weights_check_there(e->model->weights, err);
     if (rc == L2D_OK && l2d_engine_tune(e, params)) {

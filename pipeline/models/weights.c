@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ld words, the places and the upload. See weights.h.
-#include "pipeline/models/weights.h"
+// The ld words and the places. See weights.h; weights_upload.c fills them.
+#include "pipeline/models/weights_items.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -10,64 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/half.h"
 #include "gpu/device.h"
 #include "pipeline/models/loras.h"
 #include "tensor/convert.h"
-#include "tensor/safetensors.h"
 
-#define MAX_FILES 4
-#define MAX_PARTS 3
-#define MAX_BLOCKS 64
-#define BLOCK_BYTES (UINT64_C(512) << 20)   // GPU memory is taken in pieces of at most this
 #define NAME_BYTES 256
-#define HALF_MAX 65504.0f
-
-typedef const struct l2d_safetensors_entry *entry_ref;
-
-struct item {
-    struct l2d_conv *conv;          // one of these four is the destination
-    struct l2d_norm *norm;
-    struct l2d_tensor *tensor;
-    float *values;                  // tensor's, as they come: no parts
-    float *host;                    // the caller's, and not the GPU's
-    entry_ref weight[MAX_PARTS], bias[MAX_PARTS];
-    int32_t num_parts;
-    int32_t src_cin, src_cout;      // of one part, as in the file
-    float scale, bias_scale;
-    double standardise_eps;         // 0: not standardised
-    uint64_t at;                    // place in its block
-    uint32_t block;
-    uint32_t file;                  // that the weights are in
-    bool changed;                   // by LoRAs
-};
-
-struct file {
-    struct l2d_safetensors *st;
-    char path[512];
-    char network[32];               // its name, without folder and ending
-    char prefix[64];
-    bool *used;                     // by entry index
-};
-
-struct l2d_weights {
-    struct l2d_gpu *gpu;
-    enum l2d_dtype precision;
-    struct l2d_error error;         // the first
-
-    struct l2d_loras *loras;        // NULL: none
-    float scale[L2D_MAX_LORAS];     // that an upload gives them
-
-    struct file file[MAX_FILES];
-    uint32_t num_files;
-    l2d_weights_want *want;         // not NULL: a listing
-    void *want_user;
-    struct item *item;
-    uint32_t num_items, cap_items;
-
-    struct l2d_buf *block[MAX_BLOCKS];
-    uint32_t num_blocks;
-};
+#define BLOCK_BYTES (UINT64_C(512) << 20)   // GPU memory is taken in pieces of at most this
 
 static int32_t pad4(int32_t n)
 {
@@ -86,7 +34,7 @@ int l2d_weights_create(struct l2d_weights **out, struct l2d_gpu *gpu, enum l2d_d
     return L2D_OK;
 }
 
-static void close_files(struct l2d_weights *w)
+void l2d_weights_close_files(struct l2d_weights *w)
 {
     for (uint32_t i = 0; i < w->num_files; i++) {
         l2d_safetensors_close(&w->file[i].st);
@@ -113,7 +61,7 @@ void l2d_weights_destroy(struct l2d_weights **pw)
         return;
     for (uint32_t i = 0; i < w->num_blocks; i++)
         l2d_buf_destroy(&w->block[i]);
-    close_files(w);
+    l2d_weights_close_files(w);
     for (uint32_t i = 0; i < w->num_items; i++)
         free(w->item[i].values);
     free(w->item);
@@ -137,7 +85,7 @@ static void fail(struct l2d_weights *w, int code, const char *fmt, ...)
 int l2d_weights_open_file(struct l2d_weights *w, const char *path, const char *prefix,
                           struct l2d_error *err)
 {
-    assert(w->num_files < MAX_FILES);
+    assert(w->num_files < L2D_WEIGHTS_MAX_FILES);
     struct file *f = &w->file[w->num_files];
     *f = (struct file) { 0 };
     snprintf(f->path, sizeof(f->path), "%s", path);
@@ -269,7 +217,7 @@ static void declare(struct l2d_weights *w, struct l2d_conv *conv, int32_t ksize,
                     int32_t cout_each, unsigned flags, const char *base,
                     const char *const *suffixes, int num)
 {
-    assert(num <= MAX_PARTS);
+    assert(num <= L2D_WEIGHTS_MAX_PARTS);
     struct item *item = w->error.code == L2D_OK ? append(w) : NULL;
     if (!item)
         return;
@@ -381,13 +329,12 @@ void l2d_ld_ignore(struct l2d_weights *w, const char *prefix)
             f->used[i] = true;
 }
 
-static uint64_t count_of(entry_ref e)
+uint64_t l2d_weights_count(entry_ref e)
 {
     return e->size_bytes / l2d_safetensors_dtype_bytes(e->dtype);
 }
 
-// Convert the first n values to f32 and scale. false if one of them is not finite.
-static bool to_f32(float *out, entry_ref e, uint64_t n, float scale)
+bool l2d_weights_to_f32(float *out, entry_ref e, uint64_t n, float scale)
 {
     bool finite = l2d_convert_to_f32(out, e->dtype, e->data, n);
     for (uint64_t i = 0; i < n && scale != 1; i++) {
@@ -412,7 +359,7 @@ float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool op
     float *out = e ? calloc(count + 1, sizeof(*out)) : NULL;
     if (e && !out)
         fail(w, L2D_ENOMEM, "out of memory");
-    if (out && !to_f32(out, e, count_of(e), 1)) {
+    if (out && !l2d_weights_to_f32(out, e, l2d_weights_count(e), 1)) {
         fail(w, L2D_EFORMAT, "%s has values that are not numbers", e->name);
         free(out);
         out = NULL;
@@ -429,7 +376,7 @@ float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool op
 
 // ---- places
 
-static uint64_t weight_bytes(const struct l2d_weights *w, const struct item *item)
+uint64_t l2d_weights_weight_bytes(const struct l2d_weights *w, const struct item *item)
 {
     if (item->host)
         return 0;
@@ -448,23 +395,23 @@ static uint64_t bias_bytes(const struct item *item)
     return l2d_buf_align((uint64_t) (item->norm ? item->src_cout : item->conv->cout) * 4);
 }
 
-static uint64_t item_bytes(const struct l2d_weights *w, const struct item *item)
+uint64_t l2d_weights_item_bytes(const struct l2d_weights *w, const struct item *item)
 {
-    return weight_bytes(w, item) + bias_bytes(item);
+    return l2d_weights_weight_bytes(w, item) + bias_bytes(item);
 }
 
 uint64_t l2d_weights_bytes(const struct l2d_weights *w)
 {
     uint64_t total = 0;
     for (uint32_t i = 0; i < w->num_items; i++)
-        total += item_bytes(w, &w->item[i]);
+        total += l2d_weights_item_bytes(w, &w->item[i]);
     return total;
 }
 
 static void place(const struct l2d_weights *w, struct item *item)
 {
     struct l2d_buf *buf = w->block[item->block];
-    uint64_t at = item->at, bias_at = at + weight_bytes(w, item);
+    uint64_t at = item->at, bias_at = at + l2d_weights_weight_bytes(w, item);
     if (item->host)
         return;
     if (item->norm) {
@@ -493,14 +440,14 @@ int l2d_weights_place(struct l2d_weights *w, struct l2d_error *err)
         uint64_t size = 0;
         for (; end < w->num_items; end++) {
             struct item *item = &w->item[end];
-            uint64_t bytes = item_bytes(w, item);
+            uint64_t bytes = l2d_weights_item_bytes(w, item);
             if (size > 0 && size + bytes > BLOCK_BYTES)
                 break;
             item->block = w->num_blocks;
             item->at = size;
             size += bytes;
         }
-        assert(w->num_blocks < MAX_BLOCKS);
+        assert(w->num_blocks < L2D_WEIGHTS_MAX_BLOCKS);
         int rc = l2d_buf_declare(&w->block[w->num_blocks], w->gpu, size, L2D_MEMORY_DEVICE,
                                  "weights", err);
         if (rc != L2D_OK)
@@ -510,236 +457,4 @@ int l2d_weights_place(struct l2d_weights *w, struct l2d_error *err)
     for (uint32_t i = 0; i < w->num_items; i++)
         place(w, &w->item[i]);
     return L2D_OK;
-}
-
-// ---- upload
-
-static void standardise(float *value, int32_t channels, uint64_t each, double eps)
-{
-    for (int32_t n = 0; n < channels; n++, value += each) {
-        double sum = 0, squares = 0;
-        for (uint64_t i = 0; i < each; i++)
-            sum += (double) value[i];
-        double mean = sum / (double) each;
-        for (uint64_t i = 0; i < each; i++)
-            squares += ((double) value[i] - mean) * ((double) value[i] - mean);
-        double scale = 1 / sqrt(squares / (double) each + eps);
-        for (uint64_t i = 0; i < each; i++)
-            value[i] = (float) (((double) value[i] - mean) * scale);
-    }
-}
-
-static void pack_values(const struct item *item, unsigned char *dst)
-{
-    uint64_t count = l2d_tensor_count(item->tensor);
-    if (item->tensor->dtype == L2D_F32)
-        memcpy(dst, item->values, count * sizeof(*item->values));
-    for (uint64_t i = 0; item->tensor->dtype == L2D_F16 && i < count; i++)
-        ((uint16_t *) (void *) dst)[i] = l2d_half_from_f32(item->values[i]);
-}
-
-static int not_numbers(entry_ref e, struct l2d_error *err)
-{
-    return l2d_error_set(err, L2D_EFORMAT, "%s has values that are not numbers", e->name);
-}
-
-// A weight with what LoRAs add to it, rounded once, as a file of fused weights would have it.
-static int fuse(const struct l2d_weights *w, const struct item *item, entry_ref e,
-                const float scale[L2D_MAX_LORAS], float *out, struct l2d_error *err)
-{
-    uint64_t count = count_of(e);
-    if (!to_f32(out, e, count, 1))
-        return not_numbers(e, err);
-    int rc = l2d_loras_add(w->loras, scale, w->file[item->file].network, e, out, count, err);
-    for (uint64_t i = 0; i < count && rc == L2D_OK; i++) {
-        uint16_t half = l2d_half_from_f32(out[i]);
-        if ((half & 0x7c00) == 0x7c00)
-            rc = l2d_error_set(err, L2D_EINVAL, "%s: with these scales of the LoRAs its value %g "
-                               "is too large for fp16", e->name, (double) out[i]);
-        out[i] = l2d_half_to_f32(half);
-    }
-    return rc;
-}
-
-static int read_weight(const struct l2d_weights *w, const struct item *item, int32_t part,
-                       const float scale[L2D_MAX_LORAS], float *out, struct l2d_error *err)
-{
-    entry_ref e = item->weight[part];
-    uint64_t count = count_of(e);
-    if (!item->changed)
-        return to_f32(out, e, count, item->scale) ? L2D_OK : not_numbers(e, err);
-    int rc = fuse(w, item, e, scale, out, err);
-    for (uint64_t i = 0; i < count && rc == L2D_OK && item->scale != 1; i++)
-        out[i] *= item->scale;
-    return rc;
-}
-
-// Fill dst (weight_bytes + bias_bytes, zeroed) with what the GPU is to see of an item.
-static int pack(const struct l2d_weights *w, const struct item *item,
-                const float scale[L2D_MAX_LORAS], unsigned char *dst, float *scratch,
-                struct l2d_error *err)
-{
-    float *bias = (float *) (void *) (dst + weight_bytes(w, item));
-    if (item->tensor)
-        pack_values(item, dst);
-    for (int32_t p = 0; p < item->num_parts; p++) {
-        float *target = item->norm ? (float *) (void *) dst : scratch;
-        int rc = read_weight(w, item, p, scale, target, err);
-        if (rc != L2D_OK)
-            return rc;
-        if (item->bias[p] && !to_f32(bias + p * item->src_cout, item->bias[p],
-                                     (uint64_t) item->src_cout, item->bias_scale))
-            return not_numbers(item->bias[p], err);
-        if (item->standardise_eps > 0)
-            standardise(scratch, item->src_cout, count_of(item->weight[p]) /
-                        (uint64_t) item->src_cout, item->standardise_eps);
-        for (uint64_t i = 0; item->conv && w->precision == L2D_F16 && i < count_of(item->weight[p]);
-             i++)
-            if (fabsf(scratch[i]) > HALF_MAX)
-                return l2d_error_set(err, L2D_EFORMAT, "%s has values too large for fp16; use "
-                                     "--precision fp32", item->weight[p]->name);
-        if (item->conv)
-            l2d_conv_pack(dst, w->precision, item->conv->cin, item->conv->cout, item->conv->ksize,
-                          item->conv->geglu, scratch, item->src_cin, item->src_cout,
-                          p * item->src_cout);
-    }
-    return L2D_OK;
-}
-
-// Room to pack any of the items.
-struct room {
-    unsigned char *packed;
-    float *values;
-};
-
-static int make_room(const struct l2d_weights *w, struct room *room, struct l2d_error *err)
-{
-    uint64_t largest = 0, most_values = 0;
-    for (uint32_t i = 0; i < w->num_items; i++) {
-        const struct item *item = &w->item[i];
-        largest = item_bytes(w, item) > largest ? item_bytes(w, item) : largest;
-        for (int32_t p = 0; p < item->num_parts; p++)
-            most_values = count_of(item->weight[p]) > most_values ? count_of(item->weight[p])
-                                                                  : most_values;
-    }
-    room->packed = malloc(largest + 1);
-    room->values = malloc((most_values + 1) * sizeof(*room->values));
-    return room->packed && room->values
-         ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
-}
-
-static int upload(struct l2d_weights *w, const struct item *item, const struct room *room,
-                  struct l2d_error *err)
-{
-    uint64_t bytes = item_bytes(w, item);
-    if (item->host)
-        return fuse(w, item, item->weight[0], w->scale, item->host, err);
-    memset(room->packed, 0, bytes);
-    int rc = pack(w, item, w->scale, room->packed, room->values, err);
-    return rc == L2D_OK ? l2d_buf_write(w->block[item->block], item->at, room->packed, bytes, err)
-                        : rc;
-}
-
-int l2d_weights_check_there(const struct l2d_weights *w, struct l2d_error *err)
-{
-    return !w->want ? L2D_OK
-                    : l2d_error_set(err, L2D_EINVAL, "the model is a description without weights; "
-                                    "name the folder that has them");
-}
-
-int l2d_weights_upload(struct l2d_weights *w, struct l2d_error *err)
-{
-    struct room room;
-    assert(!w->want);
-    int rc = make_room(w, &room, err);
-    for (uint32_t i = 0; i < w->num_blocks && rc == L2D_OK; i++)
-        rc = l2d_buf_take(w->block[i], err);
-    for (uint32_t i = 0; i < w->num_items && rc == L2D_OK; i++)
-        rc = upload(w, &w->item[i], &room, err);
-    free(room.values);
-    free(room.packed);
-    if (!w->loras)
-        close_files(w);
-    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "weights");
-}
-
-// ---- other scales
-
-struct l2d_fused {
-    unsigned char **packed;         // of each item: item_bytes, or of host the values; else NULL
-    uint32_t num_items;
-};
-
-void l2d_fused_destroy(struct l2d_fused **pf)
-{
-    struct l2d_fused *f = *pf;
-    *pf = NULL;
-    for (uint32_t i = 0; f && i < f->num_items; i++)
-        free(f->packed[i]);
-    if (f)
-        free(f->packed);
-    free(f);
-}
-
-static int fuse_item(const struct l2d_weights *w, const struct item *item,
-                     const float scale[L2D_MAX_LORAS], float *scratch, unsigned char **out,
-                     struct l2d_error *err)
-{
-    uint64_t bytes = item->host ? 4 * count_of(item->weight[0]) : item_bytes(w, item);
-    *out = calloc(1, bytes + 1);
-    if (!*out)
-        return l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
-    return item->host ? fuse(w, item, item->weight[0], scale, (float *) (void *) *out, err)
-                      : pack(w, item, scale, *out, scratch, err);
-}
-
-int l2d_weights_fuse(const struct l2d_weights *w, const float scale[L2D_MAX_LORAS],
-                     const atomic_bool *cancel, struct l2d_fused **out, struct l2d_error *err)
-{
-    struct room room = { NULL, NULL };
-    struct l2d_fused *f = calloc(1, sizeof(*f));
-    if (f)
-        f->packed = calloc(w->num_items + 1, sizeof(*f->packed));
-    int rc = f && f->packed ? make_room(w, &room, err)
-                            : l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
-    for (uint32_t i = 0; i < w->num_items && rc == L2D_OK; i++) {
-        f->num_items = i + 1;
-        if (cancel && atomic_load(cancel))
-            rc = l2d_error_set(err, L2D_ECLOSED, "weights: not wanted any more");
-        else if (w->item[i].changed)
-            rc = fuse_item(w, &w->item[i], scale, room.values, &f->packed[i], err);
-    }
-    free(room.values);
-    free(room.packed);
-    if (rc != L2D_OK)
-        l2d_fused_destroy(&f);
-    *out = f;
-    return rc;
-}
-
-int l2d_weights_put(struct l2d_weights *w, const struct l2d_fused *f, struct l2d_error *err)
-{
-    int rc = L2D_OK;
-    for (uint32_t i = 0; i < f->num_items && rc == L2D_OK; i++) {
-        const struct item *item = &w->item[i];
-        if (f->packed[i] && item->host)
-            memcpy(item->host, f->packed[i], 4 * count_of(item->weight[0]));
-        else if (f->packed[i])
-            rc = l2d_buf_write(w->block[item->block], item->at, f->packed[i], item_bytes(w, item),
-                               err);
-    }
-    return rc;
-}
-
-struct l2d_weights_changes l2d_weights_changes(const struct l2d_weights *w)
-{
-    struct l2d_weights_changes c = { false, false, false };
-    for (uint32_t i = 0; i < w->num_items; i++)
-        if (w->item[i].changed) {
-            bool unet = !strcmp(w->file[w->item[i].file].network, "unet");
-            c.unet |= unet;
-            c.text_encoder |= !unet;
-            c.host |= w->item[i].host != NULL;
-        }
-    return c;
 }

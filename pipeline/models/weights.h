@@ -116,8 +116,14 @@ void l2d_weights_scale_loras(struct l2d_weights *weights, const float scale[L2D_
 /** returns L2D_OK if there is something to upload, or L2D_EINVAL for a listing. */
 int l2d_weights_check_there(const struct l2d_weights *weights, struct l2d_error *err);
 
-/** Take the memory; convert, pack, copy. NaN or infinite is an error. Not for a listing. */
+/**
+ * Take the memory; convert, pack, copy, on as many threads as there are cores. NaN or infinite is
+ * an error. Not for a listing.
+ */
 int l2d_weights_upload(struct l2d_weights *weights, struct l2d_error *err);
+
+/** Of that, reading, converting and packing, of all threads together. */
+double l2d_weights_pack_seconds(const struct l2d_weights *weights);
 
 // ---- and, with LoRAs, as often as their scales change
 

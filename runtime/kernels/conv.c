@@ -1,57 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolutions and linear layers: packing of weights, and recording.
-//
-// Packed weights are [panel][tap][cin][32], where a panel is 32 columns and columns beyond cout are
-// zero, so that every shader reads whole panels. With GEGLU groups of 4 columns alternate between
-// values and gates: 4 values, their 4 gates, the next 4 values. The bias keeps PyTorch's order.
+// Convolutions and linear layers: checks and recording. conv_pack.c packs their weights.
 #include <string.h>
 
-#include "base/half.h"
 #include "kernels/conv_variant.h"
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
 #include "kernels/tier4.h"
 #include "shaders/params/conv.h"
-
-static uint64_t num_panels(int32_t cout)
-{
-    return div_up((uint64_t) cout, L2D_CONV_PANEL);
-}
-
-uint64_t l2d_conv_packed_bytes(int32_t cin, int32_t cout, int32_t ksize, enum l2d_dtype dtype)
-{
-    return num_panels(cout) * L2D_CONV_PANEL * (uint64_t) ksize * (uint64_t) ksize *
-           (uint64_t) cin * l2d_dtype_bytes(dtype);
-}
-
-// Column of output channel n.
-static uint64_t column_of(int32_t n, int32_t cout, bool geglu)
-{
-    int32_t half = cout / 2, value = n % half;
-    return (uint64_t) (!geglu ? n : value / 4 * 8 + value % 4 + (n < half ? 0 : 4));
-}
-
-void l2d_conv_pack(void *dst, enum l2d_dtype dtype, int32_t cin, int32_t cout, int32_t ksize,
-                   bool geglu, const float *src, int32_t src_cin, int32_t src_cout, int32_t col)
-{
-    if (col == 0)
-        memset(dst, 0, l2d_conv_packed_bytes(cin, cout, ksize, dtype));
-    uint64_t taps = (uint64_t) ksize * (uint64_t) ksize;
-    for (int32_t n = 0; n < src_cout; n++) {
-        uint64_t column = column_of(col + n, cout, geglu);
-        uint64_t panel = column / L2D_CONV_PANEL, lane = column % L2D_CONV_PANEL;
-        for (int32_t k = 0; k < src_cin; k++)
-            for (uint64_t tap = 0; tap < taps; tap++) {
-                float v = src[((uint64_t) n * (uint64_t) src_cin + (uint64_t) k) * taps + tap];
-                uint64_t at = ((panel * taps + tap) * (uint64_t) cin + (uint64_t) k) *
-                              L2D_CONV_PANEL + lane;
-                if (dtype == L2D_F16)
-                    ((uint16_t *) dst)[at] = l2d_half_from_f32(v);
-                else
-                    ((float *) dst)[at] = v;
-            }
-    }
-}
 
 // One pixel of x2 for all of x. A 1x1 kernel alone, which has no border to pad.
 static bool x2_is_one(const struct l2d_conv_desc *d)

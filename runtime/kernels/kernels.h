@@ -15,6 +15,7 @@
 
 #include "gpu/graph.h"
 #include "shaders/params/color.h"
+#include "shaders/params/conv.h"
 #include "shaders/params/row.h"
 #include "shaders/params/similar.h"
 
@@ -66,7 +67,7 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
 uint64_t l2d_conv_packed_bytes(int32_t cin, int32_t cout, int32_t ksize, enum l2d_dtype dtype);
 
 /**
- * Pack weights for the shaders: panels of 32 output channels, see conv.c for the order.
+ * Pack weights for the shaders: panels of 32 output channels, see conv_pack.c for the order.
  * dst      l2d_conv_packed_bytes, T
  * src      f32 [src_cout][src_cin][ksize][ksize] (PyTorch's order; a Linear is ksize 1)
  * src_cin and src_cout may be smaller than cin and cout: the rest is zero.
@@ -75,6 +76,23 @@ uint64_t l2d_conv_packed_bytes(int32_t cin, int32_t cout, int32_t ksize, enum l2
  */
 void l2d_conv_pack(void *dst, enum l2d_dtype dtype, int32_t cin, int32_t cout, int32_t ksize,
                    bool geglu, const float *src, int32_t src_cin, int32_t src_cout, int32_t col);
+
+/** The same panel by panel: how many there are, and the bytes of each. */
+uint32_t l2d_conv_num_panels(int32_t cout);
+uint64_t l2d_conv_panel_bytes(int32_t cin, int32_t ksize, enum l2d_dtype dtype);
+
+/** The output channel that stands in a column of all panels; -1: none does. */
+int32_t l2d_conv_channel_of(int32_t column, int32_t cout, bool geglu);
+
+/**
+ * Pack one panel.
+ * dst      l2d_conv_panel_bytes, T; all of it is written
+ * rows     [src_cin][ksize][ksize] of each column's output channel; NULL: there is none
+ * row_type of the rows: T or f32
+ */
+void l2d_conv_pack_panel(void *dst, enum l2d_dtype dtype, int32_t cin, int32_t ksize,
+                         const void *const rows[L2D_CONV_PANEL], enum l2d_dtype row_type,
+                         int32_t src_cin);
 
 // ---- norms --------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "kernels/conv_variant.h"
 #include "kernels/kernels.h"
 #include "ref/ref.h"
@@ -324,6 +325,69 @@ Test(conv, pack_by_parts)
         l2d_conv_pack(parts, L2D_F32, CIN, COUT, 1, false, weight + i * 16 * CIN, CIN, 16, i * 16);
     for (size_t i = 0; i < COUNT(whole); i++)
         cr_assert(whole[i] == parts[i]);
+}
+
+// By the formula: [panel][tap][cin][32], the rest zero; from f32, and from halves where they fit.
+static void check_panels(enum l2d_dtype type, enum l2d_dtype row_type, int32_t cin, int32_t src_cin,
+                         int32_t cout, int32_t src_cout, int32_t ksize, bool geglu)
+{
+    size_t taps = (size_t) (ksize * ksize), each = (size_t) src_cin * taps;
+    size_t panel = l2d_conv_panel_bytes(cin, ksize, type);
+    size_t bytes = l2d_conv_num_panels(cout) * panel;
+    float *weight = gt_floats((size_t) src_cout * each);
+    uint16_t *half = malloc((size_t) src_cout * each * sizeof(*half));
+    unsigned char *want = calloc(1, bytes), *got = malloc(bytes), *whole = malloc(bytes);
+    cr_assert(half && want && got && whole);
+    cr_assert_eq(bytes, l2d_conv_packed_bytes(cin, cout, ksize, type));
+    gt_fill(weight, (size_t) src_cout * each, GT_NORMAL, 1, 1, L2D_F16, 7);
+    for (size_t i = 0; i < (size_t) src_cout * each; i++)
+        half[i] = l2d_half_from_f32(weight[i]);
+    for (size_t n = 0; n < (size_t) src_cout; n++) {
+        size_t h = (size_t) cout / 2, value = n % h;
+        size_t column = !geglu ? n : value / 4 * 8 + value % 4 + (n < h ? 0 : 4);
+        cr_assert_eq(l2d_conv_channel_of((int32_t) column, cout, geglu), (int32_t) n);
+        for (size_t k = 0; k < (size_t) src_cin; k++)
+            for (size_t tap = 0; tap < taps; tap++) {
+                size_t from = n * each + k * taps + tap;
+                size_t to = ((column / 32 * taps + tap) * (size_t) cin + k) * 32 + column % 32;
+                if (type == L2D_F16)
+                    ((uint16_t *) (void *) want)[to] = half[from];
+                else
+                    ((float *) (void *) want)[to] = weight[from];
+            }
+    }
+    memset(got, 0xff, bytes);
+    for (uint32_t p = 0; p < l2d_conv_num_panels(cout); p++) {
+        const void *lane[32] = { NULL };
+        for (uint32_t i = 0; i < 32; i++) {
+            int32_t n = l2d_conv_channel_of((int32_t) (32 * p + i), cout, geglu);
+            size_t at = (size_t) n * each;
+            if (n >= 0 && n < src_cout)
+                lane[i] = row_type == L2D_F16 ? (void *) (half + at) : (void *) (weight + at);
+        }
+        l2d_conv_pack_panel(got + p * panel, type, cin, ksize, lane, row_type, src_cin);
+    }
+    cr_expect_eq(memcmp(got, want, bytes), 0, "panels: %d -> %d, kernel %d", cin, cout, ksize);
+    l2d_conv_pack(whole, type, cin, cout, ksize, geglu, weight, src_cin, src_cout, 0);
+    cr_expect_eq(memcmp(whole, want, bytes), 0, "whole: %d -> %d, kernel %d", cin, cout, ksize);
+    free(weight);
+    free(half);
+    free(want);
+    free(got);
+    free(whole);
+}
+
+Test(conv, pack_by_panels)
+{
+    static const struct { int32_t cin, src_cin, cout, src_cout, ksize; bool geglu; } packs[] = {
+        { 8, 8, 32, 32, 1, false }, { 4, 3, 64, 64, 3, false }, { 12, 12, 40, 40, 3, false },
+        { 4, 4, 4, 3, 7, false }, { 8, 8, 256, 256, 1, true }, { 8, 7, 40, 40, 1, true },
+    };
+    for (size_t i = 0; i < COUNT(packs); i++)
+        for (int types = 0; types < 3; types++)
+            check_panels(types == 0 ? L2D_F32 : L2D_F16, types == 2 ? L2D_F16 : L2D_F32,
+                         packs[i].cin, packs[i].src_cin, packs[i].cout, packs[i].src_cout,
+                         packs[i].ksize, packs[i].geglu);
 }
 
 Test(conv, refuses)
