@@ -869,6 +869,22 @@ static int upload_weights(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
+// The pipelines of all graphs at once.
+static int make_programs(struct l2d_engine *e, struct l2d_error *err)
+{
+    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
+    uint32_t count = l2d_engine_graphs(e, graph);
+    double begin = l2d_clock_s();
+    int rc = L2D_OK;
+    for (uint32_t i = 0; i < count && rc == L2D_OK; i++)
+        if (*graph[i])
+            rc = l2d_graph_declare_programs(*graph[i], err);
+    if (rc == L2D_OK)
+        rc = l2d_gpu_make_programs(e->gpu, err);
+    note_phase(e, "pipelines", begin);
+    return rc;
+}
+
 // Take all memory and fill it.
 static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
 {
@@ -876,6 +892,8 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
     uint32_t num_bufs = l2d_engine_buffers(e, buf), num_graphs = l2d_engine_graphs(e, graph);
     int rc = e->passthrough ? L2D_OK : upload_weights(e, err);
+    if (rc == L2D_OK)
+        rc = make_programs(e, err);
     double begin = l2d_clock_s();
     for (uint32_t i = 0; i < num_bufs && rc == L2D_OK; i++)
         if (*buf[i])
@@ -894,7 +912,7 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     for (uint32_t i = 0; i < num_graphs && rc == L2D_OK; i++)
         if (*graph[i])
             rc = l2d_graph_finish(*graph[i], e->activations, err);
-    begin = note_phase(e, "pipelines and command buffers", begin);
+    begin = note_phase(e, "command buffers", begin);
     if (rc == L2D_OK && e->negative_prompt.kv)
         rc = l2d_engine_set_negative(e, p->negative ? p->negative : "", err);
     if (rc == L2D_OK && !e->passthrough)

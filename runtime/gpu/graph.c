@@ -567,6 +567,19 @@ static int record(struct l2d_graph *g, VkCommandBuffer cmd, VkQueryPool marks,
     return ok ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "graph %s: out of memory", g->name);
 }
 
+int l2d_graph_declare_programs(const struct l2d_graph *g, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    for (uint32_t i = 0; i < g->num_ops && rc == L2D_OK; i++) {
+        const struct op *op = &g->op[i];
+        struct l2d_program *program;
+        if (!op->copy)
+            rc = l2d_program_declare(&program, g->gpu, op->shader, g->precision == L2D_F16,
+                                     op->spec, op->num_spec, op->num_bind, op->params_size, err);
+    }
+    return rc;
+}
+
 int l2d_graph_finish(struct l2d_graph *g, struct l2d_buf *activations, struct l2d_error *err)
 {
     assert(g->planned && (!g->size_bytes || activations->size_bytes >= g->size_bytes));

@@ -153,6 +153,14 @@ void l2d_graph_pop(struct l2d_graph *graph);
 int l2d_graph_plan(struct l2d_graph *graph, uint64_t *size_bytes, struct l2d_error *err);
 
 /**
+ * Before l2d_graph_finish, of any number of graphs: note which programs they run, then make the
+ * pipelines that there are not yet, on as many threads as there are cores. Without it each graph
+ * makes its own, one after the other.
+ */
+int l2d_graph_declare_programs(const struct l2d_graph *graph, struct l2d_error *err);
+int l2d_gpu_make_programs(struct l2d_gpu *gpu, struct l2d_error *err);
+
+/**
  * Create pipelines, descriptor sets and the command buffer. activations must be at least as large
  * as planned and may be shared by graphs that never run at the same time; it may be NULL if there
  * are no transients.

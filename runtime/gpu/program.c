@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPIR-V to pipelines: one program for each shader variant and set of specialization constants,
-// made when first asked for, and the pipeline cache on disk. The cache file has our own header in
+// made when first asked for, or several at once, and the pipeline cache on disk. The cache file has our own header in
 // front, since a driver may crash on a damaged blob.
 #include <errno.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/parallel.h"
 #include "gpu/vk.h"
 
 struct cache_header {
@@ -35,9 +36,20 @@ static const struct l2d_shader *find_shader(const char *name, bool f16)
     return NULL;
 }
 
-static int create(struct l2d_program *p, struct l2d_gpu *gpu, const struct l2d_shader *shader,
-                  struct l2d_error *err)
+static void unmake(struct l2d_program *p, struct l2d_gpu *gpu)
 {
+    vkDestroyPipeline(gpu->device, p->pipeline, NULL);
+    vkDestroyPipelineLayout(gpu->device, p->layout, NULL);
+    vkDestroyDescriptorSetLayout(gpu->device, p->set_layout, NULL);
+    p->pipeline = VK_NULL_HANDLE;
+    p->layout = VK_NULL_HANDLE;
+    p->set_layout = VK_NULL_HANDLE;
+}
+
+// Of a program that is only declared. Any thread may, another one for another program.
+static int make(struct l2d_program *p, struct l2d_gpu *gpu, struct l2d_error *err)
+{
+    const struct l2d_shader *shader = find_shader(p->shader, p->f16);
     int rc = L2D_OK;
     VkShaderModule module = VK_NULL_HANDLE;
     VkDescriptorSetLayoutBinding binding[L2D_MAX_BINDINGS];
@@ -88,20 +100,14 @@ static int create(struct l2d_program *p, struct l2d_gpu *gpu, const struct l2d_s
     l2d_vk_name(gpu, VK_OBJECT_TYPE_PIPELINE, (uint64_t) p->pipeline, p->shader);
 fail:
     vkDestroyShaderModule(gpu->device, module, NULL);
-    return rc;
+    if (rc != L2D_OK)
+        unmake(p, gpu);
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "shader %s", p->shader);
 }
 
-static void destroy(struct l2d_gpu *gpu, struct l2d_program *p)
-{
-    vkDestroyPipeline(gpu->device, p->pipeline, NULL);
-    vkDestroyPipelineLayout(gpu->device, p->layout, NULL);
-    vkDestroyDescriptorSetLayout(gpu->device, p->set_layout, NULL);
-    free(p);
-}
-
-int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,
-                    const uint32_t *spec, uint32_t num_spec, uint32_t num_bind,
-                    uint32_t params_size, struct l2d_error *err)
+int l2d_program_declare(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,
+                        const uint32_t *spec, uint32_t num_spec, uint32_t num_bind,
+                        uint32_t params_size, struct l2d_error *err)
 {
     for (struct l2d_program *p = gpu->programs; p; p = p->next)
         if (p->f16 == f16 && p->num_spec == num_spec && p->num_bind == num_bind &&
@@ -122,15 +128,52 @@ int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *s
     p->num_bind = num_bind;
     p->params_size = params_size;
     memcpy(p->spec, spec, num_spec * sizeof(*spec));
-    int rc = create(p, gpu, code, err);
-    if (rc != L2D_OK) {
-        destroy(gpu, p);
-        return l2d_error_wrap(err, rc, "shader %s", shader);
-    }
     p->next = gpu->programs;
     gpu->programs = p;
     *out = p;
     return L2D_OK;
+}
+
+int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,
+                    const uint32_t *spec, uint32_t num_spec, uint32_t num_bind,
+                    uint32_t params_size, struct l2d_error *err)
+{
+    struct l2d_program *p = NULL;
+    int rc = l2d_program_declare(&p, gpu, shader, f16, spec, num_spec, num_bind, params_size, err);
+    if (rc == L2D_OK && !p->pipeline)
+        rc = make(p, gpu, err);
+    if (rc == L2D_OK)
+        *out = p;
+    return rc;
+}
+
+struct makers {
+    struct l2d_gpu *gpu;
+    struct l2d_program **program;
+};
+
+static int make_one(void *user, uint32_t thread, uint32_t index, struct l2d_error *err)
+{
+    const struct makers *m = user;
+    (void) thread;
+    return make(m->program[index], m->gpu, err);
+}
+
+int l2d_gpu_make_programs(struct l2d_gpu *gpu, struct l2d_error *err)
+{
+    uint32_t count = 0;
+    for (struct l2d_program *p = gpu->programs; p; p = p->next)
+        count += !p->pipeline;
+    struct makers m = { gpu, malloc((count + 1) * sizeof(*m.program)) };
+    if (!m.program)
+        return l2d_error_set(err, L2D_ENOMEM, "shaders: out of memory");
+    uint32_t n = 0;
+    for (struct l2d_program *p = gpu->programs; p; p = p->next)
+        if (!p->pipeline)
+            m.program[n++] = p;
+    int rc = l2d_parallel_for("pipelines", l2d_parallel_threads(), count, make_one, &m, err);
+    free(m.program);
+    return rc;
 }
 
 // The blob of an intact cache file, or NULL.
@@ -214,7 +257,8 @@ void l2d_program_cache_close(struct l2d_gpu *gpu)
     while (gpu->programs) {
         struct l2d_program *p = gpu->programs;
         gpu->programs = p->next;
-        destroy(gpu, p);
+        unmake(p, gpu);
+        free(p);
     }
     vkDestroyPipelineCache(gpu->device, gpu->cache, NULL);
 }

@@ -3,6 +3,7 @@
 #ifndef L2D_GPU_VK_H
 #define L2D_GPU_VK_H
 
+#include <stdatomic.h>
 #include <vulkan/vulkan.h>
 
 #include "gpu/buffer.h"
@@ -66,7 +67,7 @@ struct l2d_gpu {
     struct l2d_staging staging;
     VkInstance instance;
     VkDebugUtilsMessengerEXT messenger;
-    uint32_t num_validation_messages;
+    atomic_uint num_validation_messages;        // pipelines are made by several threads
     PFN_vkSetDebugUtilsObjectNameEXT set_name;
 
     VkPhysicalDevice physical;
@@ -119,7 +120,12 @@ uint32_t l2d_vk_memory_types(const VkPhysicalDeviceMemoryProperties *memory, uin
 /** Nothing is running any more. */
 void l2d_vk_staging_finish(struct l2d_gpu *gpu);
 
-/** Find or create a program; owned by the gpu. */
+/** Find a program, or note that it is wanted: it has no pipeline yet. Owned by the gpu. */
+int l2d_program_declare(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,
+                        const uint32_t *spec, uint32_t num_spec, uint32_t num_bind,
+                        uint32_t params_size, struct l2d_error *err);
+
+/** The same, and its pipeline. */
 int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,
                     const uint32_t *spec, uint32_t num_spec, uint32_t num_bind,
                     uint32_t params_size, struct l2d_error *err);

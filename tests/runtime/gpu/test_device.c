@@ -9,6 +9,7 @@
 
 #include "gpu/device.h"
 #include "gpu/graph.h"
+#include "gpu/vk.h"
 
 static struct l2d_error err;
 
@@ -71,6 +72,69 @@ static void run_with_cache(const char *dir, char *path, size_t size)
             snprintf(path, size, "%s/%s", dir, entry->d_name);
     if (d)
         closedir(d);
+}
+
+static void add_ops(struct l2d_graph *graph, struct l2d_buf *buf, uint32_t num_bind)
+{
+    struct l2d_binding bind[L2D_MAX_BINDINGS];
+    for (uint32_t i = 0; i < num_bind; i++)
+        bind[i] = (struct l2d_binding) { l2d_tensor_view(buf, 1024 * i, L2D_F32, 1, 1, 1, 64),
+                                         i ? L2D_READ : L2D_WRITE };
+    for (int twice = 0; twice < 2; twice++)
+        l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+            .shader = "luma_blur", .bind = bind, .num_bind = num_bind, .params_size = 28,
+            .params = (uint32_t[7]) { 0 }, .groups = { 1, 1, 1 },
+        });
+}
+
+static uint32_t count_programs(const struct l2d_gpu *gpu, bool made)
+{
+    uint32_t count = 0;
+    for (const struct l2d_program *p = gpu->programs; p; p = p->next)
+        count += (p->pipeline != VK_NULL_HANDLE) == made;
+    return count;
+}
+
+// Each program is made once, by whichever thread, and what is there already is not made again.
+Test(device, pipelines_of_all_graphs_at_once)
+{
+    struct l2d_gpu *gpu;
+    struct l2d_graph *graph[2];
+    struct l2d_buf *buf;
+    uint64_t planned;
+    cr_assert_eq(l2d_gpu_create(&gpu, &(struct l2d_gpu_params) { .cache_dir = "" }, &err), L2D_OK,
+                 "%s", err.msg);
+    cr_assert_eq(l2d_buf_create(&buf, gpu, 1 << 16, L2D_MEMORY_DEVICE, "x", &err), L2D_OK);
+    for (uint32_t i = 0; i < 2; i++) {
+        cr_assert_eq(l2d_graph_create(&graph[i], gpu, L2D_F32, "programs", &err), L2D_OK);
+        for (uint32_t num_bind = 2 + i; num_bind <= L2D_MAX_BINDINGS; num_bind++)
+            add_ops(graph[i], buf, num_bind);
+        cr_assert_eq(l2d_graph_declare_programs(graph[i], &err), L2D_OK, "%s", err.msg);
+    }
+    uint32_t count = L2D_MAX_BINDINGS - 1;
+    cr_expect_eq(count_programs(gpu, false), count);
+    for (int again = 0; again < 2; again++) {
+        cr_assert_eq(l2d_gpu_make_programs(gpu, &err), L2D_OK, "%s", err.msg);
+        cr_expect_eq(count_programs(gpu, true), count);
+    }
+    VkPipeline first = gpu->programs->pipeline;
+    for (uint32_t i = 0; i < 2; i++) {
+        cr_assert_eq(l2d_graph_plan(graph[i], &planned, &err), L2D_OK, "%s", err.msg);
+        cr_assert_eq(l2d_graph_finish(graph[i], NULL, &err), L2D_OK, "%s", err.msg);
+        cr_assert_eq(l2d_graph_run(graph[i], &err), L2D_OK, "%s", err.msg);
+    }
+    cr_expect(gpu->programs->pipeline == first && count_programs(gpu, true) == count);
+
+    cr_assert_eq(l2d_graph_create(&graph[1], gpu, L2D_F16, "unknown", &err), L2D_OK);
+    l2d_graph_dispatch(graph[1], &(struct l2d_dispatch) {
+        .shader = "no such", .num_bind = 1, .groups = { 1, 1, 1 },
+        .bind = &(struct l2d_binding) { l2d_tensor_view(buf, 0, L2D_F32, 1, 1, 1, 64), L2D_WRITE },
+    });
+    cr_expect_eq(l2d_graph_declare_programs(graph[1], &err), L2D_EINVAL);
+    l2d_graph_destroy(&graph[0]);
+    l2d_graph_destroy(&graph[1]);
+    l2d_buf_destroy(&buf);
+    l2d_gpu_destroy(&gpu);
 }
 
 // A driver may have nothing to store (lavapipe keeps its own cache): then a made-up file must do.
