@@ -425,7 +425,8 @@ static int fuse_item(const struct l2d_weights *w, const struct item *item,
                      const float scale[L2D_MAX_LORAS], float *scratch, unsigned char **out,
                      struct l2d_error *err)
 {
-    uint64_t bytes = item->host ? 4 * l2d_weights_count(item->weight[0]) : l2d_weights_item_bytes(w, item);
+    uint64_t bytes = item->host ? 4 * l2d_weights_count(item->weight[0])
+                                : l2d_weights_item_bytes(w, item);
     *out = calloc(1, bytes + 1);
     if (!*out)
         return l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
@@ -464,8 +465,8 @@ int l2d_weights_put(struct l2d_weights *w, const struct l2d_fused *f, struct l2d
         if (f->packed[i] && item->host)
             memcpy(item->host, f->packed[i], 4 * l2d_weights_count(item->weight[0]));
         else if (f->packed[i])
-            rc = l2d_buf_write(w->block[item->block], item->at, f->packed[i], l2d_weights_item_bytes(w, item),
-                               err);
+            rc = l2d_buf_write(w->block[item->block], item->at, f->packed[i],
+                               l2d_weights_item_bytes(w, item), err);
     }
     return rc;
 }

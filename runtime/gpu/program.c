@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPIR-V to pipelines: one program for each shader variant and set of specialization constants,
-// made when first asked for, or several at once, and the pipeline cache on disk. The cache file has our own header in
-// front, since a driver may crash on a damaged blob.
+// made when first asked for, or several at once, and the pipeline cache on disk. The cache file has
+// our own header in front, since a driver may crash on a damaged blob.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
