@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -31,6 +32,7 @@ def arguments(doc, minutes, batch, lr):
     p.add_argument("--bf16", action="store_true", default=torch.cuda.is_available(),
                    help="bfloat16 arithmetic: quicker on a GPU, and on a CPU with AVX512-BF16")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--name", default=None, help="of the checkpoint; default: the stage's")
     return p
 
 
@@ -70,6 +72,24 @@ def rank():
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def wait():
+    """Until all processes are here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def to_device(arrays, device):
+    """A nest of dicts and lists with its NumPy arrays as tensors. A GPU is not waited for."""
+    if isinstance(arrays, dict):
+        return {name: to_device(value, device) for name, value in arrays.items()}
+    if isinstance(arrays, list):
+        return [to_device(value, device) for value in arrays]
+    if not isinstance(arrays, np.ndarray):
+        return arrays
+    tensor = torch.from_numpy(arrays)
+    return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
 class Stage:
     """One training stage: optimizer, EMA, and a schedule measured in seconds of training.
 
@@ -80,22 +100,27 @@ class Stage:
 
     def __init__(self, name, modules, args, groups=None):
         self.modules, self.args = torch.nn.ModuleDict(modules), args
+        name = args.name or name
         self.path = os.path.join(args.data, f"{name}.pt")
         self.modules.to(args.device, memory_format=torch.channels_last)
         groups = groups or [{"params": list(self.modules.parameters()), "scale": 1.0}]
         for g in groups:
             g["lr"] = args.lr
-        self.optimizer = torch.optim.AdamW(groups, betas=(.9, .99), weight_decay=1e-3)
+        fused = {} if args.device == "cpu" else {"fused": True}
+        self.optimizer = torch.optim.AdamW(groups, betas=(.9, .99), weight_decay=1e-3, **fused)
         self.ema = {k: v.detach().clone() for k, v in self.modules.state_dict().items()}
-        self.step, self.used, self.saved_at = 0, 0.0, 0.0
-        self.logs, self.mark = {}, time.time()
+        self.step, self.used, self.saved_at, self.further = 0, 0.0, 0.0, False
         if os.path.exists(self.path):
             self.resume(name, torch.load(self.path, map_location=args.device))
+        pairs = [(self.ema[k], v) for k, v in self.modules.state_dict().items() if v.is_floating_point()]
+        self.averages, self.live = ([p[i] for p in pairs] for i in (0, 1))
+        self.logs, self.mark = {}, time.time()
 
     def resume(self, name, state):
-        """Goes on from a checkpoint; one without a past (unpack.py) only gives its weights."""
+        """Goes on from a checkpoint; one without a past (unpack.py) only gives its weights, to train `further`."""
         self.ema.update({k: v.clone() for k, v in state["ema"].items()})
         self.modules.load_state_dict(state.get("model", self.ema))
+        self.further = state.get("further", "optimizer" not in state)
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.used, self.saved_at = state["step"], state["used"], state["used"]
@@ -111,10 +136,10 @@ class Stage:
             return contextlib.nullcontext()
         return torch.autocast(self.args.device.split(":")[0], torch.bfloat16)
 
-    def seeds(self):
-        """Seeds for this step, the same however often the run was resumed: one that the processes
-        share, for what they do, and one of each, for its data and noise."""
-        common = (self.args.seed * 1_000_003 + self.step) * 64
+    def seeds(self, step=None):
+        """Seeds for a step, this one by default, the same however often the run was resumed: one that the
+        processes share, for what they do, and one of each, for its data and noise."""
+        common = (self.args.seed * 1_000_003 + (self.step if step is None else step)) * 64
         return common, common + 1 + rank()
 
     def share(self):
@@ -146,24 +171,34 @@ class Stage:
         self.step += 1
         decay = min(.999, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for k, v in self.modules.state_dict().items():
-                if v.is_floating_point():
-                    self.ema[k].lerp_(v, 1 - decay)
-        for k, v in {"loss": loss, **logs}.items():
-            v = v.item() if torch.is_tensor(v) else v
-            self.logs[k] = .98 * self.logs.get(k, v) + .02 * v
-        if self.step % 100 == 0 and rank() == 0:
-            line = " ".join(f"{k} {v:.4f}" for k, v in self.logs.items())
-            print(f"step {self.step} {self.used / 60:.1f} min {self.step / self.used:.2f}/s {line}",
-                  flush=True)
+            torch._foreach_mul_(self.averages, decay)
+            torch._foreach_add_(self.averages, self.live, alpha=1 - decay)
+        self.log({"loss": loss, **logs})
         over = self.progress >= 1
         if (over or self.used - self.saved_at > 120) and rank() == 0:
             self.save()
         return not over
 
+    def log(self, values):
+        """Averages over some steps, kept on the device: it is asked for them now and then only."""
+        for k, v in values.items():
+            v = v.detach().float() if torch.is_tensor(v) else torch.tensor(float(v))
+            self.logs[k] = torch.lerp(self.logs[k], v, .02) if k in self.logs else v
+        if self.step % 100 == 0:
+            line = " ".join(f"{k} {v:.4f}" for k, v in self.figures().items())
+            if rank() == 0:
+                print(f"step {self.step} {self.used / 60:.1f} min {self.step / self.used:.2f}/s {line}", flush=True)
+
+    def figures(self):
+        figures = {k: v.item() for k, v in self.logs.items()}
+        if not math.isfinite(figures["loss"]):
+            raise SystemExit(f"step {self.step}: the loss is not finite; start again with a lower --lr")
+        return figures
+
     def save(self):
+        self.figures()      # broken weights are not kept
         state = {"model": self.modules.state_dict(), "ema": self.ema, "step": self.step,
-                 "optimizer": self.optimizer.state_dict(), "used": self.used}
+                 "optimizer": self.optimizer.state_dict(), "used": self.used, "further": self.further}
         torch.save(state, self.path + ".part")
         os.replace(self.path + ".part", self.path)
         self.saved_at = self.used

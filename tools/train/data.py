@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training set: photos, their styled versions, and random crops and clips of both.
+"""The training set: photos, their styled versions, and the ways that a camera moves over them.
 
 `python data.py --data D` styles every photo and cut-out once. Caches a photo and its styled
 versions in D/cache as one uint8 array [1 + styles, H, W, 3], a cut-out in D/cutouts with its alpha
-[H, W] beside such an array. `Stills` serves aligned crops from the caches, `moving` clips.
+[H, W] beside such an array. `Stills` opens the caches; pixels.py serves whole batches from them.
 """
 import argparse
+import functools
 import glob
 import hashlib
 import multiprocessing
@@ -98,7 +99,22 @@ def grade(palette, x):
     """teachers.grade for pictures [N,3,H,W] in [-1, 1]; the palette None changes nothing."""
     if palette is None:
         return x
-    return torch.stack(teachers.recolor(palette, (x / 2 + .5).unbind(1)), 1) * 2 - 1
+    return torch.stack(teachers.recolor(teachers.PALETTES[palette], (x / 2 + .5).unbind(1)), 1) * 2 - 1
+
+
+@functools.lru_cache()
+def palette_table(device):
+    """[1 + palettes, 11]: the numbers of no palette and of each, as recolor() takes them."""
+    rows = [(0, 1, *9 * [0.])] + [(*p[:2], *sum(p[2:], ())) for p in teachers.PALETTES.values()]
+    return torch.tensor(rows, dtype=torch.float32, device=device)
+
+
+def grade_each(numbers, x):
+    """grade() with a palette for each picture: numbers [N], 0 for none."""
+    rows = palette_table(x.device)[numbers][..., None, None]
+    colors = rows[:, 2:].unflatten(1, (3, 3)).permute(1, 2, 0, 3, 4)
+    parameters = (rows[:, 0], rows[:, 1], *colors)
+    return torch.stack(teachers.recolor(parameters, (x / 2 + .5).unbind(1)), 1) * 2 - 1
 
 
 def some_palette(rng):
@@ -106,10 +122,11 @@ def some_palette(rng):
 
 
 class Stills:
-    """All cached photos and cut-outs, mapped or in memory; crops by a seeded generator."""
+    """All cached photos, mapped, and cut-outs; crops by a seeded generator."""
 
     def __init__(self, data, held_out=False, limit=None):
-        self.stacks = [np.load(f, mmap_mode="r") for f in self.files(f"{data}/cache/*.npy", held_out)[:limit]]
+        self.names = self.files(f"{data}/cache/*.npy", held_out)[:limit]
+        self.stacks = [np.load(f, mmap_mode="c") for f in self.names]
         self.cutouts = []       # (stack [1 + styles,H,W,3], alpha [H,W])
         for f in self.files(f"{data}/cutouts/*.npz", held_out):
             with np.load(f) as z:
@@ -140,124 +157,69 @@ def wave(rng, t, limit, speed):
     """A sine of random period that changes by at most `speed` a frame, within +-limit."""
     period = rng.uniform(24, 120)
     reach = min(limit, speed * period / 6.3) * rng.random()
-    return reach * torch.sin(6.2832 * (t / period + rng.random()))
+    return reach * np.sin(6.2832 * (t / period + rng.random()))
 
 
-class Path:
-    """How a picture lies under each frame: frames look at (cx, cy) of it, `zoom` pixels a pixel, turned."""
-
-    def __init__(self, cx, cy, zoom, angle, size):
-        step = torch.arange(size, device=zoom.device) - (size - 1) / 2
-        self.y, self.x = torch.meshgrid(step, step, indexing="ij")
-        self.cx, self.cy, self.size = cx[:, None, None], cy[:, None, None], size
-        self.cos, self.sin = (zoom * angle.cos())[:, None, None], (zoom * angle.sin())[:, None, None]
-        self.square = (zoom * zoom)[:, None, None]
-
-    def points(self):
-        """Where each frame's pixels lie on the picture: x and y [F,S,S]."""
-        return (self.cx + self.cos * self.x - self.sin * self.y,
-                self.cy + self.sin * self.x + self.cos * self.y)
-
-    def sample(self, picture, padding):
-        """The frames [F,C,S,S] of `picture` [C,H,W]."""
-        h, w = picture.shape[1:]
-        px, py = self.points()
-        grid = torch.stack([(2 * px + 1) / w - 1, (2 * py + 1) / h - 1], -1)
-        return F.grid_sample(picture[None].expand(len(grid), -1, -1, -1), grid, mode="bilinear",
-                             padding_mode=padding, align_corners=False)
-
-    def back(self):
-        """For grid_sample, [F-1,S,S,2]: where the frame before shows what each pixel shows."""
-        px, py = self.points()
-        dx, dy = px[1:] - self.cx[:-1], py[1:] - self.cy[:-1]
-        cos, sin = self.cos[:-1] / self.square[:-1], self.sin[:-1] / self.square[:-1]
-        return torch.stack([cos * dx + sin * dy, cos * dy - sin * dx], -1) * (2 / self.size)
-
-
-def camera(picture, rng, numbers, size, still=False, spread=1.):
-    """A smooth path over `picture` [C,H,W] at the given frame numbers.
+def camera(rng, numbers, width, height, size, still=False, spread=1.):
+    """A smooth path over a picture at the given frame numbers: Path's cx, cy, zoom and angle, [F,4].
 
     Small `spread`: it begins near the picture's own scale, at which its styled version was made.
     """
-    h, w = picture.shape[1:]
-    t = torch.tensor(list(numbers), dtype=torch.float32, device=picture.device)
+    t = np.asarray(numbers, np.float64)
     moves = 0 if still else 1
-    zoom = float(np.exp(spread * rng.uniform(-.25, .15))) * torch.exp(moves * wave(rng, t, .15, .012))
+    zoom = np.exp(spread * rng.uniform(-.25, .15)) * np.exp(moves * wave(rng, t, .15, .012))
     angle = moves * wave(rng, t, .15, .01)
-    half = .5 * size * float(zoom.max()) * 1.1
-    cx = rng.uniform(min(half, w / 2), max(w - half, w / 2)) + moves * wave(rng, t, w / 4, 4)
-    cy = rng.uniform(min(half, h / 2), max(h - half, h / 2)) + moves * wave(rng, t, h / 4, 3)
-    return Path(cx, cy, zoom, angle, size)
+    half = .5 * size * zoom.max() * 1.1
+    cx = rng.uniform(min(half, width / 2), max(width - half, width / 2)) + moves * wave(rng, t, width / 4, 4)
+    cy = rng.uniform(min(half, height / 2), max(height - half, height / 2)) + moves * wave(rng, t, height / 4, 3)
+    return np.stack([cx, cy, zoom, angle], -1).astype(np.float32)
+
+
+def passer(rng, numbers, width, height, size):
+    """The same for a cut-out that moves before the frames."""
+    t = np.asarray(numbers, np.float64)
+    zoom = rng.uniform(.95, 1.4) * np.exp(wave(rng, t, .3, .015))
+    angle = rng.uniform(-.2, .2) + wave(rng, t, .3, .02)
+    # Where the middle of the frame lies on the cut-out: the cut-out moves against it.
+    reach = zoom.mean() * size
+    cx = width / 2 + reach * rng.uniform(-.35, .35) + wave(rng, t, .6 * reach, .04 * reach)
+    cy = height / 2 + reach * rng.uniform(-.35, .35) + wave(rng, t, .4 * reach, .025 * reach)
+    return np.stack([cx, cy, zoom, angle], -1).astype(np.float32)
+
+
+class Path:
+    """How pictures lie under frames: frames look at (cx, cy), `zoom` pixels a pixel, turned by `angle`.
+
+    places [...,F,4] holds these four for each frame.
+    """
+
+    def __init__(self, places, size):
+        step = torch.arange(size, device=places.device) - (size - 1) / 2
+        self.y, self.x = step[:, None], step
+        self.cx, self.cy, zoom, angle = places[..., None, None].unbind(-3)
+        self.cos, self.sin, self.square = zoom * angle.cos(), zoom * angle.sin(), zoom * zoom
+        self.size = size
+
+    def points(self):
+        """Where each frame's pixels lie on the picture: x and y [...,F,S,S]."""
+        return (self.cx + self.cos * self.x - self.sin * self.y,
+                self.cy + self.sin * self.x + self.cos * self.y)
+
+    def back(self):
+        """For grid_sample, [...,F-1,S,S,2]: where the frame before shows what each pixel shows."""
+        px, py = (p[..., 1:, :, :] for p in self.points())
+        cx, cy, cos, sin, square = (p[..., :-1, :, :] for p in (self.cx, self.cy, self.cos, self.sin, self.square))
+        dx, dy, cos, sin = px - cx, py - cy, cos / square, sin / square
+        return torch.stack([cos * dx + sin * dy, cos * dy - sin * dx], -1) * (2 / self.size)
 
 
 def warp(picture, rng, numbers, size):
     """Frames [F,C,S,S] of `picture` [C,H,W] under a moving camera."""
-    return camera(picture, rng, numbers, size).sample(picture, "reflection")
-
-
-def pass_by(frames, back, cutout, entries, rng, numbers):
-    """Lets a cut-out move before the frames [F,6,S,S], on a smooth path of its own.
-
-    Returns the new frames, and `back` (Path.back) with the cut-out's motion where it covers them.
-    """
-    stack, alpha = cutout
-    size, device = frames.shape[-1], frames.device
-    picture = torch.cat([to_float(stack[entries], device).flatten(0, 1),
-                         torch.from_numpy(alpha).to(device)[None].float() / 255])
-    if rng.random() < .5:
-        picture = picture.flip(2)
     h, w = picture.shape[1:]
-    t = torch.tensor(list(numbers), dtype=torch.float32, device=device)
-    zoom = rng.uniform(.95, 1.4) * torch.exp(wave(rng, t, .3, .015))
-    angle = rng.uniform(-.2, .2) + wave(rng, t, .3, .02)
-    # Where the middle of the frame lies on the cut-out: the cut-out moves against it.
-    reach = float(zoom.mean()) * size
-    cx = w / 2 + reach * rng.uniform(-.35, .35) + wave(rng, t, .6 * reach, .04 * reach)
-    cy = h / 2 + reach * rng.uniform(-.35, .35) + wave(rng, t, .4 * reach, .025 * reach)
-    path = Path(cx, cy, zoom, angle, size)
-    picture, alpha = path.sample(picture, "zeros").split([6, 1], 1)
-    return (frames + (picture - frames) * alpha,
-            torch.where(alpha[1:].permute(0, 2, 3, 1) > .5, path.back(), back))
-
-
-def scene(stills, rng, numbers, size, style, device):
-    """Source and target as [F,6,S,S] and Path.back(): a photo under a moving camera, often with cut-outs.
-
-    In 25 % of the scenes only cut-outs move; 35 % have one or two of them.
-    """
-    entries, kind = [0, style + 1], rng.random()
-    stack = stills.stacks[rng.integers(len(stills.stacks))]
-    pair = to_float(stack[entries], device).flatten(0, 1)
-    path = camera(pair, rng, numbers, size, still=kind < .3, spread=.2)
-    frames, back = path.sample(pair, "reflection"), path.back()
-    if stills.cutouts and (kind < .25 or kind > .9):
-        for _ in range(int(rng.integers(1, 3))):
-            cutout = stills.cutouts[rng.integers(len(stills.cutouts))]
-            frames, back = pass_by(frames, back, cutout, entries, rng, numbers)
-    return frames, back
-
-
-def moving(stills, rng, numbers, size, device):
-    """A clip made of stills: source and target frames [F,3,S,S], where each frame's pixels were in the
-    one before (Path.back), and the look: the style's number and the palette.
-
-    Style -1 is the plain picture, and a palette may be None. Source and target are warped by the
-    same smooth paths, so the target sticks to the surfaces; only the source gets exposure drift
-    and sensor noise, so the network learns to be calmer than its input. 5 % have a scene cut.
-    """
-    style = int(rng.integers(len(STYLES))) if rng.random() > .08 else -1
-    palette = some_palette(rng)
-    frames, back = scene(stills, rng, numbers, size, style, device)
-    if rng.random() < .05:
-        cut = int(rng.integers(1, len(numbers)))
-        after, later = scene(stills, rng, numbers[cut:], size, style, device)
-        frames, back = torch.cat([frames[:cut], after]), torch.cat([back[:cut], later])
-    source, target = frames.chunk(2, 1)
-    if rng.random() < .5:
-        drift = .06 * rng.random() * np.sin(np.array(numbers) * rng.uniform(.03, .15))
-        drift = torch.tensor(drift, dtype=torch.float32, device=device)[:, None, None, None]
-        source = (source + 1) * (1 + drift) - 1 + rng.uniform(0, .04) * torch.randn_like(source)
-    return source.clamp(-1, 1), grade(palette, target), back, (style, palette)
+    px, py = Path(torch.from_numpy(camera(rng, numbers, w, h, size)), size).points()
+    grid = torch.stack([(2 * px + 1) / w - 1, (2 * py + 1) / h - 1], -1)
+    return F.grid_sample(picture[None].expand(len(grid), -1, -1, -1), grid, mode="bilinear",
+                         padding_mode="reflection", align_corners=False)
 
 
 if __name__ == "__main__":

@@ -277,8 +277,8 @@ PALETTES = {
 
 
 def recolor(palette, channels):
-    """Red, green and blue in 0..1, as numpy arrays or torch tensors alike, seen in a palette."""
-    share, saturation, *colors = PALETTES[palette]
+    """Red, green and blue in 0..1, as numpy arrays or torch tensors alike, seen in a palette like those above."""
+    share, saturation, *colors = palette
     r, g, b = channels
     t = .299 * r + .587 * g + .114 * b
     gradient = [d * (1 - t)**2 + m * 2 * t * (1 - t) + l * t**2 for d, m, l in zip(*colors)]
@@ -291,5 +291,5 @@ def grade(palette, image):
     if palette is None:
         return image
     x = image.astype(np.float32) / 255
-    y = np.stack(recolor(palette, np.moveaxis(x, -1, 0)), -1)
+    y = np.stack(recolor(PALETTES[palette], np.moveaxis(x, -1, 0)), -1)
     return (y * 255 + .5).astype(np.uint8)

@@ -19,6 +19,8 @@ import bpe
 import common
 import data
 import grammar
+import pixels
+import recipes
 from model.clip_text import ClipText
 from model.scheduler import Scheduler
 from model.structure import luma
@@ -29,7 +31,6 @@ from train_autoencoder import detail_loss
 
 # t_index_list, of 50, for 1, 2 and 4 steps; a timestep comes either first or later, never both.
 SCHEDULES = ([43], [43, 47], [40, 44, 46, 48])
-MOVE = 5        # pixels that a picture's second view may be moved by
 
 
 def start_as_identity(unet, gain):
@@ -88,13 +89,8 @@ class Painter:
         self.luma = config["structure"]["type"] == "luma"
         self.unet, self.text = UNet(config["unet"]), ClipText(config["text"])
         self.schedules = [Scheduler({**config["scheduler"], "t_index_list": i}) for i in SCHEDULES]
-        self.tokenizer = bpe.tokenizer(config["text"])
-
-    def prompts(self, rng, looks):
-        """Embeddings of random prompts for looks: (style's number or -1, palette or None)."""
-        ids = [self.tokenizer.encode(grammar.prompt(rng, data.STYLES[style] if style >= 0 else None,
-                                                    palette)) for style, palette in looks]
-        return self.text(torch.tensor(ids, device=self.device))
+        # On the device, since to bring a number there would wait for all that is under way.
+        self.times = {t: torch.tensor([t], device=self.device) for s in self.schedules for t in s.timesteps}
 
     def encode(self, image):
         return self.vae.encode(image.contiguous(memory_format=torch.channels_last)).float()
@@ -107,12 +103,12 @@ class Painter:
         return self.vae.decoder(z / self.vae.scaling_factor).float()
 
     def denoise(self, x, schedule, k, text, cond, window):
-        eps = self.unet(x, schedule.timesteps[k], text, cond, window)
+        eps = self.unet(x, self.times[schedule.timesteps[k]], text, cond, window)
         return schedule.x0(x, eps.float(), k)
 
     def run(self, z, structure, noise, text, plan, window=None):
-        """x0 of step plan[1] of a schedule; the steps before it run without gradient."""
-        schedule, last = plan
+        """x0 of step plan[1] of schedule plan[0]; the steps before it run without gradient."""
+        schedule, last = self.schedules[plan[0]], plan[1]
         x = schedule.add_noise(z, noise(0), 0)
         cond = self.unet.flow_conv_in(structure)
         for k in range(last):
@@ -121,21 +117,33 @@ class Painter:
             x = schedule.add_noise(x0, noise(k + 1), k + 1)
         return self.denoise(x, schedule, last, text, cond, window)
 
-    def plan(self, rng, progress):
-        """Which schedule, and which of its steps, to learn now; first steps come first."""
-        count = rng.choice(3, p=[.4, .4, .2])
-        schedule = self.schedules[count]
-        last = int(rng.integers(4)) if count == 2 else count
-        return schedule, last if progress > .2 else 0
-
     def latent_loss(self, x0, target):
         flat = F.smooth_l1_loss(x0, target, beta=.1)
         return flat + .3 * sum(F.l1_loss(x0.diff(dim=d), target.diff(dim=d)) for d in (2, 3))
 
-    def picture_loss(self, y, images):
-        """Level, detail, and each picture's PSNR: a style that is nearly right counts like the others."""
+    def differences(self, y, images):
         nepers = (y - images).square().mean((1, 2, 3)).add(1e-5).log().mean()
-        return F.l1_loss(y, images) + .5 * detail_loss(y, images) + .1 * (nepers + 5)
+        return F.l1_loss(y, images) + .5 * detail_loss(y, images), nepers + 5
+
+    def picture_loss(self, y, images, progress=0.):
+        """Level, detail, and each picture's PSNR: a style that is nearly right counts like the others.
+
+        Towards the end of a stage the PSNR counts more.
+        """
+        level, nepers = self.differences(y, images)
+        return level + (.1 + .1 * progress) * nepers
+
+    def compile(self, what):
+        """Lets PyTorch fuse kernels: steps become quicker after some minutes of compilation."""
+        if what:
+            torch._dynamo.config.cache_size_limit = 64      # sizes of pictures, with and without gradient
+        if "codec" in what:
+            self.vae.encoder.compile()
+            self.vae.decoder.compile()
+        if "unet" in what:
+            self.unet.compile()
+        if "loss" in what:
+            self.differences = torch.compile(self.differences)
 
     def flicker_loss(self, shown, target, back):
         """How the errors of successive frames [clips,F,3,S,S] differ where they show the same thing.
@@ -158,129 +166,106 @@ class Painter:
         return self.picture_loss(self.decode(z + .03 * torch.randn_like(z)), images)
 
 
-def pictures(stills, rng, count, size, device):
-    """Crops: sources, targets, and their looks."""
-    sources, targets, looks = [], [], []
-    for _ in range(count):
-        style = int(rng.integers(len(data.STYLES))) if rng.random() > .1 else -1
-        palette = data.some_palette(rng)
-        source, target = data.to_float(stills.crop(rng, size, [0, style + 1]), device).split(1)
-        sources.append(source)
-        targets.append(data.grade(palette, target))
-        looks.append((style, palette))
-    return torch.cat(sources), torch.cat(targets), looks
-
-
-def sensor_noise(rng, source):
-    sigma = [rng.uniform(0, .04) if rng.random() < .3 else 0 for _ in source]
-    sigma = torch.tensor(sigma, dtype=source.dtype, device=source.device)[:, None, None, None]
-    return (source + sigma * torch.randn_like(source)).clamp(-1, 1)
-
-
-def image_step(painter, stage, stills, args):
+def image_step(painter, stage, store, recipe):
     """Every third picture comes twice, moved by a few pixels: what is wrong shall move along.
 
     Else the codec's 8x8 places show: the same thing looks different as it passes over them.
     """
-    shared, own = (np.random.default_rng(s) for s in stage.seeds())
-    big = stage.progress > .3 and shared.random() < .2      # other sizes than the usual crop
-    size, count = (args.crop + 64, args.batch // 3) if big else (args.crop, args.batch)
-    plan = painter.plan(shared, stage.progress)
-    twins = max(1, count // 3)
-    singles = max(1, count - twins)
-    dy, dx = (int(i) for i in own.integers(0, MOVE + 1, 2))
-    whole, wanted, looks = pictures(stills, own, singles, size + MOVE, args.device)
+    size, twins, (dy, dx), plan = (recipe[name] for name in ("size", "twins", "move", "plan"))
+    source, target = store.crops(torch.cat([recipe["source"], recipe["target"]]), recipe["width"].repeat(2),
+                                 recipe["flip"].repeat(2), size).chunk(2)
+    source = (source + recipe["sigma"][:, None, None, None] * torch.randn_like(source)).clamp(-1, 1)
+    target = data.grade_each(recipe["palette"], target)
+    singles, some = len(source) - twins, max(1, len(source) // 4)
 
-    def views(x):
-        return torch.cat([x[..., :size, :size], x[:twins, :, dy:dy + size, dx:dx + size]])
+    def twice(x):
+        return torch.cat([x, x[:twins]])
 
-    source, target = sensor_noise(own, views(whole)), views(wanted)
     with stage.autocast():
         z, z_target = painter.encode(torch.cat([source, target])).chunk(2)
-        noise = [torch.randn_like(z[:singles]) for _ in range(plan[1] + 1)]
-        x0 = painter.run(z, painter.structure(source, z),
-                         lambda k: torch.cat([noise[k], noise[k][:twins]]),
-                         painter.prompts(own, looks)[[*range(singles), *range(twins)]], plan)
+        x0 = painter.run(z, painter.structure(source, z), lambda k: twice(torch.randn_like(z[:singles])),
+                         twice(painter.text(recipe["words"])), plan)
         latent = painter.latent_loss(x0, z_target.detach())
         shown = painter.decode(x0)
-        picture = painter.picture_loss(shown, target)
+        picture = painter.picture_loss(shown, target, stage.progress)
         error = shown - target
-        flicker = F.l1_loss(error[:twins, :, dy:, dx:],
-                            error[singles:, :, :size - dy, :size - dx])
-        some = slice(0, max(1, count // 4))
-        codec = painter.codec_loss(torch.cat([z[some], z_target[some]]),
-                                   torch.cat([source[some], target[some]]))
-    return stage.update(.3 * latent + 2 * picture + 3 * flicker + .5 * codec,
+        flicker = F.l1_loss(error[:twins, :, dy:, dx:], error[singles:, :, :size - dy, :size - dx])
+        codec = painter.codec_loss(torch.cat([z[:some], z_target[:some]]),
+                                   torch.cat([source[:some], target[:some]]))
+    return stage.update(.3 * latent + 2 * picture + 3 * flicker + .25 * codec,
                         **{f"latent{min(plan[1], 1)}": latent, f"picture{min(plan[1], 1)}": picture,
                            "flicker": flicker, "codec": codec})
 
 
-def clip_step(painter, stage, stills, args):
-    shared, rng = (np.random.default_rng(s) for s in stage.seeds())
-    plan = painter.plan(shared, 1)
-    clips, streamed = args.batch, 8
-    first = 8 if rng.random() < .4 else int(rng.integers(9, 160))
-    numbers = list(range(8)) + list(range(first, first + streamed))
-    made = [data.moving(stills, rng, numbers, args.crop, args.device) for _ in range(clips)]
-    source, target = torch.cat([m[0] for m in made]), torch.cat([m[1] for m in made])
-    share = 1.0 if rng.random() < .6 else rng.random()
-    length = len(numbers)
+def clip_step(painter, stage, store, recipe):
+    """Whole clips; of each, four neighbours are looked at as pictures: right, and rightly moving."""
+    plan, (clips, length) = recipe["plan"], recipe["numbers"].shape
+    source, target, back = pixels.clips(store, recipe, stage.args.crop)
+    share = recipe["share"][:, None, None, None, None]
+    run, clip = recipe["run"], torch.arange(clips, device=painter.device)[:, None]
+    some = (clip * length + run).flatten()
 
     def noise(_):
         own = torch.randn_like(z).unflatten(0, (clips, length))
-        return (share**.5 * own[:, :1] + (1 - share)**.5 * own).flatten(0, 1) if share < 1 \
-            else own[:, :1].expand_as(own).flatten(0, 1)
+        return (share.sqrt() * own[:, :1] + (1 - share).sqrt() * own).flatten(0, 1)
 
     with stage.autocast():
         with torch.no_grad():
             z, z_target = painter.encode(torch.cat([source, target])).chunk(2)
             structure = painter.structure(source, z)
-        x0 = painter.run(z, structure, noise,
-                         painter.prompts(rng, [m[3] for m in made]), plan,
-                         ClipWindow(numbers, device=args.device))
+        x0 = painter.run(z, structure, noise, painter.text(recipe["words"]), plan, ClipWindow(recipe["numbers"]))
         latent = painter.latent_loss(x0, z_target)
-        # A run of neighbours of each clip as pictures: right, and rightly moving.
-        runs = [i for i in range(length - 3) if numbers[i + 3] == numbers[i] + 3]
-        starts = rng.choice(runs, clips)
-        some = torch.cat([clip * length + int(start) + torch.arange(4, device=args.device)
-                          for clip, start in enumerate(starts)])
         shown = painter.decode(x0[some])
-        picture = painter.picture_loss(shown, target[some])
-        flicker = painter.flicker_loss(shown.unflatten(0, (clips, 4)),
-                                       target[some].unflatten(0, (clips, 4)),
-                                       torch.stack([m[2][s:s + 3] for m, s in zip(made, starts)]))
-        codec = painter.codec_loss(torch.cat([z[some[:2]], z_target[some[:2]]]),
-                                   torch.cat([source[some[:2]], target[some[:2]]]))
-    return stage.update(.3 * latent + 2 * picture + 5 * flicker + .5 * codec,
+        picture = painter.picture_loss(shown, target[some], stage.progress)
+        flicker = painter.flicker_loss(shown.unflatten(0, (clips, 4)), target[some].unflatten(0, (clips, 4)),
+                                       back[clip, run[:, :3]])
+        few = some[::8]
+        codec = painter.codec_loss(torch.cat([z[few], z_target[few]]), torch.cat([source[few], target[few]]))
+    return stage.update(.3 * latent + 2 * picture + 8 * flicker + .25 * codec,
                         **{f"latent{min(plan[1], 1)}": latent, "flicker": flicker,
                            "picture": picture, "codec": codec})
 
 
 @torch.no_grad()
-def evaluate(painter, stills, count=12, size=192):
-    """Mean PSNR to the teachers on held-out photos, for each style, with 1 and with 2 steps."""
-    rows = {}
-    for style, name in enumerate(data.STYLES):
-        errors = []
-        for i in range(min(count, len(stills.stacks))):
-            torch.manual_seed(i)
-            pair = data.to_float(stills.centre(i, size)[[0, style + 1]], painter.device)
-            z = painter.encode(pair[:1])
-            structure = painter.structure(pair[:1], z)
-            ids = painter.tokenizer.encode(grammar.CANONICAL[name])
-            text = painter.text(torch.tensor([ids], device=painter.device))
-            for steps in (1, 2):
-                x0 = painter.run(z, structure, lambda k: torch.randn_like(z), text,
-                                 (painter.schedules[steps - 1], steps - 1))
-                error = (painter.vae.decode(x0) - pair[1:]).square().mean().item()
-                errors.append(10 * np.log10(4 / error))
-        rows[name] = [round(float(np.mean(errors[k::2])), 2) for k in (0, 1)]
-    return rows
+def painted(painter, z, structure, ids, steps):
+    """Pictures by 1 or 2 steps; one noise for all of them."""
+    x0 = painter.run(z, structure, lambda k: torch.randn_like(z[:1]).expand_as(z),
+                     painter.text(torch.tensor(ids, device=painter.device)), (steps - 1, steps - 1))
+    return painter.vae.decode(x0)
 
 
-def work(args):
-    torch.manual_seed(args.seed)
-    painter = Painter(common.read_config(args.config), args)
+@torch.no_grad()
+def evaluate(painter, words, stills, count=12, size=192):
+    """On held-out photos: for each style the mean PSNR to the teacher, with 1 and with 2 steps, and that of the
+    autoencoder; and how many unseen phrases are recognised, which choose the nearest teacher."""
+    canonical = [words.ids(grammar.CANONICAL[name]) for name in data.STYLES]
+    unseen = [(i, words.ids(phrase)) for i, name in enumerate(data.STYLES) for phrase in grammar.UNSEEN[name]]
+    errors, right = [], []
+    for i in range(min(count, len(stills.stacks))):
+        torch.manual_seed(i)
+        stack = data.to_float(stills.centre(i, size), painter.device)
+        z = painter.encode(stack)
+        structure, teachers = painter.structure(stack, z), stack[1:]
+
+        def of_source(x, number):
+            return x[:1].expand(number, -1, -1, -1)
+
+        both = [painted(painter, of_source(z, len(canonical)), of_source(structure, len(canonical)), canonical, steps)
+                for steps in (1, 2)]
+        errors.append(torch.stack([(y - teachers).square().mean((1, 2, 3))
+                                   for y in (*both, painter.vae.decode(z[1:]))]))
+        some = unseen[i % 3::3]
+        y = painted(painter, of_source(z, len(some)), of_source(structure, len(some)), [ids for _, ids in some], 2)
+        chosen = (y[:, None] - teachers).square().mean((2, 3, 4)).argmin(1)
+        right.append((chosen.cpu() == torch.tensor([style for style, _ in some])).float())
+    psnr = (10 * (4 / torch.stack(errors)).log10()).mean(0).cpu()
+    print("PSNR with 1 and 2 steps, of the autoencoder: mean", [round(v, 2) for v in psnr.mean(1).tolist()],
+          {name: [round(v, 2) for v in column] for name, column in zip(data.STYLES, psnr.T.tolist())})
+    print(f"unseen phrases recognised: {100 * torch.cat(right).mean():.0f} %", flush=True)
+
+
+def networks(painter, args):
+    """By name; with the groups of the optimizer, and started as the stage needs it."""
     modules = {"unet": painter.unet, "text": painter.text, "vae": painter.vae}
     groups = None
     if args.stage == "image":
@@ -298,21 +283,55 @@ def work(args):
         groups = [{"params": rest, "scale": .25}, {"params": motion, "scale": 1.0}]
     for name in args.freeze:
         modules[name].requires_grad_(False)
-    stage = common.Stage(args.stage, modules, args, groups)
+    return modules, groups
+
+
+def work(args):
+    torch.manual_seed(args.seed)
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    config = common.read_config(args.config)
     stills = data.Stills(args.data, limit=args.limit)
+    photos, cutouts = pixels.tables(stills)
+    words = recipes.Words(bpe.tokenizer(config["text"]))
+
+    def recipe(progress, seeds):
+        shared, own = (np.random.default_rng(s) for s in seeds)
+        if args.stage == "image":
+            return recipes.image(photos, words, shared, own, progress, args.crop, args.batch)
+        return recipes.clip(photos, cutouts, words, shared, own, args.crop, args.batch)
+
+    workers = (0 if args.device == "cpu" else 4) if args.workers is None else args.workers
+    made = recipes.Recipes(recipe, workers)
+    painter = Painter(config, args)
+    painter.compile(args.compile)
+    modules, groups = networks(painter, args)
+    stage = common.Stage(args.stage, modules, args, groups)
+    store = pixels.Pixels(stills, args.data, args.device)
     step = image_step if args.stage == "image" else clip_step
     running = stage.progress < 1
     while running:
+        progress = 1. if stage.further else stage.progress
+        arrays = made.next(stage.step, lambda s: (progress, stage.seeds(s)))
         torch.manual_seed(stage.seeds()[1])
-        running = step(painter, stage, stills, args)
+        running = step(painter, stage, store, common.to_device(arrays, args.device))
+    made.close()
     if common.rank() == 0:
         stage.modules.load_state_dict(stage.ema)
-        print("PSNR with 1 and 2 steps", evaluate(painter, data.Stills(args.data, held_out=True)))
+        evaluate(painter, words, data.Stills(args.data, held_out=True))
+
+
+def parser():
+    p = common.arguments(__doc__, minutes=40, batch=12, lr=1e-3)
+    p.add_argument("--stage", choices=["image", "clip"], required=True)
+    p.add_argument("--freeze", nargs="*", choices=["text", "vae"], default=[],
+                   help="networks that keep their weights: a stage's steps are then cheaper")
+    p.add_argument("--compile", nargs="*", choices=["codec", "unet", "loss"], default=[],
+                   help="what PyTorch shall compile: quicker steps on a GPU, after minutes of work")
+    p.add_argument("--workers", type=int, default=None,
+                   help="processes that prepare steps; default: none on a CPU, 4 beside a GPU")
+    return p
 
 
 if __name__ == "__main__":
-    parser = common.arguments(__doc__, minutes=40, batch=12, lr=1e-3)
-    parser.add_argument("--stage", choices=["image", "clip"], required=True)
-    parser.add_argument("--freeze", nargs="*", choices=["text", "vae"], default=[],
-                        help="networks that keep their weights: a stage's steps are then cheaper")
-    common.launch(work, parser.parse_args())
+    common.launch(work, parser().parse_args())

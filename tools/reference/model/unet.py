@@ -372,7 +372,7 @@ class UNet(nn.Module):
         """x [N, C, h, w]; t: number or [M]; text [M, T, C]; cond: flow_conv_in's map [N, C0, h, w].
         M divides N: consecutive rows of x (a clip's frames) may share a timestep and a prompt."""
         t = torch.as_tensor(t, device=x.device).reshape(-1)
-        time = self.time_embedding(t).repeat_interleave(x.shape[0] // t.shape[0], 0)
+        time = self.time_embedding(t)[:, None].expand(-1, x.shape[0] // t.shape[0], -1).flatten(0, 1)
         x = self.conv_in(x)
         if cond is not None:
             x = x + cond
