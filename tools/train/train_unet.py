@@ -192,7 +192,7 @@ def image_step(painter, stage, store, recipe):
         flicker = F.l1_loss(error[:twins, :, dy:, dx:], error[singles:, :, :size - dy, :size - dx])
         codec = painter.codec_loss(torch.cat([z[:some], z_target[:some]]),
                                    torch.cat([source[:some], target[:some]]))
-    return stage.update(.3 * latent + 2 * picture + 3 * flicker + .25 * codec,
+    return stage.update(.3 * latent + 2 * picture + 3 * flicker + stage.args.codec * codec,
                         **{f"latent{min(plan[1], 1)}": latent, f"picture{min(plan[1], 1)}": picture,
                            "flicker": flicker, "codec": codec})
 
@@ -221,7 +221,7 @@ def clip_step(painter, stage, store, recipe):
                                        back[clip, run[:, :3]])
         few = some[::8]
         codec = painter.codec_loss(torch.cat([z[few], z_target[few]]), torch.cat([source[few], target[few]]))
-    return stage.update(.3 * latent + 2 * picture + 8 * flicker + .25 * codec,
+    return stage.update(.3 * latent + 2 * picture + 8 * flicker + stage.args.codec * codec,
                         **{f"latent{min(plan[1], 1)}": latent, "flicker": flicker,
                            "picture": picture, "codec": codec})
 
@@ -326,6 +326,8 @@ def parser():
     p.add_argument("--stage", choices=["image", "clip"], required=True)
     p.add_argument("--freeze", nargs="*", choices=["text", "vae"], default=[],
                    help="networks that keep their weights: a stage's steps are then cheaper")
+    p.add_argument("--codec", type=float, default=.5, metavar="WEIGHT",
+                   help="how much the autoencoder's own round trip counts beside the painted pictures")
     p.add_argument("--compile", nargs="*", choices=["codec", "unet", "loss"], default=[],
                    help="what PyTorch shall compile: quicker steps on a GPU, after minutes of work")
     p.add_argument("--workers", type=int, default=None,
