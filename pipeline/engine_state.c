@@ -412,13 +412,20 @@ int l2d_engine_compute_positions(struct l2d_engine *e, struct l2d_error *err)
     }
     if (rc == L2D_OK)
         rc = l2d_graph_create(&g, e->gpu, e->precision, "positions", err);
+    struct l2d_buf *parts = NULL;               // of sums, where the device has them in parts
+    uint64_t bytes = 0;
     if (rc == L2D_OK) {
         l2d_unet_record_positions(g, u, &e->state, pe);
-        rc = finish_small(g, err);
+        rc = l2d_graph_plan(g, &bytes, err);
     }
+    if (rc == L2D_OK && bytes)
+        rc = l2d_buf_create(&parts, e->gpu, bytes, L2D_MEMORY_DEVICE, "positions' sums", err);
+    if (rc == L2D_OK)
+        rc = l2d_graph_finish(g, parts, err);
     if (rc == L2D_OK)
         rc = l2d_graph_run(g, err);
     l2d_graph_destroy(&g);
+    l2d_buf_destroy(&parts);
     return rc;
 }
 

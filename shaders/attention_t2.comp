@@ -5,13 +5,13 @@
 // device's secret. Halves in, scores and sums in f32, weights as halves.
 // Debian 12's compiler does not know the extension: see shaders/spirv/README.md.
 #version 460
+#extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "lib/precision.glsl"
-#include "lib/math.glsl"
 #include "lib/halves.glsl"
 #include "params/attention.h"
 
@@ -44,14 +44,14 @@ shared f16vec4 weights[SUBGROUPS * CM * PITCH_W];
 
 float top_of_query(float v)
 {
-    for (uint lane = 1; lane < PART; lane *= 2)
+    [[unroll]] for (uint lane = 1; lane < PART; lane *= 2)
         v = max(v, subgroupShuffleXor(v, lane));
     return v;
 }
 
 float sum_of_query(float v)
 {
-    for (uint lane = 1; lane < PART; lane *= 2)
+    [[unroll]] for (uint lane = 1; lane < PART; lane *= 2)
         v += subgroupShuffleXor(v, lane);
     return v;
 }
@@ -83,13 +83,13 @@ void main()
             }
         barrier();
         if (s == sub)
-            for (uint i = 0; i < DEPTH; i++)
+            [[unroll]] for (uint i = 0; i < DEPTH; i++)
                 coopMatLoad(q[i], keys, i * CK / 4u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
         barrier();
     }
 
     coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator> acc[WIDTH];
-    for (uint i = 0; i < WIDTH; i++)
+    [[unroll]] for (uint i = 0; i < WIDTH; i++)
         acc[i] = coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator>(0.0);
     // A lane's query, and which of every PART quads of its scores are the lane's.
     uint line = lane / PART, part = lane % PART;
@@ -105,10 +105,10 @@ void main()
             values[i / COVER_Q * PITCH + quad] = there ? halves(kv[v_at + at]) : f16vec4(0.0);
         }
         barrier();
-        for (uint j = 0; j < BLOCK / CN; j++) {
+        [[unroll]] for (uint j = 0; j < BLOCK / CN; j++) {
             coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator> s =
                 coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator>(0.0);
-            for (uint i = 0; i < DEPTH; i++) {
+            [[unroll]] for (uint i = 0; i < DEPTH; i++) {
                 coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> k;
                 coopMatLoad(k, keys, j * CN * PITCH + i * CK / 4u, PITCH,
                             gl_CooperativeMatrixLayoutColumnMajor);
@@ -123,12 +123,12 @@ void main()
             if (block + i <= last)
                 new_top = max(new_top, scores[s_at + line * PITCH_S + i] * p.scale);
         new_top = top_of_query(new_top);
-        float shrink = exp1(top - new_top), more = 0.0;
+        float shrink = exp(top - new_top), more = 0.0;
         for (uint i = part; i < BLOCK / 4u; i += PART) {
             vec4 w;
-            for (uint c = 0; c < 4; c++) {
+            [[unroll]] for (uint c = 0; c < 4; c++) {
                 float score = scores[s_at + line * PITCH_S + 4u * i + c] * p.scale;
-                w[c] = block + 4u * i + c <= last ? exp1(score - new_top) : 0.0;
+                w[c] = block + 4u * i + c <= last ? exp(score - new_top) : 0.0;
             }
             weights[w_at + line * PITCH_W + i] = f16vec4(w);
             more += (w.x + w.y) + (w.z + w.w);
@@ -142,13 +142,13 @@ void main()
 
         coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator> shrinks;
         coopMatLoad(shrinks, scores, s_at, PITCH_S, gl_CooperativeMatrixLayoutRowMajor);
-        for (uint j = 0; j < WIDTH; j++)
+        [[unroll]] for (uint j = 0; j < WIDTH; j++)
             acc[j] = acc[j] * shrinks;
-        for (uint i = 0; i < BLOCK / CK; i++) {
+        [[unroll]] for (uint i = 0; i < BLOCK / CK; i++) {
             coopmat<float16_t, gl_ScopeSubgroup, CM, CK, gl_MatrixUseA> w;
             coopMatLoad(w, weights, w_at + i * CK / 4u, PITCH_W,
                         gl_CooperativeMatrixLayoutRowMajor);
-            for (uint j = 0; j < WIDTH; j++) {
+            [[unroll]] for (uint j = 0; j < WIDTH; j++) {
                 coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> v;
                 coopMatLoad(v, values, i * CK * PITCH + j * CN / 4u, PITCH,
                             gl_CooperativeMatrixLayoutRowMajor);
@@ -159,7 +159,7 @@ void main()
     }
 
     uint query = first_query + line;
-    for (uint j = 0; j < WIDTH; j++) {
+    [[unroll]] for (uint j = 0; j < WIDTH; j++) {
         coopMatStore(acc[j], scores, s_at, PITCH_S, gl_CooperativeMatrixLayoutRowMajor);
         subgroup_sync();
         for (uint i = part; i < CN / 4u; i += PART) {

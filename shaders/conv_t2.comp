@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolution on matrix units (VK_KHR_cooperative_matrix), as a product of pixels by channels.
-// Slices of the sum over taps and input channels go through two buffers in shared memory: while one
-// is multiplied the next is on its way in registers. Halves in, sums in f32. A workgroup is SIDE
-// subgroups across the channels and as many as fit across the pixels; each has WM x WN matrices.
+// Slices of the sum, DEPTH channels of one tap and input, go through shared memory: while one is
+// multiplied the next is on its way in registers, which nothing may ask for before that, not even
+// to put zeros where there is no input; and with two STAGES a slice is written while the
+// one before is still read. Halves in, sums in f32. A workgroup is SIDE subgroups across the
+// channels and as many as fit across the pixels; each has WM x WN matrices. Loads are octets of
+// channels, 16 bytes. Every loop over an array is unrolled: else it lies in slow memory.
 // Debian 12's compiler does not know the extension: see shaders/spirv/README.md.
 #version 460
+#extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
@@ -20,118 +24,167 @@ layout(constant_id = 8) const uint WN = 4;
 layout(constant_id = 9) const uint SIDE = 2;
 layout(constant_id = 10) const uint SUBGROUPS = 8;
 layout(constant_id = 11) const uint LANES = 32;     // of a subgroup
+layout(constant_id = 12) const uint DEPTH = 64;     // a divisor of L2D_CONV_UNIT
+layout(constant_id = 13) const uint STAGES = 1;
+
+layout(binding = 0, std430) readonly buffer X8 { uvec4 x_octets[]; };
+layout(binding = 1, std430) readonly buffer X28 { uvec4 x2_octets[]; };
+layout(binding = 2, std430) readonly buffer Weight8 { uvec4 weight_octets[]; };
 
 const uint SIZE = SUBGROUPS * LANES;                // what gl_WorkGroupSize.x is
 const uint TILE_M = SUBGROUPS / SIDE * WM * CM, TILE_N = SIDE * WN * CN;
-const uint DEPTH_Q = CK / 2;                        // 2 CK deep, in quads
-const uint COLUMNS_Q = TILE_N / 4;
-const uint PITCH_A = DEPTH_Q + 2;                   // of a line, in quads, to spread the banks
-const uint PITCH_B = COLUMNS_Q + 2;
-const uint LOADS_A = TILE_M * DEPTH_Q / SIZE;       // quads that an invocation loads for a slice
-const uint LOADS_B = 4 * DEPTH_Q * COLUMNS_Q / SIZE;
+const uint UNIT_8 = L2D_CONV_UNIT / 8;           // from here in octets
+const uint DEPTH_8 = DEPTH / 8, COLUMNS_8 = TILE_N / 8;
+const uint PITCH_A = DEPTH_8 + 1;                   // of a line, to spread the banks
+const uint PITCH_B = COLUMNS_8 + 1;
+const uint LOADS_A = TILE_M * DEPTH_8 / SIZE;       // of an invocation for a slice
+const uint LOADS_B = DEPTH * COLUMNS_8 / SIZE;
+const uint B_AT = TILE_M * PITCH_A, STAGE = B_AT + DEPTH * PITCH_B;
+const uint PITCH_S = WN * CN / 4 + 1;               // of a line of sums, 4 of them at a time
+const uint SUMS = SUBGROUPS * CM * PITCH_S;
 
-shared f16vec4 a[2 * TILE_M * PITCH_A];             // [buffer][pixel][k]
-shared f16vec4 b[2 * 4 * DEPTH_Q * PITCH_B];        // [buffer][k][channel]
-shared float sums[SUBGROUPS * CM * CN];
+// [stage][pixel][k], [k][channel]; in the end [subgroup][pixel][channel] of sums
+shared uvec4 room[STAGES * STAGE > SUMS ? STAGES * STAGE : SUMS];
+
+// relu of two halves
+uint relu2(uint v)
+{
+    return v & ~((v >> 15 & 0x10001u) * 0xffffu);
+}
 
 void main()
 {
     uint t = gl_LocalInvocationID.x, sub = gl_SubgroupID;
     uint pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
-    uint first_pixel = gl_WorkGroupID.x * TILE_M, first_quad = gl_WorkGroupID.y * COLUMNS_Q;
-    uint qin = p.q0 + p.q1, depth = TAPS * qin;     // in quads
-
-    // Of a, quad t % DEPTH_Q of the slice, for every SIZE / DEPTH_Q-th pixel of the tile.
-    uint quad_a = t % DEPTH_Q, line_a = t / DEPTH_Q;
-    uvec3 at[LOADS_A];                              // x, y, row
-    for (uint i = 0; i < LOADS_A; i++) {
-        uint m = min(first_pixel + line_a + i * (SIZE / DEPTH_Q), num_pixels - 1u);
-        at[i] = uvec3(m % p.ow, m / p.ow % p.oh, m / pixels);
-    }
-    // Of b, quads t, t + SIZE, ... of the slice, which has COLUMNS_Q for each k.
-    uint panel_at[LOADS_B];
-    for (uint i = 0; i < LOADS_B; i++) {
-        uint column = min(first_quad + (t + i * SIZE) % COLUMNS_Q,
-                          (p.out_quads + 7u) / 8u * 8u - 1u);
-        panel_at[i] = column / 8u * depth * 32u + column % 8u;
-    }
+    uint first_pixel = gl_WorkGroupID.x * TILE_M, first_quad = gl_WorkGroupID.y * (TILE_N / 4u);
+    uint c0 = p.q0 / 2u, c1 = p.q1 / 2u, depth = 8u * TAPS * (c0 + c1);
     bool relu = (p.flags & L2D_CONV_RELU_IN) != 0u;
 
+    // Of a, octet t % DEPTH_8 of the slice, for every SIZE / DEPTH_8-th pixel of the tile.
+    uint octet_a = t % DEPTH_8, line_a = t / DEPTH_8;
+    ivec3 at[LOADS_A];                              // x, y of the first tap, row
+    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+        uint m = min(first_pixel + line_a + i * (SIZE / DEPTH_8), num_pixels - 1u);
+        at[i] = ivec3(ivec2(m % p.ow, m / p.ow % p.oh) * int(p.stride) - ivec2(p.pad_x, p.pad_y),
+                      m / pixels);
+    }
+    // Of b, octets t, t + SIZE, ... of the slice, which has COLUMNS_8 for each k.
+    uint panel_at[LOADS_B];
+    [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
+        uint column = min(first_quad / 2u + (t + i * SIZE) % COLUMNS_8,
+                          (p.out_quads + 7u) / 8u * 4u - 1u);
+        panel_at[i] = column / 4u * depth * 4u + column % 4u;
+    }
+
     coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator> acc[WM * WN];
-    for (uint i = 0; i < WM * WN; i++)
+    [[unroll]] for (uint i = 0; i < WM * WN; i++)
         acc[i] = coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator>(0.0);
 
-    f16vec4 next_a[LOADS_A], next_b[LOADS_B];
-    uvec2 part = part_of_sum();
-    uint slices = (part.y - part.x + DEPTH_Q - 1u) / DEPTH_Q;
-    for (uint slice = 0; slice <= slices; slice++) {
-        if (slice < slices) {                       // the next slice's loads, not waited for
-            uint kq = part.x + slice * DEPTH_Q + quad_a, tap = kq / qin, quad = kq % qin;
-            for (uint i = 0; i < LOADS_A; i++) {
-                f16vec4 v = f16vec4(0.0);
-                uint pixel;
-                if (tap < TAPS && input_pixel(at[i].z, at[i].xy, uvec2(tap % KSIZE, tap / KSIZE),
-                                              pixel)) {
-                    if ((FLAGS & L2D_CONV_X2) == 0u || quad < p.q0)
-                        v = halves(x[pixel * p.q0 + quad]);
-                    else
-                        v = halves(x2[pixel2(at[i].z, pixel) * p.q1 + quad - p.q0]);
+    // The part of the sum that is this workgroup's, and the next slice of it: units of one tap
+    // and input, the last ones of an input maybe only half full.
+    uint units0 = (c0 + UNIT_8 - 1u) / UNIT_8, units = units0 + (c1 + UNIT_8 - 1u) / UNIT_8;
+    uint part_units = (TAPS * units + p.parts - 1u) / p.parts;
+    uint unit = (FLAGS & L2D_CONV_SPLIT) == 0u ? 0u : gl_WorkGroupID.z * part_units;
+    uint end = (FLAGS & L2D_CONV_SPLIT) == 0u ? TAPS * units
+                                              : min(unit + part_units, TAPS * units);
+    uint tap = unit / units, octet = 0u;
+    bool second = (FLAGS & L2D_CONV_X2) != 0u && unit % units >= units0, moved = true;
+    if (unit < end)
+        octet = (unit % units - (second ? units0 : 0u)) * UNIT_8;
+    uint from[LOADS_A];
+    bool inside[LOADS_A];
+    uvec4 next_a[LOADS_A], next_b[LOADS_B];
+
+    bool more = unit < end, filled = false;
+    for (uint stage = 0; more || filled; stage = STAGES - 1u - stage) {
+        uint channels = second ? c1 : c0;
+        if (more) {                                 // the next slice's loads, not waited for
+            if (moved) {
+                uvec2 size = uvec2(p.w, p.h);
+                [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+                    ivec2 xy = at[i].xy + ivec2(tap % KSIZE, tap / KSIZE);
+                    inside[i] = all(lessThan(uvec2(xy), size << p.upsample));
+                    uvec2 safe = uvec2(clamp(xy >> p.upsample, ivec2(0), ivec2(size) - 1));
+                    uint pixel = (uint(at[i].z) * p.h + safe.y) * p.w + safe.x;
+                    from[i] = (second ? pixel2(uint(at[i].z), pixel) : pixel) * channels;
                 }
-                next_a[i] = relu ? max(v, f16vec4(0.0)) : v;
+                moved = false;
             }
-            for (uint i = 0; i < LOADS_B; i++) {
-                uint k = (part.x + slice * DEPTH_Q) * 4u + (t + i * SIZE) / COLUMNS_Q;
-                next_b[i] = k < depth * 4u ? halves(weight[panel_at[i] + k * 8u]) : f16vec4(0.0);
+            uint mine = min(octet + octet_a, channels - 1u);
+            [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+                if (second)
+                    next_a[i] = x2_octets[from[i] + mine];
+                else
+                    next_a[i] = x_octets[from[i] + mine];
             }
+            uint k = 8u * (tap * (c0 + c1) + (second ? c0 : 0u) + octet);
+            [[unroll]] for (uint i = 0; i < LOADS_B; i++)
+                next_b[i] = weight_octets[panel_at[i] +
+                                          4u * min(k + (t + i * SIZE) / COLUMNS_8, depth - 1u)];
         }
-        if (slice > 0u) {
-            uint from = (slice - 1u) & 1u;
-            uint a_at = (from * TILE_M + sub / SIDE * WM * CM) * PITCH_A;
-            uint b_at = from * 4u * DEPTH_Q * PITCH_B + sub % SIDE * WN * CN / 4u;
-            for (uint k = 0; k < 2; k++) {
+        if (filled) {
+            uint a_at = (STAGES - 1u - stage) * STAGE + sub / SIDE * WM * CM * PITCH_A;
+            uint b_at = (STAGES - 1u - stage) * STAGE + B_AT + sub % SIDE * WN * CN / 8u;
+            [[unroll]] for (uint k = 0; k < DEPTH / CK; k++) {
                 coopmat<float16_t, gl_ScopeSubgroup, CM, CK, gl_MatrixUseA> ma[WM];
-                for (uint i = 0; i < WM; i++)
-                    coopMatLoad(ma[i], a, a_at + i * CM * PITCH_A + k * CK / 4u, PITCH_A,
+                [[unroll]] for (uint i = 0; i < WM; i++)
+                    coopMatLoad(ma[i], room, a_at + i * CM * PITCH_A + k * CK / 8u, PITCH_A,
                                 gl_CooperativeMatrixLayoutRowMajor);
-                for (uint j = 0; j < WN; j++) {
+                [[unroll]] for (uint j = 0; j < WN; j++) {
                     coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> mb;
-                    coopMatLoad(mb, b, b_at + k * CK * PITCH_B + j * CN / 4u, PITCH_B,
+                    coopMatLoad(mb, room, b_at + k * CK * PITCH_B + j * CN / 8u, PITCH_B,
                                 gl_CooperativeMatrixLayoutRowMajor);
-                    for (uint i = 0; i < WM; i++)
+                    [[unroll]] for (uint i = 0; i < WM; i++)
                         acc[i * WN + j] = coopMatMulAdd(ma[i], mb, acc[i * WN + j]);
                 }
             }
+            if (STAGES == 1u)
+                barrier();
         }
-        if (slice < slices) {
-            uint into = slice & 1u;
-            for (uint i = 0; i < LOADS_A; i++)
-                a[(into * TILE_M + line_a + i * (SIZE / DEPTH_Q)) * PITCH_A + quad_a] = next_a[i];
-            for (uint i = 0; i < LOADS_B; i++) {
-                uint quad = t + i * SIZE;
-                b[(into * 4u * DEPTH_Q + quad / COLUMNS_Q) * PITCH_B + quad % COLUMNS_Q] =
-                    next_b[i];
+        filled = more;
+        if (more) {
+            bool there = octet + octet_a < channels;
+            [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+                uvec4 v = there && inside[i] ? next_a[i] : uvec4(0u);
+                if (relu)
+                    v = uvec4(relu2(v.x), relu2(v.y), relu2(v.z), relu2(v.w));
+                room[stage * STAGE + (line_a + i * (SIZE / DEPTH_8)) * PITCH_A + octet_a] = v;
             }
+            [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
+                uint o = t + i * SIZE;
+                room[stage * STAGE + B_AT + o / COLUMNS_8 * PITCH_B + o % COLUMNS_8] = next_b[i];
+            }
+            octet += DEPTH_8;
+            if (octet % UNIT_8 == 0u || octet >= channels)
+                unit++;
+            if (octet >= channels) {
+                octet = 0u;
+                second = (FLAGS & L2D_CONV_X2) != 0u && !second;
+                tap += second ? 0u : 1u;
+                moved = true;
+            }
+            more = unit < end;
         }
         barrier();
     }
 
-    // A matrix at a time through shared memory, since who holds what of it is the device's secret.
-    for (uint i = 0; i < WM; i++)
-        for (uint j = 0; j < WN; j++) {
-            coopMatStore(acc[i * WN + j], sums, sub * CM * CN, CN,
+    // Sums go through shared memory, since who holds what of a matrix is the device's secret.
+    uint s_at = sub * CM * PITCH_S;
+    [[unroll]] for (uint i = 0; i < WM; i++) {
+        [[unroll]] for (uint j = 0; j < WN; j++)
+            coopMatStore(acc[i * WN + j], room, s_at + j * CN / 4u, PITCH_S,
                          gl_CooperativeMatrixLayoutRowMajor);
-            subgroupMemoryBarrierShared();
-            subgroupBarrier();
-            for (uint pair = gl_SubgroupInvocationID; pair < CM * CN / 8u; pair += LANES) {
-                uint line = pair / (CN / 8u), column = pair % (CN / 8u) * 8u;
-                uint m = first_pixel + (sub / SIDE * WM + i) * CM + line;
-                uint from = sub * CM * CN + line * CN + column;
-                vec4 v0 = vec4(sums[from], sums[from + 1u], sums[from + 2u], sums[from + 3u]);
-                vec4 v1 = vec4(sums[from + 4u], sums[from + 5u], sums[from + 6u], sums[from + 7u]);
-                if (m < num_pixels)
-                    finish2(m / pixels, m % pixels,
-                            first_quad + ((sub % SIDE * WN + j) * CN + column) / 4u, v0, v1);
-            }
-            subgroupBarrier();
+        subgroupMemoryBarrierShared();
+        subgroupBarrier();
+        for (uint o = gl_SubgroupInvocationID; o < CM * WN * CN / 8u; o += LANES) {
+            uint line = o / (WN * CN / 8u), column = o % (WN * CN / 8u) * 2u;
+            uint m = first_pixel + (sub / SIDE * WM + i) * CM + line;
+            vec4 v0 = uintBitsToFloat(room[s_at + line * PITCH_S + column]);
+            vec4 v1 = uintBitsToFloat(room[s_at + line * PITCH_S + column + 1u]);
+            if (m < num_pixels)
+                finish2(m / pixels, m % pixels, first_quad + sub % SIDE * WN * CN / 4u + column,
+                        v0, v1);
         }
+        subgroupBarrier();
+    }
 }

@@ -194,7 +194,8 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
     caps->num_cores = l2d_cores_count(physical, caps);
     l2d_matrix_find(instance, physical, caps);
     l2d_matrix2_find(instance, physical, caps);
-    caps->tier = caps->type == L2D_GPU_CPU ? L2D_TIER_0 : caps->matrix.m ? L2D_TIER_2 : L2D_TIER_1;
+    caps->tier = caps->type == L2D_GPU_CPU ? L2D_TIER_0 : !caps->matrix.m ? L2D_TIER_1
+               : !caps->matrix2.grain.m ? L2D_TIER_2 : L2D_TIER_3;
     for (uint32_t i = 0; i < memory.memoryHeapCount; i++)
         if ((memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) &&
             memory.memoryHeaps[i].size > caps->memory_bytes)
@@ -331,7 +332,7 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
     };
     bool matrix = gpu->caps.tier >= L2D_TIER_2, matrix2 = gpu->caps.tier >= L2D_TIER_3;
     VkPhysicalDeviceCooperativeMatrix2FeaturesNV matrix2_features =
-        l2d_matrix2_features(&gpu->caps);
+        l2d_matrix2_features();
     matrix2_features.pNext = &f13;
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix_features = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
@@ -380,14 +381,11 @@ fail:
 static int set_tier(struct l2d_gpu *gpu, enum l2d_tier tier, struct l2d_error *err)
 {
     struct l2d_gpu_caps *caps = &gpu->caps;
-    const struct l2d_matrix2_size *size = caps->matrix2.size;
     enum l2d_tier highest = !caps->matrix.m ? L2D_TIER_1
-                          : !size[0].invocations && !size[1].invocations ? L2D_TIER_2
-                          : !caps->matrix2.has_tensors ? L2D_TIER_3 : L2D_TIER_4;
+                          : !caps->matrix2.grain.m ? L2D_TIER_2 : L2D_TIER_3;
     static const char *const next[] = {
         [L2D_TIER_1] = "VK_KHR_cooperative_matrix of halves that add up to floats",
         [L2D_TIER_2] = "VK_NV_cooperative_matrix2 with matrices of any size",
-        [L2D_TIER_3] = "VK_NV_cooperative_matrix2 with workgroups' matrices and tensor addressing",
     };
     if (tier > highest)
         return l2d_error_set(err, L2D_EUNSUPPORTED, "tier %d: %s has no %s; tier %d runs on it",
@@ -491,6 +489,6 @@ uint32_t l2d_gpu_num_validation_messages(const struct l2d_gpu *gpu)
 
 const char *l2d_tier_str(enum l2d_tier tier)
 {
-    static const char *const names[] = { "auto", "T0", "T1", "T2", "T3", "T4" };
+    static const char *const names[] = { "auto", "T0", "T1", "T2", "T3" };
     return names[tier];
 }

@@ -17,27 +17,17 @@ enum l2d_gpu_type { L2D_GPU_OTHER, L2D_GPU_INTEGRATED, L2D_GPU_DISCRETE, L2D_GPU
 
 // Which family of matrix kernels a device gets. T0: register tiles and no shared memory, for CPU
 // drivers. T1: shared-memory tiles, for any GPU. Both need only Vulkan 1.3. T2: matrix units, in
-// fp16; in fp32 and for what has no kernel of its own it is T1. T3: the same with matrices of any
-// size, and T4 with such that are loaded by coordinates; what has no kernel there is a tier lower.
-// AUTO takes none of the two, which no GPU has run yet.
-enum l2d_tier { L2D_TIER_AUTO, L2D_TIER_0, L2D_TIER_1, L2D_TIER_2, L2D_TIER_3, L2D_TIER_4 };
+// fp16; in fp32 and for what has no kernel of its own it is T1. T3: T2 with attention by matrices
+// of any size, whose rows the driver reduces. AUTO takes the highest that the device has.
+enum l2d_tier { L2D_TIER_AUTO, L2D_TIER_0, L2D_TIER_1, L2D_TIER_2, L2D_TIER_3 };
 const char *l2d_tier_str(enum l2d_tier tier);
 
 struct l2d_matrix_shape { uint32_t m, n, k; };  // of VK_KHR_cooperative_matrix; 0: there is none
 
-// Of VK_NV_cooperative_matrix2: sides are any multiples of a grain's. A matrix belongs to a whole
-// workgroup, of one of two sizes, or on drivers without that to one subgroup.
-struct l2d_matrix2_size {
-    uint32_t invocations;               // that share a matrix; 0: there is no such size
-    struct l2d_matrix_shape grain;
-};
-
+// Of VK_NV_cooperative_matrix2: a subgroup's matrices, whose sides are any multiples of a grain's.
 struct l2d_matrix2 {
-    struct l2d_matrix2_size size[2];    // a workgroup's of 128 and of 256; or a subgroup's
-    bool     of_workgroup;
-    bool     has_tensors;               // loads by coordinates, clamped
+    struct l2d_matrix_shape grain;      // 0: there is none
     uint32_t max_side;
-    uint32_t reserved_bytes;            // of a workgroup's shared memory, by the driver
 };
 
 struct l2d_gpu_caps {

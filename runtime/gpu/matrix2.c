@@ -19,34 +19,17 @@ static bool is_ours(const VkCooperativeMatrixFlexibleDimensionsPropertiesNV *p)
            is_usable(p->MGranularity) && is_usable(p->NGranularity) && is_usable(p->KGranularity);
 }
 
-static void take(struct l2d_matrix2_size *size, uint32_t invocations,
-                 const VkCooperativeMatrixFlexibleDimensionsPropertiesNV *p)
+// The finest grain of a subgroup's matrices.
+static void choose_grain(const VkCooperativeMatrixFlexibleDimensionsPropertiesNV *p, uint32_t count,
+                         struct l2d_matrix_shape *grain)
 {
-    uint32_t volume = p->MGranularity * p->NGranularity * p->KGranularity;
-    if (!size->invocations || volume < size->grain.m * size->grain.n * size->grain.k)
-        *size = (struct l2d_matrix2_size) {
-            invocations, { p->MGranularity, p->NGranularity, p->KGranularity } };
-}
-
-// A workgroup's matrices where there are any, else a subgroup's.
-static void choose_sizes(const VkCooperativeMatrixFlexibleDimensionsPropertiesNV *p, uint32_t count,
-                         uint32_t max_invocations, bool has_workgroup, struct l2d_gpu_caps *caps)
-{
-    struct l2d_matrix2 *to = &caps->matrix2;
-    struct l2d_matrix2_size subgroup = { 0 };
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t n = p[i].workgroupInvocations;
-        if (!is_ours(&p[i]))
-            continue;
-        if (p[i].scope == VK_SCOPE_SUBGROUP_KHR)
-            take(&subgroup, caps->subgroup_size, &p[i]);
-        else if (p[i].scope == VK_SCOPE_WORKGROUP_KHR && has_workgroup && n <= max_invocations &&
-                 (n == 128 || n == 256))
-            take(&to->size[n == 256], n, &p[i]);
+        uint32_t volume = p[i].MGranularity * p[i].NGranularity * p[i].KGranularity;
+        if (is_ours(&p[i]) && p[i].scope == VK_SCOPE_SUBGROUP_KHR &&
+            (!grain->m || volume < grain->m * grain->n * grain->k))
+            *grain = (struct l2d_matrix_shape) { p[i].MGranularity, p[i].NGranularity,
+                                                 p[i].KGranularity };
     }
-    to->of_workgroup = to->size[0].invocations || to->size[1].invocations;
-    if (!to->of_workgroup)
-        to->size[0] = subgroup;
 }
 
 void l2d_matrix2_find(VkInstance instance, VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
@@ -78,24 +61,17 @@ void l2d_matrix2_find(VkInstance instance, VkPhysicalDevice physical, struct l2d
     VkCooperativeMatrixFlexibleDimensionsPropertiesNV *p = calloc(count, sizeof(*p));
     for (uint32_t i = 0; p && i < count; i++)
         p[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV;
-    struct l2d_matrix2 *to = &caps->matrix2;
     if (p && list(physical, &count, p) >= VK_SUCCESS)
-        choose_sizes(p, count, limits.cooperativeMatrixWorkgroupScopeMaxWorkgroupSize,
-                     has.cooperativeMatrixWorkgroupScope, caps);
+        choose_grain(p, count, &caps->matrix2.grain);
     free(p);
-    to->max_side = limits.cooperativeMatrixFlexibleDimensionsMaxDimension;
-    to->reserved_bytes = to->of_workgroup
-                       ? limits.cooperativeMatrixWorkgroupScopeReservedSharedMemory : 0;
-    to->has_tensors = to->of_workgroup && has.cooperativeMatrixTensorAddressing;
+    caps->matrix2.max_side = limits.cooperativeMatrixFlexibleDimensionsMaxDimension;
 }
 
-VkPhysicalDeviceCooperativeMatrix2FeaturesNV l2d_matrix2_features(const struct l2d_gpu_caps *caps)
+VkPhysicalDeviceCooperativeMatrix2FeaturesNV l2d_matrix2_features(void)
 {
     return (VkPhysicalDeviceCooperativeMatrix2FeaturesNV) {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV,
-        .cooperativeMatrixWorkgroupScope = caps->matrix2.of_workgroup,
         .cooperativeMatrixFlexibleDimensions = VK_TRUE, .cooperativeMatrixReductions = VK_TRUE,
         .cooperativeMatrixConversions = VK_TRUE, .cooperativeMatrixPerElementOperations = VK_TRUE,
-        .cooperativeMatrixTensorAddressing = caps->tier == L2D_TIER_4,
     };
 }

@@ -51,7 +51,7 @@ typedef VkResult
 /** Fills caps->matrix2 if the device has all that tiers 2 and 3 need; else leaves zeros. */
 void l2d_matrix2_find(VkInstance instance, VkPhysicalDevice physical, struct l2d_gpu_caps *caps);
 
-/** The features that a device of tier 3 or 4 is created with. */
-VkPhysicalDeviceCooperativeMatrix2FeaturesNV l2d_matrix2_features(const struct l2d_gpu_caps *caps);
+/** The features that a device of tier 3 is created with. */
+VkPhysicalDeviceCooperativeMatrix2FeaturesNV l2d_matrix2_features(void);
 
 #endif

@@ -5,7 +5,6 @@
 
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
-#include "kernels/tier3.h"
 #include "shaders/params/attention.h"
 
 #define WIDE 160                // beyond it a head does not fit one invocation
@@ -37,13 +36,23 @@ static struct variant tier2_variant(const struct l2d_gpu_caps *caps, uint32_t qu
     };
 }
 
+// By matrices of any size; no shader if the device's are too small, or heads are not of octets.
 static struct variant tier3_variant(const struct l2d_gpu_caps *caps, uint32_t quads, bool causal)
 {
-    struct l2d_tier3_attention tile = l2d_tier3_attention(caps, quads, causal);
-    struct variant v = { tile.queries ? "attention_t3" : NULL, tile.queries, { 0 },
-                         COUNT_OF(tile.spec) };
-    memcpy(v.spec, tile.spec, sizeof(tile.spec));
-    return v;
+    const struct l2d_matrix_shape *g = &caps->matrix2.grain;
+    uint32_t grain = g->n > g->k ? g->n : g->k, subgroups = 4, lanes = caps->subgroup_size;
+    uint32_t depth = grain ? div_up(4 * quads, grain) * grain : 0;
+    // lavapipe 26 reduces rows wrongly where a matrix has more than one grain both ways.
+    bool cpu = caps->type == L2D_GPU_CPU;
+    uint32_t queries = cpu || depth > 48 ? g->m : 2 * g->m, keys = cpu ? grain : 2 * grain;
+    uint32_t lines = subgroups * queries > 2 * keys ? subgroups * queries : 2 * keys;
+    if (!grain || quads % 2 || depth > caps->matrix2.max_side ||
+        16 * lines * (depth / 8 + 1) > caps->max_shared_bytes)
+        return (struct variant) { 0 };
+    return (struct variant) {
+        "attention_t3", subgroups * queries,
+        { subgroups * lanes, quads, causal, queries, keys, depth, subgroups, lanes }, 8,
+    };
 }
 
 static struct variant choose(const struct l2d_graph *graph, uint32_t quads, bool causal)

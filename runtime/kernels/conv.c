@@ -5,7 +5,6 @@
 #include "kernels/conv_variant.h"
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
-#include "kernels/tier4.h"
 #include "shaders/params/conv.h"
 
 // One pixel of x2 for all of x. A 1x1 kernel alone, which has no border to pad.
@@ -94,32 +93,6 @@ static double operand_bytes(const struct l2d_binding bind[NUM_OPERANDS])
     return sum;
 }
 
-// returns false if that convolution, or the device, is not for it.
-static bool dispatch_tier4(struct l2d_graph *graph, const struct l2d_conv_desc *d,
-                           struct l2d_tensor y, const struct l2d_conv_params *params, uint32_t has,
-                           double flops)
-{
-    const struct l2d_gpu_caps *caps = l2d_gpu_caps(l2d_graph_gpu(graph));
-    if (caps->tier < L2D_TIER_4 || l2d_graph_precision(graph) != L2D_F16)
-        return false;
-    uint32_t ksize = (uint32_t) d->conv->ksize;
-    struct l2d_tier4_conv tile = l2d_tier4_conv(caps, params, ksize, has, d->conv->geglu);
-    if (!tile.size)
-        return false;
-    uint32_t spec[4 + COUNT_OF(tile.spec)] = { tile.size, ksize, (uint32_t) d->act, has };
-    memcpy(spec + 4, tile.spec, sizeof(tile.spec));
-    struct l2d_binding bind[NUM_OPERANDS];
-    set_operands(bind, d, y);
-    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
-        .shader = "conv_t4", .spec = spec, .num_spec = COUNT_OF(spec),
-        .params = &tile.params, .params_size = sizeof(tile.params),
-        .bind = bind, .num_bind = NUM_OPERANDS,
-        .groups = { tile.groups[0], tile.groups[1], tile.groups[2] },
-        .flops = flops, .bytes = operand_bytes(bind),
-    });
-    return true;
-}
-
 static void dispatch(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct l2d_tensor y,
                      const struct l2d_conv_variant *v, const struct l2d_conv_params *params,
                      uint32_t has, double flops)
@@ -206,12 +179,11 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
         .pad_y = pad_before(d, d->x.h, y.h), .upsample = d->upsample, .flags = flags,
         .parts = 1,
     };
-    if (dispatch_tier4(graph, d, y, &params, has, flops))
-        return y;
     struct l2d_conv_variant v = l2d_conv_choose(graph, &(struct l2d_conv_shape) {
         .rows = rows, .out_h = (uint32_t) y.h, .out_w = (uint32_t) y.w, .quads = quads,
         .cin = (uint32_t) conv->cin, .ksize = (uint32_t) conv->ksize,
         .stride = d->stride2 ? 2 : 1, .upsample = d->upsample,
+        .odd_seam = two && d->x.c % 8,
     }, flops);
     params.parts = v.parts;
     params.part_quads = quads_of_part(conv, v.parts);

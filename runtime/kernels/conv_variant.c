@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "kernels/dispatch.h"
-#include "kernels/tier3.h"
 #include "shaders/params/conv.h"
 #include "shaders/params/row.h"
 
@@ -20,14 +19,19 @@ static const struct { uint32_t m, n, pixels, depth; } tier1_tiles[] = {
     { 32, 32, 2, 32 },
 };
 
-// Subgroups, of them side by side across the channels, and matrices of one. In matrices of 16x16:
-// 128x128, 128x64, 64x64; 128x128 again, 128x160, which divides SD's widths, 64x128, 64x64 again.
-static const struct { uint32_t subgroups, side, wm, wn; } tier2_tiles[] = {
-    { 8, 2, 2, 4 }, { 4, 1, 2, 4 }, { 4, 2, 2, 2 }, { 4, 2, 4, 4 }, { 8, 2, 2, 5 }, { 4, 2, 2, 4 },
-    { 2, 1, 2, 4 },
+// Subgroups, of them side by side across the channels, and matrices of one; depth of a slice in
+// matrices, and stages of it. The comment is the tile of 16x16x16 matrices. On an H100 the deep
+// slices were a third faster, and two small workgroups a core, or one of eight subgroups, best.
+static const struct { uint32_t subgroups, side, wm, wn, deep, stages; } tier2_tiles[] = {
+    { 4, 2, 2, 2, 4, 1 },               // 64x64
+    { 8, 2, 2, 4, 4, 1 },               // 128x128
+    { 8, 2, 2, 5, 4, 1 },               // 128x160, which divides SD's widths
+    { 8, 2, 2, 2, 4, 1 },               // 128x64
+    { 8, 4, 2, 2, 4, 1 },               // 64x128
+    { 8, 1, 2, 4, 4, 1 },               // 256x64
+    { 8, 2, 2, 4, 2, 2 },               // 128x128
+    { 4, 2, 2, 2, 2, 2 },               // 64x64
 };
-#define TIER2_BY_RULE 3                 // the first so many are what the rule chooses among
-
 static struct l2d_conv_variant tier0_variant(const struct l2d_gpu_caps *caps, uint32_t quads)
 {
     uint32_t lanes = caps->subgroup_size < 4 ? 1 : caps->subgroup_size < 8 ? 4 : 8;
@@ -54,33 +58,27 @@ static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, ui
     const struct l2d_matrix_shape *s = &caps->matrix;
     uint32_t subgroups = tier2_tiles[index].subgroups, side = tier2_tiles[index].side;
     uint32_t wm = tier2_tiles[index].wm, wn = tier2_tiles[index].wn, lanes = caps->subgroup_size;
-    uint32_t m = subgroups / side * wm * s->m, n = side * wn * s->n, depth_quads = s->k / 2;
+    uint32_t m = subgroups / side * wm * s->m, n = side * wn * s->n;
+    uint32_t depth = tier2_tiles[index].deep * s->k, stages = tier2_tiles[index].stages;
+    uint32_t stage = m * (depth / 8 + 1) + depth * (n / 8 + 1);
+    uint32_t sums = subgroups * s->m * (wn * s->n / 4 + 1);
     return (struct l2d_conv_variant) {
         .shader = "conv_t2", .size = subgroups * lanes, .pixels = m, .quads = n / 4,
-        .spec = { s->m, s->n, s->k, wm, wn, side, subgroups, lanes }, .num_spec = 8,
-        .shared_bytes = 2 * 8 * (m * (depth_quads + 2) + 4 * depth_quads * (n / 4 + 2)) +
-                        4 * subgroups * s->m * s->n,
+        .spec = { s->m, s->n, s->k, wm, wn, side, subgroups, lanes, depth, stages }, .num_spec = 10,
+        .shared_bytes = 16 * (stages * stage > sums ? stages * stage : sums),
     };
 }
 
-// Of size 0 if it does not fit.
-static struct l2d_conv_variant tier3_variant(const struct l2d_gpu_caps *caps, uint32_t index)
+// Whole numbers of octets for each invocation to load, and of slices in a unit. CPU drivers compile
+// an emulated matrix at a time: of the large tiles they have the one whose width is no power of 2.
+static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_variant *v)
 {
-    struct l2d_tier3_conv tile = l2d_tier3_conv(caps, index);
-    struct l2d_conv_variant v = {
-        .shader = "conv_t3", .size = tile.size, .pixels = tile.pixels, .quads = tile.columns / 4,
-        .num_spec = COUNT_OF(tile.spec), .shared_bytes = tile.shared_bytes,
-    };
-    memcpy(v.spec, tile.spec, sizeof(tile.spec));
-    return v;
-}
-
-// Whole numbers of loads for each invocation, as the shader assumes.
-static bool tier2_divides(const struct l2d_gpu_caps *caps, const struct l2d_conv_variant *v)
-{
-    uint32_t depth_quads = caps->matrix.k / 2;
-    return v->size % depth_quads == 0 && v->pixels * depth_quads % v->size == 0 &&
-           4 * depth_quads * v->quads % v->size == 0;
+    uint32_t matrices = v->spec[3] * v->spec[4];
+    if (caps->type == L2D_GPU_CPU && matrices > 4 && v->spec[4] != 5)
+        return false;
+    uint32_t depth = v->spec[8], loads_a = v->pixels * depth / 8, loads_b = depth * v->quads / 2;
+    return v->size % (depth / 8) == 0 && loads_a % v->size == 0 && loads_b % v->size == 0 &&
+           L2D_CONV_UNIT % depth == 0;
 }
 
 static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
@@ -88,22 +86,20 @@ static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
 {
     return v->size && v->shared_bytes <= caps->max_shared_bytes &&
            v->size <= caps->max_invocations &&
-           (family != L2D_CONV_T2 || tier2_divides(caps, v));
+           (family != L2D_CONV_T2 || tier2_runs(caps, v));
 }
 
 // Number `index` of those that run.
 static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
                          uint32_t index, uint32_t quads, struct l2d_conv_variant *out)
 {
-    static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier2_tiles),
-                                      L2D_TIER3_CONV_TILES };
-    static const uint32_t have_to_run[] = { 1, 1, TIER2_BY_RULE, 0 };
+    static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier2_tiles) };
     for (uint32_t i = 0; i < count[family]; i++) {
         *out = family == L2D_CONV_T0 ? tier0_variant(caps, quads)
              : family == L2D_CONV_T1 ? tier1_variant(i)
-             : family == L2D_CONV_T2 ? tier2_variant(caps, i) : tier3_variant(caps, i);
+             : tier2_variant(caps, i);
         out->parts = 1;
-        if (i >= have_to_run[family] && !runs(caps, family, out))
+        if (i > 0 && !runs(caps, family, out))     // the first has to
             continue;
         if (index-- == 0) {
             snprintf(out->name, sizeof(out->name), "%ux%u", out->pixels, 4 * out->quads);
@@ -113,16 +109,15 @@ static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family f
     return false;
 }
 
+// shape: of octets of channels, as matrix units take them, or NULL: any such.
 static bool is_for(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
-                   enum l2d_conv_family family)
+                   enum l2d_conv_family family, const struct l2d_conv_shape *shape)
 {
-    struct l2d_conv_variant v;
     if (family < L2D_CONV_T2)
         return (family == L2D_CONV_T0) == (caps->tier == L2D_TIER_0);
-    if (precision != L2D_F16)
+    if (precision != L2D_F16 || (shape && (shape->cin % 8 || shape->odd_seam)))
         return false;
-    return family == L2D_CONV_T2 ? caps->tier >= L2D_TIER_2
-         : caps->tier >= L2D_TIER_3 && find_variant(caps, family, 0, 8, &v);
+    return family == L2D_CONV_T2 && caps->tier >= L2D_TIER_2;
 }
 
 uint32_t l2d_conv_num_variants(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
@@ -130,7 +125,7 @@ uint32_t l2d_conv_num_variants(const struct l2d_gpu_caps *caps, enum l2d_dtype p
 {
     struct l2d_conv_variant v;
     uint32_t n = 0;
-    while (is_for(caps, precision, family) && find_variant(caps, family, n, 8, &v))
+    while (is_for(caps, precision, family, NULL) && find_variant(caps, family, n, 8, &v))
         n++;
     return n;
 }
@@ -142,7 +137,7 @@ struct l2d_shape l2d_conv_shape_key(const struct l2d_conv_shape *s, enum l2d_dty
     return (struct l2d_shape) {
         .rows = s->rows,
         .of = { KERNEL_CONV << 8 | (uint32_t) precision, s->out_h, s->out_w, s->quads, s->cin,
-                s->ksize, s->stride, s->upsample },
+                s->ksize, s->stride, s->upsample | s->odd_seam << 1 },
     };
 }
 
@@ -150,12 +145,13 @@ bool l2d_conv_shape_of_key(const struct l2d_shape *key, struct l2d_conv_shape *s
                            enum l2d_dtype *precision)
 {
     const uint32_t *of = key->of;
-    *s = (struct l2d_conv_shape) { key->rows, of[1], of[2], of[3], of[4], of[5], of[6], of[7] };
+    *s = (struct l2d_conv_shape) { key->rows, of[1], of[2], of[3], of[4], of[5], of[6], of[7] & 1,
+                                  of[7] >> 1 };
     *precision = of[0] & 1 ? L2D_F16 : L2D_F32;
     return of[0] >> 8 == KERNEL_CONV && s->rows - 1 < L2D_MAX_ROWS && s->out_h - 1 < 16384 &&
            s->out_w - 1 < (1 << 20) && s->quads - 1 < 16384 && s->cin - 1 < 65536 &&
            s->cin % 4 == 0 && (s->ksize == 1 || s->ksize == 3 || s->ksize == 7) &&
-           (s->stride == 1 || s->stride == 2) && s->upsample < 2 &&
+           (s->stride == 1 || s->stride == 2) && s->odd_seam < 2 &&
            (!s->upsample || (s->out_h % 2 == 0 && s->out_w % 2 == 0));
 }
 
@@ -169,34 +165,36 @@ static uint32_t most_parts(const struct l2d_gpu_caps *caps, const struct l2d_con
     return parts < 1 ? 1 : parts < L2D_CONV_MAX_PARTS ? (uint32_t) parts : L2D_CONV_MAX_PARTS;
 }
 
-// Few tiles of a row and a long sum leave most of a GPU idle, which parts of the sum fill: as many
-// as make two workgroups a core. Of less than 1024 terms they would cost more than they give.
+// Few tiles and a long sum leave most of a GPU idle, which parts of the sum fill: as many as give
+// every core a tile where there are two rows. Of less than 512 terms they cost more than they give.
 static uint32_t default_parts(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s)
 {
-    uint32_t tiles = div_up((uint64_t) s->out_h * s->out_w, 64) * div_up(s->quads, 16);
-    uint32_t parts = 2 * caps->num_cores / tiles, terms = s->cin * s->ksize * s->ksize;
-    parts = parts < terms / 1024 ? parts : terms / 1024;
+    uint32_t tiles = div_up(2 * (uint64_t) s->out_h * s->out_w, 128) * div_up(s->quads, 40);
+    uint32_t parts = caps->num_cores / tiles, terms = s->cin * s->ksize * s->ksize;
+    parts = parts < terms / 512 ? parts : terms / 512;
     parts = parts < most_parts(caps, s) ? parts : most_parts(caps, s);
     return parts < 1 ? 1 : parts;
 }
 
-// Of tier 2 or 3. Large tiles, unless they would leave most of a GPU idle, or half of a tile's
-// channels.
-static uint32_t default_tile(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
-                             const struct l2d_conv_shape *s, uint32_t parts)
+// Of tier 2: the tile with which the core that has most to do has least of it. A small tile
+// takes longer for its size: it loads more for each product.
+static uint32_t default_tile(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s,
+                             uint32_t parts)
 {
     uint64_t pixels = (uint64_t) s->rows * s->out_h * s->out_w;
-    uint32_t enough = caps->num_cores ? caps->num_cores * 3 / 4 : 96, i = 0;
-    uint32_t count = family == L2D_CONV_T2 ? TIER2_BY_RULE : L2D_TIER3_CONV_TILES;
-    struct l2d_conv_variant v, next;
-    find_variant(caps, family, 0, s->quads, &v);
-    for (; i + 1 < count && find_variant(caps, family, i + 1, s->quads, &next); i++, v = next) {
-        bool narrow = i == 0 && s->quads <= v.quads / 2;
-        if (!narrow && (uint64_t) parts * div_up(pixels, v.pixels) * div_up(s->quads, v.quads) >=
-                       enough)
-            break;
+    uint32_t cores = caps->num_cores ? caps->num_cores : 32, best = 0;
+    double least = 0;
+    struct l2d_conv_variant v;
+    for (uint32_t i = 0; find_variant(caps, L2D_CONV_T2, i, s->quads, &v); i++) {
+        double side = 4.0 * v.quads, load = 1.0 / v.pixels + 1.0 / side;
+        uint32_t tiles = div_up(pixels, v.pixels) * div_up(s->quads, v.quads) * parts;
+        double cost = div_up(tiles, cores) * v.pixels * side * (1 + 32 * load);
+        if (i == 0 || cost < 0.99 * least) {
+            least = cost;
+            best = i;
+        }
     }
-    return i;
+    return best;
 }
 
 struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
@@ -205,9 +203,9 @@ struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dty
     if (caps->tier == L2D_TIER_0)
         return (struct l2d_choice) { L2D_CONV_T0, 0, 1 };
     uint32_t parts = default_parts(caps, shape);
-    enum l2d_conv_family family = is_for(caps, precision, L2D_CONV_T3) ? L2D_CONV_T3
-                                : is_for(caps, precision, L2D_CONV_T2) ? L2D_CONV_T2 : L2D_CONV_T1;
-    uint32_t tile = family == L2D_CONV_T1 ? 0 : default_tile(caps, family, shape, parts);
+    enum l2d_conv_family family = is_for(caps, precision, L2D_CONV_T2, shape) ? L2D_CONV_T2
+                                                                              : L2D_CONV_T1;
+    uint32_t tile = family == L2D_CONV_T1 ? 0 : default_tile(caps, shape, parts);
     return (struct l2d_choice) { family, tile, parts };
 }
 
@@ -217,7 +215,7 @@ bool l2d_conv_variant_of(const struct l2d_gpu_caps *caps, enum l2d_dtype precisi
 {
     if (choice->family >= L2D_CONV_NUM_FAMILIES || choice->parts < 1 ||
         choice->parts > most_parts(caps, shape) ||
-        !is_for(caps, precision, (enum l2d_conv_family) choice->family) ||
+        !is_for(caps, precision, (enum l2d_conv_family) choice->family, shape) ||
         !find_variant(caps, (enum l2d_conv_family) choice->family, choice->variant, shape->quads,
                       v))
         return false;
@@ -234,8 +232,8 @@ static struct l2d_choice within(const struct l2d_gpu_caps *caps,
                                 const struct l2d_choice *known)
 {
     struct l2d_choice c = { known->family, 0, known->parts };
-    if (c.family == L2D_CONV_T2 || c.family == L2D_CONV_T3)
-        c.variant = default_tile(caps, (enum l2d_conv_family) c.family, shape, c.parts);
+    if (c.family == L2D_CONV_T2)
+        c.variant = default_tile(caps, shape, c.parts);
     else if (c.family == rule.family)
         c.variant = rule.variant;
     return c;

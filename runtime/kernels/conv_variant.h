@@ -17,7 +17,7 @@ struct l2d_conv_variant {
     char name[16];                          // "128x64": pixels by channels
     uint32_t size;                          // of a workgroup
     uint32_t pixels, quads;
-    uint32_t spec[8], num_spec;             // from constant 4 on
+    uint32_t spec[10], num_spec;            // from constant 4 on
     uint32_t shared_bytes;
     uint32_t parts;                         // of the sum
 };
@@ -26,10 +26,10 @@ struct l2d_conv_variant {
 struct l2d_conv_shape {
     uint32_t rows, out_h, out_w, quads, cin, ksize;
     uint32_t stride, upsample;
+    uint32_t odd_seam;          // 1: of two inputs, whose first ends within an octet of channels
 };
 
-enum l2d_conv_family { L2D_CONV_T0, L2D_CONV_T1, L2D_CONV_T2, L2D_CONV_T3,
-                       L2D_CONV_NUM_FAMILIES };
+enum l2d_conv_family { L2D_CONV_T0, L2D_CONV_T1, L2D_CONV_T2, L2D_CONV_NUM_FAMILIES };
 
 #define L2D_CONV_MAX_PARTS 8
 

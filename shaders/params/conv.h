@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolutions: what the tiers share. Specialization constants: 0 workgroup size, 1 ksize,
 // 2 activation (enum l2d_act), 3 flags; from 4 on what the tier's tile is (T0: its quads of output
-// channels; T1, T2: see conv_t1.comp, conv_t2.comp). Each variant takes a CPU driver 0.3 s to
+// channels; T1 to T4: see their shaders). Each variant takes a CPU driver 0.3 s to
 // compile, so what costs little to decide at run time is in the parameters.
 #ifndef L2D_SHADERS_CONV_H
 #define L2D_SHADERS_CONV_H
@@ -22,6 +22,7 @@
 #define L2D_CONV_X2_ONE         16u     // x2 has one pixel a row, which goes with all of x
 
 #define L2D_CONV_PART 32                // parts of a sum begin at multiples of so many channels
+#define L2D_CONV_UNIT 64                // in tier 2: of one tap and input
 #define L2D_CONV_PANEL 32               // output channels whose weights lie together
 #define L2D_CONV_T0_PIXELS 4            // output pixels per lane; 8 compile twice as long
 

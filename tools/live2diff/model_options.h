@@ -58,7 +58,7 @@ struct model_options {
     { 'd', "device", OPTION_TEXT, "I", NULL,                                                      \
       "index or part of the name of a Vulkan device (live2diff devices); default: the best",      \
       MODEL_AT(type, device), NULL },                                                             \
-    { 0, "tier", OPTION_CHOICE, "auto|0|1|2|3|4", "auto",                                         \
+    { 0, "tier", OPTION_CHOICE, "auto|0|1|2|3", "auto",                                         \
       "shaders for CPU drivers, for any GPU, or for matrix units, of one size (2) or of any (3, " \
       "4); auto: the device's best up to 2", MODEL_AT(type, tier), NULL },                        \
     { 0, "tune", OPTION_CHOICE, "auto|off|again", "auto",                                         \

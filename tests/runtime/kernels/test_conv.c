@@ -190,13 +190,6 @@ Test(conv, tier2)
     run_all(L2D_TIER_2);
 }
 
-Test(conv, tier3)
-{
-    if (!gt_has_matrix2())
-        cr_skip_test("the device has no matrices of any size");
-    run_all(L2D_TIER_3);
-}
-
 // Every variant, with sums in one to eight parts, some of them empty; each on some of the cases.
 static void run_variants(enum l2d_tier tier, enum l2d_conv_family family, unsigned every)
 {
@@ -227,13 +220,6 @@ Test(conv, tier2_variants)
     if (!gt_has_matrix_units())
         cr_skip_test("the device has no matrix units");
     run_variants(L2D_TIER_2, L2D_CONV_T2, 3);
-}
-
-Test(conv, tier3_variants)
-{
-    if (!gt_has_matrix2())
-        cr_skip_test("the device has no matrices of any size");
-    run_variants(L2D_TIER_3, L2D_CONV_T3, 1);
 }
 
 // ---- what is chosen
@@ -285,9 +271,9 @@ Test(conv, parts_by_rule)
 {
     // SD1.5 at 512x512 on a device of 132 cores, and of 16: pixels of a side, channels, sum, parts.
     static const struct { uint32_t side, cout, cin, ksize, large, small; } want[] = {
-        {  8, 1280, 1280, 3, 8, 1 }, {  8, 1280, 2560, 3, 8, 1 }, { 16, 1280, 1280, 3, 3, 1 },
-        { 32,  640,  640, 3, 1, 1 }, { 64,  320,  320, 3, 1, 1 }, {  8, 1280, 1280, 1, 1, 1 },
-        {  8, 1280, 5120, 1, 5, 1 }, {  8, 10240, 1280, 1, 1, 1 }, { 64,   4,  320, 3, 2, 1 },
+        {  8, 1280, 1280, 3, 8, 2 }, {  8, 1280, 2560, 3, 8, 2 }, { 16, 1280, 1280, 3, 4, 1 },
+        { 32,  640,  640, 3, 2, 1 }, { 64,  320,  320, 3, 1, 1 }, {  8, 1280, 1280, 1, 2, 2 },
+        {  8, 1280, 5120, 1, 8, 2 }, {  8, 10240, 1280, 1, 2, 1 }, { 64,   4,  320, 3, 2, 1 },
         {  8,    4, 2560, 3, 8, 8 },
     };
     for (size_t i = 0; i < COUNT(want); i++)
