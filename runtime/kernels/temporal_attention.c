@@ -6,7 +6,7 @@
 #include "kernels/kernels.h"
 #include "shaders/params/attention.h"
 
-#define MAX_EACH 3                      // words of a slot that a lane keeps, for all slots
+#define MAX_EACH 3                      // quads of a key that a lane keeps, if there are lanes
 
 // An invocation a head; the same, with positions shared by subgroups of pixels; lanes that share a
 // head.
@@ -22,9 +22,9 @@ static struct variant choose(const struct l2d_graph *graph, uint32_t quads, uint
 {
     struct variant v = { ALONE, flat_size(graph), 1, pixels };
     uint32_t lanes = 1, most = l2d_gpu_caps(l2d_graph_gpu(graph))->subgroup_size;
-    while (2 * quads + 1 > MAX_EACH * lanes)
+    while (quads > MAX_EACH * lanes && 2 * lanes <= most)
         lanes *= 2;
-    if (!is_tier0(graph) && lanes <= most) {        // d is at most 160: these are at most 32
+    if (!is_tier0(graph)) {
         v.way = LANES;
         v.lanes = lanes;
         v.size = most > v.size ? most : v.size;

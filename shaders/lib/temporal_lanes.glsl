@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention over the frames that a pixel remembers, for GPUs: LANES neighbours of a subgroup share
-// a pixel, head and row. The cells of a head in a slot (see CELL) are dealt out to them in turn, so
-// that neighbours read neighbours, and each holds its own of all slots in registers: every load is
-// on its way before the first is waited for. A cell is of a key or of a value, and which it is
-// depends on the lane alone. Scores are added up across the lanes in halves, after which each lane
-// has those of SLOTS / LANES slots, and takes their exponentials for all.
+// a pixel, head and row. The quads of a head are dealt out to them in turn, so that neighbours read
+// neighbours; scores are added up across them. The slots of a batch are all on their way before the
+// first is waited for.
 // What is read and written, and why, is as in temporal_attention.glsl.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
@@ -17,175 +15,187 @@
 
 layout(constant_id = 1) const uint QUADS = 1;   // d / 4
 layout(constant_id = 2) const uint WARMUP = 0;
-layout(constant_id = 3) const uint LANES = 8;   // a power of 2, at most 32 and a subgroup's
+layout(constant_id = 3) const uint LANES = 8;   // a power of 2, at most a subgroup's
 layout(binding = 0, std430) readonly buffer QKV { IN4 qkv[]; };
 layout(binding = 1, std430) readonly buffer Pos { IN4 pos[]; };
 layout(binding = 3, std430) readonly buffer Rows { l2d_row_params rows[]; };
 layout(binding = 4, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_temporal_attention_params p; };
 
-// Four numbers of a key or a value: the first QUADS cells are the key's.
 #if KV_INT8
-#define CELL uint
-const uint CELLS = 2u * QUADS + 1u;             // and their steps
+#define CELL uint                               // four numbers, see params/attention.h
+const uint HEAD_WORDS = 2u * QUADS + 1u;
 
+// Faster than conversions, of which GPUs do few at a time: bytes go into the last bits of 2^23.
 vec4 numbers(uint cell)
 {
-    int word = int(cell);
-    return vec4(bitfieldExtract(word, 0, 8), bitfieldExtract(word, 8, 8),
-                bitfieldExtract(word, 16, 8), bitfieldExtract(word, 24, 8));
+    uvec4 bytes = (uvec4(cell ^ 0x80808080u) >> uvec4(0, 8, 16, 24)) & 255u;
+    return uintBitsToFloat(bytes | 0x4b000000u) - 8388736.0;
 }
 #else
 #define CELL IN4
-const uint CELLS = 2u * QUADS;
 #define numbers(cell) LOAD4(cell)
 #endif
 layout(binding = 2, std430) buffer Cache { CELL cache[]; };
 
-const uint SLOTS = WARMUP != 0u ? uint(L2D_SINKS) : uint(L2D_WINDOW);
-const uint EACH = (CELLS + LANES - 1u) / LANES;         // cells of a slot that a lane has at most
-const uint HELD = LANES < SLOTS ? SLOTS / LANES : 1u;   // scores that it keeps
-const uint SPREAD = LANES < SLOTS ? LANES : SLOTS;      // lanes that have different ones
-const uint STEPS_LANE = 2u * QUADS % LANES, STEPS_CELL = 2u * QUADS / LANES;
+const uint EACH = (QUADS + LANES - 1u) / LANES; // quads of a lane
+const uint BATCH = 4;                           // slots, a divisor of L2D_WINDOW
 
-uint lane, c, first;                            // c: in quads; first: of the head
+uint lane, c, head, first;                      // c: in quads; first: of the head
+vec4 q[EACH], acc[EACH];
+float top, sum;
 
-// Whether lanes have keys, or values, in their cell i.
-bool has_keys(uint i)   { return i * LANES < QUADS; }
-bool has_values(uint i) { return (i + 1u) * LANES > QUADS && i * LANES < 2u * QUADS; }
-
-uint cell_of(uint i)    { return i * LANES + lane; }
-bool is_key(uint i)     { return cell_of(i) < QUADS; }
-bool is_value(uint i)   { return cell_of(i) >= QUADS && cell_of(i) < 2u * QUADS; }
-
-// The quads of cell i in a head of keys, and in one of values; any where it is of the other.
-uint key_quad(uint i)   { return min(cell_of(i), QUADS - 1u); }
-uint value_quad(uint i) { return clamp(cell_of(i), QUADS, 2u * QUADS - 1u) - QUADS; }
+// The lane's quad i of a head; any where it has none.
+uint quad(uint i)   { return min(i * LANES + lane, QUADS - 1u); }
+bool has(uint i)    { return i * LANES + lane < QUADS; }
 
 // Of query, key and value at a position or pixel.
-vec4 at_pos(uint index, uint which, uint quad)
+vec4 at_pos(uint index, uint which, uint i)
 {
-    return LOAD4(pos[(index * 3u + which) * c + first + quad]);
+    return LOAD4(pos[(index * 3u + which) * c + first + quad(i)]);
 }
 
-vec4 at_pixel(uint pixel, uint which, uint quad)
+vec4 at_pixel(uint pixel, uint which, uint i)
 {
-    return LOAD4(qkv[(pixel * 3u + which) * c + first + quad]);
+    return LOAD4(qkv[(pixel * 3u + which) * c + first + quad(i)]);
 }
 
-uint cache_place(uint pixel_slot, uint i)
+// A head's cells of keys begin there, those of values at a distance.
+uint cache_place(uint pixel_slot)
 {
 #if KV_INT8
-    return (pixel_slot * p.heads + first / QUADS) * CELLS + cell_of(i);
+    return (pixel_slot * p.heads + head) * HEAD_WORDS;
 #else
-    return pixel_slot * 2u * c + first + cell_of(i) + (is_key(i) ? 0u : c - QUADS);
+    return pixel_slot * 2u * c + first;
 #endif
 }
 
-float sum_of(vec4 v)
+uint values_after()
 {
-    return (v.x + v.y) + (v.z + v.w);
+    return KV_INT8 != 0 ? QUADS : c;
 }
 
-float greatest_of_lanes(float v, uint lanes)
+float sum_of_lanes(float v)
 {
-    [[unroll]] for (uint mask = 1u; mask < lanes; mask *= 2u)
-        v = max(v, subgroupShuffleXor(v, mask));
-    return v;
-}
-
-float sum_of_lanes(float v, uint lanes)
-{
-    [[unroll]] for (uint mask = 1u; mask < lanes; mask *= 2u)
+    [[unroll]] for (uint mask = 1u; mask < LANES; mask *= 2u)
         v += subgroupShuffleXor(v, mask);
     return v;
 }
 
-// The sums of all lanes' scores: of slot slot_of(j) in score[j], j < HELD. With each step lanes
-// keep half of what they have and give the rest to their neighbour.
-void share_scores(inout float score[SLOTS])
+float greatest_of_lanes(float v)
 {
-    [[unroll]] for (uint mask = 1u; mask < LANES; mask *= 2u) {
-        uint half_len = SLOTS / (2u * mask);
-        bool upper = (lane & mask) != 0u;
-        [[unroll]] for (uint j = 0u; j < half_len; j++) {
-            float mine = upper ? score[j + half_len] : score[j];
-            float other = upper ? score[j] : score[j + half_len];
-            score[j] = mine + subgroupShuffleXor(other, mask);
-        }
-        if (half_len == 0u)
-            score[0] += subgroupShuffleXor(score[0], mask);
-    }
+    [[unroll]] for (uint mask = 1u; mask < LANES; mask *= 2u)
+        v = max(v, subgroupShuffleXor(v, mask));
+    return v;
 }
 
-uint slot_of(uint j)
+float exp_of(float x)
 {
-    uint slot = j;
-    [[unroll]] for (uint mask = 1u; mask < SPREAD; mask *= 2u)
-        slot += (lane & mask) != 0u ? SLOTS / (2u * mask) : 0u;
-    return slot;
+#if L2D_F16
+    return exp(x);
+#else
+    return exp1(x);
+#endif
 }
 
-// The lane that keeps the score of a slot.
-uint lane_of(uint slot)
+// One more key and value, at a position.
+void attend(vec4 k[EACH], vec4 v[EACH], uint index)
 {
-    uint of = 0u;
-    [[unroll]] for (uint mask = 1u; mask < SPREAD; mask *= 2u)
-        of += (slot & SLOTS / (2u * mask)) != 0u ? mask : 0u;
-    return of;
+    vec4 dots = vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < EACH; i++)
+        dots += q[i] * (k[i] + at_pos(index, 1u, i));
+    float score = sum_of_lanes((dots.x + dots.y) + (dots.z + dots.w));
+    float new_top = max(top, score), shrink = exp_of(top - new_top);
+    float w = exp_of(score - new_top);
+    sum = sum * shrink + w;
+    top = new_top;
+    [[unroll]] for (uint i = 0u; i < EACH; i++)
+        acc[i] = acc[i] * shrink + w * (v[i] + at_pos(index, 2u, i));
 }
 
 #if KV_INT8
 // The least step with which a head fits bytes, cut to the upper half of a float.
-uint step_bits(float most)
+uint step_bits(vec4 of[EACH])
 {
-    return floatBitsToUint(greatest_of_lanes(most, LANES) / 127.0) + 0xffffu & 0xffff0000u;
+    vec4 most = vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < EACH; i++)
+        most = max(most, abs(of[i]));
+    float all = greatest_of_lanes(max(max(most.x, most.y), max(most.z, most.w)));
+    return floatBitsToUint(all / 127.0) + 0xffffu & 0xffff0000u;
 }
 
-float greatest(vec4 v)
+void write_bytes(uint at, vec4 of[EACH], float size)
 {
-    v = abs(v);
-    return max(max(v.x, v.y), max(v.z, v.w));
+    float inverse = size > 0.0 ? 1.0 / size : 0.0;
+    [[unroll]] for (uint i = 0u; i < EACH; i++) {
+        ivec4 b = ivec4(roundEven(of[i] * inverse)) & 255;
+        if (has(i))
+            cache[at + quad(i)] = uint(b.x | b.y << 8 | b.z << 16 | b.w << 24);
+    }
 }
 
-void cache_write(uint pixel_slot, uint pixel, vec4 own[EACH])
+void cache_write(uint at, uint pixel, vec4 k[EACH], vec4 v[EACH])
 {
-    float most_k = 0.0, most_v = 0.0;
-    [[unroll]] for (uint i = 0u; i < EACH; i++) {
-        float most = greatest(own[i]);
-        if (has_keys(i) && is_key(i))
-            most_k = max(most_k, most);
-        else if (has_values(i) && is_value(i))
-            most_v = max(most_v, most);
-    }
-    uint k_bits = step_bits(most_k), v_bits = step_bits(most_v);
-    [[unroll]] for (uint i = 0u; i < EACH; i++) {
-        float size = uintBitsToFloat(is_key(i) ? k_bits : v_bits);
-        float inverse = size > 0.0 ? 1.0 / size : 0.0;
-        ivec4 b = ivec4(roundEven(own[i] * inverse)) & 255;
-        uint word = uint(b.x | b.y << 8 | b.z << 16 | b.w << 24);
-        if (cell_of(i) < CELLS)
-            cache[cache_place(pixel_slot, i)] = cell_of(i) < 2u * QUADS ? word
-                                                                       : k_bits >> 16 | v_bits;
-    }
+    uint k_bits = step_bits(k), v_bits = step_bits(v);
+    write_bytes(at, k, uintBitsToFloat(k_bits));
+    write_bytes(at + QUADS, v, uintBitsToFloat(v_bits));
+    if (lane == 0u)
+        cache[at + 2u * QUADS] = k_bits >> 16 | v_bits;
 }
 #else
-void cache_write(uint pixel_slot, uint pixel, vec4 own[EACH])
+void cache_write(uint at, uint pixel, vec4 k[EACH], vec4 v[EACH])
 {
     [[unroll]] for (uint i = 0u; i < EACH; i++)
-        if (cell_of(i) < CELLS)
-            cache[cache_place(pixel_slot, i)] =
-                qkv[(pixel * 3u + (is_key(i) ? 1u : 2u)) * c + first +
-                    (is_key(i) ? key_quad(i) : value_quad(i))];
+        if (has(i)) {
+            cache[at + quad(i)] = qkv[(pixel * 3u + 1u) * c + first + quad(i)];
+            cache[at + c + quad(i)] = qkv[(pixel * 3u + 2u) * c + first + quad(i)];
+        }
 }
 #endif
+
+// The slots of the cache, `own` apart, whose key and value are this call's.
+void attend_to_cache(uint pixel_slot, l2d_row_params r, vec4 own_k[EACH], vec4 own_v[EACH])
+{
+    uint num_keys = min(r.num_open, uint(L2D_WINDOW));
+    for (uint batch = 0u; batch < num_keys; batch += BATCH) {
+        CELL k_cell[BATCH * EACH], v_cell[BATCH * EACH];
+        vec2 steps[BATCH];
+        [[unroll]] for (uint s = 0u; s < BATCH; s++) {
+            uint at = cache_place(pixel_slot + min(batch + s, num_keys - 1u));
+            [[unroll]] for (uint i = 0u; i < EACH; i++) {
+                k_cell[s * EACH + i] = cache[at + quad(i)];
+                v_cell[s * EACH + i] = cache[at + values_after() + quad(i)];
+            }
+#if KV_INT8
+            uint both = cache[at + 2u * QUADS];
+            steps[s] = uintBitsToFloat(uvec2(both << 16, both & 0xffff0000u));
+#else
+            steps[s] = vec2(1.0);
+#endif
+        }
+        [[unroll]] for (uint s = 0u; s < BATCH; s++) {
+            uint slot = batch + s;
+            bool own = slot == r.kv_slot;
+            uint index = r.own_pos < L2D_WINDOW - 1u || slot < L2D_SINKS ? slot
+                         : L2D_WINDOW - 1u - (r.kv_slot - slot & 7u);
+            vec4 k[EACH], v[EACH];
+            [[unroll]] for (uint i = 0u; i < EACH; i++) {
+                k[i] = own ? own_k[i] : numbers(k_cell[s * EACH + i]) * steps[s].x;
+                v[i] = own ? own_v[i] : numbers(v_cell[s * EACH + i]) * steps[s].y;
+            }
+            if (slot < num_keys)
+                attend(k, v, index);
+        }
+    }
+}
 
 void main()
 {
     uint invocation = (flat_group() * gl_NumSubgroups + gl_SubgroupID) * gl_SubgroupSize +
                       gl_SubgroupInvocationID;
     lane = gl_SubgroupInvocationID % LANES;
-    uint item = invocation / LANES, head = item % p.heads;
+    uint item = invocation / LANES;
+    head = item % p.heads;
     uint pixel = item / p.heads % p.pixels, row = item / p.heads / p.pixels;
     if (row >= p.num_rows)                      // all lanes of an item, here and below
         return;
@@ -195,97 +205,36 @@ void main()
     uint own_pixel = row * p.pixels + pixel, out_at = own_pixel * c + first;
     if (r.is_active == 0u) {
         [[unroll]] for (uint i = 0u; i < EACH; i++)
-            if (has_values(i) && is_value(i))
-                y[out_at + value_quad(i)] = STORE4(vec4(0.0));
+            if (has(i))
+                y[out_at + quad(i)] = STORE4(vec4(0.0));
         return;
     }
 
     uint pixel_slot = (r.step * p.pixels + pixel) * L2D_WINDOW;
-    uint num_keys = min(WARMUP != 0u ? uint(L2D_SINKS) : r.num_open, SLOTS);
-    CELL cell[SLOTS * EACH];
-    if (WARMUP == 0u)
-        [[unroll]] for (uint slot = 0u; slot < SLOTS; slot++)
-            [[unroll]] for (uint i = 0u; i < EACH; i++) {
-                cell[slot * EACH + i] = CELL(0);
-                if (slot < num_keys && slot != r.kv_slot && cell_of(i) < CELLS)
-                    cell[slot * EACH + i] = cache[cache_place(pixel_slot + slot, i)];
-            }
-
-    // The query for cells of keys, 0 for others; and the frame's own key and value.
     uint own_pos = WARMUP != 0u ? row : r.own_pos;
-    vec4 q[EACH], own[EACH];
-    float own_score = 0.0;
+    vec4 own_k[EACH], own_v[EACH];
     [[unroll]] for (uint i = 0u; i < EACH; i++) {
-        q[i] = vec4(0.0);
-        if (has_keys(i) && is_key(i))
-            q[i] = (at_pixel(own_pixel, 0u, key_quad(i)) + at_pos(own_pos, 0u, key_quad(i))) *
-                   p.scale;
-        own[i] = is_key(i) ? at_pixel(own_pixel, 1u, key_quad(i))
-                           : at_pixel(own_pixel, 2u, value_quad(i));
-        own_score += sum_of(q[i] * own[i]);
-    }
-
-    vec2 steps[SLOTS];
-    float score[SLOTS];
-    [[unroll]] for (uint slot = 0u; slot < SLOTS; slot++) {
-        uint index = WARMUP != 0u || r.own_pos < L2D_WINDOW - 1u || slot < L2D_SINKS ? slot
-                     : L2D_WINDOW - 1u - (r.kv_slot - slot & 7u);
-        vec4 dots = vec4(0.0), shift = vec4(0.0);
-        [[unroll]] for (uint i = 0u; i < EACH; i++)
-            if (has_keys(i)) {
-                if (WARMUP != 0u)
-                    dots += q[i] * at_pixel(slot * p.pixels + pixel, 1u, key_quad(i));
-                else
-                    dots += q[i] * numbers(cell[slot * EACH + i]);
-                shift += q[i] * at_pos(index, 1u, key_quad(i));
-            }
-        steps[slot] = vec2(1.0);
-#if KV_INT8
-        if (WARMUP == 0u) {
-            uint both = subgroupShuffle(cell[slot * EACH + STEPS_CELL],
-                                        gl_SubgroupInvocationID - lane + STEPS_LANE);
-            steps[slot] = uintBitsToFloat(uvec2(both << 16, both & 0xffff0000u));
-        }
-#endif
-        float of_key = sum_of(dots) * steps[slot].x;
-        score[slot] = (WARMUP == 0u && slot == r.kv_slot ? own_score : of_key) + sum_of(shift);
-    }
-    share_scores(score);
-
-    float top = -3.0e38, sum = 0.0;
-    [[unroll]] for (uint j = 0u; j < HELD; j++)
-        top = max(top, slot_of(j) < num_keys ? score[j] : -3.0e38);
-    top = greatest_of_lanes(top, SPREAD);
-    [[unroll]] for (uint j = 0u; j < HELD; j++) {
-        score[j] = slot_of(j) < num_keys ? exp1(score[j] - top) : 0.0;
-        sum += score[j];
-    }
-    sum = sum_of_lanes(sum, SPREAD);
-
-    vec4 acc[EACH];
-    [[unroll]] for (uint i = 0u; i < EACH; i++)
+        q[i] = has(i) ? (at_pixel(own_pixel, 0u, i) + at_pos(own_pos, 0u, i)) * p.scale
+                      : vec4(0.0);
+        own_k[i] = at_pixel(own_pixel, 1u, i);
+        own_v[i] = at_pixel(own_pixel, 2u, i);
         acc[i] = vec4(0.0);
-    float own_weight = 0.0;
-    [[unroll]] for (uint slot = 0u; slot < SLOTS; slot++) {
-        uint index = WARMUP != 0u || r.own_pos < L2D_WINDOW - 1u || slot < L2D_SINKS ? slot
-                     : L2D_WINDOW - 1u - (r.kv_slot - slot & 7u);
-        float w = subgroupShuffle(score[slot % HELD],
-                                  gl_SubgroupInvocationID - lane + lane_of(slot));
-        own_weight = slot == r.kv_slot ? w : own_weight;
-        [[unroll]] for (uint i = 0u; i < EACH; i++)
-            if (has_values(i)) {
-                if (WARMUP != 0u)
-                    acc[i] += w * at_pixel(slot * p.pixels + pixel, 2u, value_quad(i));
-                else
-                    acc[i] += w * steps[slot].y * numbers(cell[slot * EACH + i]);
-                acc[i] += w * at_pos(index, 2u, value_quad(i));
-            }
     }
-    [[unroll]] for (uint i = 0u; i < EACH; i++)
-        if (has_values(i) && is_value(i)) {
-            if (WARMUP == 0u)
-                acc[i] += own_weight * own[i];
-            y[out_at + value_quad(i)] = STORE4(acc[i] / sum);
+    cache_write(cache_place(pixel_slot + r.kv_slot), own_pixel, own_k, own_v);
+    top = -3.0e38;
+    sum = 0.0;
+    if (WARMUP == 0u)
+        attend_to_cache(pixel_slot, r, own_k, own_v);
+    else
+        for (uint slot = 0u; slot < L2D_SINKS; slot++) {
+            vec4 k[EACH], v[EACH];
+            [[unroll]] for (uint i = 0u; i < EACH; i++) {
+                k[i] = at_pixel(slot * p.pixels + pixel, 1u, i);
+                v[i] = at_pixel(slot * p.pixels + pixel, 2u, i);
+            }
+            attend(k, v, slot);
         }
-    cache_write(pixel_slot + r.kv_slot, own_pixel, own);
+    [[unroll]] for (uint i = 0u; i < EACH; i++)
+        if (has(i))
+            y[out_at + quad(i)] = STORE4(acc[i] / sum);
 }
