@@ -19,6 +19,8 @@
 #define MAX_CANDIDATES 64
 #define PARTS_BYTES (128u << 20)        // shapes with so much are not those that parts are for
 #define BETTER 0.97
+#define FAR 1.3
+#define AWAKE_S 0.3                     // of work before a GPU's clock is what it is under load
 #define PATTERN 0x2c662c66u     // small numbers in halves and in floats: no NaN, nothing subnormal
 
 struct tuner {
@@ -64,12 +66,11 @@ static struct operands operands_of(const struct l2d_conv_shape *s, enum l2d_dtyp
 
 // ---- one variant
 
-static int build(struct tuner *t, struct l2d_graph *g, const struct l2d_conv_shape *s,
-                 enum l2d_dtype type, struct l2d_error *err)
+static void add_runs(struct tuner *t, struct l2d_graph *g, const struct l2d_conv_shape *s,
+                     enum l2d_dtype type)
 {
     struct operands o = operands_of(s, type);
     int32_t rows = (int32_t) s->rows;
-    uint64_t size = 0;
     for (uint64_t i = 0; i < runs_of(s); i++) {
         uint64_t copies = t->weight->size_bytes / o.weight_bytes;
         struct l2d_conv conv = {
@@ -85,11 +86,24 @@ static int build(struct tuner *t, struct l2d_graph *g, const struct l2d_conv_sha
                                 o.cout);
         l2d_conv2d(g, &d);
     }
-    int rc = l2d_graph_plan(g, &size, err);
+}
+
+// Ready to record, or with L2D_EUNSUPPORTED if its parts have no room.
+static int build(struct tuner *t, struct l2d_graph **out, const struct l2d_conv_shape *s,
+                 enum l2d_dtype type, const struct l2d_choice *choice, struct l2d_error *err)
+{
+    uint64_t size = 0;
+    int rc = l2d_graph_create(out, t->gpu, type, "tune", err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_choices_force(t->gpu, choice);
+    add_runs(t, *out, s, type);
+    l2d_choices_force(t->gpu, NULL);
+    rc = l2d_graph_plan(*out, &size, err);
     if (rc == L2D_OK && size > t->parts->size_bytes)
         rc = l2d_error_set(err, L2D_EUNSUPPORTED, "tune: parts of %llu bytes",
                            (unsigned long long) size);
-    return rc == L2D_OK ? l2d_graph_finish(g, t->parts, err) : rc;
+    return rc;
 }
 
 static int run(struct tuner *t, struct l2d_graph *g, uint32_t runs, double *ms,
@@ -107,24 +121,22 @@ static int run(struct tuner *t, struct l2d_graph *g, uint32_t runs, double *ms,
     return rc;
 }
 
-// The shorter of two times; the first also wakes the device and builds on drivers that do it late.
+// The shorter of two times; one that is far from the best is not measured again.
 static int time_choice(struct tuner *t, const struct l2d_conv_shape *s, enum l2d_dtype type,
-                       const struct l2d_choice *choice, double *ms, struct l2d_error *err)
+                       const struct l2d_choice *choice, double best_ms, double *ms,
+                       struct l2d_error *err)
 {
     struct l2d_graph *g = NULL;
-    double first = 0;
-    int rc = l2d_graph_create(&g, t->gpu, type, "tune", err);
-    if (rc != L2D_OK)
-        return rc;
-    l2d_choices_force(t->gpu, choice);
-    rc = build(t, g, s, type, err);
-    l2d_choices_force(t->gpu, NULL);
+    double again = 0;
+    int rc = build(t, &g, s, type, choice, err);
     if (rc == L2D_OK)
-        rc = run(t, g, runs_of(s), &first, err);
+        rc = l2d_graph_finish(g, t->parts, err);
     if (rc == L2D_OK)
         rc = run(t, g, runs_of(s), ms, err);
-    if (rc == L2D_OK && first < *ms)
-        *ms = first;
+    if (rc == L2D_OK && (best_ms <= 0 || *ms < FAR * best_ms))
+        rc = run(t, g, runs_of(s), &again, err);
+    if (rc == L2D_OK && again > 0 && again < *ms)
+        *ms = again;
     l2d_graph_destroy(&g);
     return rc;
 }
@@ -179,34 +191,54 @@ static void report(const struct tuner *t, const struct l2d_tune_params *p,
                       s->ksize, v.shader, v.name, best_ms, rule_ms);
 }
 
+static void report_one(const struct tuner *t, const struct l2d_tune_params *p,
+                       const struct l2d_conv_shape *s, enum l2d_dtype type,
+                       const struct l2d_choice *c, double ms)
+{
+    struct l2d_conv_variant v;
+    if (p->log && l2d_conv_variant_of(l2d_gpu_caps(t->gpu), type, s, c, &v))
+        l2d_log_print(p->log, L2D_LOG_DEBUG, "    %s %s %.4f ms", v.shader, v.name, ms);
+}
+
 static bool is_fatal(int rc)
 {
     return rc != L2D_OK && rc != L2D_EUNSUPPORTED && rc != L2D_EINVAL;
+}
+
+// A shape's candidates, the rule's first; 0 if it is no convolution's.
+static uint32_t candidates_of(struct tuner *t, const struct l2d_shape *key,
+                              struct l2d_conv_shape *s, enum l2d_dtype *type,
+                              struct l2d_choice list[MAX_CANDIDATES])
+{
+    bool fixed = false;
+    if (!l2d_conv_shape_of_key(key, s, type))
+        return 0;
+    struct l2d_choice rule = l2d_conv_rule(t->gpu, *type, s, &fixed);
+    return list_candidates(l2d_gpu_caps(t->gpu), s, *type, &rule, fixed, list);
 }
 
 static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
                       const struct l2d_shape *key, struct l2d_tune_result *result,
                       struct l2d_error *err)
 {
-    const struct l2d_gpu_caps *caps = l2d_gpu_caps(t->gpu);
     struct l2d_choice list[MAX_CANDIDATES];
     struct l2d_conv_shape s;
     enum l2d_dtype type;
-    if (!l2d_conv_shape_of_key(key, &s, &type))
+    uint32_t n = candidates_of(t, key, &s, &type, list), timed = 0;
+    if (!n)
         return L2D_OK;
-    bool fixed = false;
-    struct l2d_choice rule = l2d_conv_rule(t->gpu, type, &s, &fixed), best = rule;
-    uint32_t n = list_candidates(caps, &s, type, &rule, fixed, list), timed = 0;
+    struct l2d_choice rule = list[0], best = rule;
     double rule_ms = 0, best_ms = 0;
     for (uint32_t i = 0; i < n && n > 1 && now_s() < t->deadline_s; i++) {
         double ms;
-        int rc = time_choice(t, &s, type, &list[i], &ms, err);
+        int rc = time_choice(t, &s, type, &list[i], best_ms, &ms, err);
         if (is_fatal(rc))
             return rc;
         if (rc != L2D_OK && i == 0)
             break;                      // it cannot be measured
         if (rc != L2D_OK)
             continue;
+        report_one(t, p, &s, type, &list[i], ms);
         rule_ms = i == 0 ? ms : rule_ms;
         if (i == 0 || (ms < best_ms && ms < BETTER * rule_ms)) {
             best = list[i];
@@ -219,6 +251,51 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
     if (timed > 1)
         report(t, p, &s, type, &best, best_ms, rule_ms);
     return l2d_choices_set(t->gpu, key, &best, err);
+}
+
+// ---- before any of them
+
+// The pipelines of all candidates at once: made one by one, in between, they would take longer
+// than all else, and let the GPU fall asleep.
+static int make_programs(struct tuner *t, const struct l2d_chosen *shapes, uint32_t count,
+                         struct l2d_error *err)
+{
+    struct l2d_choice list[MAX_CANDIDATES];
+    struct l2d_conv_shape s;
+    enum l2d_dtype type;
+    for (uint32_t i = 0; i < count && now_s() < t->deadline_s; i++) {
+        uint32_t n = candidates_of(t, &shapes[i].shape, &s, &type, list);
+        for (uint32_t k = 0; k < n; k++) {
+            struct l2d_graph *g = NULL;
+            int rc = build(t, &g, &s, type, &list[k], err);
+            if (rc == L2D_OK)
+                rc = l2d_graph_declare_programs(g, err);
+            l2d_graph_destroy(&g);
+            if (is_fatal(rc))
+                return rc;
+        }
+    }
+    return now_s() < t->deadline_s ? l2d_gpu_make_programs(t->gpu, err) : L2D_OK;
+}
+
+// Runs the first shape for a while.
+static int wake(struct tuner *t, const struct l2d_chosen *shapes, struct l2d_error *err)
+{
+    struct l2d_choice list[MAX_CANDIDATES];
+    struct l2d_conv_shape s;
+    enum l2d_dtype type;
+    double until = now_s() + AWAKE_S, ms;
+    if (l2d_gpu_caps(t->gpu)->type == L2D_GPU_CPU ||
+        !candidates_of(t, &shapes[0].shape, &s, &type, list))
+        return L2D_OK;
+    struct l2d_graph *g = NULL;
+    int rc = build(t, &g, &s, type, &list[0], err);
+    if (rc == L2D_OK)
+        rc = l2d_graph_finish(g, t->parts, err);
+    while (rc == L2D_OK && now_s() < until && now_s() < t->deadline_s)
+        rc = run(t, g, runs_of(&s), &ms, err);
+    l2d_graph_destroy(&g);
+    return is_fatal(rc) ? rc : L2D_OK;
 }
 
 // ---- all of them
@@ -290,6 +367,10 @@ int l2d_tune(struct l2d_gpu *gpu, const struct l2d_tune_params *p, struct l2d_tu
                              l2d_gpu_caps(gpu)->name);
     struct l2d_chosen *list = list_shapes(gpu, p->max_rows, &result->shapes);
     int rc = result->shapes ? take_buffers(&t, list, result->shapes, err) : L2D_OK;
+    if (rc == L2D_OK && result->shapes)
+        rc = make_programs(&t, list, result->shapes, err);
+    if (rc == L2D_OK && result->shapes)
+        rc = wake(&t, list, err);
     for (uint32_t i = 0; i < result->shapes && rc == L2D_OK; i++)
         rc = tune_shape(&t, p, &list[i].shape, result, err);
     struct l2d_buf **all[] = { &t.x, &t.weight, &t.y, &t.parts };
