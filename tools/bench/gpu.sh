@@ -79,10 +79,12 @@ bench() {       # bench NAME SECONDS OPTIONS
 }
 part inspect 20 "$program" inspect -m "$model" --size "$size" || true
 
-# 2, 3. Kernels on the model's shapes beside the device's ceilings: what auto takes, then tier 1,
-# and tiers 3 and 4, which auto does not take before they have been measured.
+# 2, 3. Kernels on the model's shapes beside the device's ceilings, and beside PyTorch's: what auto
+# takes, then the tiers below.
 bench kernels 90 --what kernels || true
-for tier in 1 3 4; do
+[ ! -s "$out/kernels.json" ] || part torch-kernels 60 "$python" "$root/tools/bench/kernels" \
+    "$out/kernels.json" --json "$out/torch-kernels.json" || true
+for tier in 1 2; do
     bench "kernels-tier$tier" 40 --what kernels --tier "$tier" || true
 done
 # 5, 6. Waits and submissions are in kernels.json; the UNet; keys and values in both types.
@@ -97,8 +99,8 @@ part peers 180 "$python" "$root/tools/bench/peers" --program "$program" --model 
 
 {
     cat "$out/devices.txt" "$out/parts.txt"
-    for name in kernels unet unet-fp16-cache frame sweep peers kernels-tier1 kernels-tier3 \
-        kernels-tier4; do
+    for name in kernels torch-kernels unet unet-fp16-cache frame sweep peers kernels-tier1 \
+        kernels-tier2; do
         [ -s "$out/$name.txt" ] || continue
         printf '\n== %s\n' "$name"
         head -n 40 "$out/$name.txt"
