@@ -49,6 +49,8 @@ static const struct conv_case cases[] = {
     { 3,  1,  1,   4,   0,   8, 7, L2D_ACT_NONE, STRIDE | SAME },
     { 3,  2,  3,   8,   4,   4, 1, L2D_ACT_NONE, ONE | RELU_IN },
     { 2,  7,  3,   8,   0,   4, 1, L2D_ACT_NONE, STRIDE },
+    // two inputs that meet within an octet of channels
+    { 2,  5,  3,  12,   4,  16, 3, L2D_ACT_SILU, BIAS },
     // enough pixels for the large tiles of tier 2
     { 1, 79, 81,  16,   8, 136, 1, L2D_ACT_NONE, BIAS },
     { 2, 57, 56,   4,   0,  24, 3, L2D_ACT_SILU, BIAS | RESIDUAL },
