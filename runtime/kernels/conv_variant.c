@@ -60,6 +60,7 @@ static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, ui
     uint32_t wm = tier2_tiles[index].wm, wn = tier2_tiles[index].wn, lanes = caps->subgroup_size;
     uint32_t m = subgroups / side * wm * s->m, n = side * wn * s->n;
     uint32_t depth = tier2_tiles[index].deep * s->k, stages = tier2_tiles[index].stages;
+    depth = depth < L2D_CONV_UNIT ? depth : L2D_CONV_UNIT;
     uint32_t stage = m * (depth / 8 + 1) + depth * (n / 8 + 1);
     uint32_t sums = subgroups * s->m * (wn * s->n / 4 + 1);
     return (struct l2d_conv_variant) {
