@@ -4,532 +4,12 @@
 // memory is taken and filled, and the graphs are recorded. See engine_state.h.
 #include "pipeline/engine_state.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/half.h"
 #include "base/parallel.h"
-
-#define DEPTH_RATE 0.1f             // what a frame's range adds to the smoothed one
-
-// ---- buffers
-
-static int declare(struct l2d_engine *e, struct l2d_buf **buf, uint64_t size_bytes,
-                   enum l2d_memory memory, const char *name, struct l2d_error *err)
-{
-    return l2d_buf_declare(buf, e->gpu, size_bytes, memory, name, err);
-}
-
-static int take(struct l2d_buf *buf, struct l2d_error *err)
-{
-    int rc = l2d_buf_take(buf, err);
-    // What no frame has written yet must be finite: idle rows read it.
-    if (rc == L2D_OK && buf->memory == L2D_MEMORY_DEVICE)
-        rc = l2d_buf_fill(buf, 0, buf->size_bytes, 0, err);
-    return rc;
-}
-
-static struct l2d_tensor bytes_view(struct l2d_buf *buf, uint64_t offset, uint64_t size)
-{
-    return l2d_tensor_view(buf, offset, L2D_U32, 1, 1, 1, (int32_t) ((size + 3) / 4));
-}
-
-#define BLOCK_VIEW(e, field) \
-    bytes_view((e)->params, offsetof(struct l2d_frame_block, field), \
-               sizeof(((struct l2d_frame_block *) 0)->field))
-
-// The latent's sides at a level of the UNet.
-static int32_t level_h(const struct l2d_engine *e, int32_t level)
-{
-    return e->geometry.canvas_height / L2D_LATENT_SCALE >> level;
-}
-
-static int32_t level_w(const struct l2d_engine *e, int32_t level)
-{
-    return e->geometry.canvas_width / L2D_LATENT_SCALE >> level;
-}
-
-int32_t l2d_engine_negative_steps(const struct l2d_engine *e)
-{
-    switch (e->guidance_mode) {
-    case L2D_GUIDANCE_FULL:       return e->max_steps;
-    case L2D_GUIDANCE_INITIALIZE: return 1;
-    case L2D_GUIDANCE_NONE:
-    case L2D_GUIDANCE_SELF:       break;
-    }
-    return 0;
-}
-
-static struct l2d_tensor cache_shape(const struct l2d_engine *e, int32_t index, int32_t steps)
-{
-    const struct l2d_unet *u = &e->model->unet;
-    int32_t level = u->cache_level[index];
-    return l2d_kv_cache_shape(e->kv_dtype, steps, level_h(e, level) * level_w(e, level),
-                              u->cache_channels[index],
-                              u->config.motion_kwargs.num_attention_heads);
-}
-
-static int declare_caches(struct l2d_engine *e, struct l2d_unet_state *state,
-                          struct l2d_buf **cache, int32_t steps, struct l2d_error *err)
-{
-    int rc = L2D_OK;
-    for (int32_t i = 0; i < e->model->unet.num_attentions && rc == L2D_OK; i++) {
-        struct l2d_tensor t = cache_shape(e, i, steps);
-        char name[32];
-        snprintf(name, sizeof(name), "kv cache %d", i);
-        rc = declare(e, &cache[i], l2d_tensor_bytes(&t), L2D_MEMORY_DEVICE, name, err);
-        t.buf = cache[i];
-        state->cache[i] = t;
-    }
-    return rc;
-}
-
-static int declare_step_bias(struct l2d_engine *e, struct l2d_error *err)
-{
-    const struct l2d_unet *u = &e->model->unet;
-    int32_t cout[L2D_UNET_MAX_RESNETS];
-    uint64_t size = 0;
-    l2d_unet_time_channels(u, cout);
-    for (int32_t i = 0; i < u->num_resnets; i++) {
-        e->state.step_bias[i] = l2d_tensor_view(NULL, size, L2D_F32, e->max_steps, 1, 1, cout[i]);
-        size += l2d_buf_align(l2d_tensor_bytes(&e->state.step_bias[i]));
-    }
-    int rc = declare(e, &e->step_bias, size, L2D_MEMORY_DEVICE, "step bias", err);
-    for (int32_t i = 0; i < u->num_resnets && rc == L2D_OK; i++)
-        e->state.step_bias[i].buf = e->step_bias;
-    return rc;
-}
-
-// What step_bias holds with each set of steps: computed once for all, since it takes longer than a
-// frame.
-int l2d_engine_compute_step_bias(struct l2d_engine *e, struct l2d_error *err)
-{
-    const struct l2d_unet *u = &e->model->unet;
-    int32_t cout[L2D_UNET_MAX_RESNETS];
-    int32_t sum = l2d_unet_time_channels(u, cout);
-    float *bias = malloc((size_t) sum * sizeof(*bias));
-    int rc = bias ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "step bias: out of memory");
-    for (uint32_t set = 0; set < e->info.num_step_sets && rc == L2D_OK; set++) {
-        if (!e->step_bias_of[set])
-            e->step_bias_of[set] = calloc(1, e->step_bias->size_bytes);
-        uint8_t *all = e->step_bias_of[set];
-        if (!all)
-            rc = l2d_error_set(err, L2D_ENOMEM, "step bias: out of memory");
-        for (int k = 0; k < e->set[set].num_steps && rc == L2D_OK; k++) {
-            int32_t column = 0;
-            rc = l2d_unet_time_bias(u, e->set[set].timestep[k], bias, err);
-            for (int32_t i = 0; i < u->num_resnets && rc == L2D_OK; column += cout[i++])
-                memcpy(all + e->state.step_bias[i].offset_bytes + 4 * (size_t) (k * cout[i]),
-                       bias + column, 4 * (size_t) cout[i]);
-        }
-    }
-    free(bias);
-    return rc;
-}
-
-int l2d_engine_use_steps(struct l2d_engine *e, uint32_t set, struct l2d_error *err)
-{
-    e->schedule = e->set[set];
-    e->info.step_set = set;
-    e->info.num_steps = e->schedule.num_steps;
-    for (int i = 0; i < e->schedule.num_steps; i++)
-        e->info.timestep[i] = e->schedule.timestep[i];
-    return l2d_buf_write(e->step_bias, 0, e->step_bias_of[set], e->step_bias->size_bytes, err);
-}
-
-static int write_values(struct l2d_engine *e, struct l2d_buf *buf, uint64_t at, const float *value,
-                        size_t count, struct l2d_error *err)
-{
-    if (e->precision == L2D_F32)
-        return l2d_buf_write(buf, at, value, count * 4, err);
-    uint16_t *half = malloc(count * 2);
-    if (!half)
-        return l2d_error_set(err, L2D_ENOMEM, "out of memory");
-    for (size_t i = 0; i < count; i++)
-        half[i] = l2d_half_from_f32(value[i]);
-    int rc = l2d_buf_write(buf, at, half, count * 2, err);
-    free(half);
-    return rc;
-}
-
-int l2d_engine_write(struct l2d_engine *e, struct l2d_buf *buf, const float *value, size_t count,
-                     struct l2d_error *err)
-{
-    return write_values(e, buf, 0, value, count, err);
-}
-
-// What the guidance mode keeps beside the prompt's: nothing if there is none.
-static int declare_guidance(struct l2d_engine *e, struct l2d_error *err)
-{
-    int32_t steps = l2d_engine_negative_steps(e);
-    int32_t rows = e->sequential || e->guidance_mode == L2D_GUIDANCE_INITIALIZE ? 1 : steps;
-    int rc = L2D_OK;
-    if (e->guidance_mode == L2D_GUIDANCE_INITIALIZE)
-        rc = declare(e, &e->origins, e->latents->size_bytes, L2D_MEMORY_DEVICE, "origins", err);
-    e->negative = e->state;
-    if (rc == L2D_OK && steps > 0)
-        rc = l2d_words_declare(e, &e->negative_prompt, "negative prompt", &e->negative, rows, err);
-    if (rc == L2D_OK && steps > 0)
-        rc = declare_caches(e, &e->negative, e->negative_cache, steps, err);
-    return rc;
-}
-
-// ---- graphs
-
-int l2d_engine_new_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
-                         struct l2d_error *err)
-{
-    int rc = l2d_graph_create(graph, e->gpu, e->precision, name, err);
-    if (rc == L2D_OK && e->probe)
-        l2d_graph_enable_probes(*graph, true);
-    return rc;
-}
-
-// A graph without transients, after all others.
-static int finish_small(struct l2d_graph *graph, struct l2d_error *err)
-{
-    uint64_t size;
-    int rc = l2d_graph_plan(graph, &size, err);
-    return rc == L2D_OK ? l2d_graph_finish(graph, NULL, err) : rc;
-}
-
-int l2d_engine_copy_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
-                          struct l2d_tensor dst, struct l2d_tensor src, struct l2d_error *err)
-{
-    int rc = l2d_engine_new_graph(e, graph, name, err);
-    if (rc == L2D_OK)
-        l2d_graph_copy(*graph, dst, src);
-    return rc;
-}
-
-struct l2d_tensor l2d_engine_canvas(const struct l2d_engine *e)
-{
-    return l2d_tensor_view(e->canvas, 0, L2D_F32, 1, e->geometry.canvas_height,
-                           e->geometry.canvas_width, 4);
-}
-
-struct l2d_tensor l2d_engine_ring(const struct l2d_engine *e, struct l2d_buf *buf)
-{
-    return buf ? l2d_tensor_view(buf, 0, L2D_F32, L2D_RING, level_h(e, 0), level_w(e, 0),
-                                 e->model->config.vae.latent_channels) : L2D_NO_TENSOR;
-}
-
-// What guidance moves away from, if it is a ring of latents.
-static struct l2d_tensor origin_ring(const struct l2d_engine *e, bool sinks)
-{
-    switch (e->guidance_mode) {
-    case L2D_GUIDANCE_SELF:
-        return l2d_engine_ring(e, sinks ? e->sinks.clean : e->sinks.recent);
-    case L2D_GUIDANCE_INITIALIZE:
-        return l2d_engine_ring(e, sinks ? e->sinks.origins : e->origins);
-    case L2D_GUIDANCE_NONE:
-    case L2D_GUIDANCE_FULL:
-        break;
-    }
-    return L2D_NO_TENSOR;
-}
-
-static struct l2d_tensor depth_maps(const struct l2d_engine *e)
-{
-    int32_t side = e->model->config.depth.dpt.input_size;
-    return l2d_tensor_view(e->depth_maps, 0, e->precision, L2D_RING, side, side, 4);
-}
-
-// The structure latent of the frame in block->encode is mapped for the denoiser.
-static void record_structure(struct l2d_engine *e, struct l2d_graph *g, struct l2d_tensor latent)
-{
-    l2d_graph_probe(g, latent, "latent.structure");
-    l2d_unet_record_cond(g, &e->model->unet, &e->state, BLOCK_VIEW(e, encode), latent);
-}
-
-static int build_encode(struct l2d_engine *e, struct l2d_error *err)
-{
-    int rc = l2d_engine_new_graph(e, &e->encode, "encode", err);
-    if (rc != L2D_OK)
-        return rc;
-    struct l2d_graph *g = e->encode;
-    struct l2d_tensor rows = BLOCK_VIEW(e, encode);
-    struct l2d_tensor images[2] = { l2d_engine_canvas(e) };
-    int32_t num_images = 1;
-    bool mapped = e->model->config.unet.cond_mapping;
-    if (e->model->config.structure == L2D_STRUCTURE_DEPTH)
-        l2d_dpt_record(g, &e->model->depth, images[0], rows, depth_maps(e));
-    if (mapped && e->model->config.structure == L2D_STRUCTURE_LUMA) {
-        images[1] = l2d_luma_structure(g, images[0]);
-        l2d_graph_probe(g, images[1], "structure");
-        num_images = 2;
-    }
-    struct l2d_tensor z = l2d_codec_encode(g, &e->model->vae, images, num_images);
-    l2d_graph_probe(g, l2d_tensor_rows(z, 0, 1), "latent.image");
-    l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, l2d_engine_ring(e, e->latents),
-                     rows, l2d_engine_ring(e, e->sinks.recent));
-    if (mapped && e->model->config.structure != L2D_STRUCTURE_DEPTH)
-        record_structure(e, g, l2d_tensor_rows(z, num_images - 1, 1));
-    return L2D_OK;
-}
-
-// What becomes of a depth map is apart from its making: in the warm-up all maps come first.
-static int build_depth(struct l2d_engine *e, struct l2d_error *err)
-{
-    const struct l2d_depth_config *c = &e->model->config.depth;
-    struct l2d_tensor maps = depth_maps(e), rows = BLOCK_VIEW(e, encode);
-    struct l2d_tensor range = l2d_tensor_view(e->depth_range, 0, L2D_F32, 1, 1, 1, 4);
-    int rc = l2d_engine_new_graph(e, &e->map_range, "depth range", err);
-    if (rc == L2D_OK)
-        rc = l2d_engine_new_graph(e, &e->structure, "structure", err);
-    if (rc == L2D_OK && !c->smooth)
-        rc = l2d_engine_new_graph(e, &e->ring_range, "depth ranges", err);
-    if (rc != L2D_OK)
-        return rc;
-    l2d_depth_range(e->map_range, maps, rows, range, c->smooth ? DEPTH_RATE : 1);
-    if (e->ring_range)
-        l2d_depth_range(e->ring_range, maps, L2D_NO_TENSOR, range, 1);
-    struct l2d_tensor picture = l2d_depth_structure(e->structure, maps, rows, range,
-                                                    e->geometry.canvas_height,
-                                                    e->geometry.canvas_width);
-    l2d_graph_probe(e->structure, picture, "structure");
-    l2d_graph_enable_probes(e->structure, false);           // the picture's encode has these names
-    struct l2d_tensor z = l2d_codec_encode(e->structure, &e->model->vae, &picture, 1);
-    l2d_graph_enable_probes(e->structure, e->probe != NULL);
-    record_structure(e, e->structure, z);
-    return L2D_OK;
-}
-
-// A state with the keys and values of as many rows of words as a call has.
-static void see_words(const struct l2d_engine *e, struct l2d_unet_state *state,
-                      const struct l2d_engine_words *words, int32_t rows, bool sinks)
-{
-    for (int32_t i = 0; i < e->model->unet.num_transformers; i++)
-        state->text_kv[i] = sinks ? words->sinks_text_kv[i]
-                                  : l2d_tensor_rows(state->text_kv[i], 0, rows);
-    if (sinks)
-        state->cond.buf = e->sinks.cond;
-}
-
-int l2d_engine_build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
-                          int32_t num_rows, int32_t num_negative, bool warmup, bool sinks,
-                          struct l2d_error *err)
-{
-    int rc = l2d_engine_new_graph(e, graph, name, err);
-    if (rc != L2D_OK)
-        return rc;
-    struct l2d_graph *g = *graph;
-    struct l2d_unet_state state = e->state, negative = e->negative;
-    see_words(e, &state, &e->prompt, warmup ? 1 : num_rows, sinks);
-    struct l2d_tensor ring = l2d_engine_ring(e, sinks ? e->sinks.work : e->latents);
-    struct l2d_tensor x = l2d_latent_load(g, ring, state.rows, num_rows), x0 = L2D_NO_TENSOR;
-    l2d_graph_probe(g, x, "x");
-    struct l2d_tensor pred = l2d_unet_forward(g, &e->model->unet, &state, x, warmup);
-    struct l2d_guide guide = {
-        .scale = (float) e->guidance, .delta = (float) e->guidance_delta,
-        .negative = L2D_NO_TENSOR, .origin = origin_ring(e, sinks),
-    };
-    if (num_negative > 0) {
-        see_words(e, &negative, &e->negative_prompt, warmup ? 1 : num_negative, sinks);
-        l2d_graph_push(g, "negative");
-        l2d_graph_probe_prefix(g, "negative.");
-        guide.negative = l2d_unet_forward(g, &e->model->unet, &negative,
-                                          l2d_tensor_rows(x, 0, num_negative), warmup);
-        l2d_graph_probe_prefix(g, "");
-        l2d_graph_pop(g);
-    }
-    if (e->probe)
-        x0 = l2d_graph_alloc(g, L2D_F32, num_rows, ring.h, ring.w, ring.c);
-    l2d_lcm_step(g, pred, ring, state.rows, x0,
-                 e->guidance_mode == L2D_GUIDANCE_NONE ? NULL : &guide);
-    if (e->probe)
-        l2d_graph_probe(g, x0, "x0");
-    return L2D_OK;
-}
-
-static int build_show(struct l2d_engine *e, struct l2d_error *err)
-{
-    int rc = e->passthrough ? L2D_OK : l2d_engine_new_graph(e, &e->show, "show", err);
-    if (rc == L2D_OK && e->show)
-        l2d_color_out(e->show, l2d_engine_canvas(e), BLOCK_VIEW(e, color_out),
-                      bytes_view(e->out_pixels, 0, e->output->size_bytes));
-    return rc;
-}
-
-static int build_decode(struct l2d_engine *e, struct l2d_error *err)
-{
-    int rc = l2d_engine_new_graph(e, &e->decode, "decode", err);
-    if (rc != L2D_OK)
-        return rc;
-    struct l2d_graph *g = e->decode;
-    struct l2d_tensor image = l2d_engine_canvas(e);
-    if (!e->passthrough) {
-        image = l2d_codec_decode(g, &e->model->vae, l2d_engine_ring(e, e->latents),
-                                 BLOCK_VIEW(e, decode));
-        l2d_graph_probe(g, image, "image");
-    }
-    l2d_color_out(g, image, BLOCK_VIEW(e, color_out),
-                  bytes_view(e->out_pixels, 0, e->output->size_bytes));
-    return L2D_OK;
-}
-
-// Views on the positional terms of every temporal attention, and the bytes of what they are
-// computed from.
-static int declare_positions(struct l2d_engine *e, uint64_t *in_bytes, struct l2d_error *err)
-{
-    const struct l2d_unet *u = &e->model->unet;
-    uint64_t size = 0;
-    *in_bytes = 0;
-    for (int32_t i = 0; i < u->num_attentions; i++) {
-        struct l2d_tensor *pos = &e->state.pos[i];
-        *pos = l2d_tensor_view(NULL, size, e->precision, 1, 1, L2D_WINDOW,
-                               3 * u->cache_channels[i]);
-        size += l2d_buf_align(l2d_tensor_bytes(pos));
-        *in_bytes += l2d_buf_align(l2d_tensor_bytes(pos) / 3);
-    }
-    int rc = size ? declare(e, &e->positions, size, L2D_MEMORY_DEVICE, "positions", err) : L2D_OK;
-    for (int32_t i = 0; i < u->num_attentions && rc == L2D_OK; i++)
-        e->state.pos[i].buf = e->positions;
-    return rc;
-}
-
-// W pe, computed once for all frames; pe lies where activations do, of which none is in use.
-int l2d_engine_compute_positions(struct l2d_engine *e, struct l2d_error *err)
-{
-    const struct l2d_unet *u = &e->model->unet;
-    struct l2d_graph *g = NULL;
-    struct l2d_tensor pe[L2D_UNET_MAX_ATTENTIONS];
-    uint64_t at = 0;
-    int rc = L2D_OK;
-    if (!u->num_attentions)
-        return L2D_OK;
-    for (int32_t i = 0; i < u->num_attentions && rc == L2D_OK; i++) {
-        int32_t c = u->cache_channels[i];
-        const float *table = l2d_unet_positions(u, i);
-        pe[i] = l2d_tensor_view(e->activations, at, e->precision, 1, 1, L2D_WINDOW, c);
-        rc = table ? write_values(e, e->activations, at, table, (size_t) L2D_WINDOW * (size_t) c,
-                                  err)
-                   : l2d_error_set(err, L2D_ENOMEM, "positions: out of memory");
-        at += l2d_buf_align(l2d_tensor_bytes(&pe[i]));
-    }
-    if (rc == L2D_OK)
-        rc = l2d_graph_create(&g, e->gpu, e->precision, "positions", err);
-    struct l2d_buf *parts = NULL;               // of sums, where the device has them in parts
-    uint64_t bytes = 0;
-    if (rc == L2D_OK) {
-        l2d_unet_record_positions(g, u, &e->state, pe);
-        rc = l2d_graph_plan(g, &bytes, err);
-    }
-    if (rc == L2D_OK && bytes)
-        rc = l2d_buf_create(&parts, e->gpu, bytes, L2D_MEMORY_DEVICE, "positions' sums", err);
-    if (rc == L2D_OK)
-        rc = l2d_graph_finish(g, parts, err);
-    if (rc == L2D_OK)
-        rc = l2d_graph_run(g, err);
-    l2d_graph_destroy(&g);
-    l2d_buf_destroy(&parts);
-    return rc;
-}
-
-// What carries stored pictures of this size to the canvas, instead of what did before.
-static int declare_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_error *err)
-{
-    e->input_bytes = 0;
-    l2d_graph_destroy(&e->color_in);
-    l2d_buf_destroy(&e->pixels);
-    int rc = declare(e, &e->pixels, size_bytes, L2D_MEMORY_DEVICE, "input pixels", err);
-    struct l2d_tensor pixels = rc == L2D_OK ? bytes_view(e->pixels, 0, size_bytes) : L2D_NO_TENSOR;
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
-        struct l2d_engine_slot *s = &e->slot[i];
-        l2d_graph_destroy(&s->upload_pixels);
-        l2d_buf_destroy(&s->pixels);
-        rc = declare(e, &s->pixels, size_bytes, L2D_MEMORY_UPLOAD, "staged pixels", err);
-        if (rc == L2D_OK)
-            rc = l2d_engine_copy_graph(e, &s->upload_pixels, "upload pixels", pixels,
-                                       bytes_view(s->pixels, 0, size_bytes), err);
-    }
-    if (rc == L2D_OK)
-        rc = l2d_engine_new_graph(e, &e->color_in, "color_in", err);
-    if (rc != L2D_OK)
-        return rc;
-    l2d_color_in(e->color_in, pixels, BLOCK_VIEW(e, color_in), l2d_engine_canvas(e));
-    e->input_bytes = size_bytes;
-    return L2D_OK;
-}
-
-int l2d_engine_resize_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_error *err)
-{
-    int rc = L2D_OK;
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
-        if (e->slot[i].busy)
-            rc = l2d_gpu_wait(e->gpu, e->slot[i].ticket, err);
-    if (rc == L2D_OK)
-        rc = declare_input(e, size_bytes, err);
-    if (rc == L2D_OK)
-        rc = take(e->pixels, err);
-    if (rc == L2D_OK)
-        rc = finish_small(e->color_in, err);
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
-        rc = take(e->slot[i].pixels, err);
-        if (rc == L2D_OK)
-            rc = finish_small(e->slot[i].upload_pixels, err);
-    }
-    return rc;
-}
-
-static int declare_slots(struct l2d_engine *e, struct l2d_error *err)
-{
-    int rc = L2D_OK;
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
-        struct l2d_engine_slot *s = &e->slot[i];
-        uint64_t block = sizeof(struct l2d_frame_block), out = e->output->size_bytes;
-        rc = declare(e, &s->params, block, L2D_MEMORY_UPLOAD, "staged params", err);
-        if (rc == L2D_OK)
-            rc = declare(e, &s->readback, out, L2D_MEMORY_READBACK, "readback", err);
-        if (rc == L2D_OK)
-            rc = l2d_engine_copy_graph(e, &s->upload_params, "upload params",
-                                       bytes_view(e->params, 0, block),
-                                       bytes_view(s->params, 0, block), err);
-        if (rc == L2D_OK)
-            rc = l2d_engine_copy_graph(e, &s->download, "download", bytes_view(s->readback, 0, out),
-                                       bytes_view(e->out_pixels, 0, out), err);
-    }
-    return rc;
-}
-
-// Pictures of unknown size are taken for I420 as large as the result; another one brings its own.
-static int declare_first_input(struct l2d_engine *e, const struct l2d_engine_params *p,
-                               struct l2d_error *err)
-{
-    struct l2d_pixel_format format = l2d_pixel_format_i420(L2D_MATRIX_BT601, false);
-    struct l2d_frame *like = NULL;
-    int32_t w = p->input_width, h = p->input_height;
-    bool known = w > 0 && h > 0 && w <= L2D_FRAME_MAX_DIM && h <= L2D_FRAME_MAX_DIM;
-    int rc = l2d_frame_create(&like, known ? w : e->output->width, known ? h : e->output->height,
-                              &format, err);
-    if (rc == L2D_OK)
-        rc = declare_input(e, like->size_bytes, err);
-    l2d_frame_unref(&like);
-    return rc;
-}
-
-// One activation buffer for the transients of all graphs, which never run at the same time.
-// at_least: other use of it.
-static int plan_activations(struct l2d_engine *e, uint64_t at_least, struct l2d_error *err)
-{
-    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
-    uint32_t count = l2d_engine_graphs(e, graph);
-    uint64_t most = at_least > 256 ? at_least : 256;
-    int rc = L2D_OK;
-    for (uint32_t i = 0; i < count && rc == L2D_OK; i++) {
-        uint64_t size = 0;
-        if (*graph[i])
-            rc = l2d_graph_plan(*graph[i], &size, err);
-        most = size > most ? size : most;
-    }
-    return rc == L2D_OK ? declare(e, &e->activations, most, L2D_MEMORY_DEVICE, "activations", err)
-                        : rc;
-}
-
-// ---- create
 
 static int set_steps(struct l2d_engine *e, const char *steps, uint32_t set, struct l2d_error *err)
 {
@@ -605,93 +85,6 @@ static int set_size(struct l2d_engine *e, const struct l2d_engine_params *p, str
     return l2d_frame_create(&e->output, w, h, &format, err);
 }
 
-// A range that is all 0 is none yet: the stream begins.
-static int declare_depth(struct l2d_engine *e, struct l2d_error *err)
-{
-    if (e->model->config.structure != L2D_STRUCTURE_DEPTH)
-        return L2D_OK;
-    struct l2d_tensor maps = depth_maps(e);
-    int rc = declare(e, &e->depth_maps, l2d_tensor_bytes(&maps), L2D_MEMORY_DEVICE, "depth maps",
-                     err);
-    if (rc == L2D_OK)
-        rc = declare(e, &e->depth_range, 16, L2D_MEMORY_DEVICE, "depth range", err);
-    return rc;
-}
-
-static int declare_model_state(struct l2d_engine *e, uint64_t *positions_bytes,
-                               struct l2d_error *err)
-{
-    const struct l2d_model_config *c = &e->model->config;
-    int32_t h = level_h(e, 0), w = level_w(e, 0), c0 = c->unet.block_out_channels[0];
-    uint64_t pixels = (uint64_t) h * (uint64_t) w;
-    int rc = declare_caches(e, &e->state, e->cache, e->max_steps, err);
-    if (rc == L2D_OK)
-        rc = declare_step_bias(e, err);
-    if (rc == L2D_OK)
-        rc = l2d_words_declare(e, &e->prompt, "prompt", &e->state, e->sequential ? 1 : e->max_steps,
-                               err);
-    if (rc == L2D_OK)
-        rc = declare(e, &e->latents, L2D_RING * pixels * (uint64_t) c->vae.latent_channels * 4,
-                  L2D_MEMORY_DEVICE, "latents", err);
-    if (rc == L2D_OK)
-        rc = declare(e, &e->cond, L2D_RING * pixels * (uint64_t) c0 * l2d_dtype_bytes(e->precision),
-                  L2D_MEMORY_DEVICE, "condition maps", err);
-    if (rc == L2D_OK)
-        rc = declare_depth(e, err);
-    if (rc == L2D_OK)
-        rc = declare(e, &e->rows, sizeof(struct l2d_row_params) * L2D_MAX_ROWS, L2D_MEMORY_DEVICE,
-                  "rows", err);
-    if (rc != L2D_OK)
-        return rc;
-    e->state.rows = bytes_view(e->rows, 0, sizeof(struct l2d_row_params) * L2D_MAX_ROWS);
-    e->state.cond = l2d_tensor_view(e->cond, 0, e->precision, L2D_RING, h, w, c0);
-    rc = declare_positions(e, positions_bytes, err);
-    if (rc == L2D_OK)
-        rc = declare_guidance(e, err);
-    return rc == L2D_OK ? l2d_sinks_declare(e, err) : rc;
-}
-
-// Calls of the UNet. The negative prompt of INITIALIZE has its part in those of step 0 only: in a
-// batch that is row 0, otherwise graphs of their own.
-static int build_unets(struct l2d_engine *e, struct l2d_error *err)
-{
-    bool full = e->guidance_mode == L2D_GUIDANCE_FULL;
-    bool first = e->guidance_mode == L2D_GUIDANCE_INITIALIZE;
-    int rc = l2d_engine_build_unet(e, &e->warm, "warmup", L2D_SINKS, full ? L2D_SINKS : 0, true,
-                                   false, err);
-    for (uint32_t i = 0; i < e->info.num_step_sets && rc == L2D_OK; i++) {
-        int32_t rows = e->sequential ? 1 : e->set[i].num_steps;
-        if (!e->stream[rows - 1])
-            rc = l2d_engine_build_unet(e, &e->stream[rows - 1], "unet", rows,
-                                       full ? rows : first && !e->sequential, false, false, err);
-    }
-    if (rc == L2D_OK && first)
-        rc = l2d_engine_build_unet(e, &e->warm_first, "warmup of step 0", L2D_SINKS, L2D_SINKS,
-                                   true, false, err);
-    if (rc == L2D_OK && first && e->sequential)
-        rc = l2d_engine_build_unet(e, &e->stream_first, "unet of step 0", 1, 1, false, false, err);
-    return rc;
-}
-
-static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
-{
-    int rc = build_encode(e, err);
-    if (rc == L2D_OK && e->model->config.structure == L2D_STRUCTURE_DEPTH)
-        rc = build_depth(e, err);
-    if (rc == L2D_OK)
-        rc = build_unets(e, err);
-    if (rc == L2D_OK)
-        rc = l2d_words_build(e, &e->prompt, &e->state, err);
-    if (rc == L2D_OK && l2d_engine_negative_steps(e) > 0)
-        rc = l2d_words_build(e, &e->negative_prompt, &e->negative, err);
-    if (rc == L2D_OK)
-        rc = l2d_sinks_build(e, err);
-    for (int32_t k = 0; k < e->max_steps && rc == L2D_OK; k++)
-        rc = l2d_engine_copy_graph(e, &e->select[k], "select", e->state.rows,
-                                   BLOCK_VIEW(e, set[k]), err);
-    return rc;
-}
-
 static int set_clip_skip(struct l2d_engine *e, const char *clip_skip, struct l2d_error *err)
 {
     if (!clip_skip)
@@ -759,6 +152,24 @@ static void count_flops(struct l2d_engine *e)
     i->gflop_decode = l2d_graph_flops(e->decode) * 1e-9;
 }
 
+// One activation buffer for the transients of all graphs, which never run at the same time.
+// at_least: other use of it.
+static int plan_activations(struct l2d_engine *e, uint64_t at_least, struct l2d_error *err)
+{
+    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
+    uint32_t count = l2d_engine_graphs(e, graph);
+    uint64_t most = at_least > 256 ? at_least : 256;
+    int rc = L2D_OK;
+    for (uint32_t i = 0; i < count && rc == L2D_OK; i++) {
+        uint64_t size = 0;
+        if (*graph[i])
+            rc = l2d_graph_plan(*graph[i], &size, err);
+        most = size > most ? size : most;
+    }
+    return rc != L2D_OK ? rc : l2d_engine_declare(e, &e->activations, most, L2D_MEMORY_DEVICE,
+                                                  "activations", err);
+}
+
 static int plan(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
 {
     bool half = l2d_gpu_caps(e->gpu)->has_fp16;
@@ -779,28 +190,25 @@ static int plan(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     if (rc == L2D_OK)
         rc = set_size(e, p, err);
     if (rc == L2D_OK)
-        rc = declare(e, &e->params, sizeof(struct l2d_frame_block), L2D_MEMORY_DEVICE, "params",
-                     err);
+        rc = l2d_engine_declare(e, &e->params, sizeof(struct l2d_frame_block), L2D_MEMORY_DEVICE,
+                                "params", err);
     if (rc == L2D_OK)
-        rc = declare(e, &e->canvas, (uint64_t) e->geometry.canvas_width *
-                     (uint64_t) e->geometry.canvas_height * 16, L2D_MEMORY_DEVICE, "canvas", err);
+        rc = l2d_engine_declare(e, &e->canvas, (uint64_t) e->geometry.canvas_width *
+                                (uint64_t) e->geometry.canvas_height * 16, L2D_MEMORY_DEVICE,
+                                "canvas", err);
     if (rc == L2D_OK)
-        rc = declare(e, &e->out_pixels, e->output->size_bytes, L2D_MEMORY_DEVICE, "output pixels",
-                     err);
+        rc = l2d_engine_declare(e, &e->out_pixels, e->output->size_bytes, L2D_MEMORY_DEVICE,
+                                "output pixels", err);
     if (rc == L2D_OK)
-        rc = declare_first_input(e, p, err);
+        rc = l2d_engine_declare_input(e, p, err);
     if (rc == L2D_OK && !e->passthrough)
-        rc = declare_model_state(e, &positions_bytes, err);
-    if (rc == L2D_OK && !e->passthrough)
-        rc = build_model_graphs(e, err);
+        rc = l2d_engine_declare_state(e, &positions_bytes, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = l2d_engine_declare_filter(e, p->skip_similar, err);
     if (rc == L2D_OK)
-        rc = build_decode(e, err);
+        rc = l2d_engine_build_graphs(e, err);
     if (rc == L2D_OK)
-        rc = build_show(e, err);
-    if (rc == L2D_OK)
-        rc = declare_slots(e, err);
+        rc = l2d_engine_declare_slots(e, err);
     if (rc == L2D_OK)
         rc = plan_activations(e, positions_bytes, err);
     if (rc != L2D_OK)
@@ -904,7 +312,7 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     double begin = l2d_clock_s();
     for (uint32_t i = 0; i < num_bufs && rc == L2D_OK; i++)
         if (*buf[i])
-            rc = take(*buf[i], err);
+            rc = l2d_engine_take(*buf[i], err);
     if (rc != L2D_OK)
         return rc;
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++)

@@ -230,6 +230,40 @@ void l2d_engine_count_memory(struct l2d_engine *engine);
 int l2d_engine_check_memory(const struct l2d_engine *engine,
                             const struct l2d_engine_params *params, struct l2d_error *err);
 
+// ---- what is kept: engine_buffers.c
+
+/** A buffer that is not taken yet; and take one, finite where no frame has written. */
+int l2d_engine_declare(struct l2d_engine *engine, struct l2d_buf **buf, uint64_t size_bytes,
+                       enum l2d_memory memory, const char *name, struct l2d_error *err);
+int l2d_engine_take(struct l2d_buf *buf, struct l2d_error *err);
+
+/** The model's state. *positions_bytes: what its positional terms are computed from. */
+int l2d_engine_declare_state(struct l2d_engine *engine, uint64_t *positions_bytes,
+                             struct l2d_error *err);
+
+/** What pictures come in and go out by. Of unknown size, they are taken for the output's I420. */
+int l2d_engine_declare_input(struct l2d_engine *engine, const struct l2d_engine_params *params,
+                             struct l2d_error *err);
+int l2d_engine_declare_slots(struct l2d_engine *engine, struct l2d_error *err);
+
+/** The latent's sides at a level of the UNet. */
+int32_t l2d_engine_level_h(const struct l2d_engine *engine, int32_t level);
+int32_t l2d_engine_level_w(const struct l2d_engine *engine, int32_t level);
+
+// ---- graphs: engine_graphs.c
+
+/** All graphs of frames, from what has been declared. */
+int l2d_engine_build_graphs(struct l2d_engine *engine, struct l2d_error *err);
+
+/** Some bytes of a buffer, as words; and a field of the block of per-frame values. */
+struct l2d_tensor l2d_engine_bytes(struct l2d_buf *buf, uint64_t offset, uint64_t size);
+#define L2D_BLOCK_VIEW(e, field) \
+    l2d_engine_bytes((e)->params, offsetof(struct l2d_frame_block, field), \
+                     sizeof(((struct l2d_frame_block *) 0)->field))
+
+/** The depth maps of the frames in flight. */
+struct l2d_tensor l2d_engine_depth_maps(const struct l2d_engine *engine);
+
 /** An empty graph that keeps activations if there is a probe; one that copies. */
 int l2d_engine_new_graph(struct l2d_engine *engine, struct l2d_graph **graph, const char *name,
                          struct l2d_error *err);

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// The graphs that an engine submits for its frames. See engine_state.h.
+#include "pipeline/engine_state.h"
+
+#define DEPTH_RATE 0.1f             // what a frame's range adds to the smoothed one
+
+struct l2d_tensor l2d_engine_bytes(struct l2d_buf *buf, uint64_t offset, uint64_t size)
+{
+    return l2d_tensor_view(buf, offset, L2D_U32, 1, 1, 1, (int32_t) ((size + 3) / 4));
+}
+
+int l2d_engine_new_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
+                         struct l2d_error *err)
+{
+    int rc = l2d_graph_create(graph, e->gpu, e->precision, name, err);
+    if (rc == L2D_OK && e->probe)
+        l2d_graph_enable_probes(*graph, true);
+    return rc;
+}
+
+int l2d_engine_copy_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
+                          struct l2d_tensor dst, struct l2d_tensor src, struct l2d_error *err)
+{
+    int rc = l2d_engine_new_graph(e, graph, name, err);
+    if (rc == L2D_OK)
+        l2d_graph_copy(*graph, dst, src);
+    return rc;
+}
+
+struct l2d_tensor l2d_engine_canvas(const struct l2d_engine *e)
+{
+    return l2d_tensor_view(e->canvas, 0, L2D_F32, 1, e->geometry.canvas_height,
+                           e->geometry.canvas_width, 4);
+}
+
+struct l2d_tensor l2d_engine_ring(const struct l2d_engine *e, struct l2d_buf *buf)
+{
+    return buf ? l2d_tensor_view(buf, 0, L2D_F32, L2D_RING, l2d_engine_level_h(e, 0),
+                                 l2d_engine_level_w(e, 0),
+                                 e->model->config.vae.latent_channels) : L2D_NO_TENSOR;
+}
+
+// What guidance moves away from, if it is a ring of latents.
+static struct l2d_tensor origin_ring(const struct l2d_engine *e, bool sinks)
+{
+    switch (e->guidance_mode) {
+    case L2D_GUIDANCE_SELF:
+        return l2d_engine_ring(e, sinks ? e->sinks.clean : e->sinks.recent);
+    case L2D_GUIDANCE_INITIALIZE:
+        return l2d_engine_ring(e, sinks ? e->sinks.origins : e->origins);
+    case L2D_GUIDANCE_NONE:
+    case L2D_GUIDANCE_FULL:
+        break;
+    }
+    return L2D_NO_TENSOR;
+}
+
+struct l2d_tensor l2d_engine_depth_maps(const struct l2d_engine *e)
+{
+    int32_t side = e->model->config.depth.dpt.input_size;
+    return l2d_tensor_view(e->depth_maps, 0, e->precision, L2D_RING, side, side, 4);
+}
+
+// The structure latent of the frame in block->encode is mapped for the denoiser.
+static void record_structure(struct l2d_engine *e, struct l2d_graph *g, struct l2d_tensor latent)
+{
+    l2d_graph_probe(g, latent, "latent.structure");
+    l2d_unet_record_cond(g, &e->model->unet, &e->state, L2D_BLOCK_VIEW(e, encode), latent);
+}
+
+static int build_encode(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = l2d_engine_new_graph(e, &e->encode, "encode", err);
+    if (rc != L2D_OK)
+        return rc;
+    struct l2d_graph *g = e->encode;
+    struct l2d_tensor rows = L2D_BLOCK_VIEW(e, encode);
+    struct l2d_tensor images[2] = { l2d_engine_canvas(e) };
+    int32_t num_images = 1;
+    bool mapped = e->model->config.unet.cond_mapping;
+    if (e->model->config.structure == L2D_STRUCTURE_DEPTH)
+        l2d_dpt_record(g, &e->model->depth, images[0], rows, l2d_engine_depth_maps(e));
+    if (mapped && e->model->config.structure == L2D_STRUCTURE_LUMA) {
+        images[1] = l2d_luma_structure(g, images[0]);
+        l2d_graph_probe(g, images[1], "structure");
+        num_images = 2;
+    }
+    struct l2d_tensor z = l2d_codec_encode(g, &e->model->vae, images, num_images);
+    l2d_graph_probe(g, l2d_tensor_rows(z, 0, 1), "latent.image");
+    l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, l2d_engine_ring(e, e->latents),
+                     rows, l2d_engine_ring(e, e->sinks.recent));
+    if (mapped && e->model->config.structure != L2D_STRUCTURE_DEPTH)
+        record_structure(e, g, l2d_tensor_rows(z, num_images - 1, 1));
+    return L2D_OK;
+}
+
+// What becomes of a depth map is apart from its making: in the warm-up all maps come first.
+static int build_depth(struct l2d_engine *e, struct l2d_error *err)
+{
+    const struct l2d_depth_config *c = &e->model->config.depth;
+    struct l2d_tensor maps = l2d_engine_depth_maps(e), rows = L2D_BLOCK_VIEW(e, encode);
+    struct l2d_tensor range = l2d_tensor_view(e->depth_range, 0, L2D_F32, 1, 1, 1, 4);
+    int rc = l2d_engine_new_graph(e, &e->map_range, "depth range", err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_new_graph(e, &e->structure, "structure", err);
+    if (rc == L2D_OK && !c->smooth)
+        rc = l2d_engine_new_graph(e, &e->ring_range, "depth ranges", err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_depth_range(e->map_range, maps, rows, range, c->smooth ? DEPTH_RATE : 1);
+    if (e->ring_range)
+        l2d_depth_range(e->ring_range, maps, L2D_NO_TENSOR, range, 1);
+    struct l2d_tensor picture = l2d_depth_structure(e->structure, maps, rows, range,
+                                                    e->geometry.canvas_height,
+                                                    e->geometry.canvas_width);
+    l2d_graph_probe(e->structure, picture, "structure");
+    l2d_graph_enable_probes(e->structure, false);           // the picture's encode has these names
+    struct l2d_tensor z = l2d_codec_encode(e->structure, &e->model->vae, &picture, 1);
+    l2d_graph_enable_probes(e->structure, e->probe != NULL);
+    record_structure(e, e->structure, z);
+    return L2D_OK;
+}
+
+// A state with the keys and values of as many rows of words as a call has.
+static void see_words(const struct l2d_engine *e, struct l2d_unet_state *state,
+                      const struct l2d_engine_words *words, int32_t rows, bool sinks)
+{
+    for (int32_t i = 0; i < e->model->unet.num_transformers; i++)
+        state->text_kv[i] = sinks ? words->sinks_text_kv[i]
+                                  : l2d_tensor_rows(state->text_kv[i], 0, rows);
+    if (sinks)
+        state->cond.buf = e->sinks.cond;
+}
+
+int l2d_engine_build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
+                          int32_t num_rows, int32_t num_negative, bool warmup, bool sinks,
+                          struct l2d_error *err)
+{
+    int rc = l2d_engine_new_graph(e, graph, name, err);
+    if (rc != L2D_OK)
+        return rc;
+    struct l2d_graph *g = *graph;
+    struct l2d_unet_state state = e->state, negative = e->negative;
+    see_words(e, &state, &e->prompt, warmup ? 1 : num_rows, sinks);
+    struct l2d_tensor ring = l2d_engine_ring(e, sinks ? e->sinks.work : e->latents);
+    struct l2d_tensor x = l2d_latent_load(g, ring, state.rows, num_rows), x0 = L2D_NO_TENSOR;
+    l2d_graph_probe(g, x, "x");
+    struct l2d_tensor pred = l2d_unet_forward(g, &e->model->unet, &state, x, warmup);
+    struct l2d_guide guide = {
+        .scale = (float) e->guidance, .delta = (float) e->guidance_delta,
+        .negative = L2D_NO_TENSOR, .origin = origin_ring(e, sinks),
+    };
+    if (num_negative > 0) {
+        see_words(e, &negative, &e->negative_prompt, warmup ? 1 : num_negative, sinks);
+        l2d_graph_push(g, "negative");
+        l2d_graph_probe_prefix(g, "negative.");
+        guide.negative = l2d_unet_forward(g, &e->model->unet, &negative,
+                                          l2d_tensor_rows(x, 0, num_negative), warmup);
+        l2d_graph_probe_prefix(g, "");
+        l2d_graph_pop(g);
+    }
+    if (e->probe)
+        x0 = l2d_graph_alloc(g, L2D_F32, num_rows, ring.h, ring.w, ring.c);
+    l2d_lcm_step(g, pred, ring, state.rows, x0,
+                 e->guidance_mode == L2D_GUIDANCE_NONE ? NULL : &guide);
+    if (e->probe)
+        l2d_graph_probe(g, x0, "x0");
+    return L2D_OK;
+}
+
+static int build_show(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = e->passthrough ? L2D_OK : l2d_engine_new_graph(e, &e->show, "show", err);
+    if (rc == L2D_OK && e->show)
+        l2d_color_out(e->show, l2d_engine_canvas(e), L2D_BLOCK_VIEW(e, color_out),
+                      l2d_engine_bytes(e->out_pixels, 0, e->output->size_bytes));
+    return rc;
+}
+
+static int build_decode(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = l2d_engine_new_graph(e, &e->decode, "decode", err);
+    if (rc != L2D_OK)
+        return rc;
+    struct l2d_graph *g = e->decode;
+    struct l2d_tensor image = l2d_engine_canvas(e);
+    if (!e->passthrough) {
+        image = l2d_codec_decode(g, &e->model->vae, l2d_engine_ring(e, e->latents),
+                                 L2D_BLOCK_VIEW(e, decode));
+        l2d_graph_probe(g, image, "image");
+    }
+    l2d_color_out(g, image, L2D_BLOCK_VIEW(e, color_out), l2d_engine_bytes(e->out_pixels, 0,
+                                                                           e->output->size_bytes));
+    return L2D_OK;
+}
+
+// Calls of the UNet. The negative prompt of INITIALIZE has its part in those of step 0 only: in a
+// batch that is row 0, otherwise graphs of their own.
+static int build_unets(struct l2d_engine *e, struct l2d_error *err)
+{
+    bool full = e->guidance_mode == L2D_GUIDANCE_FULL;
+    bool first = e->guidance_mode == L2D_GUIDANCE_INITIALIZE;
+    int rc = l2d_engine_build_unet(e, &e->warm, "warmup", L2D_SINKS, full ? L2D_SINKS : 0, true,
+                                   false, err);
+    for (uint32_t i = 0; i < e->info.num_step_sets && rc == L2D_OK; i++) {
+        int32_t rows = e->sequential ? 1 : e->set[i].num_steps;
+        if (!e->stream[rows - 1])
+            rc = l2d_engine_build_unet(e, &e->stream[rows - 1], "unet", rows,
+                                       full ? rows : first && !e->sequential, false, false, err);
+    }
+    if (rc == L2D_OK && first)
+        rc = l2d_engine_build_unet(e, &e->warm_first, "warmup of step 0", L2D_SINKS, L2D_SINKS,
+                                   true, false, err);
+    if (rc == L2D_OK && first && e->sequential)
+        rc = l2d_engine_build_unet(e, &e->stream_first, "unet of step 0", 1, 1, false, false, err);
+    return rc;
+}
+
+static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = build_encode(e, err);
+    if (rc == L2D_OK && e->model->config.structure == L2D_STRUCTURE_DEPTH)
+        rc = build_depth(e, err);
+    if (rc == L2D_OK)
+        rc = build_unets(e, err);
+    if (rc == L2D_OK)
+        rc = l2d_words_build(e, &e->prompt, &e->state, err);
+    if (rc == L2D_OK && l2d_engine_negative_steps(e) > 0)
+        rc = l2d_words_build(e, &e->negative_prompt, &e->negative, err);
+    if (rc == L2D_OK)
+        rc = l2d_sinks_build(e, err);
+    for (int32_t k = 0; k < e->max_steps && rc == L2D_OK; k++)
+        rc = l2d_engine_copy_graph(e, &e->select[k], "select", e->state.rows,
+                                   L2D_BLOCK_VIEW(e, set[k]), err);
+    return rc;
+}
+
+int l2d_engine_build_graphs(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = e->passthrough ? L2D_OK : build_model_graphs(e, err);
+    if (rc == L2D_OK)
+        rc = build_decode(e, err);
+    return rc == L2D_OK ? build_show(e, err) : rc;
+}
