@@ -151,7 +151,8 @@ static int declare_guidance(struct l2d_engine *e, struct l2d_error *err)
     int32_t rows = e->sequential || e->guidance_mode == L2D_GUIDANCE_INITIALIZE ? 1 : steps;
     int rc = L2D_OK;
     if (e->guidance_mode == L2D_GUIDANCE_INITIALIZE)
-        rc = l2d_engine_declare(e, &e->origins, e->latents->size_bytes, L2D_MEMORY_DEVICE, "origins", err);
+        rc = l2d_engine_declare(e, &e->origins, e->latents->size_bytes, L2D_MEMORY_DEVICE,
+                                "origins", err);
     e->negative = e->state;
     if (rc == L2D_OK && steps > 0)
         rc = l2d_words_declare(e, &e->negative_prompt, "negative prompt", &e->negative, rows, err);
@@ -174,7 +175,8 @@ static int declare_positions(struct l2d_engine *e, uint64_t *in_bytes, struct l2
         size += l2d_buf_align(l2d_tensor_bytes(pos));
         *in_bytes += l2d_buf_align(l2d_tensor_bytes(pos) / 3);
     }
-    int rc = size ? l2d_engine_declare(e, &e->positions, size, L2D_MEMORY_DEVICE, "positions", err) : L2D_OK;
+    int rc = !size ? L2D_OK : l2d_engine_declare(e, &e->positions, size, L2D_MEMORY_DEVICE,
+                                                 "positions", err);
     for (int32_t i = 0; i < u->num_attentions && rc == L2D_OK; i++)
         e->state.pos[i].buf = e->positions;
     return rc;

@@ -189,8 +189,8 @@ static int build_decode(struct l2d_engine *e, struct l2d_error *err)
                                  L2D_BLOCK_VIEW(e, decode));
         l2d_graph_probe(g, image, "image");
     }
-    l2d_color_out(g, image, L2D_BLOCK_VIEW(e, color_out), l2d_engine_bytes(e->out_pixels, 0,
-                                                                           e->output->size_bytes));
+    l2d_color_out(g, image, L2D_BLOCK_VIEW(e, color_out),
+                  l2d_engine_bytes(e->out_pixels, 0, e->output->size_bytes));
     return L2D_OK;
 }
 

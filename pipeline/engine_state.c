@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Making and freeing of the engine, in two halves: buffers are declared, graphs built and planned
-// into one activation buffer, and nothing is taken; then, if all of it fits (engine_memory.c),
-// memory is taken and filled, and the graphs are recorded. See engine_state.h.
+// Making and freeing of the engine, in two halves: buffers are declared (engine_buffers.c), graphs
+// built (engine_graphs.c) and planned into one activation buffer, and nothing is taken; then, if
+// all of it fits (engine_memory.c), memory is taken and filled, and the graphs are recorded. See
+// engine_state.h.
 #include "pipeline/engine_state.h"
 
 #include <stdio.h>

@@ -125,6 +125,7 @@ Test(device, pipelines_of_all_graphs_at_once)
     }
     cr_expect(gpu->programs->pipeline == first && count_programs(gpu, true) == count);
 
+    l2d_graph_destroy(&graph[1]);
     cr_assert_eq(l2d_graph_create(&graph[1], gpu, L2D_F16, "unknown", &err), L2D_OK);
     l2d_graph_dispatch(graph[1], &(struct l2d_dispatch) {
         .shader = "no such", .num_bind = 1, .groups = { 1, 1, 1 },
