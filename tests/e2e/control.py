@@ -564,8 +564,9 @@ def test_outputs():
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["ffmpeg", "-v", "error", *NUMBERED, "-t", "300", "-c:v", "ffv1", "-c:a", "aac",
                         f"{folder}/in.mkv"], check=True)
-        run = Run(["-i", "in.mkv", "--realtime", "-c", "ffv1", "-o", "a.mkv", "--size", "320x192", "--passthrough"],
-                  folder=folder)
+        os.mkdir(f"{folder}/made")
+        run = Run(["-i", "in.mkv", "--realtime", "-c", "ffv1", "-o", "a.mkv", "--size", "320x192", "--passthrough",
+                   "--folder", "made"], folder=folder)
         wait(lambda: run.frames_out() > 25, "frames come out")
 
         def add(**what):
@@ -637,10 +638,10 @@ def test_outputs():
         text = open(run.log.name).read()
         check("every frame has a fate", "without a fate" not in text, text)
         check("no file is left half", not [n for n in os.listdir(folder) if n.endswith(".part")], os.listdir(folder))
-        recorded = [n for n in os.listdir(folder) if n.startswith("live2diff-")]
+        recorded = os.listdir(f"{folder}/made")
         check("the recording has its name", len(recorded) == 1 and
               re.fullmatch(r"live2diff-\d{8}-\d{6}\.mkv", recorded[0]), recorded)
-        for name in ("a.mkv", "b.mkv", "c.ts", recorded[0]):
+        for name in ("a.mkv", "b.mkv", "c.ts", f"made/{recorded[0]}"):
             check_output(f"{folder}/{name}", LEAST)
 
 

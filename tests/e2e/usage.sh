@@ -68,6 +68,8 @@ refuses 2 "--start 'noon'" run -i a.mp4 -o null --start noon
 refuses 2 "--fps '0'" run -i a.mp4 -o null --fps 0
 refuses 2 "--seed '99999999999999999999'" run -i a.mp4 -o null --seed 99999999999999999999
 refuses 2 "--audio 'loud'.*copy" run -i a.mp4 -o null --audio loud
+refuses 2 "--folder missing: No such file" run -i a.mp4 -o null --folder missing
+refuses 2 "--folder a.mp4: Not a directory" run -i a.mp4 -o null --folder a.mp4
 refuses 2 "--wait is for addresses.*not for a.mp4" run -i a.mp4 -o null --wait
 refuses 2 "--wait 'x'.*a number" run -i rtmp://a/b -o null --wait=x
 refuses 2 "--on-loss 'x'.*hold\|slate\|end" run -i a.mp4 -o null --on-loss x

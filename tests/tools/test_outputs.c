@@ -146,7 +146,7 @@ Test(outputs, the_last_one_stays)
 // Who closes the window ends the run; what was recorded is finished then.
 Test(outputs, a_recording_is_no_reason_to_go_on)
 {
-    cr_assert_eq(recording_set(&set, true, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(recording_set(&set, true, NULL, &err), L2D_OK, "%s", err.msg);
     cr_assert_eq(wait_for(1), OUTPUTS_OPEN, "%s", err.msg);
     push(0, 10);
     cr_expect_eq(outputs_remove(&set, 0, &err), L2D_ECLOSED);
@@ -166,19 +166,20 @@ Test(outputs, one_recording_at_a_time)
 {
     char name[64] = "", other[64] = "";
     cr_expect(!recording_runs(&set));
-    cr_assert_eq(recording_set(&set, true, &err), L2D_OK, "%s", err.msg);
-    cr_expect_eq(recording_set(&set, true, &err), L2D_OK);
+    cr_assert_eq(recording_set(&set, true, NULL, &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(recording_set(&set, true, NULL, &err), L2D_OK);
     cr_expect(recording_runs(&set) && set.num_members == 2);
     cr_assert_eq(wait_for(1), OUTPUTS_OPEN, "%s", err.msg);
     snprintf(name, sizeof(name), "%.63s", set.member[1]->output.name);
     push(0, 10);
-    cr_expect_eq(recording_set(&set, false, &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(recording_set(&set, false, NULL, &err), L2D_OK, "%s", err.msg);
     cr_expect(!recording_runs(&set));
-    cr_assert_eq(recording_set(&set, true, &err), L2D_OK, "a second one while the first finishes");
+    cr_assert_eq(recording_set(&set, true, NULL, &err), L2D_OK,
+                 "a second one while the first finishes");
     snprintf(other, sizeof(other), "%.63s", set.member[set.num_members - 1]->output.name);
     cr_expect_str_neq(name, other);
     tend_until(2);
     cr_expect(!strncmp(name, "live2diff-", 10) && !strcmp(strrchr(name, '.'), ".mkv"), "%s", name);
     cr_expect_eq(access(name, F_OK), 0, "%s", name);
-    cr_expect_eq(recording_set(&set, false, &err), L2D_OK);
+    cr_expect_eq(recording_set(&set, false, NULL, &err), L2D_OK);
 }

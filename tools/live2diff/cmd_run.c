@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // live2diff run: a video through the model into files, streams and windows: the options, the parts
 // in their order, and what is said at the end. What runs meanwhile is in flow.h and watch.h.
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "flow.h"
@@ -13,6 +16,7 @@
 #include "model_path.h"
 #include "report.h"
 #include "run_control.h"
+#include "stamped_name.h"
 #include "video_io/libav.h"
 #include "wallclock.h"
 #include "watch.h"
@@ -31,6 +35,7 @@ struct run_options {
     int realtime, listen, on_loss;      // enum of hold.h
     double wait_s;                      // for the input to be there; 0: not
     const char *json, *dump, *timeline, *record_timeline, *control_at, *control_token, *osc_at;
+    const char *folder;                 // of recordings and saved pictures; NULL: the current one
     struct control_address control, osc;
     const char *more_steps[L2D_MAX_STEP_SETS];
     unsigned num_more_steps;
@@ -212,6 +217,9 @@ static const struct option_row rows[] = {
     { 0, "record-timeline", OPTION_TEXT, "FILE", NULL,
       "write what is changed on the way, by --control or keys, as such a file: with it the same "
       "can be drawn again, with other steps or size", AT(record_timeline), NULL },
+    { 0, "folder", OPTION_TEXT, "DIR", NULL,
+      "where recordings (record=on, R) and saved pictures (S) go; default: the current folder",
+      AT(folder), NULL },
     { 0, "passthrough", OPTION_FLAG, NULL, NULL, "no model: only convert, resize and encode",
       AT(passthrough), NULL },
     { 0, "skip-similar", OPTION_MAYBE_REAL, "[=0.98]", NULL,
@@ -231,6 +239,19 @@ static const struct option_row rows[] = {
     { 'v', "verbose", OPTION_FLAG, NULL, NULL, "say more; twice: even more", AT(verbose), NULL },
     { 'q', "quiet", OPTION_FLAG, NULL, NULL, "only errors", AT(quiet), NULL },
 };
+
+// Why nothing can be written there; NULL: it can.
+static const char *folder_fault(const char *folder)
+{
+    struct stat st;
+    if (strlen(folder) >= STAMPED_FOLDER_BYTES)
+        return strerror(ENAMETOOLONG);
+    if (stat(folder, &st) != 0)
+        return strerror(errno);
+    if (!S_ISDIR(st.st_mode))
+        return strerror(ENOTDIR);
+    return access(folder, W_OK | X_OK) != 0 ? strerror(errno) : NULL;
+}
 
 static int parse(int argc, char **argv, struct run_options *o)
 {
@@ -266,6 +287,9 @@ static int parse(int argc, char **argv, struct run_options *o)
     if (o->skip_similar > 0 && (o->passthrough || o->dump))
         return options_complain(c, "--skip-similar goes neither with --passthrough nor with "
                                 "--dump");
+    const char *fault = o->folder ? folder_fault(o->folder) : NULL;
+    if (fault)
+        return options_complain(c, "--folder %.80s: %s", o->folder, fault);
     if (o->frames > INT64_MAX)
         return options_complain(c, "--frames is too large");
     struct l2d_error err = { 0 };
@@ -403,7 +427,7 @@ static int open_params(struct run *run, struct l2d_error *err)
     struct flow *flow = &run->flow;
     int rc = run_params_create(&flow->params, &(struct run_params_setup) {
         .stream = flow->stream, .steer = &flow->steer, .live = flow->live,
-        .outputs = &flow->outputs, .model = &o->model,
+        .outputs = &flow->outputs, .folder = o->folder, .model = &o->model,
         .model_folder = o->passthrough ? NULL : run->model_folder,
     }, err);
     bool window = o->control_at != NULL;        // one may be added
@@ -413,7 +437,7 @@ static int open_params(struct run *run, struct l2d_error *err)
         rc = control_frames_create(&flow->frames, err);
     return rc != L2D_OK || !window ? rc : keys_create(&flow->keys, &(struct keys_setup) {
         flow->stream, flow->params, &run->board, flow->frames,
-        (enum l2d_display_fit) o->model.fit, &run->log,
+        (enum l2d_display_fit) o->model.fit, o->folder, &run->log,
     }, err);
 }
 

@@ -143,12 +143,13 @@ static void rewarm(struct keys *k, int unused)
     set(k, find(k, "rewarm"), &(struct param_value) { .flag = true });
 }
 
-// A new file in the current folder, named by the time. returns  L2D_OK or L2D_EIO.
-static int write_picture(const uint8_t *data, size_t size, char *name, struct l2d_error *err)
+// A new file, named by the time. returns  L2D_OK or L2D_EIO.
+static int write_picture(const uint8_t *data, size_t size, const char *folder, char *name,
+                         struct l2d_error *err)
 {
     FILE *f = NULL;
     for (int n = 1; !f && n < STAMPED_NAME_TRIES; n++) {
-        stamped_name(name, n, "png");
+        stamped_name(name, folder, n, "png");
         f = fopen(name, "wbx");
         if (!f && errno != EEXIST)
             break;
@@ -170,7 +171,7 @@ static void save(struct keys *k, int unused)
     struct l2d_still *still = NULL;
     const uint8_t *data;
     size_t size;
-    char name[STAMPED_NAME_BYTES], said[128];
+    char name[STAMPED_NAME_BYTES], said[STAMPED_NAME_BYTES + 16];
     struct control_pair pair = control_frames_newest(k->run.frames);
     if (!pair.result) {
         control_pair_finish(&pair);
@@ -180,7 +181,7 @@ static void save(struct keys *k, int unused)
     if (rc == L2D_OK)
         rc = l2d_still_encode(still, pair.result, &data, &size, &err);
     if (rc == L2D_OK)
-        rc = write_picture(data, size, name, &err);
+        rc = write_picture(data, size, k->run.folder, name, &err);
     if (rc == L2D_OK)
         snprintf(said, sizeof(said), "saved %s", name);
     note(k, rc == L2D_OK ? L2D_LOG_INFO : L2D_LOG_WARN, rc == L2D_OK ? said : err.msg);

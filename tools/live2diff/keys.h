@@ -19,6 +19,7 @@ struct keys_setup {                     // all of it outlives the keys
     struct run_board *board;
     struct control_frames *frames;
     enum l2d_display_fit fit;
+    const char *folder;                 // of pictures that are saved; NULL: the current one
     const struct l2d_log *log;
 };
 

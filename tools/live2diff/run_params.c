@@ -36,6 +36,7 @@ struct run_params {
     struct l2d_stream *stream;
     struct steer *steer;
     struct outputs *outputs;
+    const char *folder;             // of recordings
     enum l2d_prompt_syntax syntax;
     struct param row[NUM_PARAMS];
     size_t num_rows;
@@ -210,7 +211,8 @@ static int set_value(void *user, const struct param_value *value, struct l2d_err
 {
     struct slot *slot = user;
     pthread_mutex_lock(&slot->params->lock);
-    int rc = slot->which == RECORD ? recording_set(slot->params->outputs, value->flag, err)
+    int rc = slot->which == RECORD ? recording_set(slot->params->outputs, value->flag,
+                                                    slot->params->folder, err)
                                    : set_locked(slot->params, slot, value, err);
     pthread_mutex_unlock(&slot->params->lock);
     return rc;
@@ -381,6 +383,7 @@ int run_params_create(struct run_params **out, const struct run_params_setup *se
     p->stream = setup->stream;
     p->steer = setup->steer;
     p->outputs = setup->outputs;
+    p->folder = setup->folder;
     p->syntax = (enum l2d_prompt_syntax) setup->model->prompt_syntax;
     if (setup->model_folder) {
         name_steps(p, info);

@@ -18,7 +18,8 @@ struct run_params_setup {
     struct l2d_stream *stream;
     struct steer *steer;                // of this stream; is told of every change
     bool live;                          // cannot pause: what comes meanwhile would be lost
-    struct outputs *outputs;            // where recordings go; NULL: there are none
+    struct outputs *outputs;            // of which recordings are; NULL: there are none
+    const char *folder;                 // where recordings go; NULL: the current one. Outlives it
     const struct model_options *model;
     const char *model_folder;           // NULL: pictures pass through. Read at creation alone
 };

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <time.h>
 
-void stamped_name(char *name, int n, const char *extension)
+void stamped_name(char *name, const char *folder, int n, const char *extension)
 {
     char base[40], number[16] = "";
     time_t now = time(NULL);
@@ -13,5 +13,6 @@ void stamped_name(char *name, int n, const char *extension)
     strftime(base, sizeof(base), "live2diff-%Y%m%d-%H%M%S", localtime_r(&now, &local));
     if (n > 1)
         snprintf(number, sizeof(number), "-%d", n);
-    snprintf(name, STAMPED_NAME_BYTES, "%s%s.%.8s", base, number, extension);
+    snprintf(name, STAMPED_NAME_BYTES, "%.*s%s%s%s.%.8s", STAMPED_FOLDER_BYTES - 1,
+             folder ? folder : "", folder ? "/" : "", base, number, extension);
 }
