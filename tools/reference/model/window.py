@@ -76,7 +76,7 @@ class StreamWindow:
         sinks, size = cache.sinks, cache.size
         frames = torch.as_tensor(frames, device=device)
         self.cache, self.num_positions = cache, size
-        self.rows = list(range(len(frames))) if rows is None else list(rows)
+        self.rows = torch.as_tensor(list(range(len(frames)) if rows is None else rows), device=device)
         self.slot = sinks + (frames - sinks) % (size - sinks)
         slots = torch.arange(size, device=device).expand(len(frames), size)
         age = (self.slot[:, None] - slots) % (size - sinks)
@@ -86,10 +86,9 @@ class StreamWindow:
 
     def keys(self, index, k, v):
         cache = self.cache.at(index, k)
-        for r, (row, slot) in enumerate(zip(self.rows, self.slot.tolist())):
-            cache[row, :, slot, 0], cache[row, :, slot, 1] = (self.cache.stored(x[r, 0]) for x in (k, v))
+        own = torch.stack([k[:, 0], v[:, 0]], 2)                     # [rows, pixels, 2, C]
+        cache[self.rows, :, self.slot] = torch.stack([self.cache.stored(x) for x in own.unbind(2)], 2)
         held = cache[self.rows].transpose(1, 2)      # [rows, slots, pixels, 2, C], a copy
         if self.cache.heads is not None:
-            for r, slot in enumerate(self.slot.tolist()):
-                held[r, slot, :, 0], held[r, slot, :, 1] = k[r, 0], v[r, 0]
+            held[torch.arange(len(own), device=own.device), self.slot] = own
         return held[:, :, :, 0], held[:, :, :, 1]
