@@ -1,16 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// A clock for durations.
+// Clocks for durations.
 #ifndef L2D_BASE_CLOCK_H
 #define L2D_BASE_CLOCK_H
 
 #include <time.h>
 
+static inline double l2d_clock_of(clockid_t id)
+{
+    struct timespec t;
+    clock_gettime(id, &t);
+    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+}
+
 /** Seconds since some moment, always forwards. */
 static inline double l2d_clock_s(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+    return l2d_clock_of(CLOCK_MONOTONIC);
+}
+
+/** Seconds that processors worked for this process, on all its threads. */
+static inline double l2d_clock_cpu_s(void)
+{
+    return l2d_clock_of(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 #endif

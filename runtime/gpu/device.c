@@ -150,6 +150,12 @@ static uint32_t compute_family(VkPhysicalDevice physical, uint32_t *timestamp_bi
     return UINT32_MAX;
 }
 
+// Which the device has the extensions for.
+static enum l2d_tier highest_tier(const struct l2d_gpu_caps *caps)
+{
+    return !caps->matrix.m ? L2D_TIER_1 : !caps->matrix2.grain.m ? L2D_TIER_2 : L2D_TIER_3;
+}
+
 static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
 {
     VkPhysicalDeviceVulkan13Properties p13 = {
@@ -194,8 +200,7 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
     caps->num_cores = l2d_cores_count(physical, caps);
     l2d_matrix_find(instance, physical, caps);
     l2d_matrix2_find(instance, physical, caps);
-    caps->tier = caps->type == L2D_GPU_CPU ? L2D_TIER_0 : !caps->matrix.m ? L2D_TIER_1
-               : !caps->matrix2.grain.m ? L2D_TIER_2 : L2D_TIER_3;
+    caps->tier = caps->type == L2D_GPU_CPU ? L2D_TIER_0 : highest_tier(caps);
     for (uint32_t i = 0; i < memory.memoryHeapCount; i++)
         if ((memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) &&
             memory.memoryHeaps[i].size > caps->memory_bytes)
@@ -381,8 +386,7 @@ fail:
 static int set_tier(struct l2d_gpu *gpu, enum l2d_tier tier, struct l2d_error *err)
 {
     struct l2d_gpu_caps *caps = &gpu->caps;
-    enum l2d_tier highest = !caps->matrix.m ? L2D_TIER_1
-                          : !caps->matrix2.grain.m ? L2D_TIER_2 : L2D_TIER_3;
+    enum l2d_tier highest = highest_tier(caps);
     static const char *const next[] = {
         [L2D_TIER_1] = "VK_KHR_cooperative_matrix of halves that add up to floats",
         [L2D_TIER_2] = "VK_NV_cooperative_matrix2 with matrices of any size",

@@ -86,8 +86,7 @@ static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_va
 static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
                  const struct l2d_conv_variant *v)
 {
-    return v->size && v->shared_bytes <= caps->max_shared_bytes &&
-           v->size <= caps->max_invocations &&
+    return v->shared_bytes <= caps->max_shared_bytes && v->size <= caps->max_invocations &&
            (family != L2D_CONV_T2 || tier2_runs(caps, v));
 }
 
@@ -117,9 +116,8 @@ static bool is_for(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
 {
     if (family < L2D_CONV_T2)
         return (family == L2D_CONV_T0) == (caps->tier == L2D_TIER_0);
-    if (precision != L2D_F16 || (shape && (shape->cin % 8 || shape->odd_seam)))
-        return false;
-    return family == L2D_CONV_T2 && caps->tier >= L2D_TIER_2;
+    return precision == L2D_F16 && caps->tier >= L2D_TIER_2 &&
+           !(shape && (shape->cin % 8 || shape->odd_seam));
 }
 
 uint32_t l2d_conv_num_variants(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,

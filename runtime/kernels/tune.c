@@ -4,8 +4,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "gpu/submit.h"
 #include "kernels/conv_variant.h"
 #include "kernels/dispatch.h"
@@ -39,13 +39,6 @@ static uint32_t runs_of(const struct l2d_conv_shape *s)
 {
     double gflop = 8e-9 * s->rows * s->out_h * s->out_w * s->quads * s->cin * s->ksize * s->ksize;
     return gflop > LONG_GFLOP ? LONG_RUNS : RUNS;
-}
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
 }
 
 static struct operands operands_of(const struct l2d_conv_shape *s, enum l2d_dtype type)
@@ -229,7 +222,7 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
         return L2D_OK;
     struct l2d_choice rule = list[0], best = rule;
     double rule_ms = 0, best_ms = 0;
-    for (uint32_t i = 0; i < n && n > 1 && now_s() < t->deadline_s; i++) {
+    for (uint32_t i = 0; i < n && n > 1 && l2d_clock_s() < t->deadline_s; i++) {
         double ms;
         int rc = time_choice(t, &s, type, &list[i], best_ms, &ms, err);
         if (is_fatal(rc))
@@ -263,7 +256,7 @@ static int make_programs(struct tuner *t, const struct l2d_chosen *shapes, uint3
     struct l2d_choice list[MAX_CANDIDATES];
     struct l2d_conv_shape s;
     enum l2d_dtype type;
-    for (uint32_t i = 0; i < count && now_s() < t->deadline_s; i++) {
+    for (uint32_t i = 0; i < count && l2d_clock_s() < t->deadline_s; i++) {
         uint32_t n = candidates_of(t, &shapes[i].shape, &s, &type, list);
         for (uint32_t k = 0; k < n; k++) {
             struct l2d_graph *g = NULL;
@@ -275,7 +268,7 @@ static int make_programs(struct tuner *t, const struct l2d_chosen *shapes, uint3
                 return rc;
         }
     }
-    return now_s() < t->deadline_s ? l2d_gpu_make_programs(t->gpu, err) : L2D_OK;
+    return l2d_clock_s() < t->deadline_s ? l2d_gpu_make_programs(t->gpu, err) : L2D_OK;
 }
 
 // Runs the first shape for a while.
@@ -284,7 +277,7 @@ static int wake(struct tuner *t, const struct l2d_chosen *shapes, struct l2d_err
     struct l2d_choice list[MAX_CANDIDATES];
     struct l2d_conv_shape s;
     enum l2d_dtype type;
-    double until = now_s() + AWAKE_S, ms;
+    double until = l2d_clock_s() + AWAKE_S, ms;
     if (l2d_gpu_caps(t->gpu)->type == L2D_GPU_CPU ||
         !candidates_of(t, &shapes[0].shape, &s, &type, list))
         return L2D_OK;
@@ -292,7 +285,7 @@ static int wake(struct tuner *t, const struct l2d_chosen *shapes, struct l2d_err
     int rc = build(t, &g, &s, type, &list[0], err);
     if (rc == L2D_OK)
         rc = l2d_graph_finish(g, t->parts, err);
-    while (rc == L2D_OK && now_s() < until && now_s() < t->deadline_s)
+    while (rc == L2D_OK && l2d_clock_s() < until && l2d_clock_s() < t->deadline_s)
         rc = run(t, g, runs_of(&s), &ms, err);
     l2d_graph_destroy(&g);
     return is_fatal(rc) ? rc : L2D_OK;
@@ -359,7 +352,7 @@ static int take_buffers(struct tuner *t, const struct l2d_chosen *list, uint32_t
 int l2d_tune(struct l2d_gpu *gpu, const struct l2d_tune_params *p, struct l2d_tune_result *result,
              struct l2d_error *err)
 {
-    double begin = now_s();
+    double begin = l2d_clock_s();
     struct tuner t = { .gpu = gpu, .deadline_s = begin + p->seconds };
     *result = (struct l2d_tune_result) { 0 };
     if (l2d_gpu_caps(gpu)->timestamp_ns <= 0)
@@ -377,6 +370,6 @@ int l2d_tune(struct l2d_gpu *gpu, const struct l2d_tune_params *p, struct l2d_tu
     for (size_t i = 0; i < COUNT_OF(all); i++)
         l2d_buf_destroy(all[i]);
     free(list);
-    result->seconds = now_s() - begin;
+    result->seconds = l2d_clock_s() - begin;
     return rc;
 }

@@ -9,19 +9,7 @@
 // KV_INT8 is 1 for a cache of bytes, see params/attention.h. What this call computes is attended to
 // as it is, not as it is stored: of the 16 keys the frame's own is the one that counts most.
 // Source: Live2Diff (Xing et al., 2024), AnimateDiff's motion module.
-#include "lib/precision.glsl"
-#include "lib/flat.glsl"
-#include "lib/math.glsl"
-#include "params/attention.h"
-#include "params/row.h"
-
-layout(constant_id = 1) const uint QUADS = 1;   // d / 4
-layout(constant_id = 2) const uint WARMUP = 0;
-layout(binding = 0, std430) readonly buffer QKV { IN4 qkv[]; };
-layout(binding = 1, std430) readonly buffer Pos { IN4 pos[]; };
-layout(binding = 3, std430) readonly buffer Rows { l2d_row_params rows[]; };
-layout(binding = 4, std430) writeonly buffer Y { OUT4 y[]; };
-layout(push_constant, std430) uniform Push { l2d_temporal_attention_params p; };
+#include "lib/temporal.glsl"
 
 #if KV_INT8
 layout(binding = 2, std430) buffer Cache { uint cache[]; };
@@ -197,8 +185,7 @@ void main()
         uint k_at = from_cache ? cache_place(pixel_slot + slot, c, head)
                                : (from_row * p.pixels + pixel) * 3u * c + c + first;
         vec2 steps = from_cache ? cache_steps(k_at) : vec2(1.0);
-        uint index = WARMUP != 0u || r.own_pos < L2D_WINDOW - 1u || slot < L2D_SINKS ? slot
-                     : L2D_WINDOW - 1u - (r.kv_slot - slot & 7u);
+        uint index = WARMUP != 0u ? slot : position_of_slot(r, slot);
         vec4 dots = vec4(0.0);
         for (uint i = 0u; i < QUADS; i++) {
             vec4 k;

@@ -7,20 +7,9 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#include "lib/precision.glsl"
-#include "lib/flat.glsl"
-#include "lib/math.glsl"
-#include "params/attention.h"
-#include "params/row.h"
+#include "lib/temporal.glsl"
 
-layout(constant_id = 1) const uint QUADS = 1;   // d / 4
-layout(constant_id = 2) const uint WARMUP = 0;
 layout(constant_id = 3) const uint LANES = 8;   // a power of 2, at most a subgroup's
-layout(binding = 0, std430) readonly buffer QKV { IN4 qkv[]; };
-layout(binding = 1, std430) readonly buffer Pos { IN4 pos[]; };
-layout(binding = 3, std430) readonly buffer Rows { l2d_row_params rows[]; };
-layout(binding = 4, std430) writeonly buffer Y { OUT4 y[]; };
-layout(push_constant, std430) uniform Push { l2d_temporal_attention_params p; };
 
 #if KV_INT8
 #define CELL uint                               // four numbers, see params/attention.h
@@ -176,8 +165,7 @@ void attend_to_cache(uint pixel_slot, l2d_row_params r, vec4 own_k[EACH], vec4 o
         [[unroll]] for (uint s = 0u; s < BATCH; s++) {
             uint slot = batch + s;
             bool own = slot == r.kv_slot;
-            uint index = r.own_pos < L2D_WINDOW - 1u || slot < L2D_SINKS ? slot
-                         : L2D_WINDOW - 1u - (r.kv_slot - slot & 7u);
+            uint index = position_of_slot(r, slot);
             vec4 k[EACH], v[EACH];
             [[unroll]] for (uint i = 0u; i < EACH; i++) {
                 k[i] = own ? own_k[i] : numbers(k_cell[s * EACH + i]) * steps[s].x;

@@ -20,8 +20,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "gpu/device.h"
 #include "pipeline/engine.h"
 #include "support/golden_model.h"
@@ -267,13 +267,6 @@ static void judge(struct golden_run *g, const char *title, double seconds)
                     fprintf(stderr, "  %-60s %.3g\n", g->record[i].name, g->record[i].error);
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
-}
-
 static void run_case(struct l2d_gpu *gpu, const struct golden_model *model,
                      const struct l2d_safetensors *golden, const struct run *run)
 {
@@ -281,7 +274,7 @@ static void run_case(struct l2d_gpu *gpu, const struct golden_model *model,
     struct golden_run g = { .want_out = c->num_frames };
     struct l2d_error err = { 0 };
     struct l2d_engine *engine = NULL;
-    double start = now();
+    double start = l2d_clock_s();
     read_records(&g, golden, model->name, c->name);
     golden_model_set(model, c);
     cr_assert_eq(l2d_engine_create(&engine, gpu, &(struct l2d_engine_params) {
@@ -320,7 +313,7 @@ static void run_case(struct l2d_gpu *gpu, const struct golden_model *model,
     snprintf(title, sizeof(title), "%s/%s %s %s %s", model->name, c->name,
              run->batching == L2D_BATCH ? "batch" : "sequential",
              run->precision == L2D_PRECISION_FP32 ? "fp32" : "fp16", l2d_tier_str(run->tier));
-    judge(&g, title, now() - start);
+    judge(&g, title, l2d_clock_s() - start);
     cr_expect(l2d_gpu_num_validation_messages(gpu) == 0, "%s: %u validation messages", title,
               l2d_gpu_num_validation_messages(gpu));
     free(g.record);

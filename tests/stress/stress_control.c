@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "server.h"
-#include "wallclock.h"
 
 #define ROUNDS 3
 #define ROUND_S 1.5
@@ -172,9 +172,9 @@ static int run_round(void)
     for (uintptr_t i = 0; i < NUM_CLIENTS; i++)
         pthread_create(&client[i], NULL, ask_again, (void *) (i + 1));
     usleep((useconds_t) (1e6 * ROUND_S));
-    double begin = wallclock_s();
+    double begin = l2d_clock_s();
     control_server_destroy(&server);            // among its clients
-    double took = wallclock_s() - begin;
+    double took = l2d_clock_s() - begin;
     atomic_store(&stop, true);
     pthread_join(pusher, NULL);
     for (int i = 0; i < NUM_CLIENTS; i++)

@@ -9,11 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "fate.h"
 #include "outputs.h"
 #include "run_status.h"
 #include "video_io/libav.h"
-#include "wallclock.h"
 
 enum { NUM_OUTPUTS = 3, NUM_FRAMES = 1500, NUM_THREADS = 5 };
 
@@ -42,7 +42,7 @@ static void push_main(void *arg)
 {
     (void) arg;
     for (int i = 0; i < NUM_FRAMES; i++) {
-        fate_arrive(&ledger, i, wallclock_s());
+        fate_arrive(&ledger, i, l2d_clock_s());
         give(i);
         usleep(500);
     }
@@ -55,7 +55,7 @@ static void publish_main(void *arg)
     (void) arg;
     static struct run_status status;
     while (!atomic_load(&done)) {
-        outputs_tend(&outputs, wallclock_s());
+        outputs_tend(&outputs, l2d_clock_s());
         if (!outputs_are_fair(&outputs) || outputs_all_ended(&outputs))
             abort();
         status.fates = fate_counts(&ledger, 0);
@@ -162,7 +162,7 @@ int main(void)
     outputs_end(&outputs, false);
     outputs_hurry(&outputs);
     outputs_join(&outputs);
-    outputs_tend(&outputs, wallclock_s());
+    outputs_tend(&outputs, l2d_clock_s());
     bool fair = outputs.unfair == 0;
     for (unsigned i = 0; i < outputs.num_members; i++)
         fair = adds_up(&outputs.member[i]->output) && fair;

@@ -7,10 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "outputs.h"
 #include "recording.h"
 #include "video_io/libav.h"
-#include "wallclock.h"
 
 static struct outputs set;
 static struct l2d_error err;
@@ -70,7 +70,7 @@ static void push(int64_t from, int64_t to)
 static void tend_until(unsigned num_members)
 {
     while (set.num_members > num_members) {
-        outputs_tend(&set, wallclock_s());
+        outputs_tend(&set, l2d_clock_s());
         usleep(1000);
     }
 }
@@ -150,11 +150,11 @@ Test(outputs, a_recording_is_no_reason_to_go_on)
     cr_assert_eq(wait_for(1), OUTPUTS_OPEN, "%s", err.msg);
     push(0, 10);
     cr_expect_eq(outputs_remove(&set, 0, &err), L2D_ECLOSED);
-    outputs_tend(&set, wallclock_s());
+    outputs_tend(&set, l2d_clock_s());
     cr_expect(!outputs_all_ended(&set) && recording_runs(&set));
     output_finish(&set.member[0]->output, false);       // as if its viewer had left
     while (!outputs_all_ended(&set)) {
-        outputs_tend(&set, wallclock_s());
+        outputs_tend(&set, l2d_clock_s());
         usleep(1000);
     }
     tend_until(1);

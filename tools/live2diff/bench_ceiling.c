@@ -4,12 +4,12 @@
 // before, and a submission that is waited for. See bench.h.
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "bench.h"
 #include "gpu/buffer.h"
 #include "gpu/graph.h"
 #include "gpu/submit.h"
 #include "kernels/ceiling.h"
-#include "wallclock.h"
 
 #define RUNS 5
 #define CHAIN 500                   // kernels that wait for each other
@@ -90,9 +90,9 @@ static int time_waits(struct l2d_gpu *gpu, struct l2d_tensor x, struct l2d_tenso
         l2d_ceiling_copy(g, i % 2 ? x : y, i % 2 ? y : x);
     rc = shortest(gpu, g, &ms, err);
     for (int i = 0; i < RUNS && rc == L2D_OK; i++) {
-        double begin = wallclock_s();
+        double begin = l2d_clock_s();
         rc = l2d_graph_run(g, err);
-        double now_ms = 1e3 * (wallclock_s() - begin);
+        double now_ms = 1e3 * (l2d_clock_s() - begin);
         wall_ms = now_ms < wall_ms ? now_ms : wall_ms;
     }
     l2d_graph_destroy(&g);

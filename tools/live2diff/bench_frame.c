@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "bench.h"
 #include "pipeline/engine.h"
 #include "report.h"
-#include "wallclock.h"
 
 #define MAX_ROWS 256
 #define WARM_UP_FRAMES 12       // eight fill the window, the others the steps
@@ -80,15 +80,15 @@ static int measure(struct bench *bench, struct l2d_engine *engine, struct run *r
     for (; rc == L2D_OK && index < warm_up; index++)
         rc = l2d_engine_push(engine, bench->source[index % bench->num_source], err);
     struct l2d_engine_stats before = l2d_engine_stats(engine);
-    double begin = wallclock_s(), last = begin, cpu = cpu_clock_s();
+    double begin = l2d_clock_s(), last = begin, cpu = l2d_clock_cpu_s();
     for (; rc == L2D_OK && index < warm_up + bench->frames; index++) {
         rc = l2d_engine_push(engine, bench->source[index % bench->num_source], err);
-        double now = wallclock_s();
+        double now = l2d_clock_s();
         histogram_add(&run->wall, 1e3 * (now - last));
         last = now;
     }
     run->fps = last > begin ? (double) bench->frames / (last - begin) : 0;
-    run->cpu_ms = 1e3 * (cpu_clock_s() - cpu) / (double) bench->frames;
+    run->cpu_ms = 1e3 * (l2d_clock_cpu_s() - cpu) / (double) bench->frames;
     run->stats = since(engine, &before);
     return rc == L2D_OK ? measure_rewarm(bench, engine, run, err) : rc;
 }

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "bench.h"
 #include "pipeline/engine.h"
-#include "wallclock.h"
 
 #define MAX_CALLS 1000
 
@@ -22,13 +22,13 @@ static int measure_cpu(struct l2d_engine *engine, const struct l2d_engine_step *
 {
     double one;
     int rc = l2d_engine_time_step(engine, step, &one, 1, gflop, err);   // builds the shaders
-    double few = cpu_clock_s();
+    double few = l2d_clock_cpu_s();
     if (rc == L2D_OK)
         rc = l2d_engine_time_step(engine, step, &one, 1, gflop, err);
-    double begin = cpu_clock_s();
+    double begin = l2d_clock_cpu_s();
     if (rc == L2D_OK)
         rc = l2d_engine_time_step(engine, step, ms, count, gflop, err);
-    double end = cpu_clock_s();
+    double end = l2d_clock_cpu_s();
     *cpu_ms = count > 1 ? 1e3 * (end - begin - (begin - few)) / (count - 1) : 0;
     return rc;
 }

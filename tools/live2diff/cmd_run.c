@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "commands.h"
 #include "flow.h"
 #include "model_options.h"
@@ -18,7 +19,6 @@
 #include "run_control.h"
 #include "stamped_name.h"
 #include "video_io/libav.h"
-#include "wallclock.h"
 #include "watch.h"
 
 struct run_options {
@@ -565,7 +565,7 @@ static int open_control(struct run *run, struct l2d_error *err)
 static int run_all(struct run *run, struct l2d_error *err)
 {
     struct flow *flow = &run->flow;
-    double begin = wallclock_s();
+    double begin = l2d_clock_s();
     int rc = open_timeline(run, err);
     if (rc == L2D_OK)
         rc = add_more_steps(run, err);
@@ -588,7 +588,7 @@ static int run_all(struct run *run, struct l2d_error *err)
         outputs_abort(&flow->outputs);
         return rc;
     }
-    double setup_s = wallclock_s() - begin;
+    double setup_s = l2d_clock_s() - begin;
     rc = stream_video(run, err);
     run_control_stop(&flow->control);
     outputs_join(&flow->outputs);       // their stats are settled now

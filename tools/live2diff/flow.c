@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "wallclock.h"
+#include "base/clock.h"
 
 void flow_init(struct flow *flow, struct flow_stops *stops, const struct l2d_log *log)
 {
@@ -88,7 +88,7 @@ static int push_frame(struct flow *flow, struct l2d_frame **frame, struct l2d_er
     uint64_t before = l2d_stream_stats(flow->stream).frames_dropped;
     if (fate_last_arrival(&flow->ledger) <= 0)
         flow->start_pts = (*frame)->pts;
-    fate_arrive(&flow->ledger, (*frame)->pts, wallclock_s());
+    fate_arrive(&flow->ledger, (*frame)->pts, l2d_clock_s());
     if (flow->frames)
         control_frames_source(flow->frames, *frame);
     int rc = flow->timeline ? make_changes(flow, *frame, err) : L2D_OK;
@@ -97,7 +97,7 @@ static int push_frame(struct flow *flow, struct l2d_frame **frame, struct l2d_er
     // Only a push lets go of a frame: the one that waited.
     if (rc == L2D_OK && l2d_stream_stats(flow->stream).frames_dropped > before) {
         fate_late(&flow->ledger);
-        steer_drop(&flow->steer, wallclock_s());
+        steer_drop(&flow->steer, l2d_clock_s());
     }
     return rc;
 }
@@ -148,7 +148,7 @@ static void count_out(struct flow *flow, const struct l2d_frame *frame, double n
 
 static void give_frame(struct flow *flow, struct l2d_item *item)
 {
-    double now_s = wallclock_s();
+    double now_s = l2d_clock_s();
     bool in_time = !flow->live || hold_take(&flow->hold, item->frame, now_s);
     double arrival_s = fate_leave(&flow->ledger, item->frame->pts, !in_time);
     if (arrival_s > 0)
@@ -170,7 +170,7 @@ static int hold_picture(struct flow *flow, struct l2d_item *item, struct l2d_err
     if (atomic_load(&flow->source_over) ||
         stats.frames_in - stats.frames_dropped > stats.frames_done)
         return L2D_OK;
-    int rc = hold_give(&flow->hold, wallclock_s(), &item->frame, err);
+    int rc = hold_give(&flow->hold, l2d_clock_s(), &item->frame, err);
     if (rc == L2D_OK && item->frame)
         push_all(flow, item, 0);
     return rc;
@@ -182,7 +182,7 @@ static bool fan_step(struct flow *flow, struct l2d_error *err)
     struct l2d_item item = { .kind = L2D_ITEM_VIDEO };
     bool timed_out = false;
     int rc = flow->live ? l2d_stream_pop_timed(flow->stream, &item.frame,
-                                               hold_wait_ms(&flow->hold, wallclock_s()),
+                                               hold_wait_ms(&flow->hold, l2d_clock_s()),
                                                &timed_out, err)
                         : l2d_stream_pop(flow->stream, &item.frame, err);
     if (rc == L2D_OK && timed_out) {

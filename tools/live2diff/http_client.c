@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "wallclock.h"
+#include "base/clock.h"
 
 #define TIME_S 10.0
 #define MAX_ANSWER (64u << 20)      // a snapshot of 16 megapixels
@@ -21,7 +21,7 @@ static int wait_for(int fd, short events, double until_s, const char *where, str
 {
     struct pollfd poll_fd = { .fd = fd, .events = events };
     for (;;) {
-        double left_s = until_s - wallclock_s();
+        double left_s = until_s - l2d_clock_s();
         int n = left_s > 0 ? poll(&poll_fd, 1, (int) (1e3 * left_s) + 1) : 0;
         if (n > 0)
             return L2D_OK;
@@ -153,7 +153,7 @@ int http_ask(struct http_answer *answer, const struct control_address *address, 
 {
     char where[272], *request = NULL, *data = NULL;
     size_t size = 0;
-    double until_s = wallclock_s() + TIME_S;
+    double until_s = l2d_clock_s() + TIME_S;
     control_address_format(address, where);
     int n = asprintf(&request, "%s %s HTTP/1.0\r\nHost: %s\r\n%s%s%sContent-Type: "
                      "application/json\r\nContent-Length: %zu\r\n\r\n%s", method, path, where,

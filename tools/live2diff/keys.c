@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "control/web_files.h"
 #include "stamped_name.h"
 #include "video_io/still.h"
-#include "wallclock.h"
 
 #define HELP_BYTES 1024
 #define NOTE_S 5                // how long the status shows what a key did
@@ -37,7 +37,7 @@ static void note(struct keys *k, enum l2d_log_level level, const char *text)
     l2d_log_print(k->run.log, level, "%s", text);
     pthread_mutex_lock(&k->lock);
     snprintf(k->note, sizeof(k->note), "%s", text);
-    k->note_s = wallclock_s();
+    k->note_s = l2d_clock_s();
     pthread_mutex_unlock(&k->lock);
 }
 
@@ -268,7 +268,7 @@ static void on_status(void *user, char *out, size_t size)
         if (!strcmp(status.output[i].name, "display"))
             latency_ms = status.output[i].latency.p95;
     pthread_mutex_lock(&k->lock);
-    bool noted = wallclock_s() - k->note_s < NOTE_S;
+    bool noted = l2d_clock_s() - k->note_s < NOTE_S;
     snprintf(out, size, "%s%s%s%s%.1f fps   %.0f ms (p95)   %d steps   %llu late   input %s%s%s",
              prompt, *prompt ? "\n" : "", recorded ? "REC   " : "", paused ? "paused   " : "",
              state.fps, latency_ms,

@@ -7,8 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "video_io/camera.h"
-#include "wallclock.h"
 
 #define RECENT_S 10
 #define IDLE_MS  20             // a window hears its keys at least so often
@@ -28,7 +28,7 @@ static enum output_state state_after(int rc)
 
 static void note_latency(struct output *out, double arrival_s)
 {
-    double now = wallclock_s(), ms = 1e3 * (now - arrival_s);
+    double now = l2d_clock_s(), ms = 1e3 * (now - arrival_s);
     if (now - out->recent_s > RECENT_S) {
         out->recent[1] = out->recent[0];
         memset(&out->recent[0], 0, sizeof(out->recent[0]));
@@ -118,9 +118,9 @@ static bool may_return(struct output *out, enum output_state state)
 // Let go of what comes, for a while. returns false if the run has ended meanwhile.
 static bool sit_out(struct output *out, double wait_s)
 {
-    double until_s = wallclock_s() + wait_s, left_s;
+    double until_s = l2d_clock_s() + wait_s, left_s;
     outbox_lose(&out->box);
-    while ((left_s = until_s - wallclock_s()) > 0) {
+    while ((left_s = until_s - l2d_clock_s()) > 0) {
         struct shared_item *shared;
         enum l2d_queue_status status = outbox_pop(&out->box, &shared, (int) (1e3 * left_s) + 1);
         pthread_mutex_lock(&out->lock);
@@ -189,7 +189,7 @@ int output_start(struct output *out, const char *name, const struct l2d_sink_par
     out->has_sem = true;
     pthread_mutex_init(&out->lock, NULL);
     outbox_init(&out->box, out->live);
-    out->recent_s = wallclock_s();
+    out->recent_s = l2d_clock_s();
     return l2d_thread_start(&out->thread, "output", output_main, out, err);
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wallclock.h"
+#include "base/clock.h"
 
 #define HURRY_AFTER_S 0.75      // the bound of a removal, but for what a disk takes
 
@@ -144,7 +144,7 @@ static void leave_locked(struct outputs_member *m)
     if (m->leaving)
         return;
     m->leaving = true;
-    m->left_s = wallclock_s();
+    m->left_s = l2d_clock_s();
     output_leave(&m->output);
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "wallclock.h"
+#include "base/clock.h"
 
 #define BAR_EVERY_S 0.2
 #define LINE_EVERY_S 5.0
@@ -16,7 +16,7 @@
 void progress_init(struct progress *progress, bool enabled)
 {
     *progress = (struct progress) { .enabled = enabled, .tty = isatty(STDERR_FILENO) == 1,
-                                    .last_s = wallclock_s() };
+                                    .last_s = l2d_clock_s() };
     pthread_mutex_init(&progress->lock, NULL);
 }
 
@@ -104,7 +104,7 @@ static void draw(struct progress *progress, const struct progress_state *s)
 
 void progress_update(struct progress *progress, const struct progress_state *state)
 {
-    double now = wallclock_s();
+    double now = l2d_clock_s();
     pthread_mutex_lock(&progress->lock);
     remember(progress, state, now);
     if (progress->enabled &&

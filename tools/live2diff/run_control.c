@@ -4,11 +4,11 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "control/osc_listener.h"
 #include "control/server.h"
 #include "output_request.h"
 #include "report.h"
-#include "wallclock.h"
 
 struct run_control {
     struct run_control_params run;
@@ -76,7 +76,7 @@ static void fill_state(void *user, struct control_state *state)
     state->num_steps = run_params_num_steps(c->run.params);
     state->gpu_memory_bytes = info->memory.peak;
     state->peak_rss_bytes = report_peak_rss_bytes();
-    state->uptime_s = wallclock_s() - c->begin_s;
+    state->uptime_s = l2d_clock_s() - c->begin_s;
     fill_frames(c, state);
     fill_outputs(c, state);
     state->stage_frames = stats.engine.timed;
@@ -120,7 +120,7 @@ int run_control_start(struct run_control **out, const struct run_control_params 
     if (!c)
         return l2d_error_set(err, L2D_ENOMEM, "control: out of memory");
     c->run = *params;
-    c->begin_s = wallclock_s();
+    c->begin_s = l2d_clock_s();
     int rc = control_server_create(&c->server, &(struct control_server_params) {
         .address = params->address, .token = params->token, .log = params->log,
         .source = { .user = c, .state = fill_state, .params = run_params_table(c->run.params),

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "wallclock.h"
+#include "base/clock.h"
 
 void steer_init(struct steer *steer, const struct l2d_log *log)
 {
@@ -45,7 +45,7 @@ int steer_change(struct steer *steer, const struct l2d_change *change, enum l2d_
     int rc = l2d_stream_change(steer->stream, change, when, ticket, err);
     if (rc == L2D_OK && steer->has_deadline && change->kind == L2D_CHANGE_STEPS &&
         change->step_set < steer->deadline.params.num_sets)
-        deadline_ask(&steer->deadline, change->step_set, wallclock_s());
+        deadline_ask(&steer->deadline, change->step_set, l2d_clock_s());
     pthread_mutex_unlock(&steer->lock);
     return rc;
 }

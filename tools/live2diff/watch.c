@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "wallclock.h"
+#include "base/clock.h"
 
 #define LOOK_EVERY_US 50000
 #define PUBLISH_EVERY_S 0.25
@@ -139,9 +139,9 @@ static void look(struct watch *watch, double now_s)
 
 void watch_until_end(struct watch *watch)
 {
-    watch->checked_s = wallclock_s();
+    watch->checked_s = l2d_clock_s();
     while (!outputs_all_ended(&watch->flow->outputs)) {
-        look(watch, wallclock_s());
+        look(watch, l2d_clock_s());
         usleep(LOOK_EVERY_US);
     }
 }

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "server_parts.h"
 #include "video_io/still.h"
-#include "wallclock.h"
 #include "web_files.h"
 
 static const char *argument(const struct request *request, const char *name)
@@ -93,7 +93,7 @@ static int begin_output(struct control_server *server, struct request *request,
     int rc = source->outputs.add(source->user, json, &request->output, err);
     json_decref(json);
     request->has_output = rc == L2D_OK;
-    request->added_s = wallclock_s();
+    request->added_s = l2d_clock_s();
     return rc;
 }
 
@@ -110,7 +110,7 @@ static enum MHD_Result add_output(struct control_server *server, struct request 
         rc = source->outputs.look(source->user, request->output, &opening, &err);
     if (rc != L2D_OK)
         return answer_error(request, status_of(rc), "%s", err.msg);
-    if (opening && wallclock_s() - request->added_s < OPENING_S &&
+    if (opening && l2d_clock_s() - request->added_s < OPENING_S &&
         request_suspend(server, request))
         return MHD_YES;
     control_frames_wake(source->frames);

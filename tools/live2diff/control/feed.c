@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wallclock.h"
+#include "base/clock.h"
 
 #define BLOCK_BYTES 16384
 #define MAX_CLIENTS 64
@@ -109,7 +109,7 @@ void feed_publish(struct feed *f, struct feed_message *message)
         f->newest = message;
     }
     f->number++;
-    f->at_s = wallclock_s();
+    f->at_s = l2d_clock_s();
     pthread_mutex_unlock(&f->lock);
     message_unref(old);
     resume_all(f);
@@ -126,7 +126,7 @@ void feed_close(struct feed *f)
 double feed_age_s(struct feed *f)
 {
     pthread_mutex_lock(&f->lock);
-    double age = f->newest ? wallclock_s() - f->at_s : 1e9;
+    double age = f->newest ? l2d_clock_s() - f->at_s : 1e9;
     pthread_mutex_unlock(&f->lock);
     return age;
 }
@@ -204,7 +204,7 @@ struct MHD_Response *feed_response(struct feed *f, struct MHD_Connection *connec
     pthread_mutex_lock(&f->lock);
     bool room = !f->closed && f->num_clients < f->max_clients;
     if (room) {
-        bool fresh = f->newest && wallclock_s() - f->at_s < fresh_s;
+        bool fresh = f->newest && l2d_clock_s() - f->at_s < fresh_s;
         c->seen = fresh ? f->number - 1 : f->number;
         c->next = f->clients;
         f->clients = c;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "wallclock.h"
+#include "base/clock.h"
 
 #define MAX_INSIDE 64           // frames in a stream: queues of 4, 8 steps in flight
 #define MAX_KEPT 16             // whose pictures are kept meanwhile
@@ -111,7 +111,7 @@ static struct l2d_frame *take_oldest_picture(struct control_frames *f)
 void control_frames_source(struct control_frames *f, struct l2d_frame *frame)
 {
     struct l2d_frame *old[3] = { NULL };
-    struct inside entry = { frame->pts, wallclock_s(), NULL };
+    struct inside entry = { frame->pts, l2d_clock_s(), NULL };
     pthread_mutex_lock(&f->lock);
     if (f->num_inside == MAX_INSIDE)
         old[0] = take_first(f).picture;
@@ -152,7 +152,7 @@ void control_frames_result(struct control_frames *f, struct l2d_frame *frame)
 {
     struct l2d_frame *old[MAX_INSIDE + 3];
     unsigned num_old = 0;
-    double now = wallclock_s();
+    double now = l2d_clock_s();
     pthread_mutex_lock(&f->lock);
     while (f->num_inside > 0 && f->inside[f->first].pts <= frame->pts) {
         struct inside entry = take_first(f);
@@ -294,5 +294,5 @@ void control_frames_measure(struct control_frames *f, struct control_state *stat
     pthread_mutex_unlock(&f->lock);
     state->latency = quantiles(&latency);
     state->interval = quantiles(&interval);
-    state->fps = rate(number, result_s, wallclock_s());
+    state->fps = rate(number, result_s, l2d_clock_s());
 }

@@ -8,10 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/thread.h"
 #include "bind.h"
 #include "osc.h"
-#include "wallclock.h"
 
 #define MAX_PACKET 8192
 #define TICK_MS 200             // in which an end is noticed
@@ -37,9 +37,9 @@ static void take_packet(struct osc_listener *l, const uint8_t *data, size_t size
     if (rc == L2D_OK && json_object_size(change) > 0)
         rc = control_server_change(l->server, change, &err);
     json_decref(change);
-    if (rc == L2D_OK || wallclock_s() - l->said_s < SAY_EVERY_S)
+    if (rc == L2D_OK || l2d_clock_s() - l->said_s < SAY_EVERY_S)
         return;
-    l->said_s = wallclock_s();
+    l->said_s = l2d_clock_s();
     l2d_log_print(&l->log, L2D_LOG_WARN, "%s", err.msg);
 }
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "guard.h"
 #include "server_parts.h"
-#include "wallclock.h"
 
 // The page loads nothing from elsewhere and runs no script but its own file; other sites may
 // neither frame it nor show its pictures.
@@ -212,7 +212,7 @@ void request_end(void *user, struct MHD_Connection *http, void **state,
     if (!request)
         return;
     pthread_mutex_lock(&server->connection_lock);
-    request->connection->since_s = wallclock_s();       // now it may wait for the next one
+    request->connection->since_s = l2d_clock_s();       // now it may wait for the next one
     request->connection->is_feed = false;
     pthread_mutex_unlock(&server->connection_lock);
     free(request->body);

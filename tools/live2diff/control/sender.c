@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "server_parts.h"
 #include "video_io/still.h"
-#include "wallclock.h"
 
 #define PICTURE_EVERY_S 0.04
 #define STATE_EVERY_S 0.5
@@ -168,7 +168,7 @@ void sender_main(void *arg)
         return;
     }
     while (!atomic_load(&server->stopping)) {
-        double now = wallclock_s();
+        double now = l2d_clock_s();
         send_pictures(&s, now);
         send_state(&s, now);
         end_slow_connections(server, now);
@@ -177,7 +177,7 @@ void sender_main(void *arg)
             request_resume_all(server);
         }
         // Not more often than pictures are sent, however fast frames come.
-        double next = PICTURE_EVERY_S - (wallclock_s() - s.picture_s);
+        double next = PICTURE_EVERY_S - (l2d_clock_s() - s.picture_s);
         bool watched = s.wanted[VIEW_RESULT] || s.wanted[VIEW_SOURCE] || s.wanted[VIEW_BOTH];
         if (watched && next <= 0)
             control_frames_wait(server->source.frames, s.sent, TICK_MS);

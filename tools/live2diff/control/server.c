@@ -10,10 +10,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "bind.h"
 #include "guard.h"
 #include "server_parts.h"
-#include "wallclock.h"
 
 #define NUM_THREADS 2
 #define CONNECTION_BYTES 32768      // of a connection's buffers: the longest header
@@ -49,7 +49,7 @@ static void on_connection(void *user, struct MHD_Connection *http, void **contex
     pthread_mutex_lock(&server->connection_lock);
     if (code == MHD_CONNECTION_NOTIFY_STARTED && (c = calloc(1, sizeof(*c))) != NULL) {
         c->socket = MHD_get_connection_info(http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-        c->since_s = wallclock_s();
+        c->since_s = l2d_clock_s();
         c->next = server->connections;
         server->connections = c;
     } else if (c) {
