@@ -5,6 +5,7 @@
     python3 check_import.py PROGRAM             narrow networks of SD1.5's topology: a minute
     python3 check_import.py PROGRAM --full      SD1.5's real widths: 16 GB of memory, 20 GB of disk, hours
     python3 check_import.py PROGRAM --only ldm --no-run
+    python3 check_import.py PROGRAM --full --only dreambooth_yaml --precision fp16
 
 The same files are fused here, by formulas of their own, in float32. Each imported tensor must be that
 number rounded to fp16 (or its neighbour); then the program runs the folder and every activation is
@@ -505,16 +506,17 @@ def compare(dump, seen):
     return {name: (s[0] / s[1]) ** .5 for name, s in sums.items()}
 
 
-def check_runs(case, out, program):
+def check_runs(case, out, program, precision):
     """The program on the folder against the reference, which is through and gone before the program starts."""
-    clips = {size: smooth_noise(18, *size) for *_, size in RUNS}
+    runs = [run for run in RUNS if precision in (None, run[1])]
+    clips = {size: smooth_noise(18, *size) for *_, size in runs}
     model, kept = reference(case), {}
-    for steps, _, size in RUNS:
+    for steps, _, size in runs:
         if (steps, size) not in kept:
             kept[steps, size] = case.folder / f"seen.{len(kept)}"
             torch.save(reference_run(model, clips[size], steps), kept[steps, size])
     del model
-    for steps, precision, size in RUNS:
+    for steps, precision, size in runs:
         runtime = Runtime(program, out, f"{steps}/50", precision, "model")
         errors = compare(runtime.dump(clips[size], PROMPT, precision), torch.load(kept[steps, size]))
         worst, last = max(errors, key=errors.get), f"step.{steps.count(',')}/x0"
@@ -529,6 +531,7 @@ def main():
     p.add_argument("program")
     p.add_argument("--full", action="store_true")
     p.add_argument("--only", choices=list(CASES))
+    p.add_argument("--precision", choices=list(LIMITS), help="run in this one only")
     p.add_argument("--no-run", action="store_true", help="compare the weights only")
     args = p.parse_args()
     torch.manual_seed(0)
@@ -550,7 +553,7 @@ def main():
             print(f"{name}: {check_weights(case, out)} numbers right, imported in {took:.1f} s, {peak:.0f} MiB held",
                   flush=True)
             if not args.no_run:
-                check_runs(case, out, args.program)
+                check_runs(case, out, args.program, args.precision)
 
 
 if __name__ == "__main__":
