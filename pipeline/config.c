@@ -298,6 +298,7 @@ static void read_default(struct l2d_json_object *root, struct l2d_model_config *
     c->height = l2d_json_int(&o, "height", L2D_LATENT_SCALE, MAX_SIDE);
     l2d_json_string(&o, "prompt", c->prompt, sizeof(c->prompt));
     l2d_json_string(&o, "prompt_template", c->prompt_template, sizeof(c->prompt_template));
+    c->steady = l2d_json_has(&o, "steady") ? l2d_json_real(&o, "steady", 0, L2D_STEADY_MOST) : 0;
     const char *place = strstr(c->prompt_template, "{}");
     if (!place || strstr(place + 2, "{}"))
         l2d_json_fail(o.reader, "default.prompt_template", "must have one \"{}\", where the "

@@ -22,6 +22,7 @@
 #define L2D_MAX_LORAS 8                     // that a model keeps apart
 #define L2D_LORA_NAME_BYTES 33
 #define L2D_MAX_LORA_SCALE 100              // to both sides of 0
+#define L2D_STEADY_MOST 0.95
 #define L2D_LATENT_SCALE 8                  // pixels of the picture to one of the latent, each way
 
 // All channel counts are 4..4096 and multiples of 4. Arrays are full resolution first.
@@ -134,6 +135,7 @@ struct l2d_model_config {
     int32_t width, height;                  // default size: multiples of l2d_model_config_align()
     char prompt[1024];                      // default prompt; may be empty
     char prompt_template[1024];             // has one "{}", where the prompt goes
+    double steady;                          // 0..L2D_STEADY_MOST: see struct l2d_engine_params
     struct l2d_unet_config unet;
     struct l2d_vae_config vae;
     struct l2d_text_config text;

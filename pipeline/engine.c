@@ -48,6 +48,7 @@ static void add_encode(struct l2d_engine *e, struct l2d_submission *s, uint32_t 
 {
     e->settings[frame % L2D_TIMES] = e->now;
     s->block->encode = l2d_row_of(e, frame, 0);
+    l2d_steady_see(e, s, frame);
     l2d_submission_add_frame(s, e->encode, L2D_STAGE_ENCODE, frame);
     // With a range of its own, a warm-up frame's structure waits for all maps.
     if (e->structure && !(e->ring_range && frame < L2D_SINKS)) {
@@ -123,10 +124,11 @@ static int warm_up(struct l2d_engine *e, struct l2d_error *err)
         if (rc != L2D_OK)
             break;
         l2d_submission_add_upload(&s);
-        add_output(e, &s, e->decode, f);
+        add_output(e, &s, l2d_steady_decode(e, &s, f), f);
         rc = l2d_submission_submit(e, &s, err);
     }
     e->warm_done = true;
+    l2d_cut_anchor(&e->cut);
     e->flight_begin = L2D_SINKS;
     return rc;
 }
@@ -178,7 +180,7 @@ static void add_batch(struct l2d_engine *e, struct l2d_submission *s, int64_t ne
     l2d_submission_add_unet(s, e->select[0], e->stream[steps - 1], &rows);
     int64_t done = newest - (steps - 1);
     if (done >= e->flight_begin)
-        add_output(e, s, e->decode, (uint32_t) done);
+        add_output(e, s, l2d_steady_decode(e, s, (uint32_t) done), (uint32_t) done);
 }
 
 static void add_sequence(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
@@ -190,7 +192,7 @@ static void add_sequence(struct l2d_engine *e, struct l2d_submission *s, uint32_
         l2d_submission_add_unet(s, e->select[k], k == 0 && e->stream_first ? e->stream_first
                                                                            : e->stream[0], &rows);
     }
-    add_output(e, s, e->decode, frame);
+    add_output(e, s, l2d_steady_decode(e, s, frame), frame);
 }
 
 int l2d_engine_stream_frame(struct l2d_engine *e, struct l2d_submission *s,
@@ -349,7 +351,8 @@ int l2d_engine_profile(struct l2d_engine *e, struct l2d_profile_row *rows, uint3
 {
     struct l2d_graph *graph[] = { e->color_in, e->encode, e->map_range, e->structure,
                                   e->stream[e->sequential ? 0 : e->info.num_steps - 1],
-                                  e->decode };
+                                  e->now.steady > 0 ? e->track : NULL,
+                                  e->now.steady > 0 ? e->decode_steady : e->decode };
     *count = 0;
     for (size_t i = 0; i < COUNT_OF(graph); i++) {
         uint32_t n = 0;

@@ -39,7 +39,8 @@ enum l2d_kv_type { L2D_KV_AUTO, L2D_KV_FP16, L2D_KV_INT8 };
 // When the caches are warmed anew, so that they are of what is seen: the sinks from the first frame
 // of a new scene, then from its first 8, and the window begins again. Nothing is dropped: it costs
 // 8 frames' work, a step a frame in a batch.
-enum l2d_rewarm { L2D_REWARM_AUTO, L2D_REWARM_NEVER };      // auto: after a scene cut; see cut.h
+// auto: after a scene cut, and when the sinks are of another scene than what is seen; see cut.h.
+enum l2d_rewarm { L2D_REWARM_AUTO, L2D_REWARM_NEVER };
 
 // Which variants of the kernels run. AUTO: those that are fastest on this device, as measured when
 // the model was first opened at this size and number of steps, for some seconds, and kept in the
@@ -85,6 +86,9 @@ struct l2d_engine_params {          // zero means default
     // It comes out behind the frame it is like, with that one's picture and its own time. The first
     // 8 frames are never skipped. In a batch what is in flight waits for the next drawn frame.
     double skip_similar;
+    // What a picture keeps of the one before it, moved along with the source, where that goes on:
+    // up to L2D_STEADY_MOST, against flicker. 0: as the model says; below: nothing.
+    double steady;
     enum l2d_rewarm rewarm;
     double rewarm_seconds;          // above 0: also so long after the last time, of source time,
                                     // from the 8 newest frames
@@ -135,6 +139,7 @@ struct l2d_engine_info {
     struct l2d_engine_memory memory;
     uint32_t prompt_tokens;         // of the current prompt; of a blend: of its longest part
     uint32_t prompt_dropped;        // did not fit
+    double steady;                  // of the beginning; 0: pictures are not steadied
     int32_t num_loras;              // that the model keeps apart
     struct l2d_lora_config lora[L2D_MAX_LORAS];     // with the scales of the beginning
     double gflop_encode, gflop_unet, gflop_decode;      // per frame
@@ -149,6 +154,7 @@ struct l2d_engine_stats {
     uint64_t frames_skipped;        // of these: so like the last one that they repeat its picture
     uint64_t frames_frozen;         // that repeat a picture because it was asked for
     uint64_t cuts;                  // scene cuts seen
+    uint64_t stales;                // times that the sinks were of another scene without a cut
     uint64_t rewarms;               // of the caches, from newer frames
     uint64_t refreshes;             // of the sinks as they are, under another prompt
     uint64_t changes;               // by l2d_engine_change

@@ -177,18 +177,21 @@ static int build_show(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
-static int build_decode(struct l2d_engine *e, struct l2d_error *err)
+static int build_decode(struct l2d_engine *e, struct l2d_graph **graph, bool steady,
+                        struct l2d_error *err)
 {
-    int rc = l2d_engine_new_graph(e, &e->decode, "decode", err);
+    int rc = l2d_engine_new_graph(e, graph, "decode", err);
     if (rc != L2D_OK)
         return rc;
-    struct l2d_graph *g = e->decode;
+    struct l2d_graph *g = *graph;
     struct l2d_tensor image = l2d_engine_canvas(e);
     if (!e->passthrough) {
         image = l2d_codec_decode(g, &e->model->vae, l2d_engine_ring(e, e->latents),
                                  L2D_BLOCK_VIEW(e, decode));
         l2d_graph_probe(g, image, "image");
     }
+    if (steady)
+        image = l2d_engine_record_steady(e, g, image);
     l2d_color_out(g, image, L2D_BLOCK_VIEW(e, color_out),
                   l2d_engine_bytes(e->out_pixels, 0, e->output->size_bytes));
     return L2D_OK;
@@ -239,6 +242,10 @@ int l2d_engine_build_graphs(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = e->passthrough ? L2D_OK : build_model_graphs(e, err);
     if (rc == L2D_OK)
-        rc = build_decode(e, err);
+        rc = build_decode(e, &e->decode, false, err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = build_decode(e, &e->decode_steady, true, err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = l2d_engine_build_track(e, err);
     return rc == L2D_OK ? build_show(e, err) : rc;
 }

@@ -39,13 +39,36 @@ static void begin_scene(struct l2d_engine *e)
     }
 }
 
+// What is seen is no longer what the sinks are of, though nothing cut.
+static void renew_sinks(struct l2d_engine *e)
+{
+    if (e->warm_done && !e->newest_at && e->rewarm_from != L2D_REWARM_STILL) {
+        e->stats.stales++;
+        e->newest_at = e->frames;
+    }
+}
+
+static void look(struct l2d_engine *e, const struct l2d_frame *frame)
+{
+    switch (l2d_cut_look(&e->cut, frame)) {
+    case L2D_SIGHT_CUT:
+        begin_scene(e);
+        break;
+    case L2D_SIGHT_STALE:
+        renew_sinks(e);
+        break;
+    case L2D_SIGHT_GOES_ON:
+        break;
+    }
+}
+
 int l2d_live_look(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
 {
     double t = frame->time_base_den > 0
              ? (double) frame->pts * frame->time_base_num / frame->time_base_den : 0;
     int rc = l2d_live_switch(e, err);
-    if (e->rewarm == L2D_REWARM_AUTO && l2d_cut_look(&e->cut, frame))
-        begin_scene(e);
+    if (e->rewarm == L2D_REWARM_AUTO)
+        look(e, frame);
     if (e->stats.frames_in == 0 || t < e->rewarmed_s)   // or it has jumped back
         e->rewarmed_s = t;
     if (e->rewarm_seconds > 0 && e->warm_done && t - e->rewarmed_s >= e->rewarm_seconds) {
@@ -107,6 +130,8 @@ void l2d_live_after(struct l2d_engine *e, struct l2d_submission *s, uint32_t fra
     *(e->beginning == L2D_REWARM_KEPT ? &e->stats.refreshes : &e->stats.rewarms) += 1;
     if (e->beginning == L2D_REWARM_STILL)
         l2d_sinks_keep_still(e, s, frame);
+    if (e->beginning != L2D_REWARM_KEPT)
+        l2d_cut_anchor(&e->cut);
     e->rewarm_from = L2D_REWARM_NOTHING;
     l2d_sinks_begin(e, s, frame);
 }
@@ -175,6 +200,16 @@ static int change_lora(struct l2d_engine *e, const struct l2d_change *c, struct 
     return rc == L2D_OK ? l2d_loras_change(e, scale, err) : rc;
 }
 
+static int change_steady(struct l2d_engine *e, double share, struct l2d_error *err)
+{
+    int rc = share >= 0 ? l2d_steady_check(share, err)
+           : l2d_error_set(err, L2D_EINVAL, "steady %g: must be within 0..%g", share,
+                           L2D_STEADY_MOST);
+    if (rc == L2D_OK)
+        e->now.steady = (float) share;
+    return rc;
+}
+
 static int change(struct l2d_engine *e, const struct l2d_change *c, struct l2d_error *err)
 {
     switch (c->kind) {
@@ -200,6 +235,8 @@ static int change(struct l2d_engine *e, const struct l2d_change *c, struct l2d_e
     case L2D_CHANGE_SHOW:
         e->show_next = c->show;
         return L2D_OK;
+    case L2D_CHANGE_STEADY:
+        return change_steady(e, (double) c->steady, err);
     case L2D_CHANGE_REWARM:
         if (e->warm_done && !e->newest_at)
             e->newest_at = e->frames;

@@ -17,7 +17,8 @@ uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
     struct l2d_buf **one[] = { &e->step_bias, &e->positions, &e->text_in, &e->context,
                                &e->latents, &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
                                &e->out_pixels, &e->activations, &e->depth_maps, &e->depth_range,
-                               &e->origins, &e->last_canvas, &e->sums, &e->sums_back,
+                               &e->origins, &e->lumas, &e->last_picture, &e->last_canvas,
+                               &e->sums, &e->sums_back,
                                &e->sinks.recent, &e->sinks.clean, &e->sinks.cond, &e->sinks.work,
                                &e->sinks.origins };
     struct l2d_engine_words *words[] = { &e->prompt, &e->negative_prompt };
@@ -45,7 +46,8 @@ uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
 
 uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
 {
-    struct l2d_graph **one[] = { &e->color_in, &e->encode, &e->warm, &e->decode, &e->show,
+    struct l2d_graph **one[] = { &e->color_in, &e->encode, &e->warm, &e->decode,
+                                 &e->decode_steady, &e->track, &e->show,
                                  &e->text, &e->map_range, &e->ring_range, &e->structure,
                                  &e->warm_first, &e->stream_first, &e->compare, &e->keep,
                                  &e->sinks.keep_newest, &e->sinks.noise, &e->sinks.warm,

@@ -206,6 +206,8 @@ static int plan(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
         rc = l2d_engine_declare_state(e, &positions_bytes, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = l2d_engine_declare_filter(e, p->skip_similar, err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = l2d_engine_declare_steady(e, p, err);
     if (rc == L2D_OK)
         rc = l2d_engine_build_graphs(e, err);
     if (rc == L2D_OK)

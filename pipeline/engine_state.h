@@ -29,6 +29,7 @@ struct l2d_frame_block {
     _Alignas(256) struct l2d_color_out_params color_out;
     _Alignas(256) struct l2d_row_params encode;         // of the frame that comes in
     _Alignas(256) struct l2d_row_params decode;         // of the frame that goes out
+    _Alignas(256) struct l2d_steady_params steady;      // of both
     _Alignas(256) struct l2d_row_params set[L2D_MAX_STEPS][L2D_MAX_ROWS];   // of each UNet call
     _Alignas(256) struct l2d_row_params sinks[L2D_MAX_STEPS][L2D_SINKS];    // of a re-warm's
     _Alignas(256) struct l2d_row_params sinks_noise[L2D_SINKS];             // and of its beginning
@@ -44,6 +45,7 @@ struct l2d_frame_settings {
     uint64_t seed;
     uint32_t base;                  // the window takes it for frame number - base
     bool shared_noise;
+    float steady;                   // what it keeps of the picture before, at most
 };
 
 // A prompt, from its embedding to the keys and values of the cross attentions; engine_text.c.
@@ -161,8 +163,13 @@ struct l2d_engine {
     struct l2d_frame_time repeat[L2D_TIMES][L2D_MAX_SKIPS];     // of those skipped after a frame
     uint32_t num_repeats[L2D_TIMES];
 
+    // --- steadied pictures
+    struct l2d_buf *lumas, *last_picture;       // rings of pyramids; what came out last
+    uint32_t steadied;              // the frame for which last_picture is the one before
+
     // --- graphs
     struct l2d_graph *color_in, *encode, *warm, *decode;
+    struct l2d_graph *track, *decode_steady;    // canvas -> lumas; decode, and steady the picture
     struct l2d_graph *stream[L2D_MAX_STEPS];    // number of rows - 1; those that a set needs
     struct l2d_graph *show;         // canvas -> out_pixels, without the model
     struct l2d_graph *text;         // text_in -> context, which the host reads, weighs and writes
@@ -313,6 +320,18 @@ int l2d_words_declare(struct l2d_engine *engine, struct l2d_engine_words *words,
 int l2d_words_build(struct l2d_engine *engine, struct l2d_engine_words *words,
                     const struct l2d_unet_state *state, struct l2d_error *err);
 void l2d_words_finish(struct l2d_engine_words *words);
+
+// ---- steadied pictures: engine_steady.c
+
+/** Share and buffers; the graph that keeps a frame's luminance; and what follows a decoder. */
+int l2d_engine_declare_steady(struct l2d_engine *engine, const struct l2d_engine_params *params,
+                              struct l2d_error *err);
+int l2d_engine_build_track(struct l2d_engine *engine, struct l2d_error *err);
+struct l2d_tensor l2d_engine_record_steady(struct l2d_engine *engine, struct l2d_graph *graph,
+                                           struct l2d_tensor picture);
+
+/** returns  L2D_OK if a picture can keep such a share of the one before */
+int l2d_steady_check(double share, struct l2d_error *err);
 
 // ---- changes: engine_live.c
 

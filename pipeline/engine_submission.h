@@ -99,6 +99,15 @@ void l2d_sinks_begin(struct l2d_engine *engine, struct l2d_submission *s, uint32
 void l2d_sinks_step(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame,
                     int32_t step);
 
+// ---- steadied pictures: engine_steady.c
+
+/** The frame on the canvas is kept, if it is to be steadied. */
+void l2d_steady_see(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame);
+
+/** The graph that decodes a frame, and its parameters. */
+struct l2d_graph *l2d_steady_decode(struct l2d_engine *engine, struct l2d_submission *s,
+                                    uint32_t frame);
+
 // ---- LoRAs: engine_loras.c
 
 /** Other scales, from the next frame on for which there is a switch; and that switch. */

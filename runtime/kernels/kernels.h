@@ -18,6 +18,7 @@
 #include "shaders/params/conv.h"
 #include "shaders/params/row.h"
 #include "shaders/params/similar.h"
+#include "shaders/params/steady.h"
 
 // ---- conv: 1x1, 3x3 and 7x7 convolution, linear -------------------------------------------------
 
@@ -252,6 +253,32 @@ enum l2d_range { L2D_RANGE_0_1, L2D_RANGE_PM1 };     // what a codec takes and g
  */
 void l2d_similar(struct l2d_graph *graph, struct l2d_tensor p, struct l2d_tensor x,
                  struct l2d_tensor sums);
+
+/** The luminance pyramids of the last frames, f32; there is no buffer yet. */
+struct l2d_tensor l2d_steady_lumas_shape(int32_t h, int32_t w);
+
+/**
+ * lumas[params.incoming] = the pyramid of the canvas f32 [1,H,W,4].
+ * params   u32 view of one l2d_steady_params
+ */
+void l2d_steady_track(struct l2d_graph *graph, struct l2d_tensor canvas, struct l2d_tensor lumas,
+                      struct l2d_tensor params);
+
+/**
+ * Where each cell of 4x4 pixels of lumas[params.now], h x w, was in lumas[params.before].
+ * returns  f32 [1,h/4,w/4,4], rounded up: (dx, dy) to there in pixels, what does not fit, 0
+ */
+struct l2d_tensor l2d_flow(struct l2d_graph *graph, struct l2d_tensor lumas,
+                           struct l2d_tensor params, int32_t h, int32_t w);
+
+/**
+ * The picture, which up to params.share of what `last` has where it was replaces: less where the
+ * source does not look as it did there, and not what nothing around it is like. See steady.comp.
+ * picture, last, and what is returned: f32 [1,H,W,4] in [-1,1], fourth channel 0
+ */
+struct l2d_tensor l2d_steady(struct l2d_graph *graph, struct l2d_tensor picture,
+                             struct l2d_tensor last, struct l2d_tensor lumas,
+                             struct l2d_tensor params, struct l2d_tensor flow);
 
 /**
  * Codec input: its range, and pixel-unshuffle by patch (torch's channel order), channels padded to

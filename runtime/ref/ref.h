@@ -107,6 +107,16 @@ void l2d_ref_luma_structure(float *map, const float *rgb, int h, int w);
 /** <p,x>, <p,p>, <x,x> over the first three channels of two pictures [pixels,4]. */
 void l2d_ref_similar(double sum[3], const float *p, const float *x, int pixels);
 
+/** rgb [h,w,4] in [-1,1] -> its luminance pyramid, 0..255, finest level first. returns its floats. */
+long l2d_ref_pyramid(float *luma, const float *rgb, int h, int w);
+
+/** Two pyramids -> flow [(h+3)/4,(w+3)/4,4]: to where it was before, dx, dy, what does not fit, 0. */
+void l2d_ref_flow(float *flow, const float *now, const float *before, int h, int w);
+
+/** See l2d_steady of kernels.h; now, before: pyramids. */
+void l2d_ref_steady(float *out, const float *picture, const float *last, const float *now,
+                    const float *before, const float *flow, int h, int w, double share);
+
 /** image [h,w,4] -> x [h/patch,w/patch,channels], in [0,1] if unit, else in [-1,1]; and back. */
 void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels,
                         bool unit);

@@ -41,7 +41,7 @@ struct run_options {
     unsigned num_more_steps;
     struct { char name[L2D_LORA_NAME_BYTES]; float scale; } lora[L2D_MAX_LORAS];
     unsigned num_loras;
-    double skip_similar, rewarm_seconds;
+    double skip_similar, steady, rewarm_seconds;        // steady: see struct l2d_engine_params
     int rewarm;                         // enum l2d_rewarm
     double deadline_ms;                 // 0: none
 };
@@ -140,6 +140,17 @@ static const char *take_lora(void *options, const char *value)
     return NULL;
 }
 
+static const char *take_steady(void *options, const char *value)
+{
+    struct run_options *o = options;
+    char *end;
+    o->steady = strtod(value, &end);
+    if (!*value || *end || !(o->steady >= 0 && o->steady <= L2D_STEADY_MOST))
+        return "expected 0 to 0.95";
+    o->steady = o->steady > 0 ? o->steady : -1;
+    return NULL;
+}
+
 static const char *take_rewarm(void *options, const char *value)
 {
     struct run_options *o = options;
@@ -209,8 +220,12 @@ static const struct option_row rows[] = {
       "live: if frames take longer than MS through the model, or are dropped, draw them with fewer "
       "steps, of those of --more-steps; with more again when there is time", 0, take_deadline },
     { 0, "rewarm", OPTION_CALL, "auto|never|S", "auto",
-      "after a scene cut (auto), and after every S seconds: let the model forget what was before",
+      "after a scene cut, or once the scene has become another without one (auto), and after every "
+      "S seconds: let the model forget what was before",
       0, take_rewarm },
+    { 0, "steady", OPTION_CALL, "S", NULL,
+      "against flicker: how much of the last picture, moved along with the source, is kept where "
+      "the source goes on, 0 to 0.95; default: as the model says", 0, take_steady },
     { 0, "timeline", OPTION_TEXT, "FILE", NULL,
       "prompts and other changes by time of the input, a line of JSON each: {\"at\": 2.5, "
       "\"prompt\": \"ink\", \"fade\": 1}", AT(timeline), NULL },
@@ -272,10 +287,10 @@ static int parse(int argc, char **argv, struct run_options *o)
     if (o->passthrough && (o->model.model || o->model.config || o->model.prompt ||
                            o->model.steps || o->num_more_steps || o->dump ||
                            o->model.guidance_mode || o->timeline || o->record_timeline ||
-                           o->deadline_ms > 0 || o->num_loras))
+                           o->deadline_ms > 0 || o->num_loras || o->steady != 0))
         return options_complain(c, "--passthrough uses no model: leave out -m, --config, -p, "
                                 "--steps, --more-steps, --deadline, --guidance, --lora, "
-                                "--timeline, --record-timeline and --dump");
+                                "--steady, --timeline, --record-timeline and --dump");
     if (o->deadline_ms > 0 && o->num_more_steps == 0)
         return options_complain(c, "--deadline needs --more-steps: which steps it may go down to, "
                                 "such as 43/50");
@@ -402,6 +417,7 @@ static int open_stream(struct run *run, struct l2d_error *err)
         .on_change = flow_changed, .on_change_user = &run->flow,
     };
     params.engine.skip_similar = o->skip_similar;
+    params.engine.steady = o->steady;
     params.engine.rewarm = (enum l2d_rewarm) o->rewarm;
     params.engine.rewarm_seconds = o->rewarm_seconds;
     memcpy(params.engine.more_steps, run->more_steps, sizeof(params.engine.more_steps));

@@ -140,8 +140,10 @@ void report_print(FILE *file, const struct report *r)
         fprintf(file, "  similar frames: %llu of them repeat the picture before\n",
                 (unsigned long long) r->engine.frames_skipped);
     if (r->engine.changes || r->engine.cuts || r->engine.rewarms)
-        fprintf(file, "  %llu changes, %llu scene cuts; model warmed anew %llu times\n",
+        fprintf(file, "  %llu changes, %llu scene cuts, %llu scenes left without one; model warmed "
+                "anew %llu times\n",
                 (unsigned long long) r->engine.changes, (unsigned long long) r->engine.cuts,
+                (unsigned long long) r->engine.stales,
                 (unsigned long long) (r->engine.rewarms + r->engine.refreshes));
     print_deadline(file, &r->deadline);
     fprintf(file, "  %.2f fps, speed %.2fx, %.1f s (and %.1f s to set up)\n", report_fps(r),
@@ -242,9 +244,9 @@ json_t *report_json(const struct report *r)
         "repaired_pts", (json_int_t) r->reader.repaired_pts, "discontinuities",
         (json_int_t) r->reader.discontinuities, "truncated", r->reader.truncated);
     json_t *live = json_pack(
-        "{sI sI sI sI}", "changes", (json_int_t) r->engine.changes, "cuts",
-        (json_int_t) r->engine.cuts, "rewarms", (json_int_t) r->engine.rewarms, "refreshes",
-        (json_int_t) r->engine.refreshes);
+        "{sI sI sI sI sI}", "changes", (json_int_t) r->engine.changes, "cuts",
+        (json_int_t) r->engine.cuts, "stale", (json_int_t) r->engine.stales, "rewarms",
+        (json_int_t) r->engine.rewarms, "refreshes", (json_int_t) r->engine.refreshes);
     if (live && r->deadline.limit_ms > 0)
         json_object_set_new(live, "deadline", json_deadline(&r->deadline));
     json_t *interval = json_pack(

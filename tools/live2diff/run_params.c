@@ -16,8 +16,8 @@
 #define MAX_BLEND_BYTES 255
 #define MAX_LORA_SCALE 2            // or what it begins with
 
-enum which { FADE, EASING, PROMPT, BLEND, NEGATIVE, STEPS, SEED, NOISE, SHOW, REWARM, PAUSE, RECORD,
-             LORA, NUM_PARAMS = LORA + L2D_MAX_LORAS };       // LORA + i: the i-th
+enum which { FADE, EASING, PROMPT, BLEND, NEGATIVE, STEPS, SEED, NOISE, SHOW, STEADY, REWARM, PAUSE,
+             RECORD, LORA, NUM_PARAMS = LORA + L2D_MAX_LORAS };       // LORA + i: the i-th
 
 struct slot {                       // a row's user
     struct run_params *params;
@@ -157,6 +157,8 @@ static bool change_of(const struct run_params *p, enum which which,
                    change->noise = (enum l2d_noise_choice) value->integer; return true;
     case SHOW:     change->kind = L2D_CHANGE_SHOW;
                    change->show = (enum l2d_show) value->integer; return true;
+    case STEADY:   change->kind = L2D_CHANGE_STEADY;
+                   change->steady = (float) value->real; return true;
     case REWARM:   change->kind = L2D_CHANGE_REWARM; return true;
     case FADE:
     case EASING:
@@ -241,6 +243,7 @@ void run_params_follow(struct run_params *p, const struct l2d_change *change)
     case L2D_CHANGE_SEED:     which = SEED; value.integer = (int64_t) change->seed; break;
     case L2D_CHANGE_NOISE:    which = NOISE; value.integer = change->noise; break;
     case L2D_CHANGE_SHOW:     which = SHOW; value.integer = change->show; break;
+    case L2D_CHANGE_STEADY:   which = STEADY; value.real = (double) change->steady; break;
     case L2D_CHANGE_REWARM:   return;
     }
     if (which == NUM_PARAMS)
@@ -316,6 +319,10 @@ static void bind_drawing(struct run_params *p, const struct l2d_engine_info *inf
         .name = "show", .kind = PARAM_CHOICE, .choices = "drawn|source|frozen",
         .doc = "what comes out; the model rests while nothing is drawn",
     });
+    add(p, STEADY, (struct param) {
+        .name = "steady", .kind = PARAM_REAL, .max = L2D_STEADY_MOST, .step = 0.05,
+        .doc = "against flicker: how much of the last picture is kept where the source goes on",
+    });
     add(p, REWARM, (struct param) {
         .name = "rewarm", .kind = PARAM_ACTION,
         .doc = "let the model forget what was before, as after a scene cut",
@@ -367,6 +374,7 @@ static int set_initial(struct run_params *p, const struct run_params_setup *setu
             .text = o->negative ? (char *) o->negative : "" }, err);
     p->slot[SEED].value.integer = (int64_t) o->seed;
     p->slot[NOISE].value.integer = o->noise;
+    p->slot[STEADY].value.real = round(l2d_stream_info(p->stream)->steady * 1e6) / 1e6;
     free(config);
     return rc;
 }

@@ -188,6 +188,8 @@ static void read_object(struct line *line)
         e->change.noise = (enum l2d_noise_choice) CHOICE(o, "noise", timeline_noise);
     if (l2d_json_has(o, "show") && (e = add(line, L2D_CHANGE_SHOW)))
         e->change.show = (enum l2d_show) CHOICE(o, "show", timeline_show);
+    if (l2d_json_has(o, "steady") && (e = add(line, L2D_CHANGE_STEADY)))
+        e->change.steady = (float) l2d_json_real(o, "steady", 0, L2D_STEADY_MOST);
     if (l2d_json_has(o, "rewarm") && (e = add(line, L2D_CHANGE_REWARM)) &&
         !l2d_json_bool(o, "rewarm"))
         l2d_json_fail(o->reader, "rewarm", "must be true, or left out");

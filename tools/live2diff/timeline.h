@@ -12,6 +12,7 @@
 // lora.NAME    the scale of a LoRA that the model keeps apart
 // steps        as --steps takes them; seed; noise: "model", "shared", "fresh"
 // show         "drawn", "source", "frozen"
+// steady       as --steady takes it
 // rewarm       true: forget what was before
 // Empty lines and those that begin with # are left out. Whatever else there is, is an error.
 #ifndef L2D_PROGRAM_TIMELINE_H

@@ -80,6 +80,9 @@ static json_t *line_of(const struct timeline_record *r, const struct l2d_change 
     case L2D_CHANGE_SHOW:
         json_object_set_new(line, "show", json_string(timeline_show[c->show]));
         break;
+    case L2D_CHANGE_STEADY:
+        json_object_set_new(line, "steady", json_real(round((double) c->steady * 1e6) / 1e6));
+        break;
     case L2D_CHANGE_REWARM:   json_object_set_new(line, "rewarm", json_true()); break;
     }
     return line;

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// A picture steadied by the one before it, moved along with the source: what flickers and shimmers
+// without having moved is averaged out over time. Only where the source says so: what comes from
+// outside, or looks other than what it should come from, is new. And only as far as it goes: what
+// is kept is clipped to what there is around the pixel now, so that nothing is left behind.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "lib/flat.glsl"
+#include "lib/math.glsl"
+#include "params/steady.h"
+
+#define UNLIKE 12.0             // mean miss of 3x3 pixels, of 255, where e^-1 of the share is left
+#define NEAR 2                  // what is around a pixel: so many to each side
+#define MARGIN (6.0 / 127.5)    // beyond a standard deviation from the mean around it
+
+layout(binding = 0, std430) readonly buffer Picture { vec4 picture[]; };
+layout(binding = 1, std430) readonly buffer Before { vec4 last[]; };
+layout(binding = 2, std430) readonly buffer Lumas { float luma[]; };
+layout(binding = 3, std430) readonly buffer Params { l2d_steady_params s; };
+layout(binding = 4, std430) readonly buffer Flow { vec4 flow[]; };
+layout(binding = 5, std430) writeonly buffer Steadied { vec4 steadied[]; };
+layout(push_constant, std430) uniform Push { l2d_steady_size_params p; };
+
+#include "lib/pyramid.glsl"
+
+ivec2 size;
+uint now, before;
+
+uint index(ivec2 at)
+{
+    at = clamp(at, ivec2(0), size - 1);
+    return uint(at.y * size.x + at.x);
+}
+
+// Of the four cells around a pixel, those count more that are nearer and that explain it better.
+vec2 motion(ivec2 at)
+{
+    vec2 c = (vec2(at) - 0.5 * float(L2D_FLOW_CELL - 1)) / float(L2D_FLOW_CELL), sum = vec2(0.0);
+    float weights = 0.0, own = luma_at(now, size, at);
+    ivec2 most = ivec2(p.cells_w, p.cells_h) - 1, lo = ivec2(floor(c));
+    for (int i = 0; i < 4; i++) {
+        ivec2 cell = lo + ivec2(i & 1, i >> 1), there = clamp(cell, ivec2(0), most);
+        vec2 u = flow[there.y * int(p.cells_w) + there.x].xy;
+        vec2 near = max(1.0 - abs(c - vec2(cell)), vec2(0.05));
+        float miss = abs(luma_between(before, size, vec2(at) + u) - own);
+        float weight = near.x * near.y / max(miss, 1.0);
+        sum += weight * u;
+        weights += weight;
+    }
+    return sum / weights;
+}
+
+float trust(ivec2 at, vec2 from)
+{
+    vec2 inside = min(from, vec2(size - 1) - from);         // a pixel beyond the border nothing is
+    float known = clamp(1.0 + min(inside.x, inside.y), 0.0, 1.0), miss = 0.0;
+    for (int i = 0; i < 9; i++) {
+        ivec2 d = ivec2(i % 3, i / 3) - 1;
+        miss += abs(luma_between(before, size, from + vec2(d)) - luma_at(now, size, at + d));
+    }
+    miss /= 9.0 * UNLIKE;
+    return known * exp1(-miss * miss);
+}
+
+vec4 catmull_rom(float t)
+{
+    return vec4(((-0.5 * t + 1.0) * t - 0.5) * t, (1.5 * t - 2.5) * t * t + 1.0,
+                ((-1.5 * t + 2.0) * t + 0.5) * t, (0.5 * t - 0.5) * t * t);
+}
+
+// Bilinear taps would blur a little more with every frame.
+vec4 last_at(vec2 from)
+{
+    ivec2 lo = ivec2(floor(from));
+    vec4 wx = catmull_rom(from.x - float(lo.x)), wy = catmull_rom(from.y - float(lo.y));
+    vec4 sum = vec4(0.0);
+    for (int i = 0; i < 16; i++)
+        sum += wx[i & 3] * wy[i >> 2] * last[index(lo + ivec2(i & 3, i >> 2) - 1)];
+    return sum;
+}
+
+vec4 clip(vec4 kept, ivec2 at)
+{
+    const int side = 2 * NEAR + 1;
+    vec4 sum = vec4(0.0), squares = vec4(0.0);
+    for (int i = 0; i < side * side; i++) {
+        vec4 x = picture[index(at + ivec2(i % side, i / side) - NEAR)];
+        sum += x;
+        squares += x * x;
+    }
+    vec4 mean = sum / float(side * side);
+    vec4 reach = sqrt(max(squares / float(side * side) - mean * mean, 0.0)) + MARGIN;
+    return clamp(kept, mean - reach, mean + reach);
+}
+
+void main()
+{
+    uint item = flat_invocation();
+    if (item >= p.w * p.h)
+        return;
+    vec4 fresh = picture[item];
+    if (s.share > 0.0) {
+        size = ivec2(p.w, p.h);
+        now = s.now * p.row;
+        before = s.before * p.row;
+        ivec2 at = ivec2(item % p.w, item / p.w);
+        vec2 from = vec2(at) + motion(at);
+        float share = s.share * trust(at, from);
+        if (share > 0.0)
+            fresh = clamp(mix(fresh, clip(last_at(from), at), share), -1.0, 1.0);
+    }
+    steadied[item] = vec4(fresh.xyz, 0.0);
+}
