@@ -79,6 +79,7 @@ static const struct change { const char *path, *value, *want; } changes[] = {
     { "default.height", "99999999999", "default.height: is 99999999999, must be within" },
     { "default.prompt_template", "\"a painting\"", "default.prompt_template: must have one" },
     { "default.prompt_template", "\"{} {}\"", "default.prompt_template: must have one \"{}\"" },
+    { "default.steady", "0.96", "default.steady: is 0.96, must be within 0..0.95" },
     { "default.prompt", "\"a\\nb\"", "default.prompt: has a control character at byte 1" },
     { "unet", "[]", "unet: is an array, must be an object" },
     { "unet.in_channels", "6", "unet.in_channels: is 6, not a multiple of 4" },

@@ -264,6 +264,64 @@ Test(live, words_of_guidance)
     }
 }
 
+// ---- steadied pictures
+
+// What came before the first one, or has not been drawn, cannot be kept.
+Test(live, steadied)
+{
+    static const struct step steps[] = {
+        { 12, { .kind = L2D_CHANGE_STEADY, .steady = 0 }, 12 },
+        { 20, { .kind = L2D_CHANGE_STEADY, .steady = 0.9f }, 20 },
+        { 26, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_SOURCE }, 26 },
+        { 28, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_DRAWN }, 28 },
+    };
+    struct output plain = { .count = 0 }, steady = plain;
+    struct l2d_engine_params p = params(&plain);
+    run(&p, &(struct scenario) { steps + 2, 2, 34, { 0 }, 0 });
+    p.steady = 0.6;
+    run_all(p, &(struct scenario) { steps, 4, 34, { 0 }, 0 }, &steady, "steadied");
+    check_same(&plain, &steady, 0, 1, "the first");
+    check_differ(&plain, &steady, 1, 12, "with a picture before");
+    check_same(&plain, &steady, 12, 21, "turned off, and none kept");
+    check_differ(&plain, &steady, 21, 26, "turned on");
+    check_same(&plain, &steady, 26, 29, "the source, and the first drawn after it");
+    check_differ(&plain, &steady, 29, 34, "on again");
+    drop(&plain);
+    drop(&steady);
+}
+
+// Mean difference between the pictures of a picture that stands still, drawn with noise of its own
+// each time.
+static double restlessness(double share)
+{
+    enum { FRAMES = 20 };
+    struct output out = { .count = 0 };
+    struct l2d_engine *engine = NULL;
+    struct l2d_engine_params p = params(&out);
+    double sum = 0;
+    p.noise = L2D_NOISE_ALL_FRESH;
+    p.steady = share;
+    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
+    for (unsigned f = 0; f < FRAMES; f++) {
+        struct l2d_frame *frame = golden_frame(3, W, H);
+        cr_assert_eq(l2d_engine_push(engine, frame, &err), L2D_OK, "%s", err.msg);
+        l2d_frame_unref(&frame);
+    }
+    cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
+    l2d_engine_destroy(&engine);
+    for (unsigned f = 10; f < out.count; f++)
+        for (uint64_t i = 0; i < out.frame[f]->size_bytes; i++)
+            sum += abs(out.frame[f]->data[i] - out.frame[f - 1]->data[i]);
+    drop(&out);
+    return sum;
+}
+
+Test(live, steadied_pictures_flicker_less)
+{
+    double plain = restlessness(-1), steady = restlessness(0.8);
+    cr_assert(steady < plain / 2, "%g, without %g", steady, plain);
+}
+
 // ---- scenes
 
 // The frame with which a scene begins, and all after it, see nothing of the scene before: what was
@@ -331,6 +389,42 @@ Test(live, scenes_in_a_row)
                   "case %zu: %d cuts, %d re-warms", i, (int) out.stats.cuts,
                   (int) out.stats.rewarms);
         drop(&out);
+    }
+}
+
+// A scene that becomes another in 24 frames, none of which is a cut: new sinks, once it stays, and
+// not before 64 frames; and the same scene, brighter, is no other.
+Test(live, scenes_that_dissolve)
+{
+    enum { FRAMES = 110, FROM = 20, OVER = 24 };
+    for (int lit = 0; lit < 2; lit++) {
+        struct l2d_engine *engine = NULL;
+        struct l2d_engine_params p = params(NULL);
+        p.emit = NULL;
+        p.steps = "37/50";
+        cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
+        uint64_t at = 0;
+        for (unsigned f = 0; f < FRAMES; f++) {
+            int part = f < FROM ? 0 : f >= FROM + OVER ? OVER : (int) (f - FROM);
+            struct l2d_frame *frame = golden_frame(0, W, H), *to = golden_frame(0, W, H);
+            for (uint64_t i = 0; i < frame->size_bytes; i++) {
+                uint64_t turned = lit ? i : frame->size_bytes / 4 * 4 - 4 - i / 4 * 4 + i % 4;
+                int other = lit ? to->data[turned] / 2 + 100 : to->data[turned];
+                frame->data[i] = (uint8_t) (frame->data[i] +
+                                            (other - frame->data[i]) * part / OVER);
+            }
+            cr_assert_eq(l2d_engine_push(engine, frame, &err), L2D_OK, "%s", err.msg);
+            l2d_frame_unref(&frame);
+            l2d_frame_unref(&to);
+            if (!at && l2d_engine_stats(engine).stales)
+                at = f;
+        }
+        struct l2d_engine_stats stats = l2d_engine_stats(engine);
+        cr_assert(stats.cuts == 0 && stats.stales == !lit && stats.rewarms == stats.stales,
+                  "%d cuts, left %d times, %d re-warms", (int) stats.cuts, (int) stats.stales,
+                  (int) stats.rewarms);
+        cr_assert(lit || (at > FROM + OVER && at < FROM + OVER + 40), "left at %d", (int) at);
+        l2d_engine_destroy(&engine);
     }
 }
 
@@ -500,6 +594,8 @@ Test(live, what_cannot_change)
         { { .kind = L2D_CHANGE_STEPS, .step_set = 1 }, "step set 1: there are 1" },
         { { .kind = L2D_CHANGE_PROMPT, .text = "a (bird:9)" }, "prompt: column 8: a weight" },
         { { .kind = L2D_CHANGE_NEGATIVE, .text = "a" }, "only the guidance modes" },
+        { { .kind = L2D_CHANGE_STEADY, .steady = 1 }, "steady 1: must be within 0..0.95" },
+        { { .kind = L2D_CHANGE_STEADY, .steady = -0.5f }, "steady -0.5: must be" },
         { { .kind = (enum l2d_change_kind) 99 }, "kind 99" },
     };
     struct output plain = { .count = 0 }, out = plain;
