@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Optical flow at one level, one cell of 4x4 pixels an invocation: where the 8x8 pixels around it
-// were in the frame before. From the coarser level's answer, or from standing still where that fits
-// better, some Gauss-Newton steps of inverse compositional Lucas-Kanade (Baker and Matthews 2004;
-// on a grid of patches: Kroeger et al. 2016); means are taken out, so that light may change.
+// Optical flow at one level, one cell of 4x4 pixels an invocation: where the 8x8 pixels around it,
+// of which every second one is looked at, were in the frame before. From the coarser level's answer,
+// or from standing still where that fits better, Gauss-Newton steps of inverse compositional
+// Lucas-Kanade (Baker and Matthews 2004; on a grid of patches: Kroeger et al. 2016). Means are taken
+// out, so that light may change.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/flat.glsl"
 #include "params/steady.h"
 
-#define STEPS 3
+#define STEPS 2
 #define LONGEST 2.0             // step, in pixels of this level
-#define DAMPING 8.0             // of the normal equations: flat patches stay where they were guessed
-#define PIXELS 64.0
+#define DAMPING 4.0             // of the normal equations: flat patches stay where they were guessed
+#define PIXELS (L2D_FLOW_PATCH * L2D_FLOW_PATCH / 2)
 
 layout(binding = 0, std430) readonly buffer Lumas { float luma[]; };
 layout(binding = 1, std430) readonly buffer Params { l2d_steady_params s; };
@@ -33,7 +34,8 @@ vec2 slope_at(ivec2 at)
 
 ivec2 pixel(int i)
 {
-    return clamp(first + ivec2(i % L2D_FLOW_PATCH, i / L2D_FLOW_PATCH), ivec2(0), size - 1);
+    int y = 2 * i / L2D_FLOW_PATCH, x = 2 * i % L2D_FLOW_PATCH + (y & 1);
+    return clamp(first + ivec2(x, y), ivec2(0), size - 1);
 }
 
 // The mean slope into mean_slope. returns sums of what slopes differ from it by: xx, xy, yy.
@@ -41,13 +43,13 @@ vec3 slopes()
 {
     vec2 sum = vec2(0.0);
     vec3 products = vec3(0.0);
-    for (int i = 0; i < L2D_FLOW_PATCH * L2D_FLOW_PATCH; i++) {
+    for (int i = 0; i < PIXELS; i++) {
         vec2 g = slope_at(pixel(i));
         sum += g;
         products += vec3(g.x * g.x, g.x * g.y, g.y * g.y);
     }
-    mean_slope = sum / PIXELS;
-    return products - vec3(sum.x * sum.x, sum.x * sum.y, sum.y * sum.y) / PIXELS;
+    mean_slope = sum / float(PIXELS);
+    return products - vec3(sum.x * sum.x, sum.x * sum.y, sum.y * sum.y) / float(PIXELS);
 }
 
 // What is left of the patch where it would have been: xy: slopes times that, z: its square.
@@ -55,14 +57,14 @@ vec3 miss(vec2 u)
 {
     float sum = 0.0, squares = 0.0;
     vec2 along = vec2(0.0);
-    for (int i = 0; i < L2D_FLOW_PATCH * L2D_FLOW_PATCH; i++) {
+    for (int i = 0; i < PIXELS; i++) {
         ivec2 at = pixel(i);
         float d = luma_between(before, size, vec2(at) + u) - luma_at(now, size, at);
         sum += d;
         squares += d * d;
         along += slope_at(at) * d;
     }
-    return vec3(along - mean_slope * sum, squares - sum * sum / PIXELS);
+    return vec3(along - mean_slope * sum, squares - sum * sum / float(PIXELS));
 }
 
 // The coarser level's answer, between its cells.

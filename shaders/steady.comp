@@ -2,7 +2,8 @@
 // A picture steadied by the one before it, moved along with the source: what flickers and shimmers
 // without having moved is averaged out over time. Only where the source says so: what comes from
 // outside, or looks other than what it should come from, is new. And only as far as it goes: what
-// is kept is clipped to what there is around the pixel now, so that nothing is left behind.
+// is kept is clipped to what there is around the pixel now, as in temporal antialiasing, so that
+// nothing is left behind.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/flat.glsl"
@@ -10,8 +11,7 @@
 #include "params/steady.h"
 
 #define UNLIKE 12.0             // mean miss of 3x3 pixels, of 255, where e^-1 of the share is left
-#define NEAR 2                  // what is around a pixel: so many to each side
-#define MARGIN (6.0 / 127.5)    // beyond a standard deviation from the mean around it
+#define MARGIN (6.0 / 127.5)    // beyond a standard deviation from the mean of 3x3 pixels
 
 layout(binding = 0, std430) readonly buffer Picture { vec4 picture[]; };
 layout(binding = 1, std430) readonly buffer Before { vec4 last[]; };
@@ -81,15 +81,14 @@ vec4 last_at(vec2 from)
 
 vec4 clip(vec4 kept, ivec2 at)
 {
-    const int side = 2 * NEAR + 1;
     vec4 sum = vec4(0.0), squares = vec4(0.0);
-    for (int i = 0; i < side * side; i++) {
-        vec4 x = picture[index(at + ivec2(i % side, i / side) - NEAR)];
+    for (int i = 0; i < 9; i++) {
+        vec4 x = picture[index(at + ivec2(i % 3, i / 3) - 1)];
         sum += x;
         squares += x * x;
     }
-    vec4 mean = sum / float(side * side);
-    vec4 reach = sqrt(max(squares / float(side * side) - mean * mean, 0.0)) + MARGIN;
+    vec4 mean = sum / 9.0;
+    vec4 reach = sqrt(max(squares / 9.0 - mean * mean, 0.0)) + MARGIN;
     return clamp(kept, mean - reach, mean + reach);
 }
 

@@ -7,7 +7,8 @@
 
 #define LEVELS 6
 #define LEAST 16
-#define STEPS 3
+#define STEPS 2
+#define PIXELS 32
 
 struct plane {
     const float *x;
@@ -72,24 +73,25 @@ long l2d_ref_pyramid(float *luma, const float *rgb, int h, int w)
 // ---- flow
 
 struct patch {
-    double now[64], gx[64], gy[64];     // means taken out
-    int x[64], y[64];
+    double now[PIXELS], gx[PIXELS], gy[PIXELS];     // means taken out
+    int x[PIXELS], y[PIXELS];
 };
 
-static void take_mean_out(double x[64])
+static void take_mean_out(double x[PIXELS])
 {
     double mean = 0;
-    for (int i = 0; i < 64; i++)
-        mean += x[i] / 64;
-    for (int i = 0; i < 64; i++)
+    for (int i = 0; i < PIXELS; i++)
+        mean += x[i] / PIXELS;
+    for (int i = 0; i < PIXELS; i++)
         x[i] -= mean;
 }
 
 static void cut_patch(struct patch *k, const struct plane *now, int cell_x, int cell_y)
 {
-    for (int i = 0; i < 64; i++) {
-        int x = k->x[i] = clamp(4 * cell_x - 2 + i % 8, 0, now->w - 1);
-        int y = k->y[i] = clamp(4 * cell_y - 2 + i / 8, 0, now->h - 1);
+    for (int i = 0; i < PIXELS; i++) {
+        int row = i / 4, column = 2 * (i % 4) + row % 2;        // every second one of 8x8
+        int x = k->x[i] = clamp(4 * cell_x - 2 + column, 0, now->w - 1);
+        int y = k->y[i] = clamp(4 * cell_y - 2 + row, 0, now->h - 1);
         k->now[i] = at(now, x, y);
         k->gx[i] = (at(now, x + 1, y) - at(now, x - 1, y)) / 2;
         k->gy[i] = (at(now, x, y + 1) - at(now, x, y - 1)) / 2;
@@ -100,14 +102,14 @@ static void cut_patch(struct patch *k, const struct plane *now, int cell_x, int 
 }
 
 // What is left where the patch would have been. returns the sum of its squares.
-static double miss(double left[64], const struct patch *k, const struct plane *before, double dx,
+static double miss(double left[PIXELS], const struct patch *k, const struct plane *before, double dx,
                    double dy)
 {
     double squares = 0;
-    for (int i = 0; i < 64; i++)
+    for (int i = 0; i < PIXELS; i++)
         left[i] = between(before, k->x[i] + dx, k->y[i] + dy);
     take_mean_out(left);
-    for (int i = 0; i < 64; i++) {
+    for (int i = 0; i < PIXELS; i++) {
         left[i] -= k->now[i];
         squares += left[i] * left[i];
     }
@@ -117,8 +119,8 @@ static double miss(double left[64], const struct patch *k, const struct plane *b
 static void find(float flow[4], const struct patch *k, const struct plane *before, double dx,
                  double dy)
 {
-    double left[64], xx = 8, xy = 0, yy = 8;
-    for (int i = 0; i < 64; i++) {
+    double left[PIXELS], xx = 4, xy = 0, yy = 4;
+    for (int i = 0; i < PIXELS; i++) {
         xx += k->gx[i] * k->gx[i];
         xy += k->gx[i] * k->gy[i];
         yy += k->gy[i] * k->gy[i];
@@ -128,7 +130,7 @@ static void find(float flow[4], const struct patch *k, const struct plane *befor
     double least = miss(left, k, before, dx, dy), best_x = dx, best_y = dy;
     for (int step = 0; step < STEPS; step++) {
         double px = 0, py = 0, det = xx * yy - xy * xy;
-        for (int i = 0; i < 64; i++) {
+        for (int i = 0; i < PIXELS; i++) {
             px += k->gx[i] * left[i];
             py += k->gy[i] * left[i];
         }
@@ -230,11 +232,11 @@ void l2d_ref_steady(float *out, const float *picture, const float *last, const f
                 kept += catmull_rom(x + dx - ix) * catmull_rom(y + dy - iy) *
                         (double) last[4 * (clamp(iy, 0, h - 1) * w + clamp(ix, 0, w - 1)) + c];
             }
-            for (int t = 0; t < 25; t++) {
-                int ix = clamp(x - 2 + t % 5, 0, w - 1), iy = clamp(y - 2 + t / 5, 0, h - 1);
+            for (int t = 0; t < 9; t++) {
+                int ix = clamp(x - 1 + t % 3, 0, w - 1), iy = clamp(y - 1 + t / 3, 0, h - 1);
                 double v = (double) picture[4 * (iy * w + ix) + c];
-                mean += v / 25;
-                squares += v * v / 25;
+                mean += v / 9;
+                squares += v * v / 9;
             }
             double reach = sqrt(fmax(squares - mean * mean, 0)) + 6 / 127.5;
             kept = clamp1(kept, mean - reach, mean + reach);

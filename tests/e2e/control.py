@@ -465,11 +465,11 @@ def test_record():
         wait(lambda: run.frames_out() >= 10, "frames come")
         run.json("PATCH", "/api/params", json.dumps({"prompt": "an ink drawing", "fade": 5, "easing": "smooth"}))
         wait(lambda: run.frames_out() >= 25, "frames come")
-        run.json("PATCH", "/api/params", json.dumps({"steps": "43,47/50", "seed": 9}))
+        run.json("PATCH", "/api/params", json.dumps({"steps": "43,47/50", "seed": 9, "steady": 0.25}))
         check("a recorded run ends by itself", run.process.wait(60) == 0)
         made = [json.loads(text) for text in open(line)]
         check("all changes are in the record", [next(k for k in entry if k != "at") for entry in made] ==
-              ["prompt", "seed", "prompt", "steps", "seed"], made)
+              ["prompt", "seed", "steady", "prompt", "steps", "seed", "steady"], made)
         again = subprocess.run([PROGRAM, "run", *common, "-o", f"{folder}/b.y4m", "--timeline", line], timeout=120)
         hashes = [hashlib.sha256(open(f"{folder}/{name}.y4m", "rb").read()).hexdigest() for name in "ab"]
         check("the timeline draws the same video", again.returncode == 0 and hashes[0] == hashes[1], made)

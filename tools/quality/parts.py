@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of the evaluation. Each takes the Bench and returns figures as plain dicts and lists.
 
-Who is compared: `ours` is the C program with the model as it ships; `off` the same with the motion
-modules off, and `alone` that with new noise for every frame too; `teacher` the filter on every frame on its
-own; `source` the input. `ceiling` is the autoencoder alone on the teacher's picture.
+Who is compared: `ours` is the C program with the model as it ships; `bare` the same, but not steadied; `off`
+that with the motion modules off, and `alone` that with new noise for every frame too; `teacher` the filter on
+every frame on its own; `source` the input. `ceiling` is the autoencoder alone on the teacher's picture.
 """
 import sys
 import tempfile
@@ -77,17 +77,23 @@ class Bench:
         return without_motion(self.runtime, self.off_folder.name)
 
     @cached_property
+    def bare(self):
+        r = self.runtime
+        return Runtime(r.program, r.model, r.steps, r.precision, r.noise, "0")
+
+    @cached_property
     def alone(self):
         r = self.off
-        return Runtime(r.program, r.model, r.steps, r.precision, "fresh")
+        return Runtime(r.program, r.model, r.steps, r.precision, "fresh", "0")
 
     def say(self, *words):
         print(f"[{(time.monotonic() - self.began) / 60:5.1f} min]", *words, file=sys.stderr, flush=True)
 
     def paint(self, frames, prompt, measured):
-        """frames[measured:] by each of the three; without motion modules the frames before do not matter."""
+        """frames[measured:] by each of the four; without motion modules the frames before do not matter."""
         first = min(measured, len(frames) - WARM_UP) if len(frames) > WARM_UP else 0
         return {"ours": self.runtime.paint(frames, prompt)[measured:],
+                "bare": self.bare.paint(frames, prompt)[measured:],
                 "off": self.off.paint(frames[first:], prompt)[measured - first:],
                 "alone": self.alone.paint(frames[first:], prompt)[measured - first:]}
 
@@ -193,7 +199,7 @@ def clips(bench):
 
 def cache(bench):
     """Video files with keys and values in bytes: how far from those in fp16, beside how far fp16 is from fp32, and
-    from what it would be without any memory of past frames."""
+    from what it would be without any memory of past frames; none of them steadied."""
     scale, rows, chosen = bench.scale, [], {}
     for number, path in enumerate(bench.clips):
         frames = material.video(path, scale.clip, scale.size)
@@ -202,9 +208,9 @@ def cache(bench):
         for style in chosen[path.name]:
             bench.say(f"cache: {path.name}, {style}")
             prompt = grammar.CANONICAL[style]
-            kept = {"int8": bench.runtime.paint(frames, prompt, "fp16", "--kv-cache", "int8")[WARM_UP:],
-                    "fp16": bench.runtime.paint(frames, prompt, "fp16", "--kv-cache", "fp16")[WARM_UP:],
-                    "fp32": bench.runtime.paint(frames, prompt, "fp32")[WARM_UP:],
+            kept = {"int8": bench.bare.paint(frames, prompt, "fp16", "--kv-cache", "int8")[WARM_UP:],
+                    "fp16": bench.bare.paint(frames, prompt, "fp16", "--kv-cache", "fp16")[WARM_UP:],
+                    "fp32": bench.bare.paint(frames, prompt, "fp32")[WARM_UP:],
                     "off": bench.off.paint(frames, prompt, "fp16")[WARM_UP:]}
             rows.append({"psnr": {"int8": measures.psnr(kept["int8"], kept["fp16"]),
                                   "int8 worst frame": min(map(measures.psnr, kept["int8"], kept["fp16"])),

@@ -51,9 +51,10 @@ def first_line(said):
 class Runtime:
     """One model and how it is run."""
 
-    def __init__(self, program, model, steps, precision, noise):
+    def __init__(self, program, model, steps, precision, noise, steady=None):
         self.program, self.model = program, Path(model)
         self.steps, self.precision, self.noise = steps, precision, noise
+        self.steady = steady            # what --steady is given; None: the model's own
         if not (self.model / "model.json").is_file():
             raise Failure(f"{model}: no model.json there")
         if not shutil.which("ffmpeg"):
@@ -72,8 +73,9 @@ class Runtime:
                 *options]
 
     def model_options(self, prompt, precision=None):
+        steady = [] if self.steady is None else ["--steady", self.steady]
         return ["-m", str(self.model), "-p", prompt, "--steps", self.steps, "--seed", "0",
-                "--noise", self.noise, "--precision", precision or self.precision]
+                "--noise", self.noise, "--precision", precision or self.precision, *steady]
 
     def stream(self, frames, size, *options):
         """Yields the pictures, uint8 [H,W,3], while frames (any iterable) are still going in."""
@@ -143,7 +145,7 @@ class Runtime:
 
 
 def without_motion(runtime, folder):
-    """The same runtime on a copy of the model in `folder` whose motion modules add nothing.
+    """The same runtime on a copy of the model in `folder` whose motion modules add nothing; nor is it steadied.
 
     Every motion module ends in proj_out and is added to its input; with proj_out zero each frame is
     denoised on its own.
@@ -158,4 +160,4 @@ def without_motion(runtime, folder):
         raise Failure(f"{runtime.model}: no motion modules to turn off")
     write_safetensors(folder / "unet.safetensors",
                       {n: np.zeros_like(t) if n in ends else t for n, t in tensors.items()})
-    return Runtime(runtime.program, folder, runtime.steps, runtime.precision, runtime.noise)
+    return Runtime(runtime.program, folder, runtime.steps, runtime.precision, runtime.noise, "0")
