@@ -253,6 +253,23 @@ int l2d_engine_declare_input(struct l2d_engine *engine, const struct l2d_engine_
                              struct l2d_error *err);
 int l2d_engine_declare_slots(struct l2d_engine *engine, struct l2d_error *err);
 
+/** Put the current set's schedule into effect; nothing may be in flight. */
+int l2d_engine_use_steps(struct l2d_engine *engine, uint32_t set, struct l2d_error *err);
+
+/** What is computed from weights: biases of all sets of steps on the host, positional terms. */
+int l2d_engine_compute_step_bias(struct l2d_engine *engine, struct l2d_error *err);
+int l2d_engine_compute_positions(struct l2d_engine *engine, struct l2d_error *err);
+
+/** Steps that are computed for the negative prompt too. */
+int32_t l2d_engine_negative_steps(const struct l2d_engine *engine);
+
+/** Buffers and graphs that depend on the stored size of input pictures; waits for the GPU. */
+int l2d_engine_resize_input(struct l2d_engine *engine, uint64_t size_bytes, struct l2d_error *err);
+
+/** f32 values to the GPU, into a buffer of the engine's precision; waits for it. */
+int l2d_engine_write(struct l2d_engine *engine, struct l2d_buf *buf, const float *value,
+                     size_t count, struct l2d_error *err);
+
 /** The latent's sides at a level of the UNet. */
 int32_t l2d_engine_level_h(const struct l2d_engine *engine, int32_t level);
 int32_t l2d_engine_level_w(const struct l2d_engine *engine, int32_t level);
@@ -280,13 +297,6 @@ int l2d_engine_copy_graph(struct l2d_engine *engine, struct l2d_graph **graph, c
 /** The picture that the network works on: f32 [1,H,W,4]. */
 struct l2d_tensor l2d_engine_canvas(const struct l2d_engine *engine);
 
-/** What the similar-frame filter needs: the last picture, and sums on their way to the host. */
-int l2d_engine_declare_filter(struct l2d_engine *engine, double threshold, struct l2d_error *err);
-
-/** A frame after the warm-up, with the filter on. */
-int l2d_engine_push_filtered(struct l2d_engine *engine, const struct l2d_frame *frame,
-                             struct l2d_error *err);
-
 /** A ring of latents; the network's view of a buffer that is one, or L2D_NO_TENSOR. */
 struct l2d_tensor l2d_engine_ring(const struct l2d_engine *engine, struct l2d_buf *buf);
 
@@ -299,18 +309,14 @@ int l2d_engine_build_unet(struct l2d_engine *engine, struct l2d_graph **graph, c
                           int32_t num_rows, int32_t num_negative, bool warmup, bool sinks,
                           struct l2d_error *err);
 
-/** Put the current set's schedule into effect; nothing may be in flight. */
-int l2d_engine_use_steps(struct l2d_engine *engine, uint32_t set, struct l2d_error *err);
+// ---- similar frames: engine_filter.c
 
-/** What is computed from weights: biases of all sets of steps on the host, positional terms. */
-int l2d_engine_compute_step_bias(struct l2d_engine *engine, struct l2d_error *err);
-int l2d_engine_compute_positions(struct l2d_engine *engine, struct l2d_error *err);
+/** What the filter needs: the last picture, and sums on their way to the host. */
+int l2d_engine_declare_filter(struct l2d_engine *engine, double threshold, struct l2d_error *err);
 
-/** Steps that are computed for the negative prompt too. */
-int32_t l2d_engine_negative_steps(const struct l2d_engine *engine);
-
-/** Buffers and graphs that depend on the stored size of input pictures; waits for the GPU. */
-int l2d_engine_resize_input(struct l2d_engine *engine, uint64_t size_bytes, struct l2d_error *err);
+/** A frame after the warm-up, with the filter on. */
+int l2d_engine_push_filtered(struct l2d_engine *engine, const struct l2d_frame *frame,
+                             struct l2d_error *err);
 
 // ---- words: engine_text.c
 
@@ -320,6 +326,9 @@ int l2d_words_declare(struct l2d_engine *engine, struct l2d_engine_words *words,
 int l2d_words_build(struct l2d_engine *engine, struct l2d_engine_words *words,
                     const struct l2d_unet_state *state, struct l2d_error *err);
 void l2d_words_finish(struct l2d_engine_words *words);
+
+/** The text tower's result, one text's: T [1,1,tokens,hidden]. */
+struct l2d_tensor l2d_engine_context(const struct l2d_engine *engine);
 
 // ---- steadied pictures: engine_steady.c
 
@@ -353,12 +362,9 @@ void l2d_engine_forget_loras(struct l2d_engine *engine);
 int l2d_sinks_declare(struct l2d_engine *engine, struct l2d_error *err);
 int l2d_sinks_build(struct l2d_engine *engine, struct l2d_error *err);
 
-/** The text tower's result, one text's: T [1,1,tokens,hidden]. */
-struct l2d_tensor l2d_engine_context(const struct l2d_engine *engine);
+// ---- what is read back: engine_submission.c
 
-/** f32 values to or from the GPU; waits for it. A buffer has the engine's precision. */
-int l2d_engine_write(struct l2d_engine *engine, struct l2d_buf *buf, const float *value,
-                     size_t count, struct l2d_error *err);
+/** f32 values of a tensor, whatever its type; waits for the GPU. */
 int l2d_engine_read(const struct l2d_tensor *tensor, float *out, struct l2d_error *err);
 
 /** Hand on the probes of the text's graph, which has no frame: frame UINT32_MAX, step -1. */

@@ -6,13 +6,13 @@
 // Debian 12's compiler does not know the extension: see shaders/spirv/README.md.
 #version 460
 #extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "lib/precision.glsl"
-#include "lib/halves.glsl"
 #include "params/attention.h"
 
 layout(local_size_x_id = 0) in;
@@ -41,6 +41,12 @@ const uint PART = LANES / CM;                       // lanes that share a query
 shared f16vec4 keys[BLOCK * PITCH], values[BLOCK * PITCH];
 shared float scores[SUBGROUPS * CM * PITCH_S];
 shared f16vec4 weights[SUBGROUPS * CM * PITCH_W];
+
+// As arithmetic takes them, of the two words that a buffer has them in.
+f16vec4 halves(uvec2 v)
+{
+    return f16vec4(unpackFloat2x16(v.x), unpackFloat2x16(v.y));
+}
 
 float top_of_query(float v)
 {

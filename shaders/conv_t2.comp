@@ -9,12 +9,12 @@
 // Debian 12's compiler does not know the extension: see shaders/spirv/README.md.
 #version 460
 #extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
 #include "lib/conv.glsl"
-#include "lib/halves.glsl"
 
 layout(constant_id = 4) const uint CM = 16;         // a matrix: pixels, channels, depth
 layout(constant_id = 5) const uint CN = 16;

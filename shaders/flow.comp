@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Optical flow at one level, one cell of 4x4 pixels an invocation: where the 8x8 pixels around it,
-// of which every second one is looked at, were in the frame before. From the coarser level's answer,
-// or from standing still where that fits better, Gauss-Newton steps of inverse compositional
-// Lucas-Kanade (Baker and Matthews 2004; on a grid of patches: Kroeger et al. 2016). Means are taken
-// out, so that light may change.
+// Optical flow at one level, one cell of 4x4 pixels an invocation: where the 8x8 pixels around it
+// were in the frame before; every second one is looked at. From the coarser level's answer, or from
+// standing still where that fits better, Gauss-Newton steps of inverse compositional Lucas-Kanade
+// (Baker and Matthews 2004; on a grid of patches: Kroeger et al. 2016). Means are taken out, so
+// that light may change.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/flat.glsl"
@@ -11,7 +11,7 @@
 
 #define STEPS 2
 #define LONGEST 2.0             // step, in pixels of this level
-#define DAMPING 4.0             // of the normal equations: flat patches stay where they were guessed
+#define DAMPING 4.0             // of the normal equations: flat patches stay at the guess
 #define PIXELS (L2D_FLOW_PATCH * L2D_FLOW_PATCH / 2)
 
 layout(binding = 0, std430) readonly buffer Lumas { float luma[]; };

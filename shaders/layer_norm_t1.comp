@@ -18,14 +18,13 @@ layout(binding = 2, std430) readonly buffer Bias { vec4 bias[]; };
 layout(binding = 3, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_layer_norm_params p; };
 
+#include "lib/lanes.glsl"
+
 const uint EACH = (QUADS + LANES - 1u) / LANES;
 
 float total(vec4 v)
 {
-    float sum = (v.x + v.y) + (v.z + v.w);
-    [[unroll]] for (uint mask = 1u; mask < LANES; mask *= 2u)
-        sum += subgroupShuffleXor(sum, mask);
-    return sum;
+    return sum_of_lanes((v.x + v.y) + (v.z + v.w));
 }
 
 void main()

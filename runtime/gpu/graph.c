@@ -555,8 +555,9 @@ static int record(struct l2d_graph *g, VkCommandBuffer cmd, VkQueryPool marks,
         if (marks) {
             op_barrier(cmd, all, all);
             vkCmdWriteTimestamp2(cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, marks, i);
-        } else
+        } else {
             ok = synchronize(cmd, pending, &g->op[i]);
+        }
         record_op(cmd, &g->op[i]);
     }
     full_barrier(cmd);

@@ -107,10 +107,10 @@ void l2d_ref_luma_structure(float *map, const float *rgb, int h, int w);
 /** <p,x>, <p,p>, <x,x> over the first three channels of two pictures [pixels,4]. */
 void l2d_ref_similar(double sum[3], const float *p, const float *x, int pixels);
 
-/** rgb [h,w,4] in [-1,1] -> its luminance pyramid, 0..255, finest level first. returns its floats. */
+/** rgb [h,w,4] in [-1,1] -> its luminance pyramid, 0..255, finest level first. returns its size. */
 long l2d_ref_pyramid(float *luma, const float *rgb, int h, int w);
 
-/** Two pyramids -> flow [(h+3)/4,(w+3)/4,4]: to where it was before, dx, dy, what does not fit, 0. */
+/** Two pyramids -> flow [(h+3)/4,(w+3)/4,4]: dx, dy to where it was, what does not fit, 0. */
 void l2d_ref_flow(float *flow, const float *now, const float *before, int h, int w);
 
 /** See l2d_steady of kernels.h; now, before: pyramids. */

@@ -102,8 +102,8 @@ static void cut_patch(struct patch *k, const struct plane *now, int cell_x, int 
 }
 
 // What is left where the patch would have been. returns the sum of its squares.
-static double miss(double left[PIXELS], const struct patch *k, const struct plane *before, double dx,
-                   double dy)
+static double miss(double left[PIXELS], const struct patch *k, const struct plane *before,
+                   double dx, double dy)
 {
     double squares = 0;
     for (int i = 0; i < PIXELS; i++)

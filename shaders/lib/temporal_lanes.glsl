@@ -11,6 +11,8 @@
 
 layout(constant_id = 3) const uint LANES = 8;   // a power of 2, at most a subgroup's
 
+#include "lib/lanes.glsl"
+
 #if KV_INT8
 #define CELL uint                               // four numbers, see params/attention.h
 const uint HEAD_WORDS = 2u * QUADS + 1u;
@@ -62,20 +64,6 @@ uint cache_place(uint pixel_slot)
 uint values_after()
 {
     return KV_INT8 != 0 ? QUADS : c;
-}
-
-float sum_of_lanes(float v)
-{
-    [[unroll]] for (uint mask = 1u; mask < LANES; mask *= 2u)
-        v += subgroupShuffleXor(v, mask);
-    return v;
-}
-
-float greatest_of_lanes(float v)
-{
-    [[unroll]] for (uint mask = 1u; mask < LANES; mask *= 2u)
-        v = max(v, subgroupShuffleXor(v, mask));
-    return v;
 }
 
 float exp_of(float x)

@@ -181,7 +181,8 @@ Test(timeline, record)
         cr_expect(c->fade_frames == made[i].fade_frames && c->easing == made[i].easing &&
                   c->step_set == made[i].step_set && c->seed == made[i].seed &&
                   c->noise == made[i].noise && c->show == made[i].show &&
-                  c->lora_scale == made[i].lora_scale && c->steady == made[i].steady, "change %d", i);
+                  c->lora_scale == made[i].lora_scale && c->steady == made[i].steady,
+                  "change %d", i);
     }
     timeline_finish(&timeline);
     unlink(path);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Luminance pyramids, optical flow and steadied pictures against plain C; and whether motion that is
-// known is found, and a moved picture comes out as it was.
+// Luminance pyramids, optical flow and steadied pictures against plain C; and whether motion that
+// is known is found, and a moved picture comes out as it was.
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
