@@ -18,6 +18,11 @@ static int64_t now(const struct l2d_live_clock *t, int64_t wall)
     return wall + (t->lead[0] > t->lead[1] ? t->lead[0] : t->lead[1]);
 }
 
+int64_t l2d_live_clock_ahead(const struct l2d_live_clock *clock, int64_t at, int64_t wall)
+{
+    return at - now(clock, wall);
+}
+
 static int64_t move_to_now(struct l2d_live_clock *t, int64_t raw, int64_t wall)
 {
     int64_t at = now(t, wall);

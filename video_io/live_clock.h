@@ -37,4 +37,7 @@ void l2d_live_clock_begin(struct l2d_live_clock *clock, int64_t raw, int64_t wal
  */
 bool l2d_live_clock_map(struct l2d_live_clock *clock, int64_t raw, int64_t wall, int64_t *out);
 
+/** How much earlier than the clock's pace a time of it was given out at wall; below 0: later. */
+int64_t l2d_live_clock_ahead(const struct l2d_live_clock *clock, int64_t at, int64_t wall);
+
 #endif

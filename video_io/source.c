@@ -42,6 +42,7 @@ struct l2d_source {
     struct { int64_t raw, us; } past_frame[SETTLE_FRAMES];  // the last ones, while not settled
     unsigned num_frames;                // of this session, while not settled
     int64_t pace_us;                    // wall clock at time 0 of the session; paced
+    int64_t ahead;                      // of the last frame, see l2d_live_clock_ahead
 
     int64_t last_video, last_audio;     // given out, in TICKs and in the audio's time base
 
@@ -352,6 +353,7 @@ static bool place_video(struct l2d_source *s, struct l2d_frame *f)
     }
     if (at <= s->last_video)
         return skip_backlog(s);
+    s->ahead = l2d_live_clock_ahead(&s->clock, at, wall);
     s->last_video = f->pts = at;
     f->duration = av_rescale_q(f->duration, tb, TICK);
     f->time_base_num = TICK.num;
@@ -434,6 +436,11 @@ int l2d_source_next(struct l2d_source *source, struct l2d_item *item, struct l2d
 const struct l2d_reader_info *l2d_source_info(const struct l2d_source *source)
 {
     return &source->info;
+}
+
+double l2d_source_ahead_s(const struct l2d_source *source)
+{
+    return source->ahead < 0 ? (double) source->ahead / L2D_LIVE_CLOCK_HZ : 0;
 }
 
 bool l2d_source_is_live(const struct l2d_source *source)

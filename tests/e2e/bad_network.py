@@ -23,6 +23,7 @@ MOST_GROWTH_S = 1.5         # of the latency from end to end, between the first 
                             # machines: what grows, grows by more
 STOP_WITHIN_S = 2
 STILL_S = 2                 # nothing passes, for so long
+BUFFER_MS = 1000            # two round trips, in which a lost packet comes again
 
 
 class Network:
@@ -137,6 +138,33 @@ def test_rtmp():
         live.check_result(f"bad-rtmp: as pushed, {i + 1}", report, path, (12, 2)[i], (5, 1)[i])
 
 
+def test_buffer():
+    """What comes in bursts is drawn evenly, if frames may wait: beside it, one run that draws what it has."""
+    server = live.Server("bad-buffer")
+    net = Network("tcp", live.free_port(), server.port)
+    feed = live.publish(server.url("in"))
+    time.sleep(1)
+    away = server.url("in").replace(f":{server.port}/", f":{net.port}/")
+    runs = {name: live.Run(f"bad-buffer-{name}", "-i", away, *options, "-o", f"bad-buffer-{name}.mkv")
+            for name, options in (("without", []), ("with", ["--buffer", str(BUFFER_MS)]))}
+    for run in runs.values():
+        run.wait_frames()
+    time.sleep(20)
+    late = {}
+    for name, run in runs.items():
+        report = run.end()
+        if not report:
+            return
+        frames = report["frames"]
+        late[name] = frames["dropped"]["late"] / max(1, frames["in"] - frames["dropped"]["backlog"])
+        live.check_result(run.name, report, f"bad-buffer-{name}.mkv", 12)
+        print(f"{run.name}: {100 * late[name]:.0f} % late, latency, ms: {report['outputs'][0]['latency_ms']}, "
+              f"between frames: {report['interval_ms']}", flush=True)
+    live.stop(feed)
+    server.stop()
+    check(late["with"] < 0.1 and late["with"] < late["without"] / 3, f"bad-buffer: late: {late}")
+
+
 def test_srt():
     into, out = (live.free_port(live.socket.SOCK_DGRAM) for _ in range(2))
     nets = [Network("udp", live.free_port(live.socket.SOCK_DGRAM), into, 2),
@@ -167,7 +195,7 @@ def test_srt():
         live.check_result("bad-srt: after the cut", report, "bad-srt-1.mkv", 2, beeps=1)
 
 
-TESTS = {"rtmp": test_rtmp, "srt": test_srt}
+TESTS = {"rtmp": test_rtmp, "srt": test_srt, "buffer": test_buffer}
 
 
 def main():

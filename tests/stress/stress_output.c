@@ -31,7 +31,7 @@ static void give(int64_t pts)
         abort();
     item.frame->pts = 3600 * pts;
     item.frame->time_base_den = 90000;
-    struct shared_item *shared = shared_item_new(&item, fate_leave(&ledger, pts, false));
+    struct shared_item *shared = shared_item_new(&item, fate_leave(&ledger, pts, false, NULL));
     if (!shared)
         abort();
     outputs_push(&outputs, shared);
@@ -42,7 +42,7 @@ static void push_main(void *arg)
 {
     (void) arg;
     for (int i = 0; i < NUM_FRAMES; i++) {
-        fate_arrive(&ledger, i, l2d_clock_s());
+        fate_begin(&ledger, i, l2d_clock_s(), l2d_clock_s());
         give(i);
         usleep(500);
     }

@@ -33,9 +33,9 @@ static bool show(double pts_s, double now_s)
     memset(f->data, 77, f->size_bytes);
     f->pts = (int64_t) (pts_s * TICKS + 0.5);
     f->time_base_den = TICKS;
-    fate_arrive(&ledger, f->pts, now_s);
+    fate_begin(&ledger, f->pts, now_s, now_s);
     bool in_time = hold_take(&hold, f, now_s);
-    fate_leave(&ledger, f->pts, !in_time);
+    fate_leave(&ledger, f->pts, !in_time, NULL);
     l2d_frame_unref(&f);
     return in_time;
 }
@@ -125,7 +125,7 @@ Test(hold, waits_for_a_frame_that_is_on_its_way_through_the_model)
     double now = run_steadily();
     for (double t = now; t < now + 1; t += 0.001)
         held(t, NULL);
-    fate_arrive(&ledger, (int64_t) (9.05 * TICKS), now + 1);
+    fate_begin(&ledger, (int64_t) (9.05 * TICKS), now + 1, now + 1);
     double last = 0;
     for (double t = now + 1; t < now + 1.5; t += 0.001) {
         double at = held(t, NULL);
@@ -148,7 +148,7 @@ Test(hold, a_jittery_source_is_given_more_time)
 Test(hold, a_slow_model_is_no_silent_source)
 {
     double now = run_steadily();
-    fate_arrive(&ledger, (int64_t) (8.2 * TICKS), now + 0.2);
+    fate_begin(&ledger, (int64_t) (8.2 * TICKS), now + 0.2, now + 0.2);
     cr_expect_lt(held(now + 0.21, NULL), 0);
 }
 

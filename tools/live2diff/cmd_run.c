@@ -21,6 +21,8 @@
 #include "video_io/libav.h"
 #include "watch.h"
 
+#define MAX_BUFFER_MS 2000
+
 struct run_options {
     const char *input, *input_format, *input_options;
     struct output_options output[RUN_MAX_OUTPUTS];
@@ -43,7 +45,7 @@ struct run_options {
     unsigned num_loras;
     double skip_similar, steady, rewarm_seconds;        // steady: see struct l2d_engine_params
     int rewarm;                         // enum l2d_rewarm
-    double deadline_ms;                 // 0: none
+    double deadline_ms, buffer_ms;      // 0: none
 };
 
 struct run {
@@ -140,6 +142,15 @@ static const char *take_lora(void *options, const char *value)
     return NULL;
 }
 
+static const char *take_buffer(void *options, const char *value)
+{
+    struct run_options *o = options;
+    char *end;
+    o->buffer_ms = strtod(value, &end);
+    return *value && !*end && o->buffer_ms >= 0 && o->buffer_ms <= MAX_BUFFER_MS
+         ? NULL : "expected milliseconds, 0 to 2000";
+}
+
 static const char *take_steady(void *options, const char *value)
 {
     struct run_options *o = options;
@@ -219,6 +230,9 @@ static const struct option_row rows[] = {
     { 0, "deadline", OPTION_CALL, "MS", NULL,
       "live: if frames take longer than MS through the model, or are dropped, draw them with fewer "
       "steps, of those of --more-steps; with more again when there is time", 0, take_deadline },
+    { 0, "buffer", OPTION_CALL, "MS", NULL,
+      "live: let every frame wait until it is MS old, so that what a network delivers in bursts is "
+      "drawn evenly and not dropped; 0 to 2000; default: 0", 0, take_buffer },
     { 0, "rewarm", OPTION_CALL, "auto|never|S", "auto",
       "after a scene cut, or once the scene has become another without one (auto), and after every "
       "S seconds: let the model forget what was before",
@@ -387,6 +401,9 @@ static int open_input(struct run *run, struct l2d_error *err)
     }, err);
     if (rc == L2D_OK)
         run->flow.live = l2d_source_is_live(run->flow.source);
+    if (rc == L2D_OK && o->buffer_ms > 0 && !run->flow.live)
+        return l2d_error_set(err, L2D_EINVAL, "--buffer: %s is not live, all its frames are drawn "
+                             "without", o->input);
     if (rc == L2D_OK && o->deadline_ms > 0 && !run->flow.live)
         return l2d_error_set(err, L2D_EINVAL, "--deadline: %s is not live; --realtime reads it as "
                              "if it were", o->input);
@@ -501,6 +518,7 @@ static int stream_video(struct run *run, struct l2d_error *err)
     struct flow *flow = &run->flow;
     hold_init(&flow->hold, (enum on_loss) run->options->on_loss, &flow->ledger,
               1 / flow_input_rate(flow));
+    flow->buffer_s = 1e-3 * run->options->buffer_ms;
     int rc = flow_start(flow, err);
     if (rc == L2D_OK)
         watch_until_end(&run->watch);

@@ -28,7 +28,7 @@ static void take(struct fate_ledger *l, unsigned at)
     l->len--;
 }
 
-void fate_arrive(struct fate_ledger *l, int64_t pts, double arrival_s)
+void fate_begin(struct fate_ledger *l, int64_t pts, double arrival_s, double now_s)
 {
     pthread_mutex_lock(&l->lock);
     if (l->len == FATE_ENTRIES) {
@@ -37,7 +37,8 @@ void fate_arrive(struct fate_ledger *l, int64_t pts, double arrival_s)
     }
     unsigned slot = slot_of(l, l->len++);
     l->entry[slot].pts = pts;
-    l->entry[slot].arrival_s = l->last_arrival_s = arrival_s;
+    l->entry[slot].arrival_s = arrival_s;
+    l->entry[slot].begun_s = l->last_begun_s = now_s;
     l->counts.in++;
     pthread_mutex_unlock(&l->lock);
 }
@@ -53,15 +54,16 @@ void fate_late(struct fate_ledger *l)
     pthread_mutex_unlock(&l->lock);
 }
 
-double fate_leave(struct fate_ledger *l, int64_t pts, bool overtaken)
+double fate_leave(struct fate_ledger *l, int64_t pts, bool overtaken, double *begun_s)
 {
-    double arrival_s = 0;
+    double arrival_s = 0, begun = 0;
     pthread_mutex_lock(&l->lock);
     unsigned at = 0;
     while (at < l->len && l->entry[slot_of(l, at)].pts != pts)
         at++;
     if (at < l->len) {
         arrival_s = l->entry[slot_of(l, at)].arrival_s;
+        begun = l->entry[slot_of(l, at)].begun_s;
         take(l, at);
     } else {
         l->counts.astray++;
@@ -71,6 +73,8 @@ double fate_leave(struct fate_ledger *l, int64_t pts, bool overtaken)
     else
         l->counts.out++;
     pthread_mutex_unlock(&l->lock);
+    if (begun_s)
+        *begun_s = begun;
     return arrival_s;
 }
 
@@ -78,6 +82,14 @@ void fate_hold(struct fate_ledger *l)
 {
     pthread_mutex_lock(&l->lock);
     l->counts.held++;
+    pthread_mutex_unlock(&l->lock);
+}
+
+void fate_stop(struct fate_ledger *l, unsigned frames)
+{
+    pthread_mutex_lock(&l->lock);
+    l->counts.in += frames;
+    l->counts.stopped += frames;
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -89,10 +101,10 @@ void fate_end(struct fate_ledger *l)
     pthread_mutex_unlock(&l->lock);
 }
 
-double fate_last_arrival(struct fate_ledger *l)
+double fate_last_begun(struct fate_ledger *l)
 {
     pthread_mutex_lock(&l->lock);
-    double at = l->last_arrival_s;
+    double at = l->last_begun_s;
     pthread_mutex_unlock(&l->lock);
     return at;
 }
@@ -104,7 +116,7 @@ bool fate_next(struct fate_ledger *l, double since_s, int64_t *pts)
     pthread_mutex_lock(&l->lock);
     for (unsigned i = 0; i < l->len && !found; i++) {
         unsigned slot = slot_of(l, i);
-        found = l->entry[slot].arrival_s > since_s && l->entry[slot].pts > after;
+        found = l->entry[slot].begun_s > since_s && l->entry[slot].pts > after;
         *pts = l->entry[slot].pts;
     }
     pthread_mutex_unlock(&l->lock);

@@ -26,23 +26,29 @@ struct fates {
 struct fate_ledger {
     pthread_mutex_t lock;
     // --- guarded by lock
-    struct { int64_t pts; double arrival_s; } entry[FATE_ENTRIES];  // oldest first, a ring
+    struct { int64_t pts; double arrival_s, begun_s; } entry[FATE_ENTRIES]; // oldest first, a ring
     unsigned head, len;
-    double last_arrival_s;      // 0: none yet
+    double last_begun_s;        // 0: none yet
     struct fates counts;
 };
 
 void fate_init(struct fate_ledger *ledger);
 void fate_finish(struct fate_ledger *ledger);
 
-/** A frame goes to the model. */
-void fate_arrive(struct fate_ledger *ledger, int64_t pts, double arrival_s);
+/** A frame that came at arrival_s goes to the model. */
+void fate_begin(struct fate_ledger *ledger, int64_t pts, double arrival_s, double now_s);
 
-/** The frame before the one that arrived last was let go for it. */
+/** The frame before the one that began last was let go for it. */
 void fate_late(struct fate_ledger *ledger);
 
-/** A frame came out of the model. returns when it had arrived; 0 if nobody knows. */
-double fate_leave(struct fate_ledger *ledger, int64_t pts, bool overtaken);
+/**
+ * A frame came out of the model. *begun_s: when it had gone to it, unless NULL. returns when it had
+ * arrived; both 0 if nobody knows.
+ */
+double fate_leave(struct fate_ledger *ledger, int64_t pts, bool overtaken, double *begun_s);
+
+/** Frames that never went to the model, as the run ends. */
+void fate_stop(struct fate_ledger *ledger, unsigned frames);
 
 /** A picture was held. */
 void fate_hold(struct fate_ledger *ledger);
@@ -50,10 +56,10 @@ void fate_hold(struct fate_ledger *ledger);
 /** Nothing comes out any more. */
 void fate_end(struct fate_ledger *ledger);
 
-double fate_last_arrival(struct fate_ledger *ledger);
+double fate_last_begun(struct fate_ledger *ledger);
 
-/** The first frame in flight that arrived later than since_s and is later than pts, which is then
- *  its. returns false if there is none. */
+/** The first frame in flight that went to the model later than since_s and is later than pts,
+ *  which is then its. returns false if there is none. */
 bool fate_next(struct fate_ledger *ledger, double since_s, int64_t *pts);
 
 /** backlog is the source's. */

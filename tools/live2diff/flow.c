@@ -83,12 +83,13 @@ static int make_changes(struct flow *flow, const struct l2d_frame *frame, struct
     return rc;
 }
 
-static int push_frame(struct flow *flow, struct l2d_frame **frame, struct l2d_error *err)
+static int push_frame(struct flow *flow, struct l2d_frame **frame, double arrival_s,
+                      struct l2d_error *err)
 {
     uint64_t before = l2d_stream_stats(flow->stream).frames_dropped;
-    if (fate_last_arrival(&flow->ledger) <= 0)
+    if (fate_last_begun(&flow->ledger) <= 0)
         flow->start_pts = (*frame)->pts;
-    fate_arrive(&flow->ledger, (*frame)->pts, l2d_clock_s());
+    fate_begin(&flow->ledger, (*frame)->pts, arrival_s, l2d_clock_s());
     if (flow->frames)
         control_frames_source(flow->frames, *frame);
     int rc = flow->timeline ? make_changes(flow, *frame, err) : L2D_OK;
@@ -100,6 +101,28 @@ static int push_frame(struct flow *flow, struct l2d_frame **frame, struct l2d_er
         steer_drop(&flow->steer, l2d_clock_s());
     }
     return rc;
+}
+
+// A frame has waited until it is even time for it.
+static bool give_delayed(void *user, struct l2d_frame **frame, double arrival_s)
+{
+    struct flow *flow = user;
+    struct l2d_error err = { 0 };
+    int rc = push_frame(flow, frame, arrival_s, &err);
+    if (rc != L2D_OK && rc != L2D_ECLOSED)
+        flow_fail(flow, &err);
+    return rc == L2D_OK;
+}
+
+// What is as late as the buffer is long, or later, does not wait.
+static int take_frame(struct flow *flow, struct l2d_frame **frame, struct l2d_error *err)
+{
+    double now_s = l2d_clock_s();
+    if (!flow->delay)
+        return push_frame(flow, frame, now_s, err);
+    double wait_s = flow->buffer_s + l2d_source_ahead_s(flow->source);
+    wait_s = wait_s < flow->buffer_s ? wait_s : flow->buffer_s;
+    return delay_put(flow->delay, frame, now_s, now_s + wait_s);
 }
 
 static void read_main(void *arg)
@@ -116,11 +139,13 @@ static void read_main(void *arg)
             push_all(flow, &item, 0);
             continue;
         }
-        rc = push_frame(flow, &item.frame, &err);
+        rc = take_frame(flow, &item.frame, &err);
         l2d_item_clear(&item);
         if (rc != L2D_OK)
             break;
     }
+    if (flow->delay && rc == L2D_OK)
+        delay_drain(flow->delay);
     atomic_store(&flow->source_over, true);
     // ECLOSED: a signal, or the stream ended and pop knows why.
     if (rc != L2D_OK && rc != L2D_ECLOSED)
@@ -150,9 +175,9 @@ static void give_frame(struct flow *flow, struct l2d_item *item)
 {
     double now_s = l2d_clock_s();
     bool in_time = !flow->live || hold_take(&flow->hold, item->frame, now_s);
-    double arrival_s = fate_leave(&flow->ledger, item->frame->pts, !in_time);
-    if (arrival_s > 0)
-        steer_frame(&flow->steer, arrival_s, now_s);
+    double begun_s, arrival_s = fate_leave(&flow->ledger, item->frame->pts, !in_time, &begun_s);
+    if (begun_s > 0)
+        steer_frame(&flow->steer, begun_s, now_s);
     if (!in_time) {
         l2d_item_clear(item);
         return;
@@ -209,9 +234,21 @@ static void fan_main(void *arg)
 
 // --- all of it
 
+// Room for the buffer's time at the source's rate, and some for what comes early.
+static int start_delay(struct flow *flow, struct l2d_error *err)
+{
+    double frames = flow->buffer_s * flow_input_rate(flow) + 8;
+    return flow->buffer_s > 0
+         ? delay_create(&flow->delay, frames < 256 ? (unsigned) frames : 256, give_delayed, flow,
+                        err) : L2D_OK;
+}
+
 int flow_start(struct flow *flow, struct l2d_error *err)
 {
-    int rc = l2d_thread_start(&flow->read_thread, "reader", read_main, flow, err);
+    int rc = start_delay(flow, err);
+    if (rc != L2D_OK)
+        return rc;
+    rc = l2d_thread_start(&flow->read_thread, "reader", read_main, flow, err);
     return rc != L2D_OK ? rc : l2d_thread_start(&flow->fan_thread, "fan-out", fan_main, flow, err);
 }
 
@@ -220,7 +257,10 @@ void flow_stop(struct flow *flow)
     if (flow->stream)
         l2d_stream_stop(flow->stream);
     atomic_store(&flow->stops->source, true);
+    if (flow->delay)
+        delay_stop(flow->delay);
     l2d_thread_join(&flow->read_thread);
+    fate_stop(&flow->ledger, delay_destroy(&flow->delay));
     l2d_thread_join(&flow->fan_thread);
     fate_end(&flow->ledger);            // the reader may have pushed one after the fan-out's end
 }

@@ -10,6 +10,7 @@
 
 #include "base/thread.h"
 #include "control/frames.h"
+#include "delay.h"
 #include "fate.h"
 #include "histogram.h"
 #include "hold.h"
@@ -42,12 +43,14 @@ struct flow {
     struct control_frames *frames;  // for who looks; NULL: nobody can
     struct run_control *control;    // NULL: none
     struct keys *keys;              // NULL: no window
-    struct timeline *timeline;  // changes by time of the input; NULL: none. The reader's
+    struct timeline *timeline;  // changes by time of the input; NULL: none. Who pushes has it
     struct timeline_record *record;     // what has changed, by the same; NULL: none. The stream's
     int64_t start_us;           // where the input was begun
-    int64_t start_pts;          // of the first frame, the reader's
+    int64_t start_pts;          // of the first frame; who pushes has it
     struct fate_ledger ledger;
     struct hold hold;           // the fan-out's
+    double buffer_s;            // live frames wait so long, or less if they come late; 0: not
+    struct delay *delay;        // where; NULL: they do not
     struct l2d_thread read_thread, fan_thread;
     atomic_bool source_over;    // the reader has pushed its last frame
     atomic_bool ended;          // the fan-out has given out its last frame

@@ -104,7 +104,7 @@ static bool is_due(const struct hold *h, double now_s, int64_t pts)
     if (pts <= h->last_pts || now_s < next_due_s(h))
         return false;
     if (!h->holding)
-        return now_s - fate_last_arrival(h->ledger) > 1.5 * h->frame_s;
+        return now_s - fate_last_begun(h->ledger) > 1.5 * h->frame_s;
     int64_t next = h->last_pts; // the source is back: hold until its first frame is through
     return !fate_next(h->ledger, h->since_s, &next) || pts < next;
 }
