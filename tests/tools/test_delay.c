@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Frames that wait until they are due: in order, none early, none lost, at the end and after a stop.
+// Frames that wait until they are due: in order, none early, none lost, at the end and after a
+// stop.
 #include <criterion/criterion.h>
 #include <stdatomic.h>
 
