@@ -105,8 +105,10 @@ void main()
         ivec2 at = ivec2(item % p.w, item / p.w);
         vec2 from = vec2(at) + motion(at);
         float share = s.share * trust(at, from);
-        if (share > 0.0)
-            fresh = clamp(mix(fresh, clip(last_at(from), at), share), -1.0, 1.0);
+        vec4 kept = last_at(from);
+        // What is no number must not stay for ever.
+        if (share > 0.0 && all(lessThanEqual(abs(kept), vec4(4.0))))
+            fresh = clamp(mix(fresh, clip(kept, at), share), -1.0, 1.0);
     }
     steadied[item] = vec4(fresh.xyz, 0.0);
 }

@@ -239,7 +239,9 @@ void l2d_ref_steady(float *out, const float *picture, const float *last, const f
                 squares += v * v / 9;
             }
             double reach = sqrt(fmax(squares - mean * mean, 0)) + 6 / 127.5;
-            kept = clamp1(kept, mean - reach, mean + reach);
+            if (isnan(kept))
+                part = 0;
+            kept = part > 0 ? clamp1(kept, mean - reach, mean + reach) : 0;
             out[4 * i + c] = c == 3 ? 0 : (float) clamp1((1 - part) * fresh + part * kept, -1, 1);
         }
 }

@@ -160,6 +160,27 @@ static void run_unlike(struct gpu_test *t)
     drop(&got);
 }
 
+// A picture that was not of numbers is gone with the next.
+static void run_unsound(struct gpu_test *t)
+{
+    const int h = 32, w = 48;
+    float *source = picture(h, w, 0, 0, 0), *last = picture(h, w, 0, 0, 0);
+    float *fresh = picture(h, w, 1, 2, 0);
+    for (int i = 0; i < 4 * h * w; i++)
+        last[i] = i % 4 == 3 ? 0 : i / 4 % w < 16 ? NAN : i / 4 % w < 24 ? INFINITY : last[i];
+    struct seen got = run(t, h, w, source, source, last, fresh, 0.9f);
+    for (int i = 0; i < 4 * h * w; i++) {
+        cr_assert(isfinite(got.steadied[i]), "%d: %g", i, (double) got.steadied[i]);
+        if (i / 4 % w < 22)
+            cr_assert_eq(got.steadied[i], fresh[i], "%d: %g, fresh %g", i,
+                         (double) got.steadied[i], (double) fresh[i]);
+    }
+    free(source);
+    free(last);
+    free(fresh);
+    drop(&got);
+}
+
 static void run_all(enum l2d_tier tier)
 {
     struct gpu_test t;
@@ -169,6 +190,7 @@ static void run_all(enum l2d_tier tier)
             run_case(&t, i, m);
     run_known(&t);
     run_unlike(&t);
+    run_unsound(&t);
     gt_close(&t);
 }
 
