@@ -55,6 +55,21 @@ Test(live_clock, a_gap_between_sessions_is_as_long_as_it_was)
     cr_expect_eq(play(&raw, 500, &last), 0);
 }
 
+// A burst: 8 frames at once, as late as the last of them is on time.
+Test(live_clock, says_how_late_a_frame_came)
+{
+    int64_t raw = 0, last = -1, out;
+    wall = S(5000);
+    l2d_live_clock_begin(&t, raw, wall);
+    play(&raw, 100, &last);
+    cr_expect_eq(l2d_live_clock_ahead(&t, last, wall - FRAME), 0);
+    wall += 7 * FRAME;
+    for (int i = 0; i < 8; i++, raw += FRAME) {
+        cr_expect(!l2d_live_clock_map(&t, raw, wall, &out));
+        cr_expect_eq(l2d_live_clock_ahead(&t, out, wall), -(7 - i) * FRAME, "frame %d", i);
+    }
+}
+
 Test(live_clock, jumps_ahead_are_taken_out_at_once)
 {
     int64_t raw = 0, last = -1;
