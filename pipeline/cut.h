@@ -18,7 +18,8 @@
 
 #define L2D_CUT_FIELDS 16               // a side
 #define L2D_CUT_COUNT (L2D_CUT_FIELDS * L2D_CUT_FIELDS)
-#define L2D_CUT_AGE 64                  // frames that sinks are kept at least, but for a cut
+#define L2D_CUT_AGE 250                 // frames that sinks are kept at least, but for a cut: new
+                                        // ones cost the work of 8
 #define L2D_CUT_STAY 8                  // frames that a picture has to stay
 
 enum l2d_sight { L2D_SIGHT_GOES_ON, L2D_SIGHT_CUT, L2D_SIGHT_STALE };
