@@ -438,9 +438,9 @@ const struct l2d_reader_info *l2d_source_info(const struct l2d_source *source)
     return &source->info;
 }
 
-double l2d_source_ahead_s(const struct l2d_source *source)
+double l2d_source_late_s(const struct l2d_source *source)
 {
-    return source->ahead < 0 ? (double) source->ahead / L2D_LIVE_CLOCK_HZ : 0;
+    return source->ahead < 0 ? (double) -source->ahead / L2D_LIVE_CLOCK_HZ : 0;
 }
 
 bool l2d_source_is_live(const struct l2d_source *source)

@@ -59,9 +59,9 @@ void l2d_source_destroy(struct l2d_source **source);
 /** Of the first session; valid until destroy. Live sources have a time base of 1/90000. */
 const struct l2d_reader_info *l2d_source_info(const struct l2d_source *source);
 
-/** How much later the last frame came than it would have at the input's even pace, in seconds, as a
-    number below 0; 0: not at all. Of live sources. */
-double l2d_source_ahead_s(const struct l2d_source *source);
+/** How much later the last frame came than it would have at the input's even pace, in seconds; of
+ *  live sources. */
+double l2d_source_late_s(const struct l2d_source *source);
 
 /** Whether the input gives frames in its own time, so that they must be taken when they come. */
 bool l2d_source_is_live(const struct l2d_source *source);

@@ -120,9 +120,8 @@ static int take_frame(struct flow *flow, struct l2d_frame **frame, struct l2d_er
     double now_s = l2d_clock_s();
     if (!flow->delay)
         return push_frame(flow, frame, now_s, err);
-    double wait_s = flow->buffer_s + l2d_source_ahead_s(flow->source);
-    wait_s = wait_s < flow->buffer_s ? wait_s : flow->buffer_s;
-    return delay_put(flow->delay, frame, now_s, now_s + wait_s);
+    double early_s = flow->buffer_s - l2d_source_late_s(flow->source);
+    return delay_put(flow->delay, frame, now_s, now_s + early_s);
 }
 
 static void read_main(void *arg)
