@@ -10,6 +10,7 @@ machines: what is wrong is wrong by seconds, or for ever.
     live.py PROGRAM [NAME...]       runs the tests of these names, or all, two at a time; $L2D_KEEP keeps their files
 """
 import concurrent.futures
+import glob
 import json
 import os
 import re
@@ -742,11 +743,30 @@ def test_udp():
         check_result("udp: the playlist", report, "udp/x.m3u8", 5)
 
 
+def test_camera():
+    """A loopback camera, where the kernel has one: one run writes it, another reads it."""
+    found = [f"/dev/{os.path.basename(path)}" for path in sorted(glob.glob("/sys/devices/virtual/video4linux/video*"))]
+    device = next((path for path in found if os.access(path, os.R_OK | os.W_OK)), None)
+    if not device:
+        print("skipped: camera: no loopback camera here (apt install v4l2loopback-dkms)", flush=True)
+        return
+    writer = Run("camera-out", "--realtime", "-i", "clip.mp4", "-o", device)
+    writer.wait_frames()
+    reader = Run("camera-in", "-i", device, "-o", "camera.mkv")
+    reader.wait_frames()
+    time.sleep(5)
+    reader.end()
+    writer.end()
+    numbers = [n for _, n in frames_of("camera.mkv") if n is not None]
+    check(len(numbers) > 2 * FPS, f"camera: {len(numbers)} pictures that can be read")
+    check(all(a <= b for a, b in zip(numbers, numbers[1:])), "camera: in order")
+
+
 TESTS = {"relay": test_relay, "setup": test_setup, "wait": test_wait, "few": test_few, "source": test_source,
          "idle": test_idle, "server": test_server, "both": test_both, "stall": test_stall, "srt": test_srt,
          "hls": test_hls, "listen": test_listen, "overload": test_overload, "deadline": test_deadline,
-         "rtmps": test_rtmps, "rtsp": test_rtsp, "udp": test_udp}
-WITHOUT_SERVER = {"srt", "hls", "listen", "overload", "deadline", "rtsp", "udp"}
+         "rtmps": test_rtmps, "rtsp": test_rtsp, "udp": test_udp, "camera": test_camera}
+WITHOUT_SERVER = {"camera", "srt", "hls", "listen", "overload", "deadline", "rtsp", "udp"}
 
 
 def run_tests(tests, names, clip):
