@@ -202,9 +202,7 @@ static int change_lora(struct l2d_engine *e, const struct l2d_change *c, struct 
 
 static int change_steady(struct l2d_engine *e, double share, struct l2d_error *err)
 {
-    int rc = share >= 0 ? l2d_steady_check(share, err)
-           : l2d_error_set(err, L2D_EINVAL, "steady %g: must be within 0..%g", share,
-                           L2D_STEADY_MOST);
+    int rc = l2d_steady_check(share, err);
     if (rc == L2D_OK)
         e->now.steady = (float) share;
     return rc;

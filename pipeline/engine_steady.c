@@ -11,7 +11,7 @@ int l2d_engine_declare_steady(struct l2d_engine *e, const struct l2d_engine_para
 {
     struct l2d_tensor canvas = l2d_engine_canvas(e);
     struct l2d_tensor lumas = l2d_steady_lumas_shape(canvas.h, canvas.w);
-    int rc = l2d_steady_check(p->steady, err);
+    int rc = p->steady < 0 ? L2D_OK : l2d_steady_check(p->steady, err);
     if (rc != L2D_OK)
         return rc;
     e->now.steady = (float) (p->steady > 0 ? p->steady
@@ -25,7 +25,7 @@ int l2d_engine_declare_steady(struct l2d_engine *e, const struct l2d_engine_para
 
 int l2d_steady_check(double share, struct l2d_error *err)
 {
-    return share <= L2D_STEADY_MOST ? L2D_OK
+    return share >= 0 && share <= L2D_STEADY_MOST ? L2D_OK
          : l2d_error_set(err, L2D_EINVAL, "steady %g: must be within 0..%g", share,
                          L2D_STEADY_MOST);
 }

@@ -18,6 +18,13 @@ static inline double l2d_clock_s(void)
     return l2d_clock_of(CLOCK_MONOTONIC);
 }
 
+/** A moment of l2d_clock_s(), not before its 0, as pthread_cond_timedwait takes it. */
+static inline struct timespec l2d_clock_timespec(double s)
+{
+    time_t whole = (time_t) s;
+    return (struct timespec) { .tv_sec = whole, .tv_nsec = (long) (1e9 * (s - (double) whole)) };
+}
+
 /** Seconds that processors worked for this process, on all its threads. */
 static inline double l2d_clock_cpu_s(void)
 {

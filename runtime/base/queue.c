@@ -7,7 +7,9 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "base/clock.h"
+#include "base/thread.h"
 
 struct l2d_queue {
     size_t capacity;            // set at create, never changes
@@ -36,12 +38,8 @@ int l2d_queue_create(struct l2d_queue **out, size_t capacity, void (*free_item)(
     q->capacity = capacity;
     q->free_item = free_item;
     q->slot = slot;
-    pthread_mutex_init(&q->lock, NULL);     // on Linux neither these nor the condition's can fail
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&q->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&q->lock, NULL);     // on Linux it cannot fail
+    l2d_cond_init(&q->changed);
     *out = q;
     return L2D_OK;
 }
@@ -137,14 +135,7 @@ enum l2d_queue_status l2d_queue_pop(struct l2d_queue *q, void **item)
 enum l2d_queue_status l2d_queue_pop_timed(struct l2d_queue *q, void **item, int timeout_ms)
 {
     assert(timeout_ms >= 0);
-    struct timespec deadline;
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    deadline.tv_sec += timeout_ms / 1000;
-    deadline.tv_nsec += timeout_ms % 1000 * 1000000L;
-    if (deadline.tv_nsec >= 1000000000L) {
-        deadline.tv_sec++;
-        deadline.tv_nsec -= 1000000000L;
-    }
+    struct timespec deadline = l2d_clock_timespec(l2d_clock_s() + 1e-3 * timeout_ms);
     return pop(q, item, &deadline);
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starting and joining of named threads. See thread.h.
+// See thread.h.
 #include "base/thread.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static void *run(void *user)
 {
@@ -39,4 +40,13 @@ void l2d_thread_join(struct l2d_thread *thread)
         return;
     pthread_join(thread->handle, NULL);
     thread->running = false;
+}
+
+void l2d_cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;            // on Linux none of these can fail
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Named threads. Locks and conditions are plain pthreads where they are used; what this adds is a
-// name that debuggers and top show, and a start that can fail with a reason.
+// name that debuggers and top show, a start that can fail with a reason, and a condition's clock.
 #ifndef L2D_BASE_THREAD_H
 #define L2D_BASE_THREAD_H
 
@@ -27,5 +27,8 @@ int l2d_thread_start(struct l2d_thread *thread, const char *name, void (*main)(v
 
 /** Wait for its end. Does nothing if it is not running. */
 void l2d_thread_join(struct l2d_thread *thread);
+
+/** A condition whose timed waits go by l2d_clock_s(): see l2d_clock_timespec(). */
+void l2d_cond_init(pthread_cond_t *cond);
 
 #endif

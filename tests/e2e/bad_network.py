@@ -115,13 +115,18 @@ def storm(run, networks, watcher, watch_again):
     return check_end(run, time.monotonic())
 
 
-def test_rtmp():
-    server = live.Server("bad-rtmp")
+def open_rtmp(name):
+    """A server that something is published to, a network before it, and the URL of an application through that."""
+    server = live.Server(name)
     net = Network("tcp", live.free_port(), server.port)
     feed = live.publish(server.url("in"))
     time.sleep(1)
-    away = server.url("X").replace(f":{server.port}/", f":{net.port}/")
-    run = live.Run("bad-rtmp", "-i", away.replace("X", "in"), "-o", away.replace("X", "out"), "-o", "bad-rtmp.mkv")
+    return server, net, feed, lambda application: server.url(application).replace(f":{server.port}/", f":{net.port}/")
+
+
+def test_rtmp():
+    server, net, feed, away = open_rtmp("bad-rtmp")
+    run = live.Run("bad-rtmp", "-i", away("in"), "-o", away("out"), "-o", "bad-rtmp.mkv")
     run.wait_frames()
     watcher = Watcher("-i", server.url("out"))
     wait_for("bad-rtmp: pictures arrive", 20, lambda: watcher.seen)
@@ -140,12 +145,8 @@ def test_rtmp():
 
 def test_buffer():
     """What comes in bursts is drawn evenly, if frames may wait: beside it, one run that draws what it has."""
-    server = live.Server("bad-buffer")
-    net = Network("tcp", live.free_port(), server.port)
-    feed = live.publish(server.url("in"))
-    time.sleep(1)
-    away = server.url("in").replace(f":{server.port}/", f":{net.port}/")
-    runs = {name: live.Run(f"bad-buffer-{name}", "-i", away, *options, "-o", f"bad-buffer-{name}.mkv")
+    server, _, feed, away = open_rtmp("bad-buffer")
+    runs = {name: live.Run(f"bad-buffer-{name}", "-i", away("in"), *options, "-o", f"bad-buffer-{name}.mkv")
             for name, options in (("without", []), ("with", ["--buffer", str(BUFFER_MS)]))}
     for run in runs.values():
         run.wait_frames()

@@ -142,21 +142,25 @@ static const char *take_lora(void *options, const char *value)
     return NULL;
 }
 
+// 0 to most.
+static bool take_number(double *number, const char *value, double most)
+{
+    char *end;
+    *number = strtod(value, &end);
+    return *value && !*end && *number >= 0 && *number <= most;
+}
+
 static const char *take_buffer(void *options, const char *value)
 {
     struct run_options *o = options;
-    char *end;
-    o->buffer_ms = strtod(value, &end);
-    return *value && !*end && o->buffer_ms >= 0 && o->buffer_ms <= MAX_BUFFER_MS
-         ? NULL : "expected milliseconds, 0 to 2000";
+    return take_number(&o->buffer_ms, value, MAX_BUFFER_MS) ? NULL
+         : "expected milliseconds, 0 to 2000";
 }
 
 static const char *take_steady(void *options, const char *value)
 {
     struct run_options *o = options;
-    char *end;
-    o->steady = strtod(value, &end);
-    if (!*value || *end || !(o->steady >= 0 && o->steady <= L2D_STEADY_MOST))
+    if (!take_number(&o->steady, value, L2D_STEADY_MOST))
         return "expected 0 to 0.95";
     o->steady = o->steady > 0 ? o->steady : -1;
     return NULL;
@@ -165,21 +169,17 @@ static const char *take_steady(void *options, const char *value)
 static const char *take_rewarm(void *options, const char *value)
 {
     struct run_options *o = options;
-    char *end;
     o->rewarm = strcmp(value, "never") ? L2D_REWARM_AUTO : L2D_REWARM_NEVER;
     if (!strcmp(value, "never") || !strcmp(value, "auto"))
         return NULL;
-    o->rewarm_seconds = strtod(value, &end);
-    return *value && !*end && o->rewarm_seconds > 0 && o->rewarm_seconds <= 1e6
+    return take_number(&o->rewarm_seconds, value, 1e6) && o->rewarm_seconds > 0
          ? NULL : "expected auto, never or a number of seconds above 0";
 }
 
 static const char *take_deadline(void *options, const char *value)
 {
     struct run_options *o = options;
-    char *end;
-    o->deadline_ms = strtod(value, &end);
-    return *value && !*end && o->deadline_ms > 0 && o->deadline_ms <= 1e6
+    return take_number(&o->deadline_ms, value, 1e6) && o->deadline_ms > 0
          ? NULL : "expected milliseconds, above 0";
 }
 

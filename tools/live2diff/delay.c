@@ -2,10 +2,8 @@
 // See delay.h.
 #include "delay.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/thread.h"
@@ -29,13 +27,6 @@ struct delay {
     bool giving, stopped;
 };
 
-static void wait_until(struct delay *d, double due_s)
-{
-    double whole = floor(due_s);
-    struct timespec at = { .tv_sec = (time_t) whole, .tv_nsec = (long) (1e9 * (due_s - whole)) };
-    pthread_cond_timedwait(&d->changed, &d->lock, &at);
-}
-
 static void run(void *arg)
 {
     struct delay *d = arg;
@@ -45,7 +36,8 @@ static void run(void *arg)
         if (d->len == 0) {
             pthread_cond_wait(&d->changed, &d->lock);
         } else if (l2d_clock_s() < next.due_s) {
-            wait_until(d, next.due_s);
+            struct timespec due = l2d_clock_timespec(next.due_s);
+            pthread_cond_timedwait(&d->changed, &d->lock, &due);
         } else {
             d->head = (d->head + 1) % d->capacity;
             d->len--;
@@ -73,12 +65,8 @@ int delay_create(struct delay **out, unsigned capacity, delay_give_fn *give, voi
         return l2d_error_set(err, L2D_ENOMEM, "a buffer of %u frames: out of memory", capacity);
     }
     *d = (struct delay) { .capacity = capacity, .give = give, .user = user, .slot = slot };
-    pthread_mutex_init(&d->lock, NULL);     // on Linux neither these nor the condition's can fail
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&d->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&d->lock, NULL);     // on Linux it cannot fail
+    l2d_cond_init(&d->changed);
     int rc = l2d_thread_start(&d->thread, "delay", run, d, err);
     if (rc != L2D_OK) {
         delay_destroy(&d);

@@ -4,18 +4,16 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
+
+#include "base/clock.h"
+#include "base/thread.h"
 
 void outbox_init(struct outbox *box, bool live)
 {
     memset(box, 0, sizeof(*box));
     box->live = live;
     pthread_mutex_init(&box->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&box->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    l2d_cond_init(&box->changed);
     box->ready = true;
 }
 
@@ -79,11 +77,7 @@ void outbox_push(struct outbox *box, struct shared_item *shared)
 
 enum l2d_queue_status outbox_pop(struct outbox *box, struct shared_item **shared, int timeout_ms)
 {
-    struct timespec deadline;
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    int64_t ns = deadline.tv_nsec + (timeout_ms > 0 ? timeout_ms : 0) * INT64_C(1000000);
-    deadline.tv_sec += ns / 1000000000;
-    deadline.tv_nsec = ns % 1000000000;
+    struct timespec deadline = l2d_clock_timespec(l2d_clock_s() + 1e-3 * timeout_ms);
     enum l2d_queue_status status = L2D_QUEUE_OK;
     int rc = 0;
     *shared = NULL;

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #define MAX_INSIDE 64           // frames in a stream: queues of 4, 8 steps in flight
 #define MAX_KEPT 16             // whose pictures are kept meanwhile
@@ -49,12 +50,8 @@ int control_frames_create(struct control_frames **out, struct l2d_error *err)
     struct control_frames *f = calloc(1, sizeof(*f));
     if (!f)
         return l2d_error_set(err, L2D_ENOMEM, "control: out of memory");
-    pthread_condattr_t attr;
     pthread_mutex_init(&f->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&f->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    l2d_cond_init(&f->changed);
     *out = f;
     return L2D_OK;
 }
@@ -226,14 +223,7 @@ void control_pair_finish(struct control_pair *pair)
 
 void control_frames_wait(struct control_frames *f, uint64_t seen, int timeout_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += timeout_ms % 1000 * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_nsec -= 1000000000L;
-        until.tv_sec++;
-    }
+    struct timespec until = l2d_clock_timespec(l2d_clock_s() + 1e-3 * timeout_ms);
     pthread_mutex_lock(&f->lock);
     int rc = 0;
     while (f->number <= seen && !f->woken && rc == 0)
