@@ -208,6 +208,7 @@ int l2d_engine_stream_frame(struct l2d_engine *e, struct l2d_submission *s,
         add_sequence(e, s, f);
     else
         add_batch(e, s, f);
+    s->apart = true;
     return l2d_submission_submit(e, s, err);
 }
 

@@ -144,6 +144,7 @@ struct l2d_engine_info {
     struct l2d_lora_config lora[L2D_MAX_LORAS];     // with the scales of the beginning
     double gflop_encode, gflop_unet, gflop_decode;      // per frame
     uint32_t dispatches_unet;       // of one call of the UNet
+    bool works_ahead;               // a frame is uploaded and encoded beside the one before
 };
 
 /** "fp16", "fp32" or "int8": of the KV cache. */

@@ -294,11 +294,12 @@ static int declare_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_e
         l2d_buf_destroy(&s->pixels);
         rc = l2d_engine_declare(e, &s->pixels, size_bytes, L2D_MEMORY_UPLOAD, "staged pixels", err);
         if (rc == L2D_OK)
-            rc = l2d_engine_copy_graph(e, &s->upload_pixels, "upload pixels", pixels,
-                                       l2d_engine_bytes(s->pixels, 0, size_bytes), err);
+            rc = l2d_engine_new_ahead(e, &s->upload_pixels, "upload pixels", err);
+        if (rc == L2D_OK)
+            l2d_graph_copy(s->upload_pixels, pixels, l2d_engine_bytes(s->pixels, 0, size_bytes));
     }
     if (rc == L2D_OK)
-        rc = l2d_engine_new_graph(e, &e->color_in, "color_in", err);
+        rc = l2d_engine_new_ahead(e, &e->color_in, "color_in", err);
     if (rc != L2D_OK)
         return rc;
     l2d_color_in(e->color_in, pixels, L2D_BLOCK_VIEW(e, color_in), l2d_engine_canvas(e));
@@ -332,13 +333,19 @@ int l2d_engine_declare_slots(struct l2d_engine *e, struct l2d_error *err)
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
         struct l2d_engine_slot *s = &e->slot[i];
         uint64_t block = sizeof(struct l2d_frame_block), out = e->output->size_bytes;
+        uint64_t ahead = offsetof(struct l2d_frame_block, color_out);
         rc = l2d_engine_declare(e, &s->params, block, L2D_MEMORY_UPLOAD, "staged params", err);
         if (rc == L2D_OK)
             rc = l2d_engine_declare(e, &s->readback, out, L2D_MEMORY_READBACK, "readback", err);
         if (rc == L2D_OK)
-            rc = l2d_engine_copy_graph(e, &s->upload_params, "upload params",
-                                       l2d_engine_bytes(e->params, 0, block),
-                                       l2d_engine_bytes(s->params, 0, block), err);
+            rc = l2d_engine_new_ahead(e, &s->upload_ahead, "upload params ahead", err);
+        if (rc != L2D_OK)
+            return rc;
+        l2d_graph_copy(s->upload_ahead, l2d_engine_bytes(e->params, 0, ahead),
+                       l2d_engine_bytes(s->params, 0, ahead));
+        rc = l2d_engine_copy_graph(e, &s->upload_params, "upload params",
+                                   l2d_engine_bytes(e->params, ahead, block - ahead),
+                                   l2d_engine_bytes(s->params, ahead, block - ahead), err);
         if (rc == L2D_OK)
             rc = l2d_engine_copy_graph(e, &s->download, "download",
                                        l2d_engine_bytes(s->readback, 0, out),

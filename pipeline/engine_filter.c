@@ -31,11 +31,12 @@ int l2d_engine_declare_filter(struct l2d_engine *e, double threshold, struct l2d
     back = sums;
     back.buf = e->sums_back;
     if (rc == L2D_OK)
-        rc = l2d_engine_copy_graph(e, &e->keep, "keep", last, canvas, err);
+        rc = l2d_engine_new_ahead(e, &e->keep, "keep", err);
     if (rc == L2D_OK)
-        rc = l2d_engine_new_graph(e, &e->compare, "compare", err);
+        rc = l2d_engine_new_ahead(e, &e->compare, "compare", err);
     if (rc != L2D_OK)
         return rc;
+    l2d_graph_copy(e->keep, last, canvas);
     l2d_similar(e->compare, last, canvas, sums);
     l2d_graph_copy(e->compare, back, sums);
     return L2D_OK;

@@ -18,6 +18,15 @@ int l2d_engine_new_graph(struct l2d_engine *e, struct l2d_graph **graph, const c
     return rc;
 }
 
+int l2d_engine_new_ahead(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
+                         struct l2d_error *err)
+{
+    int rc = l2d_engine_new_graph(e, graph, name, err);
+    if (rc == L2D_OK)
+        l2d_graph_set_lane(*graph, L2D_LANE_AHEAD);
+    return rc;
+}
+
 int l2d_engine_copy_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
                           struct l2d_tensor dst, struct l2d_tensor src, struct l2d_error *err)
 {
@@ -70,7 +79,7 @@ static void record_structure(struct l2d_engine *e, struct l2d_graph *g, struct l
 
 static int build_encode(struct l2d_engine *e, struct l2d_error *err)
 {
-    int rc = l2d_engine_new_graph(e, &e->encode, "encode", err);
+    int rc = l2d_engine_new_ahead(e, &e->encode, "encode", err);
     if (rc != L2D_OK)
         return rc;
     struct l2d_graph *g = e->encode;
@@ -100,11 +109,11 @@ static int build_depth(struct l2d_engine *e, struct l2d_error *err)
     const struct l2d_depth_config *c = &e->model->config.depth;
     struct l2d_tensor maps = l2d_engine_depth_maps(e), rows = L2D_BLOCK_VIEW(e, encode);
     struct l2d_tensor range = l2d_tensor_view(e->depth_range, 0, L2D_F32, 1, 1, 1, 4);
-    int rc = l2d_engine_new_graph(e, &e->map_range, "depth range", err);
+    int rc = l2d_engine_new_ahead(e, &e->map_range, "depth range", err);
     if (rc == L2D_OK)
-        rc = l2d_engine_new_graph(e, &e->structure, "structure", err);
+        rc = l2d_engine_new_ahead(e, &e->structure, "structure", err);
     if (rc == L2D_OK && !c->smooth)
-        rc = l2d_engine_new_graph(e, &e->ring_range, "depth ranges", err);
+        rc = l2d_engine_new_ahead(e, &e->ring_range, "depth ranges", err);
     if (rc != L2D_OK)
         return rc;
     l2d_depth_range(e->map_range, maps, rows, range, c->smooth ? DEPTH_RATE : 1);

@@ -16,7 +16,8 @@ uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
 {
     struct l2d_buf **one[] = { &e->step_bias, &e->positions, &e->text_in, &e->context,
                                &e->latents, &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
-                               &e->out_pixels, &e->activations, &e->depth_maps, &e->depth_range,
+                               &e->out_pixels, &e->activations,
+                               &e->ahead_activations, &e->depth_maps, &e->depth_range,
                                &e->origins, &e->lumas, &e->last_picture, &e->last_canvas,
                                &e->sums, &e->sums_back,
                                &e->sinks.recent, &e->sinks.clean, &e->sinks.cond, &e->sinks.work,
@@ -72,6 +73,7 @@ uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
     }
     for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++) {
         list[n++] = &e->slot[i].upload_pixels;
+        list[n++] = &e->slot[i].upload_ahead;
         list[n++] = &e->slot[i].upload_params;
         list[n++] = &e->slot[i].download;
     }
@@ -100,7 +102,7 @@ void l2d_engine_count_memory(struct l2d_engine *e)
         .kv_cache = sum_bytes(e->cache, COUNT_OF(e->cache)) +
                     sum_bytes(e->negative_cache, COUNT_OF(e->negative_cache)),
         .kv_steps = e->max_steps + l2d_engine_negative_steps(e),
-        .activations = sum_bytes(&e->activations, 1),
+        .activations = sum_bytes(&e->activations, 1) + sum_bytes(&e->ahead_activations, 1),
         .staging = l2d_buf_copy_bytes(e->gpu),
     };
     uint64_t device = 0;

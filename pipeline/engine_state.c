@@ -146,6 +146,7 @@ static void count_flops(struct l2d_engine *e)
         i->gflop_encode += l2d_graph_flops(e->structure) * 1e-9;
     const struct l2d_graph *call = e->stream[e->sequential ? 0 : e->schedule.num_steps - 1];
     double unet = l2d_graph_flops(call) * 1e-9;
+    i->works_ahead = e->ahead_activations != NULL;
     i->dispatches_unet = l2d_graph_dispatches(call);
     i->gflop_unet = unet * (e->sequential ? e->schedule.num_steps : 1);
     if (e->stream_first)
@@ -153,22 +154,32 @@ static void count_flops(struct l2d_engine *e)
     i->gflop_decode = l2d_graph_flops(e->decode) * 1e-9;
 }
 
-// One activation buffer for the transients of all graphs, which never run at the same time.
-// at_least: other use of it.
+static bool is_apart(const struct l2d_engine *e, const struct l2d_graph *graph)
+{
+    return l2d_graph_lane(graph) == L2D_LANE_AHEAD && l2d_gpu_caps(e->gpu)->num_lanes > 1;
+}
+
+// One activation buffer for the transients of all graphs of a lane, which never run at the same
+// time. at_least: other use of the main lane's.
 static int plan_activations(struct l2d_engine *e, uint64_t at_least, struct l2d_error *err)
 {
     struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
     uint32_t count = l2d_engine_graphs(e, graph);
-    uint64_t most = at_least > 256 ? at_least : 256;
+    uint64_t most = at_least > 256 ? at_least : 256, ahead = 0;
     int rc = L2D_OK;
     for (uint32_t i = 0; i < count && rc == L2D_OK; i++) {
         uint64_t size = 0;
-        if (*graph[i])
-            rc = l2d_graph_plan(*graph[i], &size, err);
-        most = size > most ? size : most;
+        if (!*graph[i])
+            continue;
+        rc = l2d_graph_plan(*graph[i], &size, err);
+        uint64_t *lane = is_apart(e, *graph[i]) ? &ahead : &most;
+        *lane = size > *lane ? size : *lane;
     }
-    return rc != L2D_OK ? rc : l2d_engine_declare(e, &e->activations, most, L2D_MEMORY_DEVICE,
-                                                  "activations", err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_declare(e, &e->activations, most, L2D_MEMORY_DEVICE, "activations", err);
+    return rc != L2D_OK || !ahead ? rc : l2d_engine_declare(e, &e->ahead_activations, ahead,
+                                                            L2D_MEMORY_DEVICE,
+                                                            "activations ahead", err);
 }
 
 static int plan(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
@@ -329,7 +340,8 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     begin = note_phase(e, "memory of activations and state", begin);
     for (uint32_t i = 0; i < num_graphs && rc == L2D_OK; i++)
         if (*graph[i])
-            rc = l2d_graph_finish(*graph[i], e->activations, err);
+            rc = l2d_graph_finish(*graph[i], is_apart(e, *graph[i]) ? e->ahead_activations
+                                                                   : e->activations, err);
     begin = note_phase(e, "command buffers", begin);
     if (rc == L2D_OK && e->negative_prompt.kv)
         rc = l2d_engine_set_negative(e, p->negative ? p->negative : "", err);

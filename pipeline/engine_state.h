@@ -23,13 +23,15 @@
 #define L2D_ENGINE_MAX_BUFFERS (2 * L2D_UNET_MAX_ATTENTIONS + 48)
 #define L2D_ENGINE_MAX_GRAPHS 96
 
-// Per-frame values. One block is uploaded with each submission; views of it are 256-byte aligned.
+// Per-frame values. One block is uploaded with each submission, what graphs ahead read by itself;
+// views of it are 256-byte aligned.
 struct l2d_frame_block {
-    _Alignas(256) struct l2d_color_in_params color_in;
-    _Alignas(256) struct l2d_color_out_params color_out;
-    _Alignas(256) struct l2d_row_params encode;         // of the frame that comes in
-    _Alignas(256) struct l2d_row_params decode;         // of the frame that goes out
-    _Alignas(256) struct l2d_steady_params steady;      // of both
+    _Alignas(256) struct l2d_color_in_params color_in;  // of the frame that comes in: ahead
+    _Alignas(256) struct l2d_row_params encode;
+    _Alignas(256) struct l2d_steady_params track;
+    _Alignas(256) struct l2d_color_out_params color_out;    // of the frame that goes out
+    _Alignas(256) struct l2d_row_params decode;
+    _Alignas(256) struct l2d_steady_params steady;
     _Alignas(256) struct l2d_row_params set[L2D_MAX_STEPS][L2D_MAX_ROWS];   // of each UNet call
     _Alignas(256) struct l2d_row_params sinks[L2D_MAX_STEPS][L2D_SINKS];    // of a re-warm's
     _Alignas(256) struct l2d_row_params sinks_noise[L2D_SINKS];             // and of its beginning
@@ -98,7 +100,7 @@ enum l2d_rewarm_from { L2D_REWARM_NOTHING, L2D_REWARM_KEPT, L2D_REWARM_STILL, L2
 
 struct l2d_engine_slot {
     struct l2d_buf *pixels, *params, *readback;
-    struct l2d_graph *upload_pixels, *upload_params, *download;
+    struct l2d_graph *upload_pixels, *upload_ahead, *upload_params, *download;
     bool busy, has_output;
     bool is_part;                   // of a frame: its times count with the next submission's
     uint32_t frame;                 // the one that comes out
@@ -150,7 +152,8 @@ struct l2d_engine {
     // --- the negative prompt's, where the guidance mode has one: keys and values of its own
     struct l2d_unet_state negative;
     struct l2d_buf *negative_cache[L2D_UNET_MAX_ATTENTIONS];
-    struct l2d_buf *pixels, *params, *rows, *canvas, *out_pixels, *activations;
+    struct l2d_buf *pixels, *params, *rows, *canvas, *out_pixels;
+    struct l2d_buf *activations, *ahead_activations;    // ahead_: if the device has two lanes
     uint64_t input_bytes;           // of the stored picture; the size of pixels
 
     // --- the similar-frame filter, if it is on
@@ -181,6 +184,8 @@ struct l2d_engine {
 
     // --- the stream
     uint32_t frames;                // pushed so far; the number of the next
+    uint64_t last_ticket;           // of the last submission
+    bool apart;                     // the next frame can be encoded beside it
     uint32_t next_slot;
     bool warm_done, finished;
     uint32_t flight_begin;          // frames before it are no longer in flight
@@ -290,6 +295,10 @@ struct l2d_tensor l2d_engine_depth_maps(const struct l2d_engine *engine);
 
 /** An empty graph that keeps activations if there is a probe; one that copies. */
 int l2d_engine_new_graph(struct l2d_engine *engine, struct l2d_graph **graph, const char *name,
+                         struct l2d_error *err);
+
+/** What is done ahead for the frame that comes in: up to its latent and its structure's map. */
+int l2d_engine_new_ahead(struct l2d_engine *engine, struct l2d_graph **graph, const char *name,
                          struct l2d_error *err);
 int l2d_engine_copy_graph(struct l2d_engine *engine, struct l2d_graph **graph, const char *name,
                           struct l2d_tensor dst, struct l2d_tensor src, struct l2d_error *err);

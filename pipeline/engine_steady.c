@@ -40,9 +40,9 @@ static struct l2d_tensor lumas_of(const struct l2d_engine *e)
 
 int l2d_engine_build_track(struct l2d_engine *e, struct l2d_error *err)
 {
-    int rc = l2d_engine_new_graph(e, &e->track, "track", err);
+    int rc = l2d_engine_new_ahead(e, &e->track, "track", err);
     if (rc == L2D_OK)
-        l2d_steady_track(e->track, l2d_engine_canvas(e), lumas_of(e), L2D_BLOCK_VIEW(e, steady));
+        l2d_steady_track(e->track, l2d_engine_canvas(e), lumas_of(e), L2D_BLOCK_VIEW(e, track));
     return rc;
 }
 
@@ -61,7 +61,7 @@ void l2d_steady_see(struct l2d_engine *e, struct l2d_submission *s, uint32_t fra
 {
     if (!(e->settings[frame % L2D_TIMES].steady > 0))
         return;
-    s->block->steady.incoming = frame % L2D_STEADY_RING;
+    s->block->track.incoming = frame % L2D_STEADY_RING;
     l2d_submission_add(s, e->track, L2D_STAGE_ENCODE);
 }
 

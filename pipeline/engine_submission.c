@@ -81,6 +81,7 @@ void l2d_submission_add_unet(struct l2d_submission *s, struct l2d_graph *select,
 
 void l2d_submission_add_upload(struct l2d_submission *s)
 {
+    l2d_submission_add(s, s->slot->upload_ahead, L2D_STAGE_UPLOAD);
     l2d_submission_add(s, s->slot->upload_params, L2D_STAGE_UPLOAD);
 }
 
@@ -261,8 +262,13 @@ int l2d_submission_submit(struct l2d_engine *e, struct l2d_submission *s,
     for (uint32_t i = 0; i < s->num_calls; i++)
         item[i] = (struct l2d_submit) { s->call[i].graph, s->call[i].stage };
     s->slot->busy = true;
-    if (!e->probe)
-        return l2d_gpu_submit(e->gpu, item, s->num_calls, &s->slot->ticket, err);
+    if (!e->probe) {
+        uint64_t after = e->apart ? e->last_ticket - 1 : UINT64_MAX;
+        rc = l2d_gpu_submit_after(e->gpu, item, s->num_calls, after, &s->slot->ticket, err);
+        e->last_ticket = s->slot->ticket;
+        e->apart = s->apart;
+        return rc;
+    }
     for (uint32_t i = 0; i < s->num_calls && rc == L2D_OK; i++) {
         rc = l2d_gpu_submit(e->gpu, &item[i], 1, &s->slot->ticket, err);
         if (rc == L2D_OK)

@@ -19,6 +19,7 @@ struct l2d_submission {
     struct l2d_frame_block *block;      // mapped parameters of the slot
     struct l2d_call call[4 * L2D_MAX_STEPS + 24];
     uint32_t num_calls;
+    bool apart;                         // the next frame can be encoded beside its main graphs
 };
 
 /** What a row of a call is: nobody's, or a frame at a step. */

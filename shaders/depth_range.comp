@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Least and greatest depth of one map, or of all in the ring, by one workgroup; then the range that
+// Least and greatest depth of one map, or of the warm-up's, by one workgroup; then the range that
 // is kept follows it.
 #version 460
 #extension GL_GOOGLE_include_directive : require
@@ -19,7 +19,7 @@ void main()
 {
     uint lane = gl_LocalInvocationID.x;
     uint first = p.all != 0u ? 0u : rows[0].ring * p.pixels;
-    uint end = p.all != 0u ? uint(L2D_RING) * p.pixels : first + p.pixels;
+    uint end = p.all != 0u ? uint(L2D_SINKS) * p.pixels : first + p.pixels;
     vec2 mine = vec2(3.40282347e38, -3.40282347e38);
     for (uint i = first + lane; i < end; i += gl_WorkGroupSize.x) {
         float depth = LOAD4(maps[i]).x;

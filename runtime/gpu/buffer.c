@@ -150,8 +150,12 @@ int l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err)
     struct l2d_gpu *gpu = buf->gpu;
     VkMemoryRequirements need;
     uint32_t type = 0;
+    bool shared = gpu->caps.num_lanes > 1 && gpu->queues.family[0] != gpu->queues.family[1];
     VK_TRY(vkCreateBuffer(gpu->device, &(VkBufferCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+        .sharingMode = shared ? VK_SHARING_MODE_CONCURRENT : VK_SHARING_MODE_EXCLUSIVE,
+        .queueFamilyIndexCount = shared ? L2D_NUM_LANES : 0,
+        .pQueueFamilyIndices = gpu->queues.family,
         .size = buf->size_bytes,
         .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                  VK_BUFFER_USAGE_TRANSFER_DST_BIT,
@@ -219,7 +223,7 @@ static int free_half(struct l2d_gpu *gpu, uint32_t half, struct l2d_error *err)
         return L2D_OK;
     int rc = l2d_gpu_wait(gpu, s->ticket[half], err);
     if (rc == L2D_OK) {                 // else it may still run: the pool's end frees it
-        vkFreeCommandBuffers(gpu->device, gpu->pool, 1, &s->cmd[half]);
+        vkFreeCommandBuffers(gpu->device, gpu->lane[0].pool, 1, &s->cmd[half]);
         s->cmd[half] = VK_NULL_HANDLE;
     }
     return rc;
@@ -260,7 +264,7 @@ static int copy_half(struct l2d_buf *buf, uint64_t offset, uint32_t half, uint64
     uint64_t at = half * s->half_bytes;
     copy.srcOffset = to_buffer ? at : offset;
     copy.dstOffset = to_buffer ? offset : at;
-    int rc = l2d_vk_begin(buf->gpu, &s->cmd[half], err);
+    int rc = l2d_vk_begin(buf->gpu, L2D_LANE_MAIN, &s->cmd[half], err);
     if (rc != L2D_OK)
         return rc;
     VkBuffer staging = s->buf->vk->buffer, other = buf->vk->buffer;
@@ -331,7 +335,7 @@ int l2d_buf_fill(struct l2d_buf *buf, uint64_t offset_bytes, uint64_t size_bytes
                  struct l2d_error *err)
 {
     VkCommandBuffer cmd;
-    int rc = l2d_vk_begin(buf->gpu, &cmd, err);
+    int rc = l2d_vk_begin(buf->gpu, L2D_LANE_MAIN, &cmd, err);
     if (rc != L2D_OK)
         return rc;
     vkCmdFillBuffer(cmd, buf->vk->buffer, offset_bytes, size_bytes, pattern);

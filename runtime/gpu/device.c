@@ -136,20 +136,6 @@ static int create_instance(VkInstance *out, bool validation, bool *debug_utils,
     return L2D_OK;
 }
 
-// The first queue family that computes; UINT32_MAX if there is none.
-static uint32_t compute_family(VkPhysicalDevice physical, uint32_t *timestamp_bits)
-{
-    VkQueueFamilyProperties family[32];
-    uint32_t count = 32;
-    vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, family);
-    for (uint32_t i = 0; i < count; i++) {
-        *timestamp_bits = family[i].timestampValidBits;
-        if (family[i].queueFlags & VK_QUEUE_COMPUTE_BIT)
-            return i;
-    }
-    return UINT32_MAX;
-}
-
 // Which the device has the extensions for.
 static enum l2d_tier highest_tier(const struct l2d_gpu_caps *caps)
 {
@@ -176,8 +162,7 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
     vkGetPhysicalDeviceMemoryProperties(physical, &memory);
 
     const VkPhysicalDeviceLimits *limits = &props.properties.limits;
-    uint32_t timestamp_bits = 0;
-    compute_family(physical, &timestamp_bits);
+    struct l2d_vk_queues queues = l2d_vk_find_queues(physical);
     *caps = (struct l2d_gpu_caps) {
         .api_version = props.properties.apiVersion,
         .subgroup_size = p11.subgroupSize,
@@ -186,7 +171,8 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
         .max_range_bytes = limits->maxStorageBufferRange,
         .max_shared_bytes = limits->maxComputeSharedMemorySize,
         .max_invocations = limits->maxComputeWorkGroupInvocations,
-        .timestamp_ns = timestamp_bits ? limits->timestampPeriod : 0,
+        .timestamp_ns = queues.have_timestamps ? limits->timestampPeriod : 0,
+        .num_lanes = queues.count,
     };
     snprintf(caps->name, sizeof(caps->name), "%s", props.properties.deviceName);
     snprintf(caps->driver, sizeof(caps->driver), "%s %s", p12.driverName, p12.driverInfo);
@@ -221,11 +207,10 @@ static const char *what_it_lacks(VkPhysicalDevice physical)
     VkPhysicalDeviceFeatures2 features = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f12 };
     VkPhysicalDeviceProperties props;
-    uint32_t bits;
     vkGetPhysicalDeviceProperties(physical, &props);
     if (props.apiVersion < VK_API_VERSION_1_3)
         return "Vulkan 1.3";
-    if (compute_family(physical, &bits) == UINT32_MAX)
+    if (!l2d_vk_find_queues(physical).count)
         return "a compute queue";
     vkGetPhysicalDeviceFeatures2(physical, &features);
     return !f12.timelineSemaphore ? "timeline semaphores" : !f12.hostQueryReset ? "host query reset"
@@ -327,8 +312,7 @@ static int choose(struct l2d_gpu *gpu, const char *wanted, struct l2d_error *err
 static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
 {
     int rc = L2D_OK;
-    uint32_t bits = 0;
-    gpu->family = compute_family(gpu->physical, &bits);
+    gpu->queues = l2d_vk_find_queues(gpu->physical);
     vkGetPhysicalDeviceMemoryProperties(gpu->physical, &gpu->memory);
     VkPhysicalDeviceVulkan13Features f13 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
@@ -356,29 +340,23 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &f12,
         .storageBuffer16BitAccess = gpu->caps.has_fp16,
     };
-    float priority = 1;
-    VkDeviceQueueCreateInfo queue = {
-        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
-        .queueFamilyIndex = gpu->family, .queueCount = 1, .pQueuePriorities = &priority,
-    };
+    static const float priority[L2D_NUM_LANES] = { 1, 0.5f };   // what is ahead has time
+    const struct l2d_vk_queues *q = &gpu->queues;
+    bool one_family = q->count == 1 || q->family[1] == q->family[0];
+    VkDeviceQueueCreateInfo queue[L2D_NUM_LANES];
+    for (uint32_t i = 0; i < L2D_NUM_LANES; i++)
+        queue[i] = (VkDeviceQueueCreateInfo) {
+            .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+            .queueFamilyIndex = q->family[i], .queueCount = one_family ? q->count : 1,
+            .pQueuePriorities = &priority[one_family ? 0 : i],
+        };
     VK_TRY(vkCreateDevice(gpu->physical, &(VkDeviceCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &f11,
-        .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue,
+        .queueCreateInfoCount = one_family ? 1 : 2, .pQueueCreateInfos = queue,
         .enabledExtensionCount = (uint32_t) matrix + matrix2,
         .ppEnabledExtensionNames = extensions,
     }, NULL, &gpu->device));
-    vkGetDeviceQueue(gpu->device, gpu->family, 0, &gpu->queue);
-    VK_TRY(vkCreateCommandPool(gpu->device, &(VkCommandPoolCreateInfo) {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
-        .queueFamilyIndex = gpu->family,
-    }, NULL, &gpu->pool));
-    VkSemaphoreTypeCreateInfo timeline = {
-        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
-        .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE,
-    };
-    VK_TRY(vkCreateSemaphore(gpu->device, &(VkSemaphoreCreateInfo) {
-        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &timeline,
-    }, NULL, &gpu->timeline));
+    rc = l2d_vk_lanes_create(gpu, gpu->swapped, err);
 fail:
     return rc;
 }
@@ -433,6 +411,9 @@ int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
         gpu->caps.max_range_bytes = params->max_range_bytes;
     if (params->num_cores)
         gpu->caps.num_cores = params->num_cores;
+    gpu->swapped = params->lanes == L2D_LANES_SWAPPED;
+    if (params->lanes != L2D_LANES_AUTO)
+        gpu->caps.num_lanes = gpu->swapped ? 2 : 1;
     if (rc == L2D_OK)
         rc = create_device(gpu, err);
     if (rc != L2D_OK) {
@@ -456,12 +437,11 @@ void l2d_gpu_destroy(struct l2d_gpu **pgpu)
     if (!gpu)
         return;
     if (gpu->device) {
+        l2d_vk_flush(gpu, NULL);
         vkDeviceWaitIdle(gpu->device);
         l2d_vk_staging_finish(gpu);
         l2d_program_cache_close(gpu);
-        vkDestroyQueryPool(gpu->device, gpu->marks, NULL);
-        vkDestroySemaphore(gpu->device, gpu->timeline, NULL);
-        vkDestroyCommandPool(gpu->device, gpu->pool, NULL);
+        l2d_vk_lanes_destroy(gpu);
         vkDestroyDevice(gpu->device, NULL);
     }
     if (gpu->messenger) {
@@ -472,7 +452,6 @@ void l2d_gpu_destroy(struct l2d_gpu **pgpu)
     if (gpu->instance)
         vkDestroyInstance(gpu->instance, NULL);
     l2d_choices_close(gpu);
-    free(gpu->mark_cmd);
     free(gpu);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Vulkan 1.3 device with one compute queue: choice, limits, validation, pipeline cache on disk.
-// Only runtime/gpu/ includes vulkan.h; others see the opaque handle and the capability record.
+// A Vulkan 1.3 device with one or two compute queues: choice, limits, validation, pipeline cache on
+// disk. Only runtime/gpu/ includes vulkan.h; others see the opaque handle and its capabilities.
 #ifndef L2D_GPU_DEVICE_H
 #define L2D_GPU_DEVICE_H
 
@@ -30,6 +30,11 @@ struct l2d_matrix2 {
     uint32_t max_side;
 };
 
+// Queues of a device; submit.h says what runs where. SWAPPED, for tests: two lanes on one queue,
+// and what may run beside the main lane's last submission comes before all of it.
+enum l2d_lanes { L2D_LANES_AUTO, L2D_LANES_ONE, L2D_LANES_SWAPPED };
+#define L2D_NUM_LANES 2
+
 struct l2d_gpu_caps {
     char     name[256];
     char     driver[520];           // name, version
@@ -46,7 +51,8 @@ struct l2d_gpu_caps {
     uint32_t num_cores;             // that each run workgroups of their own, or a guess; CPUs: 0
     uint32_t max_shared_bytes;
     uint32_t max_invocations;       // in one workgroup
-    double   timestamp_ns;          // per tick; 0 if the queue has no timestamps
+    double   timestamp_ns;          // per tick; 0 if the queues have no timestamps
+    uint32_t num_lanes;             // 2: a second queue works ahead
 };
 
 struct l2d_gpu_params {             // zero means default
@@ -54,6 +60,7 @@ struct l2d_gpu_params {             // zero means default
     const char *cache_dir;          // pipeline cache; NULL: $XDG_CACHE_HOME/live2diff; "": none
     bool validation;                // with the validation layer; a missing layer is an error
     enum l2d_tier tier;             // AUTO: by device
+    enum l2d_lanes lanes;           // AUTO: two, if the device has them
     uint64_t memory_bytes;          // take the device for one of so much memory, and
     uint64_t max_range_bytes;       // such bindings, and
     uint32_t num_cores;             // so many cores; 0: as it is (tests)

@@ -39,6 +39,7 @@ struct transient {
 struct l2d_graph {
     struct l2d_gpu *gpu;
     enum l2d_dtype precision;
+    enum l2d_lane lane;
     char name[48];
     struct l2d_error error;             // the first; its code is L2D_OK while there is none
 
@@ -82,7 +83,7 @@ void l2d_graph_destroy(struct l2d_graph **pg)
     if (!g)
         return;
     if (g->cmd)
-        vkFreeCommandBuffers(g->gpu->device, g->gpu->pool, 1, &g->cmd);
+        vkFreeCommandBuffers(g->gpu->device, l2d_vk_lane_of(g->gpu, g->lane)->pool, 1, &g->cmd);
     vkDestroyDescriptorPool(g->gpu->device, g->pool, NULL);
     for (uint32_t i = 0; i < g->num_ops; i++)
         free(g->op[i].label);
@@ -102,9 +103,20 @@ struct l2d_gpu *l2d_graph_gpu(const struct l2d_graph *g)
     return g->gpu;
 }
 
+void l2d_graph_set_lane(struct l2d_graph *g, enum l2d_lane lane)
+{
+    assert(!g->cmd);
+    g->lane = lane;
+}
+
 VkCommandBuffer l2d_graph_cmd(const struct l2d_graph *g)
 {
     return g->cmd;
+}
+
+enum l2d_lane l2d_graph_lane(const struct l2d_graph *g)
+{
+    return g->lane;
 }
 
 bool l2d_graph_failed(const struct l2d_graph *g)
@@ -599,7 +611,7 @@ int l2d_graph_finish(struct l2d_graph *g, struct l2d_buf *activations, struct l2
             rc = make_set(g, op, err);
     }
     if (rc == L2D_OK)
-        rc = l2d_vk_begin(g->gpu, &g->cmd, err);
+        rc = l2d_vk_begin(g->gpu, g->lane, &g->cmd, err);
     if (rc == L2D_OK)
         rc = record(g, g->cmd, VK_NULL_HANDLE, err);
     if (rc == L2D_OK)
@@ -722,7 +734,7 @@ int l2d_graph_profile(struct l2d_graph *g, struct l2d_profile_row *rows, uint32_
     }, NULL, &marks));
     vkResetQueryPool(g->gpu->device, marks, 0, n);
     VkCommandBuffer cmd;
-    rc = l2d_vk_begin(g->gpu, &cmd, err);
+    rc = l2d_vk_begin(g->gpu, L2D_LANE_MAIN, &cmd, err);
     if (rc != L2D_OK)
         goto fail;
     rc = record(g, cmd, marks, err);

@@ -104,6 +104,11 @@ int l2d_graph_create(struct l2d_graph **out, struct l2d_gpu *gpu, enum l2d_dtype
                      const char *name, struct l2d_error *err);
 void l2d_graph_destroy(struct l2d_graph **graph);
 
+/** Before l2d_graph_finish: where it runs; at first MAIN. See submit.h. */
+enum l2d_lane { L2D_LANE_MAIN, L2D_LANE_AHEAD };
+void l2d_graph_set_lane(struct l2d_graph *graph, enum l2d_lane lane);
+enum l2d_lane l2d_graph_lane(const struct l2d_graph *graph);
+
 enum l2d_dtype l2d_graph_precision(const struct l2d_graph *graph);
 struct l2d_gpu *l2d_graph_gpu(const struct l2d_graph *graph);
 

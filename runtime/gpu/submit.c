@@ -5,7 +5,6 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <stdlib.h>
 
 #include "gpu/vk.h"
 
@@ -13,13 +12,25 @@
 #define GPU_WAIT_S 120u
 #define CPU_WAIT_S 3600u
 
-int l2d_vk_begin(struct l2d_gpu *gpu, VkCommandBuffer *cmd, struct l2d_error *err)
+static enum l2d_lane lane_index(const struct l2d_gpu *gpu, enum l2d_lane lane)
+{
+    return gpu->caps.num_lanes > 1 ? lane : L2D_LANE_MAIN;
+}
+
+struct l2d_vk_lane *l2d_vk_lane_of(struct l2d_gpu *gpu, enum l2d_lane lane)
+{
+    return &gpu->lane[lane_index(gpu, lane)];
+}
+
+int l2d_vk_begin(struct l2d_gpu *gpu, enum l2d_lane lane, VkCommandBuffer *cmd,
+                 struct l2d_error *err)
 {
     int rc = L2D_OK;
+    VkCommandPool pool = l2d_vk_lane_of(gpu, lane)->pool;
     *cmd = VK_NULL_HANDLE;
     VK_TRY(vkAllocateCommandBuffers(gpu->device, &(VkCommandBufferAllocateInfo) {
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-        .commandPool = gpu->pool, .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandPool = pool, .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
         .commandBufferCount = 1,
     }, cmd));
     VK_TRY(vkBeginCommandBuffer(*cmd, &(VkCommandBufferBeginInfo) {
@@ -29,35 +40,52 @@ int l2d_vk_begin(struct l2d_gpu *gpu, VkCommandBuffer *cmd, struct l2d_error *er
     return L2D_OK;
 fail:
     if (*cmd)
-        vkFreeCommandBuffers(gpu->device, gpu->pool, 1, cmd);
+        vkFreeCommandBuffers(gpu->device, pool, 1, cmd);
     *cmd = VK_NULL_HANDLE;
     return rc;
 }
 
-static int submit(struct l2d_gpu *gpu, const VkCommandBufferSubmitInfo *cmd, uint32_t count,
-                  struct l2d_error *err)
+static int send(struct l2d_gpu *gpu, enum l2d_lane lane, const struct l2d_vk_batch *b,
+                struct l2d_error *err)
 {
     int rc = L2D_OK;
-    VkSemaphoreSubmitInfo signal = {
-        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = gpu->timeline,
-        .value = gpu->submitted + 1, .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+    VkSemaphoreSubmitInfo wait = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
+        .semaphore = gpu->lane[b->waits_on].timeline, .value = b->wait_value,
+        .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
     };
-    VK_TRY(vkQueueSubmit2(gpu->queue, 1, &(VkSubmitInfo2) {
+    VkSemaphoreSubmitInfo signal = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = gpu->lane[lane].timeline,
+        .value = b->value, .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+    };
+    VK_TRY(vkQueueSubmit2(gpu->lane[lane].queue, 1, &(VkSubmitInfo2) {
         .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
-        .commandBufferInfoCount = count, .pCommandBufferInfos = cmd,
+        .waitSemaphoreInfoCount = b->wait_value > 0, .pWaitSemaphoreInfos = &wait,
+        .commandBufferInfoCount = b->count, .pCommandBufferInfos = b->cmd,
         .signalSemaphoreInfoCount = 1, .pSignalSemaphoreInfos = &signal,
     }, VK_NULL_HANDLE));
-    gpu->submitted++;
+    gpu->lane[lane].submitted = b->value;
 fail:
     return rc;
+}
+
+int l2d_vk_flush(struct l2d_gpu *gpu, struct l2d_error *err)
+{
+    if (!gpu->holds)
+        return L2D_OK;
+    gpu->holds = false;
+    return send(gpu, L2D_LANE_MAIN, &gpu->held, err);
 }
 
 int l2d_gpu_wait(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err)
 {
     uint64_t seconds = gpu->caps.type == L2D_GPU_CPU ? CPU_WAIT_S : GPU_WAIT_S;
+    int rc = gpu->holds && ticket >= gpu->held.value ? l2d_vk_flush(gpu, err) : L2D_OK;
+    if (rc != L2D_OK)
+        return rc;
     VkResult result = vkWaitSemaphores(gpu->device, &(VkSemaphoreWaitInfo) {
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
-        .semaphoreCount = 1, .pSemaphores = &gpu->timeline, .pValues = &ticket,
+        .semaphoreCount = 1, .pSemaphores = &gpu->lane[L2D_LANE_MAIN].timeline, .pValues = &ticket,
     }, seconds * 1000000000);
     if (result == VK_TIMEOUT)
         return l2d_error_set(err, L2D_EGPU, "the GPU did not finish within %" PRIu64 " s", seconds);
@@ -66,15 +94,20 @@ int l2d_gpu_wait(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err)
 
 int l2d_vk_end(struct l2d_gpu *gpu, VkCommandBuffer *cmd, uint64_t *ticket, struct l2d_error *err)
 {
-    int rc = L2D_OK;
+    struct l2d_vk_lane *lane = &gpu->lane[L2D_LANE_MAIN];
+    int rc = l2d_vk_flush(gpu, err);
+    if (rc != L2D_OK)
+        goto fail;
     VK_TRY(vkEndCommandBuffer(*cmd));
-    rc = submit(gpu, &(VkCommandBufferSubmitInfo) {
+    struct l2d_vk_batch batch = { .count = 1, .value = lane->submitted + 1 };
+    batch.cmd[0] = (VkCommandBufferSubmitInfo) {
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = *cmd,
-    }, 1, err);
-    *ticket = gpu->submitted;
+    };
+    rc = send(gpu, L2D_LANE_MAIN, &batch, err);
+    *ticket = gpu->written = lane->submitted;
 fail:
     if (rc != L2D_OK) {
-        vkFreeCommandBuffers(gpu->device, gpu->pool, 1, cmd);
+        vkFreeCommandBuffers(gpu->device, lane->pool, 1, cmd);
         *cmd = VK_NULL_HANDLE;
     }
     return rc;
@@ -87,69 +120,89 @@ int l2d_vk_end_and_wait(struct l2d_gpu *gpu, VkCommandBuffer cmd, struct l2d_err
     if (rc != L2D_OK)
         return rc;
     rc = l2d_gpu_wait(gpu, ticket, err);
-    vkFreeCommandBuffers(gpu->device, gpu->pool, 1, &cmd);
+    vkFreeCommandBuffers(gpu->device, gpu->lane[L2D_LANE_MAIN].pool, 1, &cmd);
     return rc;
 }
 
-// The command buffers that write the timestamps; made with the first submission.
-static int create_marks(struct l2d_gpu *gpu, struct l2d_error *err)
+static void add(struct l2d_vk_batch *b, VkCommandBuffer cmd)
 {
-    int rc = L2D_OK;
-    uint32_t count = L2D_NUM_TICKETS * L2D_MAX_MARKS;
-    gpu->mark_cmd = calloc(count, sizeof(*gpu->mark_cmd));
-    if (!gpu->mark_cmd)
-        return l2d_error_set(err, L2D_ENOMEM, "gpu: out of memory");
-    VK_TRY(vkCreateQueryPool(gpu->device, &(VkQueryPoolCreateInfo) {
-        .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
-        .queryType = VK_QUERY_TYPE_TIMESTAMP, .queryCount = count,
-    }, NULL, &gpu->marks));
+    b->cmd[b->count++] = (VkCommandBufferSubmitInfo) {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = cmd,
+    };
+}
+
+// A lane's items, with a mark before the first, after the last, and wherever the stage changes.
+static void gather(struct l2d_gpu *gpu, enum l2d_lane lane, const struct l2d_submit *items,
+                   uint32_t count, uint32_t slot, struct l2d_vk_batch *b)
+{
+    const struct l2d_submit *last = NULL;
+    struct l2d_ticket_marks *marks = &gpu->ticket[slot].marks[lane];
+    const VkCommandBuffer *mark = gpu->lane[lane].mark_cmd;
+    uint32_t first = slot * L2D_MAX_MARKS;
+    if (mark)
+        vkResetQueryPool(gpu->device, gpu->lane[lane].marks, first, L2D_MAX_MARKS);
     for (uint32_t i = 0; i < count; i++) {
-        rc = l2d_vk_begin(gpu, &gpu->mark_cmd[i], err);
-        if (rc != L2D_OK)
-            return rc;
-        vkCmdWriteTimestamp2(gpu->mark_cmd[i], VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, gpu->marks, i);
-        VK_TRY(vkEndCommandBuffer(gpu->mark_cmd[i]));
+        if (lane_index(gpu, l2d_graph_lane(items[i].graph)) != lane)
+            continue;
+        if (mark && (!last || items[i].stage != last->stage)) {
+            marks->stage[marks->count] = last ? last->stage : 0;
+            add(b, mark[first + marks->count++]);
+        }
+        add(b, l2d_graph_cmd(items[i].graph));
+        last = &items[i];
     }
-fail:
-    return rc;
+    if (mark && last) {
+        marks->stage[marks->count] = last->stage;
+        add(b, mark[first + marks->count++]);
+    }
+}
+
+// What is ahead, after the main lane's submission `after`; *wait_value: 0 if there is nothing.
+static int send_ahead(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
+                      uint64_t after, uint32_t slot, uint64_t *wait_value, struct l2d_error *err)
+{
+    after = after > gpu->written ? after : gpu->written;
+    int rc = gpu->holds && after >= gpu->held.value ? l2d_vk_flush(gpu, err) : L2D_OK;
+    struct l2d_vk_batch ahead = {
+        .waits_on = L2D_LANE_MAIN, .wait_value = after,
+        .value = gpu->lane[L2D_LANE_AHEAD].submitted + 1,
+    };
+    gather(gpu, L2D_LANE_AHEAD, items, count, slot, &ahead);
+    *wait_value = ahead.count ? ahead.value : 0;
+    return rc == L2D_OK && ahead.count ? send(gpu, L2D_LANE_AHEAD, &ahead, err) : rc;
+}
+
+int l2d_gpu_submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
+                         uint64_t after, uint64_t *ticket, struct l2d_error *err)
+{
+    assert(count < L2D_MAX_MARKS);
+    int rc = gpu->caps.timestamp_ns > 0 ? l2d_vk_lanes_mark(gpu, err) : L2D_OK;
+    if (rc != L2D_OK)
+        return rc;
+    uint64_t value = (gpu->holds ? gpu->held.value : gpu->lane[L2D_LANE_MAIN].submitted) + 1;
+    uint32_t slot = (uint32_t) (value % L2D_NUM_TICKETS);
+    struct l2d_vk_batch batch = { .waits_on = L2D_LANE_AHEAD, .value = value };
+    gpu->ticket[slot] = (struct l2d_ticket) { .value = value };
+    if (gpu->caps.num_lanes > 1)
+        rc = send_ahead(gpu, items, count, after < value ? after : value - 1, slot,
+                        &batch.wait_value, err);
+    if (rc == L2D_OK)
+        rc = l2d_vk_flush(gpu, err);
+    if (rc != L2D_OK)
+        return rc;
+    gather(gpu, L2D_LANE_MAIN, items, count, slot, &batch);
+    *ticket = value;
+    if (!gpu->swapped)
+        return send(gpu, L2D_LANE_MAIN, &batch, err);
+    gpu->held = batch;
+    gpu->holds = true;
+    return L2D_OK;
 }
 
 int l2d_gpu_submit(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
                    uint64_t *ticket, struct l2d_error *err)
 {
-    assert(count < L2D_MAX_MARKS);
-    bool timed = gpu->caps.timestamp_ns > 0;
-    if (timed && !gpu->marks) {
-        int rc = create_marks(gpu, err);
-        if (rc != L2D_OK)
-            return rc;
-    }
-    uint32_t slot = (uint32_t) ((gpu->submitted + 1) % L2D_NUM_TICKETS);
-    uint32_t first = slot * L2D_MAX_MARKS;
-    struct l2d_ticket *t = &gpu->ticket[slot];
-    VkCommandBufferSubmitInfo cmd[2 * L2D_MAX_MARKS];
-    uint32_t n = 0;
-
-    *t = (struct l2d_ticket) { .value = gpu->submitted + 1 };
-    if (timed)
-        vkResetQueryPool(gpu->device, gpu->marks, first, L2D_MAX_MARKS);
-    for (uint32_t i = 0; i <= count; i++) {
-        // A mark before the first graph, after the last, and wherever the stage changes.
-        if (timed && (i == 0 || i == count || items[i].stage != items[i - 1].stage)) {
-            t->stage[t->num_marks] = i > 0 ? items[i - 1].stage : 0;
-            cmd[n++].commandBuffer = gpu->mark_cmd[first + t->num_marks++];
-        }
-        if (i < count)
-            cmd[n++].commandBuffer = l2d_graph_cmd(items[i].graph);
-    }
-    for (uint32_t i = 0; i < n; i++)
-        cmd[i] = (VkCommandBufferSubmitInfo) {
-            .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO,
-            .commandBuffer = cmd[i].commandBuffer,
-        };
-    int rc = submit(gpu, cmd, n, err);
-    *ticket = gpu->submitted;
-    return rc;
+    return l2d_gpu_submit_after(gpu, items, count, UINT64_MAX, ticket, err);
 }
 
 bool l2d_gpu_stage_ms(struct l2d_gpu *gpu, uint64_t ticket, double ms[L2D_MAX_STAGES])
@@ -157,14 +210,20 @@ bool l2d_gpu_stage_ms(struct l2d_gpu *gpu, uint64_t ticket, double ms[L2D_MAX_ST
     uint32_t slot = (uint32_t) (ticket % L2D_NUM_TICKETS);
     const struct l2d_ticket *t = &gpu->ticket[slot];
     uint64_t ticks[L2D_MAX_MARKS];
+    bool any = false;
     for (uint32_t i = 0; i < L2D_MAX_STAGES; i++)
         ms[i] = 0;
-    if (t->value != ticket || !t->num_marks ||
-        vkGetQueryPoolResults(gpu->device, gpu->marks, slot * L2D_MAX_MARKS, t->num_marks,
-                              sizeof(ticks), ticks, sizeof(*ticks),
-                              VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
-        return false;
-    for (uint32_t i = 1; i < t->num_marks; i++)
-        ms[t->stage[i]] += (double) (ticks[i] - ticks[i - 1]) * gpu->caps.timestamp_ns * 1e-6;
-    return true;
+    for (uint32_t lane = 0; lane < L2D_NUM_LANES && t->value == ticket; lane++) {
+        const struct l2d_ticket_marks *m = &t->marks[lane];
+        if (!m->count)
+            continue;
+        if (vkGetQueryPoolResults(gpu->device, gpu->lane[lane].marks, slot * L2D_MAX_MARKS,
+                                  m->count, sizeof(ticks), ticks, sizeof(*ticks),
+                                  VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
+            return false;
+        for (uint32_t i = 1; i < m->count; i++)
+            ms[m->stage[i]] += (double) (ticks[i] - ticks[i - 1]) * gpu->caps.timestamp_ns * 1e-6;
+        any = true;
+    }
+    return any;
 }

@@ -10,6 +10,7 @@
 #include "gpu/choices.h"
 #include "gpu/device.h"
 #include "gpu/graph.h"
+#include "gpu/lane.h"
 #include "gpu/submit.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
@@ -43,11 +44,22 @@ struct l2d_staging {
     uint64_t ticket[2];
 };
 
-// The marks of one submission, in the order of its timestamps.
+// The marks of one submission, in the order of their timestamps.
 struct l2d_ticket {
     uint64_t value;
-    uint32_t num_marks;
-    uint32_t stage[L2D_MAX_MARKS];      // what ran between mark i-1 and mark i
+    struct l2d_ticket_marks {
+        uint32_t count;
+        uint32_t stage[L2D_MAX_MARKS];  // what ran between mark i-1 and mark i
+    } marks[L2D_NUM_LANES];
+};
+
+// Command buffers on their way to a lane, and what they wait for: values of its lane's timeline.
+struct l2d_vk_batch {
+    VkCommandBufferSubmitInfo cmd[2 * L2D_MAX_MARKS];
+    uint32_t count;
+    uint32_t waits_on;                  // a lane
+    uint64_t wait_value;                // 0: for nothing
+    uint64_t value;                     // that it signals
 };
 
 struct l2d_choices {
@@ -73,20 +85,17 @@ struct l2d_gpu {
     VkPhysicalDevice physical;
     VkPhysicalDeviceMemoryProperties memory;
     VkDevice device;
-    uint32_t family;
-    VkQueue queue;
-    VkCommandPool pool;
+    struct l2d_vk_queues queues;
+    struct l2d_vk_lane lane[L2D_NUM_LANES];
+    uint64_t written;                   // ticket of the last transfer: no lane is ahead of it
+    struct l2d_ticket ticket[L2D_NUM_TICKETS];
+    bool swapped, holds;                // L2D_LANES_SWAPPED; the main lane's last batch is held
+    struct l2d_vk_batch held;
 
     VkPipelineCache cache;
     char cache_path[512];               // "" if there is none
     struct l2d_program *programs;
     struct l2d_choices choices;
-
-    VkSemaphore timeline;
-    uint64_t submitted;                 // the last value that will be signalled
-    VkQueryPool marks;                  // L2D_NUM_TICKETS * L2D_MAX_MARKS, or null
-    VkCommandBuffer *mark_cmd;          // one per query
-    struct l2d_ticket ticket[L2D_NUM_TICKETS];
 };
 
 struct l2d_shader {             // generated: shader_table.c
@@ -106,12 +115,21 @@ int l2d_vk_fail(struct l2d_error *err, VkResult result, const char *call);
 
 void l2d_vk_name(struct l2d_gpu *gpu, VkObjectType type, uint64_t handle, const char *name);
 
-/** Record into a fresh command buffer, submit, wait. Used by loading and setup. */
-int l2d_vk_begin(struct l2d_gpu *gpu, VkCommandBuffer *cmd, struct l2d_error *err);
+/** The lane that graphs of a kind run in: the first, where there is no second. */
+struct l2d_vk_lane *l2d_vk_lane_of(struct l2d_gpu *gpu, enum l2d_lane lane);
+
+/** Begin a fresh command buffer of a lane. */
+int l2d_vk_begin(struct l2d_gpu *gpu, enum l2d_lane lane, VkCommandBuffer *cmd,
+                 struct l2d_error *err);
+
+/** Submit one of the main lane alone, and wait. Used by loading and setup. */
 int l2d_vk_end_and_wait(struct l2d_gpu *gpu, VkCommandBuffer cmd, struct l2d_error *err);
 
-/** Submit alone; *ticket to wait for. After an error *cmd has been freed and is null. */
+/** Submit it alone; *ticket to wait for. After an error *cmd has been freed and is null. */
 int l2d_vk_end(struct l2d_gpu *gpu, VkCommandBuffer *cmd, uint64_t *ticket, struct l2d_error *err);
+
+/** What is held of swapped lanes goes off. */
+int l2d_vk_flush(struct l2d_gpu *gpu, struct l2d_error *err);
 
 /** Types of memory for buffers of a kind, the best first. returns how many there are. */
 uint32_t l2d_vk_memory_types(const VkPhysicalDeviceMemoryProperties *memory, uint32_t allowed,

@@ -22,7 +22,7 @@ void l2d_depth_range(struct l2d_graph *graph, struct l2d_tensor maps, struct l2d
         return;
     uint32_t pixels = (uint32_t) (maps.h * maps.w);
     uint32_t size = l2d_reduction_size(graph, "depth_range", &maps,
-                                       one ? pixels : pixels * L2D_RING);
+                                       one ? pixels : pixels * L2D_SINKS);
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
         .shader = "depth_range", .spec = &size, .num_spec = 1,
         .params = &(struct l2d_depth_range_params) {

@@ -210,8 +210,8 @@ void l2d_tile_paste(struct l2d_graph *graph, struct l2d_tensor y, struct l2d_ten
 /**
  * The range of a depth map, kept from frame to frame.
  * maps     [L2D_RING,S,S,4] T, depth in channel 0
- * rows     u32 view of one l2d_row_params: the map is maps[rows[0].ring]; or L2D_NO_TENSOR: of all
- *          maps together
+ * rows     u32 view of one l2d_row_params: the map is maps[rows[0].ring]; or L2D_NO_TENSOR: of
+ *          those of the warm-up, which are the first L2D_SINKS, together
  * range    f32 [1,1,1,4], persistent: least, greatest, and 1 as soon as there is one (0 before), 0
  * rate     1: the range is this map's. Below 1: as much of it goes to the range that there was
  */

@@ -10,7 +10,7 @@
 
 struct l2d_depth_range_params {
     u32 pixels;                 // of a map
-    u32 all;                    // 1: of all maps in the ring, 0: of that of rows[0]
+    u32 all;                    // 1: of those of the warm-up together, 0: of that of rows[0]
     f32 rate;                   // what a new range has of the kept one; 1: all
 };
 L2D_PUSH_CHECK(l2d_depth_range_params);

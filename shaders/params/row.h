@@ -8,7 +8,9 @@
 #include "shared.h"
 
 #define L2D_MAX_ROWS 8          // rows in a batch: 8 warm-up frames, or 1..8 denoising steps
-#define L2D_RING 8              // latents and condition maps in flight; frame f lies at f % 8
+// Latents and maps of frames: frame f lies at f % L2D_RING, and is there while f + 1 is encoded and
+// the 8 before f become sinks.
+#define L2D_RING 10
 #define L2D_SINKS 8             // cache slots of the warm-up frames
 #define L2D_WINDOW 16           // cache slots in all
 

@@ -19,7 +19,7 @@
 #define H 32
 
 static struct golden_model model;
-static struct l2d_gpu *gpu;
+static struct l2d_gpu *gpu, *swapped_gpu;
 static struct l2d_error err;
 
 static void open_all(void)
@@ -27,11 +27,14 @@ static void open_all(void)
     golden_model_make(&model, "tiny3");
     struct l2d_gpu_params p = watched_gpu_params();
     cr_assert_eq(l2d_gpu_create(&gpu, &p, &err), L2D_OK, "%s", err.msg);
+    p.lanes = L2D_LANES_SWAPPED;
+    cr_assert_eq(l2d_gpu_create(&swapped_gpu, &p, &err), L2D_OK, "%s", err.msg);
 }
 
 static void close_all(void)
 {
     l2d_gpu_destroy(&gpu);
+    l2d_gpu_destroy(&swapped_gpu);
     golden_model_remove(&model);
     watched_gpu_check();
 }
@@ -99,11 +102,12 @@ static struct l2d_frame *input(const struct scenario *s, unsigned f)
     return frame;
 }
 
-static void run(const struct l2d_engine_params *p, const struct scenario *s)
+static void run_on(struct l2d_gpu *device, const struct l2d_engine_params *p,
+                   const struct scenario *s)
 {
     struct output *out = p->user;
     struct l2d_engine *engine = NULL;
-    cr_assert_eq(l2d_engine_create(&engine, gpu, p, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_engine_create(&engine, device, p, &err), L2D_OK, "%s", err.msg);
     for (unsigned f = 0; f < s->num_frames; f++) {
         for (unsigned i = 0; i < s->num_steps; i++) {
             uint64_t first = UINT64_MAX;
@@ -129,6 +133,11 @@ static void run(const struct l2d_engine_params *p, const struct scenario *s)
         cr_assert_eq(out->frame[f]->pts, 1000 + 40 * (int64_t) f, "frame %u", f);
 }
 
+static void run(const struct l2d_engine_params *p, const struct scenario *s)
+{
+    run_on(gpu, p, s);
+}
+
 static bool same(const struct output *a, unsigned fa, const struct output *b, unsigned fb)
 {
     return memcmp(a->frame[fa]->data, b->frame[fb]->data, a->frame[fa]->size_bytes) == 0;
@@ -148,7 +157,8 @@ static void check_differ(const struct output *a, const struct output *b, unsigne
         cr_assert(!same(a, f, b, f), "%s: frame %u is the same", what, f);
 }
 
-// A batch, again, and a sequence: all the same. *out has the batch's.
+// A batch, a batch whose frames are encoded before what the frame before has left to do, and a
+// sequence: all the same. *out has the batch's.
 static void run_all(struct l2d_engine_params p, const struct scenario *s, struct output *out,
                     const char *what)
 {
@@ -158,7 +168,7 @@ static void run_all(struct l2d_engine_params p, const struct scenario *s, struct
     p.user = &other;
     for (int b = 0; b < 2; b++) {
         p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
-        run(&p, s);
+        run_on(b ? gpu : swapped_gpu, &p, s);
         check_same(out, &other, 0, s->num_frames, what);
         cr_assert_eq(out->stats.rewarms, other.stats.rewarms, "%s", what);
         drop(&other);

@@ -26,6 +26,8 @@ int __real_l2d_graph_finish(struct l2d_graph *graph, struct l2d_buf *activations
 int __real_l2d_graph_run(struct l2d_graph *graph, struct l2d_error *err);
 int __real_l2d_gpu_submit(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
                           uint64_t *ticket, struct l2d_error *err);
+int __real_l2d_gpu_submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
+                                uint64_t after, uint64_t *ticket, struct l2d_error *err);
 
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
@@ -40,6 +42,8 @@ int __wrap_l2d_graph_finish(struct l2d_graph *graph, struct l2d_buf *activations
 int __wrap_l2d_graph_run(struct l2d_graph *graph, struct l2d_error *err);
 int __wrap_l2d_gpu_submit(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
                           uint64_t *ticket, struct l2d_error *err);
+int __wrap_l2d_gpu_submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
+                                uint64_t after, uint64_t *ticket, struct l2d_error *err);
 
 static struct {
     bool follow, paused;
@@ -180,4 +184,12 @@ int __wrap_l2d_gpu_submit(struct l2d_gpu *gpu, const struct l2d_submit *items, u
     if (fails(FAULT_SUBMIT))
         return l2d_error_set(err, L2D_EGPU, "injected: submit");
     return __real_l2d_gpu_submit(gpu, items, count, ticket, err);
+}
+
+int __wrap_l2d_gpu_submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
+                                uint64_t after, uint64_t *ticket, struct l2d_error *err)
+{
+    if (fails(FAULT_SUBMIT))
+        return l2d_error_set(err, L2D_EGPU, "injected: submit");
+    return __real_l2d_gpu_submit_after(gpu, items, count, after, ticket, err);
 }

@@ -12,7 +12,7 @@ enum fault {
     FAULT_ALLOC,                        // malloc, calloc, realloc, strdup
     FAULT_BUFFER,                       // l2d_buf_take
     FAULT_GRAPH,                        // l2d_graph_create, l2d_graph_finish
-    FAULT_SUBMIT,                       // l2d_gpu_submit, l2d_graph_run
+    FAULT_SUBMIT,                       // l2d_gpu_submit, l2d_gpu_submit_after, l2d_graph_run
 };
 
 /** From here on, let call number nth (from 1; 0: none) of a kind fail. */

@@ -92,6 +92,7 @@ bench unet 60 --what unet --frames 20 || true
 bench unet-fp16-cache 60 --what unet --frames 20 --kv-cache fp16 || true
 # Whole frames: D, and sizes.
 bench frame 60 --frames 60 --steps 16,33/50 --profile || true
+bench frame-one-queue 60 --frames 60 --steps 16,33/50 --queues 1 || true
 bench sweep 90 --frames 20 --what frame --sweep "$size/1,$size/4,256x256/2,768x512/2" || true
 # 6. PyTorch on the same weights, in turn.
 part peers 180 "$python" "$root/tools/bench/peers" --program "$program" --model "$model" \
@@ -99,8 +100,8 @@ part peers 180 "$python" "$root/tools/bench/peers" --program "$program" --model 
 
 {
     cat "$out/devices.txt" "$out/parts.txt"
-    for name in kernels torch-kernels unet unet-fp16-cache frame sweep peers kernels-tier1 \
-        kernels-tier2; do
+    for name in kernels torch-kernels unet unet-fp16-cache frame frame-one-queue sweep peers \
+        kernels-tier1 kernels-tier2; do
         [ -s "$out/$name.txt" ] || continue
         printf '\n== %s\n' "$name"
         head -n 40 "$out/$name.txt"

@@ -14,7 +14,7 @@ struct model_options {
     struct option_size size;
     // enums of engine.h, in their order
     int fit, schedule, noise, precision, kv_type, tuning, validation;
-    int tier;                                           // enum of device.h
+    int tier, lanes;                                    // enums of device.h
     int prompt_syntax;                                  // enum of prompt.h
     int guidance_mode;
     double guidance, guidance_delta;                    // 0: not given
@@ -58,9 +58,12 @@ struct model_options {
     { 'd', "device", OPTION_TEXT, "I", NULL,                                                      \
       "index or part of the name of a Vulkan device (live2diff devices); default: the best",      \
       MODEL_AT(type, device), NULL },                                                             \
-    { 0, "tier", OPTION_CHOICE, "auto|0|1|2|3", "auto",                                         \
-      "shaders for CPU drivers, for any GPU, or for matrix units, of one size (2) or of any (3, " \
-      "4); auto: the device's best up to 2", MODEL_AT(type, tier), NULL },                        \
+    { 0, "tier", OPTION_CHOICE, "auto|0|1|2|3", "auto",                                           \
+      "shaders for CPU drivers (0), for any GPU (1), or for matrix units, of one size (2) or of " \
+      "any (3); auto: the device's best", MODEL_AT(type, tier), NULL },                           \
+    { 0, "queues", OPTION_CHOICE, "auto|1", "auto",                                               \
+      "auto: where the device has a second queue it prepares a frame beside the one before",      \
+      MODEL_AT(type, lanes), NULL },                                                              \
     { 0, "tune", OPTION_CHOICE, "auto|off|again", "auto",                                         \
       "measure which variants of the kernels are fastest here; auto: once, on GPUs; off: go by "  \
       "rule; again: now, for some seconds", MODEL_AT(type, tuning), NULL },                       \
@@ -120,7 +123,8 @@ static inline struct l2d_gpu_params model_gpu_params(const struct model_options 
                                                      const struct l2d_log *log)
 {
     return (struct l2d_gpu_params) {
-        .device = o->device, .tier = (enum l2d_tier) o->tier, .validation = o->validation > 0,
+        .device = o->device, .tier = (enum l2d_tier) o->tier,
+        .lanes = (enum l2d_lanes) o->lanes, .validation = o->validation > 0,
         .log = l2d_log_named(log, "gpu"),
     };
 }

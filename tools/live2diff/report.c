@@ -53,6 +53,8 @@ void report_print_stages(FILE *file, const struct l2d_engine_stats *stats,
     if (total_gflop > 0 && total_ms > 0)
         fprintf(file, " %10.2f %10.1f", total_gflop, 1e3 * total_gflop / total_ms);
     fputc('\n', file);
+    if (info->works_ahead)
+        fprintf(file, "  upload and encode run on a second queue, beside the frame before\n");
 }
 
 static void print_outputs(FILE *file, const struct report *r)
@@ -176,7 +178,7 @@ json_t *report_json_model(const struct l2d_engine_info *info, const struct l2d_g
     for (int i = 0; i < info->num_steps; i++)
         json_array_append_new(timesteps, json_integer(info->timestep[i]));
     return json_pack(
-        "{ss ss ss si si si si so ss ss ss sf sI sI sI sI}", "name", info->model_name, "device",
+        "{ss ss ss si si si si so ss ss ss sf sI sI sI sI sb}", "name", info->model_name, "device",
         caps->name, "driver", caps->driver, "width", info->width, "height", info->height,
         "canvas_width", info->canvas_width, "canvas_height", info->canvas_height, "timesteps",
         timesteps, "precision", info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32",
@@ -185,7 +187,7 @@ json_t *report_json_model(const struct l2d_engine_info *info, const struct l2d_g
         "weight_bytes", (json_int_t) info->memory.weights, "kv_cache_bytes",
         (json_int_t) info->memory.kv_cache, "activation_bytes",
         (json_int_t) info->memory.activations, "gpu_memory_bytes",
-        (json_int_t) info->memory.peak);
+        (json_int_t) info->memory.peak, "works_ahead", info->works_ahead);
 }
 
 static json_t *json_output(const struct report_output *o, bool live)

@@ -22,13 +22,18 @@ static void print_line(void *user, enum l2d_log_level level, const char *name, c
     fprintf(stderr, "%s: %s: %s\n", l2d_log_level_str(level), name, line);
 }
 
-static void open_gpu(void)
+static void open_lanes(enum l2d_lanes lanes)
 {
     struct l2d_gpu_params params = {
-        .validation = true, .cache_dir = "",
+        .validation = true, .cache_dir = "", .lanes = lanes,
         .log = { .sink = print_line, .level = L2D_LOG_WARN },
     };
     cr_assert_eq(l2d_gpu_create(&gpu, &params, &err), L2D_OK, "%s", err.msg);
+}
+
+static void open_gpu(void)
+{
+    open_lanes(L2D_LANES_AUTO);
 }
 
 // Criterion lets a failed assertion in a fini pass; an abort it does not.
@@ -313,6 +318,60 @@ Test(graph, submissions_run_in_order_and_are_timed)
     l2d_graph_destroy(&back);
     l2d_buf_destroy(&a);
     l2d_buf_destroy(&b);
+}
+
+// Main: a -> b. Then ahead: c -> a, and main: a -> d.  *b, *d: what is there in the end.
+static void run_lanes(bool beside, uint32_t *b, uint32_t *d)
+{
+    static const uint32_t in[2][N] = { { 1 }, { 2 } };
+    struct l2d_buf *buf[4], *none;
+    struct l2d_graph *graph[3];
+    static const int copy[3][2] = { { 1, 0 }, { 0, 2 }, { 3, 0 } };
+    uint64_t first, second;
+    for (int i = 0; i < 4; i++)
+        buf[i] = new_buf(N);
+    l2d_buf_write(buf[0], 0, in[0], sizeof(in[0]), &err);
+    l2d_buf_write(buf[2], 0, in[1], sizeof(in[1]), &err);
+    for (int i = 0; i < 3; i++) {
+        graph[i] = new_graph();
+        l2d_graph_copy(graph[i], words(buf[copy[i][0]], 0, N), words(buf[copy[i][1]], 0, N));
+        l2d_graph_set_lane(graph[i], i == 1 ? L2D_LANE_AHEAD : L2D_LANE_MAIN);
+        finish(graph[i], &none);
+    }
+    struct l2d_submit items[] = { { graph[1], 1 }, { graph[2], 2 } };
+    double ms[L2D_MAX_STAGES];
+    cr_assert_eq(l2d_gpu_submit(gpu, &(struct l2d_submit) { graph[0], 0 }, 1, &first, &err),
+                 L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_gpu_submit_after(gpu, items, 2, beside ? first - 1 : first, &second, &err),
+                 L2D_OK, "%s", err.msg);
+    cr_assert_eq(second, first + 1);
+    cr_assert_eq(l2d_gpu_wait(gpu, second, &err), L2D_OK, "%s", err.msg);
+    cr_assert(l2d_gpu_stage_ms(gpu, second, ms));
+    l2d_buf_read(buf[1], 0, b, 4, &err);
+    l2d_buf_read(buf[3], 0, d, 4, &err);
+    for (int i = 0; i < 3; i++)
+        l2d_graph_destroy(&graph[i]);
+    for (int i = 0; i < 4; i++)
+        l2d_buf_destroy(&buf[i]);
+}
+
+// What may run beside the submission before runs before it in swapped lanes, and else after it; the
+// rest of a submission comes after what is ahead in all of them.
+Test(lanes, run_beside_each_other)
+{
+    for (int lanes = L2D_LANES_AUTO; lanes <= L2D_LANES_SWAPPED; lanes++) {
+        open_lanes((enum l2d_lanes) lanes);
+        for (int i = 0; i < 4; i++) {
+            bool beside = i % 2, racing = beside && l2d_gpu_caps(gpu)->num_lanes > 1;
+            uint32_t b = 0, d = 0;
+            run_lanes(beside, &b, &d);
+            cr_expect_eq(d, 2, "lanes %d", lanes);
+            if (!racing || lanes == L2D_LANES_SWAPPED)
+                cr_expect_eq(b, racing ? 2 : 1, "lanes %d, round %d", lanes, i);
+        }
+        if (lanes < L2D_LANES_SWAPPED)
+            close_gpu();
+    }
 }
 
 Test(graph, buffer_that_is_too_large_is_refused)

@@ -31,13 +31,14 @@ static void run_case(struct gpu_test *t, unsigned shape, unsigned mode, enum gt_
     float *depth = gt_floats(L2D_RING * one), *maps = gt_floats(4 * L2D_RING * one);
     float *want = gt_floats(out), range[3];
     gt_fill(depth, L2D_RING * one, fill, 2, 1000, type, shape + 10 * mode);
-    depth[L2D_RING * one - 1] *= 16;            // at the very end, where a loop may not come to
+    depth[L2D_SINKS * one - 1] *= 16;           // at the very end, where a loop may not come to
+    depth[L2D_SINKS * one] *= 64;               // and right behind it
     for (size_t i = 0; i < 4 * L2D_RING * one; i++)
         maps[i] = i % 4 == 0 ? depth[i / 4] : -7;
     for (int i = 0; i < 3; i++)
         range[i] = modes[mode].range[i];
     l2d_ref_depth_range(range, modes[mode].all ? depth : depth + row.ring * one,
-                        (long) (modes[mode].all ? L2D_RING * one : one),
+                        (long) (modes[mode].all ? L2D_SINKS * one : one),
                         (double) modes[mode].rate);
 
     gt_begin(t, type);

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// Frames that are encoded ahead, while the one before is still drawn, are those that are encoded in
+// their turn: swapped lanes encode each before all that the frame before has left to do. More such
+// streams, with all that can change on the way: test_live.c.
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "gpu/device.h"
+#include "pipeline/engine.h"
+#include "support/golden_model.h"
+#include "support/watched_gpu.h"
+
+#define COUNT(a) (sizeof(a) / sizeof(*(a)))
+#define NUM_FRAMES 20
+#define W 96
+#define H 64
+
+static struct golden_model model;
+static struct l2d_error err;
+
+struct output {
+    struct l2d_frame *frame[NUM_FRAMES];
+    unsigned count;
+};
+
+static void collect(void *user, struct l2d_frame *frame)
+{
+    struct output *out = user;
+    cr_assert(out->count < NUM_FRAMES);
+    out->frame[out->count++] = frame;
+}
+
+// Larger ones among them; each is there twice, for those that skip what is alike.
+static struct l2d_frame *input(unsigned f)
+{
+    return f % 5 == 4 ? golden_frame(f / 2, 2 * W, 3 * H) : golden_frame(f / 2, W, H);
+}
+
+static void run(enum l2d_lanes lanes, struct l2d_engine_params p, struct output *out)
+{
+    struct l2d_gpu_params g = watched_gpu_params();
+    struct l2d_gpu *gpu = NULL;
+    struct l2d_engine *engine = NULL;
+    g.lanes = lanes;
+    p.user = out;
+    cr_assert_eq(l2d_gpu_create(&gpu, &g, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
+    for (unsigned f = 0; f < NUM_FRAMES; f++) {
+        struct l2d_frame *frame = input(f);
+        cr_assert_eq(l2d_engine_push(engine, frame, &err), L2D_OK, "%s", err.msg);
+        l2d_frame_unref(&frame);
+    }
+    cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
+    l2d_engine_destroy(&engine);
+    l2d_gpu_destroy(&gpu);
+    cr_assert_eq(out->count, NUM_FRAMES);
+}
+
+static void check(const char *name, struct l2d_engine_params p, const char *what)
+{
+    struct output one = { .count = 0 }, two = { .count = 0 };
+    golden_model_make(&model, name);
+    p.model = model.dir;
+    p.width = W;
+    p.height = H;
+    p.rgba = true;
+    p.emit = collect;
+    run(L2D_LANES_ONE, p, &one);
+    run(L2D_LANES_SWAPPED, p, &two);
+    for (unsigned f = 0; f < NUM_FRAMES; f++) {
+        const struct l2d_frame *a = one.frame[f], *b = two.frame[f];
+        cr_assert_eq(memcmp(a->data, b->data, a->size_bytes), 0, "%s, %s: frame %u", name, what, f);
+        l2d_frame_unref(&one.frame[f]);
+        l2d_frame_unref(&two.frame[f]);
+    }
+    golden_model_remove(&model);
+    watched_gpu_check();
+}
+
+// narrowd has a depth network, whose maps and range are made ahead.
+Test(lanes, same_pictures)
+{
+    static const char *const models[] = { "tiny3", "narrowd" };
+    for (size_t i = 0; i < COUNT(models); i++) {
+        struct l2d_engine_params p = { .seed = 5, .steps = "25,30,37/50" };
+        check(models[i], p, "batch");
+        p.steady = 0.5;
+        check(models[i], p, "steadied");
+        p.skip_similar = 0.98;
+        check(models[i], p, "similar ones skipped");
+        p.batching = L2D_SEQUENTIAL;
+        check(models[i], p, "one after the other");
+    }
+}
+
+Test(lanes, same_pictures_with_guidance)
+{
+    static const enum l2d_guidance_mode modes[] = {
+        L2D_GUIDANCE_FULL, L2D_GUIDANCE_SELF, L2D_GUIDANCE_INITIALIZE,
+    };
+    for (size_t i = 0; i < COUNT(modes); i++)
+        check("tiny3", (struct l2d_engine_params) {
+            .seed = 5, .steps = "25,37/50", .guidance_mode = modes[i], .guidance = 2,
+            .guidance_delta = 0.5, .rewarm_seconds = 0.2,
+        }, l2d_guidance_mode_str(modes[i]));
+}
+
+// Beside frames in flight what is prepared for the next one needs memory of its own.
+Test(lanes, memory_is_counted)
+{
+    struct l2d_engine_info info[2];
+    golden_model_make(&model, "tiny3");
+    for (int i = 0; i < 2; i++) {
+        struct l2d_gpu_params g = watched_gpu_params();
+        struct l2d_gpu *gpu = NULL;
+        g.lanes = i ? L2D_LANES_SWAPPED : L2D_LANES_ONE;
+        cr_assert_eq(l2d_gpu_create(&gpu, &g, &err), L2D_OK, "%s", err.msg);
+        cr_assert_eq(l2d_engine_plan(&info[i], gpu, &(struct l2d_engine_params) {
+            .model = model.dir, .width = W, .height = H,
+        }, &err), L2D_OK, "%s", err.msg);
+        l2d_gpu_destroy(&gpu);
+    }
+    golden_model_remove(&model);
+    cr_expect(!info[0].works_ahead && info[1].works_ahead);
+    cr_expect_gt(info[1].memory.activations, info[0].memory.activations);
+    cr_expect_eq(info[1].memory.peak - info[0].memory.peak,
+                 info[1].memory.activations - info[0].memory.activations);
+}
