@@ -110,12 +110,13 @@ void l2d_engine_count_memory(struct l2d_engine *e)
         if (*buf[i])
             *((*buf[i])->memory == L2D_MEMORY_DEVICE ? &device : &m->staging) +=
                 (*buf[i])->size_bytes;
-    m->other = device - m->kv_cache - m->activations;
-    m->peak = m->weights + device + m->staging;
     for (uint32_t i = 0; i < num_graphs; i++) {
         uint64_t most = *graph[i] ? l2d_graph_largest_operand(*graph[i]) : 0;
+        device += *graph[i] ? l2d_graph_own_bytes(*graph[i]) : 0;
         m->largest_operand = most > m->largest_operand ? most : m->largest_operand;
     }
+    m->other = device - m->kv_cache - m->activations;
+    m->peak = m->weights + device + m->staging;
 }
 
 // ---- whether that fits

@@ -11,7 +11,7 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "lib/conv.glsl"
 
-layout(constant_id = 4) const uint NQ = 8;          // a power of 2
+layout(constant_id = 5) const uint NQ = 8;          // a power of 2
 const uint PIXELS = L2D_CONV_T0_PIXELS;
 
 // gl_WorkGroupSize.x lanes make one subgroup; a power of 2, at most 4*NQ.

@@ -5,12 +5,14 @@
 // Whatever the tile, the terms of a sum are added in the same order.
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "lib/conv.glsl"
+#include "lib/conv_parts.glsl"
 
-layout(constant_id = 4) const uint TILE_M = 64;
-layout(constant_id = 5) const uint TILE_N = 64;
-layout(constant_id = 6) const uint PIXELS = 4;
-layout(constant_id = 7) const uint DEPTH = 32;      // divides L2D_CONV_PART
+layout(constant_id = 5) const uint TILE_M = 64;
+layout(constant_id = 6) const uint TILE_N = 64;
+layout(constant_id = 7) const uint PIXELS = 4;
+layout(constant_id = 8) const uint DEPTH = 32;      // divides L2D_CONV_PART
 
 const uint SIZE = TILE_M / PIXELS * (TILE_N / 8);   // what gl_WorkGroupSize.x is
 const uint DEPTH_Q = DEPTH / 4, COLUMNS_Q = TILE_N / 4, PAIRS = TILE_N / 8;
@@ -45,8 +47,12 @@ void main()
     for (uint i = 0u; i < PIXELS * 2; i++)
         acc[i] = vec4(0.0);
 
-    uvec2 part = part_of_sum() * 4u;
-    for (uint k0 = part.x; k0 < part.y; k0 += DEPTH) {
+    uint first_k = 0u, end_k = depth;
+    if (PARTS > 1u) {
+        first_k = min(gl_WorkGroupID.z * p.part_quads * 4u, depth);
+        end_k = min(first_k + p.part_quads * 4u, depth);
+    }
+    for (uint k0 = first_k; k0 < end_k; k0 += DEPTH) {
         uint kq = k0 / 4u + load_quad, tap = kq / qin, quad = kq % qin;
         for (uint j = 0u; j < LOADS_A; j++) {
             vec4 v = vec4(0.0);
@@ -80,10 +86,18 @@ void main()
         barrier();
     }
 
-    for (uint i = 0u; i < PIXELS; i++) {
-        uint m = first_pixel + t / PAIRS * PIXELS + i;
-        if (m < num_pixels)
-            finish2(m / pixels, m % pixels, first_quad + t % PAIRS * 2u, acc[2u * i],
-                    acc[2u * i + 1u]);
+    uint m0 = first_pixel + t / PAIRS * PIXELS, mine = first_quad + t % PAIRS * 2u;
+    if (PARTS > 1u) {
+        for (uint i = 0u; i < PIXELS; i++)
+            if (m0 + i < num_pixels)
+                write_part(m0 + i, mine, acc[2u * i], acc[2u * i + 1u]);
+        if (!is_last_part())
+            return;
+        for (uint i = 0u; i < PIXELS; i++)
+            if (m0 + i < num_pixels)
+                add_parts(m0 + i, mine, acc[2u * i], acc[2u * i + 1u]);
     }
+    for (uint i = 0u; i < PIXELS; i++)
+        if (m0 + i < num_pixels)
+            finish2((m0 + i) / pixels, (m0 + i) % pixels, mine, acc[2u * i], acc[2u * i + 1u]);
 }

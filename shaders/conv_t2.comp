@@ -15,17 +15,18 @@
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
 #include "lib/conv.glsl"
+#include "lib/conv_parts.glsl"
 
-layout(constant_id = 4) const uint CM = 16;         // a matrix: pixels, channels, depth
-layout(constant_id = 5) const uint CN = 16;
-layout(constant_id = 6) const uint CK = 16;
-layout(constant_id = 7) const uint WM = 2;
-layout(constant_id = 8) const uint WN = 4;
-layout(constant_id = 9) const uint SIDE = 2;
-layout(constant_id = 10) const uint SUBGROUPS = 8;
-layout(constant_id = 11) const uint LANES = 32;     // of a subgroup
-layout(constant_id = 12) const uint DEPTH = 64;     // a divisor of L2D_CONV_UNIT
-layout(constant_id = 13) const uint STAGES = 1;
+layout(constant_id = 5) const uint CM = 16;         // a matrix: pixels, channels, depth
+layout(constant_id = 6) const uint CN = 16;
+layout(constant_id = 7) const uint CK = 16;
+layout(constant_id = 8) const uint WM = 2;
+layout(constant_id = 9) const uint WN = 4;
+layout(constant_id = 10) const uint SIDE = 2;
+layout(constant_id = 11) const uint SUBGROUPS = 8;
+layout(constant_id = 12) const uint LANES = 32;     // of a subgroup
+layout(constant_id = 13) const uint DEPTH = 64;     // a divisor of L2D_CONV_UNIT
+layout(constant_id = 14) const uint STAGES = 1;
 
 layout(binding = 0, std430) readonly buffer X8 { uvec4 x_octets[]; };
 layout(binding = 1, std430) readonly buffer X28 { uvec4 x2_octets[]; };
@@ -83,10 +84,9 @@ void main()
     // The part of the sum that is this workgroup's, and the next slice of it: units of one tap
     // and input, the last ones of an input maybe only half full.
     uint units0 = (c0 + UNIT_8 - 1u) / UNIT_8, units = units0 + (c1 + UNIT_8 - 1u) / UNIT_8;
-    uint part_units = (TAPS * units + p.parts - 1u) / p.parts;
-    uint unit = (FLAGS & L2D_CONV_SPLIT) == 0u ? 0u : gl_WorkGroupID.z * part_units;
-    uint end = (FLAGS & L2D_CONV_SPLIT) == 0u ? TAPS * units
-                                              : min(unit + part_units, TAPS * units);
+    uint part_units = (TAPS * units + PARTS - 1u) / PARTS;
+    uint unit = PARTS == 1u ? 0u : gl_WorkGroupID.z * part_units;
+    uint end = PARTS == 1u ? TAPS * units : min(unit + part_units, TAPS * units);
     uint tap = unit / units, octet = 0u;
     bool second = (FLAGS & L2D_CONV_X2) != 0u && unit % units >= units0, moved = true;
     if (unit < end)
@@ -169,22 +169,34 @@ void main()
     }
 
     // Sums go through shared memory, since who holds what of a matrix is the device's secret.
-    uint s_at = sub * CM * PITCH_S;
+    const uint OCTETS = WN * CN / 8u;
+    uint s_at = sub * CM * PITCH_S, column0 = first_quad + sub % SIDE * WN * CN / 4u;
     [[unroll]] for (uint i = 0; i < WM; i++) {
+        uint m0 = first_pixel + (sub / SIDE * WM + i) * CM;
         [[unroll]] for (uint j = 0; j < WN; j++)
             coopMatStore(acc[i * WN + j], room, s_at + j * CN / 4u, PITCH_S,
                          gl_CooperativeMatrixLayoutRowMajor);
         subgroupMemoryBarrierShared();
         subgroupBarrier();
-        for (uint o = gl_SubgroupInvocationID; o < CM * WN * CN / 8u; o += LANES) {
-            uint line = o / (WN * CN / 8u), column = o % (WN * CN / 8u) * 2u;
-            uint m = first_pixel + (sub / SIDE * WM + i) * CM + line;
+        for (uint o = gl_SubgroupInvocationID; o < CM * OCTETS; o += LANES) {
+            uint line = o / OCTETS, column = o % OCTETS * 2u, m = m0 + line;
             vec4 v0 = uintBitsToFloat(room[s_at + line * PITCH_S + column]);
             vec4 v1 = uintBitsToFloat(room[s_at + line * PITCH_S + column + 1u]);
-            if (m < num_pixels)
-                finish2(m / pixels, m % pixels, first_quad + sub % SIDE * WN * CN / 4u + column,
-                        v0, v1);
+            if (m < num_pixels && PARTS > 1u)
+                write_part(m, column0 + column, v0, v1);
+            else if (m < num_pixels)
+                finish2(m / pixels, m % pixels, column0 + column, v0, v1);
         }
         subgroupBarrier();
+    }
+    if (PARTS == 1u || !is_last_part())
+        return;
+    for (uint o = t; o < TILE_M * (TILE_N / 8u); o += SIZE) {
+        uint m = first_pixel + o / (TILE_N / 8u), column = first_quad + o % (TILE_N / 8u) * 2u;
+        vec4 v0, v1;
+        if (m >= num_pixels)
+            continue;
+        add_parts(m, column, v0, v1);
+        finish2(m / pixels, m % pixels, column, v0, v1);
     }
 }

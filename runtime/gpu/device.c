@@ -333,6 +333,7 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
         .pNext = matrix ? (void *) &matrix_features : &f13,
         .timelineSemaphore = VK_TRUE, .hostQueryReset = VK_TRUE,
         .shaderFloat16 = matrix, .vulkanMemoryModel = matrix,
+        .vulkanMemoryModelDeviceScope = matrix,         // of shaders in the older model, then
     };
     const char *const extensions[] = { VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME,
                                        VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME };

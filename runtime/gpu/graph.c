@@ -34,6 +34,7 @@ struct transient {
     uint64_t size_bytes, offset_bytes;
     int32_t first, last;                // op indices; first < 0: not used yet
     bool keep;                          // to the end: it is a probe
+    bool zeros;                         // it lies in the graph's own buffer
 };
 
 struct l2d_graph {
@@ -52,6 +53,8 @@ struct l2d_graph {
     const char *probe_prefix;           // or NULL
     bool probes_on, planned;
     uint64_t size_bytes;                // of the activation buffer
+    struct l2d_buf *zeros;
+    uint64_t zeros_bytes;
 
     char word[MAX_PATH_WORDS][48];      // the profile path
     uint32_t num_words;
@@ -85,6 +88,7 @@ void l2d_graph_destroy(struct l2d_graph **pg)
     if (g->cmd)
         vkFreeCommandBuffers(g->gpu->device, l2d_vk_lane_of(g->gpu, g->lane)->pool, 1, &g->cmd);
     vkDestroyDescriptorPool(g->gpu->device, g->pool, NULL);
+    l2d_buf_destroy(&g->zeros);
     for (uint32_t i = 0; i < g->num_ops; i++)
         free(g->op[i].label);
     free(g->op);
@@ -193,6 +197,18 @@ struct l2d_tensor l2d_graph_alloc(struct l2d_graph *g, enum l2d_dtype dtype, int
     return t;
 }
 
+struct l2d_tensor l2d_graph_alloc_zeros(struct l2d_graph *g, int32_t words)
+{
+    struct l2d_tensor t = l2d_graph_alloc(g, L2D_U32, 1, 1, 1, words);
+    if (t.id < 0)
+        return t;
+    struct transient *own = &g->transient[t.id];
+    own->zeros = true;
+    own->offset_bytes = g->zeros_bytes;
+    g->zeros_bytes += own->size_bytes;
+    return t;
+}
+
 static struct op *append(struct l2d_graph *g)
 {
     if (l2d_graph_failed(g) || !grow(g, &g->op, &g->cap_ops, g->num_ops, sizeof(*g->op)))
@@ -218,7 +234,7 @@ static void touch(struct l2d_graph *g, const struct op *op)
         if (b->tensor.id < 0)
             continue;
         struct transient *t = &g->transient[b->tensor.id];
-        if (t->first < 0 && !(b->access & L2D_WRITE))
+        if (t->first < 0 && !t->zeros && !(b->access & L2D_WRITE))
             l2d_graph_fail(g, L2D_EINVAL, "%s reads a tensor (operand %u) that nothing has written",
                            op->copy ? "copy" : op->shader, i);
         if (t->first < 0)
@@ -334,27 +350,28 @@ int l2d_graph_plan(struct l2d_graph *g, uint64_t *size_bytes, struct l2d_error *
     for (uint32_t i = 0; i < g->num_transients; i++) {
         struct transient *t = &g->transient[i];
         item[i] = (struct l2d_planner_buffer) {
-            .size_bytes = t->first < 0 ? 0 : t->size_bytes,
+            .size_bytes = t->first < 0 || t->zeros ? 0 : t->size_bytes,
             .first_op = (uint32_t) (t->first < 0 ? 0 : t->first),
             .last_op = (uint32_t) (t->keep ? (int32_t) g->num_ops : t->last),
         };
     }
     int rc = l2d_planner_assign(item, g->num_transients, &g->size_bytes, err);
     for (uint32_t i = 0; i < g->num_transients; i++)
-        g->transient[i].offset_bytes = item[i].offset_bytes;
+        if (!g->transient[i].zeros)
+            g->transient[i].offset_bytes = item[i].offset_bytes;
     free(item);
     g->planned = rc == L2D_OK;
     *size_bytes = g->size_bytes;
     return rc;
 }
 
-// A transient becomes a view of the activation buffer.
+// A transient becomes a view of the activation buffer, or of the graph's own.
 static void resolve(const struct l2d_graph *g, struct l2d_tensor *t, struct l2d_buf *activations)
 {
     if (t->id < 0)
         return;
     t->offset_bytes += g->transient[t->id].offset_bytes;
-    t->buf = activations;
+    t->buf = g->transient[t->id].zeros ? g->zeros : activations;
     t->id = -1;
 }
 
@@ -597,6 +614,12 @@ int l2d_graph_finish(struct l2d_graph *g, struct l2d_buf *activations, struct l2
 {
     assert(g->planned && (!g->size_bytes || activations->size_bytes >= g->size_bytes));
     int rc = make_pool(g, err);
+    if (rc == L2D_OK && g->zeros_bytes)
+        rc = l2d_buf_create(&g->zeros, g->gpu, g->zeros_bytes, L2D_MEMORY_DEVICE, "zeros", err);
+    if (rc == L2D_OK && g->zeros)
+        rc = l2d_buf_fill(g->zeros, 0, g->zeros_bytes, 0, err);
+    if (rc != L2D_OK)
+        return l2d_error_wrap(err, rc, "graph %s", g->name);
     for (uint32_t i = 0; i < g->num_probes; i++)
         resolve(g, &g->probe[i].tensor, activations);
     for (uint32_t i = 0; i < g->num_ops && rc == L2D_OK; i++) {
@@ -630,6 +653,11 @@ uint64_t l2d_graph_largest_operand(const struct l2d_graph *g)
             most = bytes > most ? bytes : most;
         }
     return most;
+}
+
+uint64_t l2d_graph_own_bytes(const struct l2d_graph *g)
+{
+    return g->zeros_bytes;
 }
 
 double l2d_graph_flops(const struct l2d_graph *g)

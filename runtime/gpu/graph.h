@@ -120,6 +120,9 @@ bool l2d_graph_failed(const struct l2d_graph *graph);
 struct l2d_tensor l2d_graph_alloc(struct l2d_graph *graph, enum l2d_dtype dtype, int32_t rows,
                                   int32_t h, int32_t w, int32_t c);
 
+/** Words of the graph's own, at first 0, then as they were left: counters that shaders set back. */
+struct l2d_tensor l2d_graph_alloc_zeros(struct l2d_graph *graph, int32_t words);
+
 void l2d_graph_dispatch(struct l2d_graph *graph, const struct l2d_dispatch *dispatch);
 
 /**
@@ -174,6 +177,9 @@ int l2d_graph_finish(struct l2d_graph *graph, struct l2d_buf *activations, struc
 
 /** The most bytes that a dispatch binds as one operand; finish refuses more than the device's. */
 uint64_t l2d_graph_largest_operand(const struct l2d_graph *graph);
+
+/** Bytes that finish takes beside the activations. */
+uint64_t l2d_graph_own_bytes(const struct l2d_graph *graph);
 
 /** Floating-point operations of one run, as far as the kernels count them. */
 double l2d_graph_flops(const struct l2d_graph *graph);

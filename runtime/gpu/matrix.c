@@ -28,7 +28,8 @@ static bool has_features(VkPhysicalDevice physical)
     VkPhysicalDeviceFeatures2 features = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f12 };
     vkGetPhysicalDeviceFeatures2(physical, &features);
-    return matrix.cooperativeMatrix && f12.shaderFloat16 && f12.vulkanMemoryModel;
+    return matrix.cooperativeMatrix && f12.shaderFloat16 && f12.vulkanMemoryModel &&
+           f12.vulkanMemoryModelDeviceScope;
 }
 
 // Halves times halves to floats within a subgroup, in sides that the shader's quads and pairs of

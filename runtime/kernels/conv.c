@@ -68,26 +68,14 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
     return !l2d_graph_failed(graph);
 }
 
-#define NUM_OPERANDS 9
+#define NUM_OPERANDS 10
+#define PARTS 8                         // and behind them how many of a tile's are done
 
-// The shader can write y and the parts; whichever it does not is the other, since an operand in
-// its place would count as written.
-static void set_operands(struct l2d_binding bind[NUM_OPERANDS], const struct l2d_conv_desc *d,
-                         struct l2d_tensor y)
+// Each once; y stands for parts where there are none.
+static double operand_bytes(const struct l2d_binding bind[NUM_OPERANDS], bool split)
 {
-    const struct l2d_binding all[NUM_OPERANDS] = {
-        { d->x, L2D_READ }, { d->x2, L2D_READ }, { d->conv->weight, L2D_READ },
-        { d->conv->bias, L2D_READ }, { d->step_bias, L2D_READ }, { d->residual, L2D_READ },
-        { d->rows, L2D_READ }, { y, L2D_WRITE }, { y, L2D_WRITE },
-    };
-    memcpy(bind, all, sizeof(all));
-}
-
-// Each once; the last two are one.
-static double operand_bytes(const struct l2d_binding bind[NUM_OPERANDS])
-{
-    double sum = 0;
-    for (size_t i = 0; i < NUM_OPERANDS - 1; i++)
+    double sum = split ? 2 * (double) l2d_tensor_bytes(&bind[PARTS].tensor) : 0;
+    for (size_t i = 0; i < PARTS; i++)
         if (l2d_tensor_exists(&bind[i].tensor))
             sum += (double) l2d_tensor_bytes(&bind[i].tensor);
     return sum;
@@ -98,51 +86,34 @@ static void dispatch(struct l2d_graph *graph, const struct l2d_conv_desc *d, str
                      uint32_t has, double flops)
 {
     const struct l2d_conv *conv = d->conv;
-    uint32_t pixels = (uint32_t) (y.h * y.w * d->x.rows), quads = params->out_quads;
+    uint32_t groups[3] = {
+        div_up((uint64_t) (y.h * y.w * d->x.rows), v->pixels), div_up(params->out_quads, v->quads),
+        v->parts,
+    };
     bool split = v->parts > 1;
-    struct l2d_tensor parts = L2D_NO_TENSOR;
-    if (split)
+    struct l2d_tensor parts = y, done = y;
+    if (split) {
         parts = l2d_graph_alloc(graph, L2D_F32, (int32_t) v->parts * d->x.rows, y.h, y.w,
                                 conv->cout);
-    uint32_t spec[4 + COUNT_OF(v->spec)] = {
-        v->size, (uint32_t) conv->ksize, (uint32_t) d->act, has,
-    };
-    memcpy(spec + 4, v->spec, sizeof(v->spec));
-    if (split) {                        // what the epilogue has is conv_sum's
-        spec[2] = 0;
-        spec[3] = (has & L2D_CONV_X2) | L2D_CONV_SPLIT;
+        done = l2d_graph_alloc_zeros(graph, (int32_t) (groups[0] * groups[1]));
     }
-    struct l2d_binding bind[NUM_OPERANDS];
-    set_operands(bind, d, y);
-    struct l2d_dispatch op = {
-        .shader = v->shader, .spec = spec, .num_spec = 4 + v->num_spec,
-        .params = params, .params_size = sizeof(*params),
-        .bind = bind, .num_bind = COUNT_OF(bind),
-        .groups = { div_up(pixels, v->pixels), div_up(quads, v->quads), v->parts },
-        .variant = v->name, .flops = flops,
+    uint32_t spec[5 + COUNT_OF(v->spec)] = {
+        v->size, (uint32_t) conv->ksize, (uint32_t) d->act, has, v->parts,
     };
-    if (split) {
-        for (size_t i = 3; i < 7; i++)
-            bind[i] = (struct l2d_binding) { L2D_NO_TENSOR, L2D_READ };
-        bind[7] = bind[8] = (struct l2d_binding) { parts, L2D_WRITE };
-    }
-    op.bytes = operand_bytes(bind);
-    l2d_graph_dispatch(graph, &op);
-    if (!split)
-        return;
-    uint32_t sum_spec[] = { flat_size(graph), 1, (uint32_t) d->act, has & ~L2D_CONV_X2 };
-    struct l2d_binding sum_bind[] = {
-        { parts, L2D_READ }, { L2D_NO_TENSOR, L2D_READ }, { L2D_NO_TENSOR, L2D_READ },
+    memcpy(spec + 5, v->spec, sizeof(v->spec));
+    // What the shader may write is bound to something that it writes.
+    enum l2d_access both = split ? L2D_READ_WRITE : L2D_WRITE;
+    const struct l2d_binding bind[NUM_OPERANDS] = {
+        { d->x, L2D_READ }, { d->x2, L2D_READ }, { conv->weight, L2D_READ },
         { conv->bias, L2D_READ }, { d->step_bias, L2D_READ }, { d->residual, L2D_READ },
-        { d->rows, L2D_READ }, { y, L2D_WRITE }, { parts, L2D_READ },
+        { d->rows, L2D_READ }, { y, L2D_WRITE }, [PARTS] = { parts, L2D_WRITE }, { done, both },
     };
-    struct l2d_dispatch sum = {
-        .shader = "conv_sum", .spec = sum_spec, .num_spec = COUNT_OF(sum_spec),
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = v->shader, .spec = spec, .num_spec = 5 + v->num_spec,
         .params = params, .params_size = sizeof(*params),
-        .bind = sum_bind, .num_bind = COUNT_OF(sum_bind), .variant = v->name,
-    };
-    flat_groups(sum.groups, (uint64_t) pixels * ((quads + 1) / 2), sum_spec[0]);
-    l2d_graph_dispatch(graph, &sum);
+        .bind = bind, .num_bind = NUM_OPERANDS, .groups = { groups[0], groups[1], groups[2] },
+        .variant = v->name, .flops = flops, .bytes = operand_bytes(bind, split),
+    });
 }
 
 // Parts that begin at multiples of L2D_CONV_PART channels. The last ones may be empty.
@@ -177,7 +148,6 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
         .q0 = (u32) d->x.c / 4, .q1 = two ? (u32) d->x2.c / 4 : 0, .out_quads = quads,
         .stride = d->stride2 ? 2 : 1, .pad_x = pad_before(d, d->x.w, y.w),
         .pad_y = pad_before(d, d->x.h, y.h), .upsample = d->upsample, .flags = flags,
-        .parts = 1,
     };
     struct l2d_conv_variant v = l2d_conv_choose(graph, &(struct l2d_conv_shape) {
         .rows = rows, .out_h = (uint32_t) y.h, .out_w = (uint32_t) y.w, .quads = quads,
@@ -185,7 +155,6 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
         .stride = d->stride2 ? 2 : 1, .upsample = d->upsample,
         .odd_seam = two && d->x.c % 8,
     }, flops);
-    params.parts = v.parts;
     params.part_quads = quads_of_part(conv, v.parts);
     dispatch(graph, d, y, &v, &params, has, flops);
     return y;

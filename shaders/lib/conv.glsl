@@ -15,6 +15,7 @@ layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint KSIZE = 1;
 layout(constant_id = 2) const uint ACT = 0;
 layout(constant_id = 3) const uint FLAGS = 0;
+layout(constant_id = 4) const uint PARTS = 1;
 layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
 layout(binding = 1, std430) readonly buffer X2 { IN4 x2[]; };
 layout(binding = 2, std430) readonly buffer Weight { IN4 weight[]; };    // [panel][tap][cin][8]
@@ -23,18 +24,9 @@ layout(binding = 4, std430) readonly buffer StepBias { vec4 step_bias[]; };
 layout(binding = 5, std430) readonly buffer Residual { IN4 residual[]; };
 layout(binding = 6, std430) readonly buffer Rows { l2d_row_params rows[]; };
 layout(binding = 7, std430) writeonly buffer Y { OUT4 y[]; };
-layout(binding = 8, std430) buffer Parts { vec4 parts[]; };     // [part][row][pixel][column quad]
 layout(push_constant, std430) uniform Push { l2d_conv_params p; };
 
 const uint TAPS = KSIZE * KSIZE;
-
-// The sum's quads, over taps and input channels, that this workgroup adds up: from x to before y.
-uvec2 part_of_sum()
-{
-    uint depth = TAPS * (p.q0 + p.q1), from = gl_WorkGroupID.z * p.part_quads;
-    return (FLAGS & L2D_CONV_SPLIT) == 0u ? uvec2(0u, depth)
-                                          : min(uvec2(from, from + p.part_quads), depth);
-}
 
 // Input pixel of a tap of an output pixel; false outside, where pixel is some valid one.
 bool input_pixel(uint row, uvec2 at, uvec2 tap, out uint pixel)
@@ -92,15 +84,6 @@ void finish(uint row, uint pixel, uint quad, uint quads, vec4 v)
 // Two neighbouring quads of weight columns; with GEGLU a value and its gate.
 void finish2(uint row, uint pixel, uint column, vec4 v0, vec4 v1)
 {
-    if ((FLAGS & L2D_CONV_SPLIT) != 0u) {
-        uint at = (gl_WorkGroupID.z * p.num_rows + row) * p.ow * p.oh + pixel;
-        at = at * p.out_quads + column;
-        if (column < p.out_quads)
-            parts[at] = v0;
-        if (column + 1u < p.out_quads)
-            parts[at + 1u] = v1;
-        return;
-    }
     if (ACT == ACT_GEGLU) {
         uint quads = p.out_quads / 2u, quad = column / 2u;
         if (quad >= quads)

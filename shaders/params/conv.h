@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolutions: what the tiers share. Specialization constants: 0 workgroup size, 1 ksize,
-// 2 activation (enum l2d_act), 3 flags; from 4 on what the tier's tile is (T0: its quads of output
-// channels; T1 to T4: see their shaders). Each variant takes a CPU driver 0.3 s to
-// compile, so what costs little to decide at run time is in the parameters.
+// 2 activation (enum l2d_act), 3 flags, 4 parts of the sum; from 5 on what the tier's tile is (T0:
+// its quads of output channels; T1 to T3: see their shaders). Each variant takes a CPU driver 0.3 s
+// to compile, so what costs little to decide at run time is in the parameters.
 #ifndef L2D_SHADERS_CONV_H
 #define L2D_SHADERS_CONV_H
 
@@ -13,7 +13,6 @@
 #define L2D_CONV_STEP_BIAS      2u
 #define L2D_CONV_RESIDUAL       4u
 #define L2D_CONV_X2             8u
-#define L2D_CONV_SPLIT          16u     // only a part of the sum: see conv_sum.comp
 // Those of the parameters.
 #define L2D_CONV_RESIDUAL_RING  1u
 #define L2D_CONV_ACT_LAST       2u      // after the residual
@@ -36,7 +35,7 @@ struct l2d_conv_params {
     u32 pad_x, pad_y;           // in front; behind it is what the output's size makes it
     u32 upsample;               // 1: nearest x2 before the convolution
     u32 flags;                  // the second group above
-    u32 parts, part_quads;      // of the sum over taps and input channels
+    u32 part_quads;             // in tier 1: of a part of the sum over taps and input channels
 };
 L2D_PUSH_CHECK(l2d_conv_params);
 

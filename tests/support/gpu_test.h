@@ -67,6 +67,9 @@ void gt_keep(struct gpu_test *t, struct l2d_tensor result);
 /** Upload, run, and check that nothing outside of what may be written has changed. */
 void gt_run(struct gpu_test *t);
 
+/** Once more, from the same operands. */
+void gt_run_again(struct gpu_test *t);
+
 /** The kept result as f32, count elements; or an operand. Free with free. */
 float *gt_read_kept(struct gpu_test *t, size_t count);
 float *gt_read(struct gpu_test *t, struct l2d_tensor tensor);

@@ -374,6 +374,35 @@ Test(lanes, run_beside_each_other)
     }
 }
 
+// Words of a graph's own begin as zeros and stay from run to run, apart from each other and from
+// what is planned.
+Test(graph, zeros_stay)
+{
+    static uint32_t in[N], out[3 * N];
+    struct l2d_buf *a = new_buf(N), *b = new_buf(3 * N), *none;
+    struct l2d_graph *g = new_graph();
+    struct l2d_tensor zeros[2] = { l2d_graph_alloc_zeros(g, N), l2d_graph_alloc_zeros(g, 7) };
+    struct l2d_tensor through = l2d_graph_alloc(g, L2D_U32, 1, 1, 1, N);
+    l2d_graph_copy(g, through, zeros[0]);
+    l2d_graph_copy(g, words(b, 0, N), through);
+    l2d_graph_copy(g, words(b, N, 7), zeros[1]);
+    l2d_graph_copy(g, zeros[0], words(a, 0, N));
+    cr_assert_geq(l2d_graph_own_bytes(g), 4 * (N + 7));
+    finish(g, &none);
+    fill(in, 9);
+    l2d_buf_write(a, 0, in, sizeof(in), &err);
+    for (int run = 0; run < 2; run++) {
+        cr_assert_eq(l2d_graph_run(g, &err), L2D_OK, "%s", err.msg);
+        l2d_buf_read(b, 0, out, sizeof(out), &err);
+        for (uint32_t i = 0; i < N + 7; i++)
+            cr_assert_eq(out[i], run && i < N ? in[i] : 0, "run %d, word %u", run, i);
+    }
+    l2d_graph_destroy(&g);
+    l2d_buf_destroy(&none);
+    l2d_buf_destroy(&a);
+    l2d_buf_destroy(&b);
+}
+
 Test(graph, buffer_that_is_too_large_is_refused)
 {
     struct l2d_buf *buf = NULL;
