@@ -88,14 +88,12 @@ void main()
     uint done = 0u;
     [[dont_unroll]] do {
         if (m[0] < num_pixels)
-            finish2(row[0], m[0] % pixels, column + done % NQ, acc[0], acc[1]);
+            finish2(m[0], column + done % NQ, acc[0], acc[1]);
         [[unroll]] for (uint i = 2u; i < PIXELS * NQ; i++)
             acc[i - 2u] = acc[i];
         done += 2u;
         if (done % NQ == 0u)
-            [[unroll]] for (uint i = 1u; i < PIXELS; i++) {
+            [[unroll]] for (uint i = 1u; i < PIXELS; i++)
                 m[i - 1u] = m[i];
-                row[i - 1u] = row[i];
-            }
     } while (done < PIXELS * NQ);
 }

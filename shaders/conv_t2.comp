@@ -2,10 +2,11 @@
 // Convolution on matrix units (VK_KHR_cooperative_matrix), as a product of pixels by channels.
 // Slices of the sum, DEPTH channels of one tap and input, go through shared memory: while one is
 // multiplied the next is on its way in registers, which nothing may ask for before that, not even
-// to put zeros where there is no input; and with two STAGES a slice is written while the
-// one before is still read. Halves in, sums in f32. A workgroup is SIDE subgroups across the
-// channels and as many as fit across the pixels; each has WM x WN matrices. Loads are octets of
-// channels, 16 bytes. Every loop over an array is unrolled: else it lies in slow memory.
+// to put zeros where there is no input; and with two STAGES a slice is written while the one before
+// is still read. Products are under no condition. Halves in, sums in f32. A workgroup is SIDE
+// subgroups across the channels and as many as fit across the pixels; each has WM x WN matrices.
+// Loads are octets of channels, 16 bytes. Every loop over an array is unrolled: else it lies in
+// slow memory.
 // Debian 12's compiler does not know the extension: see shaders/spirv/README.md.
 #version 460
 #extension GL_EXT_control_flow_attributes : require
@@ -53,120 +54,163 @@ uint relu2(uint v)
     return v & ~((v >> 15 & 0x10001u) * 0xffffu);
 }
 
-void main()
-{
-    uint t = gl_LocalInvocationID.x, sub = gl_SubgroupID;
-    uint pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
-    uint first_pixel = gl_WorkGroupID.x * TILE_M, first_quad = gl_WorkGroupID.y * (TILE_N / 4u);
-    uint c0 = p.q0 / 2u, c1 = p.q1 / 2u, depth = 8u * TAPS * (c0 + c1);
-    bool relu = (p.flags & L2D_CONV_RELU_IN) != 0u;
+// Of an invocation: what it loads of the tile, and from where. Of a it is octet t % DEPTH_8 of the
+// slice for every SIZE / DEPTH_8-th pixel, of b octets t, t + SIZE, ..., COLUMNS_8 for each k.
+ivec3 at[LOADS_A];                                  // x, y of a pixel's first tap, row
+uint from[LOADS_A], panel_at[LOADS_B];
+bool inside[LOADS_A];
+uvec4 next_a[LOADS_A], next_b[LOADS_B];
 
-    // Of a, octet t % DEPTH_8 of the slice, for every SIZE / DEPTH_8-th pixel of the tile.
-    uint octet_a = t % DEPTH_8, line_a = t / DEPTH_8;
-    ivec3 at[LOADS_A];                              // x, y of the first tap, row
+// The slice that comes next: its tap, its first octet of x or x2, and whether its pixels are not
+// those of the slice before.
+uint tap, octet;
+bool second, moved;
+
+// A 1x1 kernel whose pixels are the input's.
+bool is_plain()
+{
+    return KSIZE == 1u && p.stride == 1u && p.upsample == 0u;
+}
+
+void begin_tile(uint first_pixel, uint first_quad, uint depth)
+{
+    uint t = gl_LocalInvocationID.x, pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
     [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
-        uint m = min(first_pixel + line_a + i * (SIZE / DEPTH_8), num_pixels - 1u);
-        at[i] = ivec3(ivec2(m % p.ow, m / p.ow % p.oh) * int(p.stride) - ivec2(p.pad_x, p.pad_y),
-                      m / pixels);
+        uint m = min(first_pixel + t / DEPTH_8 + i * (SIZE / DEPTH_8), num_pixels - 1u);
+        if (is_plain())                             // no divisions, which take their time
+            at[i] = ivec3(m, 0, (p.flags & L2D_CONV_X2_ONE) != 0u ? m / pixels : 0u);
+        else
+            at[i] = ivec3(ivec2(m % p.ow, m / p.ow % p.oh) * int(p.stride) -
+                          ivec2(p.pad_x, p.pad_y), m / pixels);
     }
-    // Of b, octets t, t + SIZE, ... of the slice, which has COLUMNS_8 for each k.
-    uint panel_at[LOADS_B];
     [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
         uint column = min(first_quad / 2u + (t + i * SIZE) % COLUMNS_8,
                           (p.out_quads + 7u) / 8u * 4u - 1u);
         panel_at[i] = column / 4u * depth * 4u + column % 4u;
     }
+}
+
+// Where the pixels of the slice's tap are.
+void move()
+{
+    uvec2 size = uvec2(p.w, p.h);
+    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+        ivec2 xy = at[i].xy + ivec2(tap % KSIZE, tap / KSIZE);
+        inside[i] = all(lessThan(uvec2(xy), size << p.upsample));
+        uvec2 safe = uvec2(clamp(xy >> p.upsample, ivec2(0), ivec2(size) - 1));
+        uint pixel = (uint(at[i].z) * p.h + safe.y) * p.w + safe.x;
+        if (is_plain()) {
+            pixel = uint(at[i].x);
+            inside[i] = true;
+        }
+        from[i] = second ? pixel2(uint(at[i].z), pixel) * (p.q1 / 2u) : pixel * (p.q0 / 2u);
+    }
+}
+
+// The next slice sets out; nothing waits for it.
+void load_slice(uint depth)
+{
+    uint t = gl_LocalInvocationID.x, c0 = p.q0 / 2u, c1 = p.q1 / 2u;
+    if (moved)
+        move();
+    uint mine = min(octet + t % DEPTH_8, (second ? c1 : c0) - 1u);
+    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+        if (second)
+            next_a[i] = x2_octets[from[i] + mine];
+        else
+            next_a[i] = x_octets[from[i] + mine];
+    }
+    uint k = 8u * (tap * (c0 + c1) + (second ? c0 : 0u) + octet);
+    [[unroll]] for (uint i = 0; i < LOADS_B; i++)
+        next_b[i] = weight_octets[panel_at[i] +
+                                  4u * min(k + (t + i * SIZE) / COLUMNS_8, depth - 1u)];
+}
+
+// What has been loaded goes to a stage, zeros where there is no input, and another slice is next.
+void put_slice(uint stage)
+{
+    uint t = gl_LocalInvocationID.x, channels = (second ? p.q1 : p.q0) / 2u;
+    bool there = octet + t % DEPTH_8 < channels, relu = (p.flags & L2D_CONV_RELU_IN) != 0u;
+    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+        uvec4 v = there && inside[i] ? next_a[i] : uvec4(0u);
+        if (relu)
+            v = uvec4(relu2(v.x), relu2(v.y), relu2(v.z), relu2(v.w));
+        room[stage * STAGE + (t / DEPTH_8 + i * (SIZE / DEPTH_8)) * PITCH_A + t % DEPTH_8] = v;
+    }
+    [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
+        uint o = t + i * SIZE;
+        room[stage * STAGE + B_AT + o / COLUMNS_8 * PITCH_B + o % COLUMNS_8] = next_b[i];
+    }
+    octet += DEPTH_8;
+    moved = octet >= channels;
+    if (moved) {
+        octet = 0u;
+        second = (FLAGS & L2D_CONV_X2) != 0u && !second;
+        tap += second ? 0u : 1u;
+    }
+}
+
+// Slices before a unit; units are of one tap and input, the last ones of an input maybe only half
+// full.
+uint slices_before(uint unit, uint units0, uint units)
+{
+    const uint EACH = UNIT_8 / DEPTH_8;
+    uint s0 = (p.q0 / 2u + DEPTH_8 - 1u) / DEPTH_8, s1 = (p.q1 / 2u + DEPTH_8 - 1u) / DEPTH_8;
+    uint u = unit % units;
+    return unit / units * (s0 + s1) + (u < units0 ? u * EACH : s0 + (u - units0) * EACH);
+}
+
+void main()
+{
+    uint t = gl_LocalInvocationID.x, sub = gl_SubgroupID;
+    uint num_pixels = p.num_rows * p.ow * p.oh;
+    uint first_pixel = gl_WorkGroupID.x * TILE_M, first_quad = gl_WorkGroupID.y * (TILE_N / 4u);
+    uint c0 = p.q0 / 2u, c1 = p.q1 / 2u, depth = 8u * TAPS * (c0 + c1);
+    begin_tile(first_pixel, first_quad, depth);
+
+    // The part of the sum that is this workgroup's; a part may be empty.
+    uint units0 = (c0 + UNIT_8 - 1u) / UNIT_8, units = units0 + (c1 + UNIT_8 - 1u) / UNIT_8;
+    uint unit = 0u, end = TAPS * units;
+    if (PARTS > 1u) {
+        uint part_units = (TAPS * units + PARTS - 1u) / PARTS;
+        unit = min(gl_WorkGroupID.z * part_units, end);
+        end = min(unit + part_units, end);
+    }
+    uint slices = slices_before(end, units0, units) - slices_before(unit, units0, units);
+    tap = unit / units;
+    second = (FLAGS & L2D_CONV_X2) != 0u && unit % units >= units0;
+    octet = (unit % units - (second ? units0 : 0u)) * UNIT_8;
+    moved = true;
 
     coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator> acc[WM * WN];
     [[unroll]] for (uint i = 0; i < WM * WN; i++)
         acc[i] = coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator>(0.0);
-
-    // The part of the sum that is this workgroup's, and the next slice of it: units of one tap
-    // and input, the last ones of an input maybe only half full.
-    uint units0 = (c0 + UNIT_8 - 1u) / UNIT_8, units = units0 + (c1 + UNIT_8 - 1u) / UNIT_8;
-    uint part_units = (TAPS * units + PARTS - 1u) / PARTS;
-    uint unit = PARTS == 1u ? 0u : gl_WorkGroupID.z * part_units;
-    uint end = PARTS == 1u ? TAPS * units : min(unit + part_units, TAPS * units);
-    uint tap = unit / units, octet = 0u;
-    bool second = (FLAGS & L2D_CONV_X2) != 0u && unit % units >= units0, moved = true;
-    if (unit < end)
-        octet = (unit % units - (second ? units0 : 0u)) * UNIT_8;
-    uint from[LOADS_A];
-    bool inside[LOADS_A];
-    uvec4 next_a[LOADS_A], next_b[LOADS_B];
-
-    bool more = unit < end, filled = false;
-    for (uint stage = 0; more || filled; stage = STAGES - 1u - stage) {
-        uint channels = second ? c1 : c0;
-        if (more) {                                 // the next slice's loads, not waited for
-            if (moved) {
-                uvec2 size = uvec2(p.w, p.h);
-                [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
-                    ivec2 xy = at[i].xy + ivec2(tap % KSIZE, tap / KSIZE);
-                    inside[i] = all(lessThan(uvec2(xy), size << p.upsample));
-                    uvec2 safe = uvec2(clamp(xy >> p.upsample, ivec2(0), ivec2(size) - 1));
-                    uint pixel = (uint(at[i].z) * p.h + safe.y) * p.w + safe.x;
-                    from[i] = (second ? pixel2(uint(at[i].z), pixel) : pixel) * channels;
-                }
-                moved = false;
-            }
-            uint mine = min(octet + octet_a, channels - 1u);
-            [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
-                if (second)
-                    next_a[i] = x2_octets[from[i] + mine];
-                else
-                    next_a[i] = x_octets[from[i] + mine];
-            }
-            uint k = 8u * (tap * (c0 + c1) + (second ? c0 : 0u) + octet);
-            [[unroll]] for (uint i = 0; i < LOADS_B; i++)
-                next_b[i] = weight_octets[panel_at[i] +
-                                          4u * min(k + (t + i * SIZE) / COLUMNS_8, depth - 1u)];
-        }
-        if (filled) {
-            uint a_at = (STAGES - 1u - stage) * STAGE + sub / SIDE * WM * CM * PITCH_A;
-            uint b_at = (STAGES - 1u - stage) * STAGE + B_AT + sub % SIDE * WN * CN / 8u;
-            [[unroll]] for (uint k = 0; k < DEPTH / CK; k++) {
-                coopmat<float16_t, gl_ScopeSubgroup, CM, CK, gl_MatrixUseA> ma[WM];
-                [[unroll]] for (uint i = 0; i < WM; i++)
-                    coopMatLoad(ma[i], room, a_at + i * CM * PITCH_A + k * CK / 8u, PITCH_A,
-                                gl_CooperativeMatrixLayoutRowMajor);
-                [[unroll]] for (uint j = 0; j < WN; j++) {
-                    coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> mb;
-                    coopMatLoad(mb, room, b_at + k * CK * PITCH_B + j * CN / 8u, PITCH_B,
-                                gl_CooperativeMatrixLayoutRowMajor);
-                    [[unroll]] for (uint i = 0; i < WM; i++)
-                        acc[i * WN + j] = coopMatMulAdd(ma[i], mb, acc[i * WN + j]);
-                }
-            }
-            if (STAGES == 1u)
-                barrier();
-        }
-        filled = more;
-        if (more) {
-            bool there = octet + octet_a < channels;
-            [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
-                uvec4 v = there && inside[i] ? next_a[i] : uvec4(0u);
-                if (relu)
-                    v = uvec4(relu2(v.x), relu2(v.y), relu2(v.z), relu2(v.w));
-                room[stage * STAGE + (line_a + i * (SIZE / DEPTH_8)) * PITCH_A + octet_a] = v;
-            }
-            [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
-                uint o = t + i * SIZE;
-                room[stage * STAGE + B_AT + o / COLUMNS_8 * PITCH_B + o % COLUMNS_8] = next_b[i];
-            }
-            octet += DEPTH_8;
-            if (octet % UNIT_8 == 0u || octet >= channels)
-                unit++;
-            if (octet >= channels) {
-                octet = 0u;
-                second = (FLAGS & L2D_CONV_X2) != 0u && !second;
-                tap += second ? 0u : 1u;
-                moved = true;
-            }
-            more = unit < end;
-        }
+    if (slices > 0u)
+        load_slice(depth);
+    for (uint s = 0, stage = 0; s < slices; s++, stage = STAGES - 1u - stage) {
+        put_slice(stage);
         barrier();
+        if (s + 1u < slices)
+            load_slice(depth);
+        uint a_at = stage * STAGE + sub / SIDE * WM * CM * PITCH_A;
+        uint b_at = stage * STAGE + B_AT + sub % SIDE * WN * CN / 8u;
+        [[unroll]] for (uint k = 0; k < DEPTH / CK; k++) {
+            coopmat<float16_t, gl_ScopeSubgroup, CM, CK, gl_MatrixUseA> ma[WM];
+            [[unroll]] for (uint i = 0; i < WM; i++)
+                coopMatLoad(ma[i], room, a_at + i * CM * PITCH_A + k * CK / 8u, PITCH_A,
+                            gl_CooperativeMatrixLayoutRowMajor);
+            [[unroll]] for (uint j = 0; j < WN; j++) {
+                coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> mb;
+                coopMatLoad(mb, room, b_at + k * CK * PITCH_B + j * CN / 8u, PITCH_B,
+                            gl_CooperativeMatrixLayoutRowMajor);
+                [[unroll]] for (uint i = 0; i < WM; i++)
+                    acc[i * WN + j] = coopMatMulAdd(ma[i], mb, acc[i * WN + j]);
+            }
+        }
+        if (STAGES == 1u)
+            barrier();
     }
+    barrier();                                      // the sums take the room of slices
 
     // Sums go through shared memory, since who holds what of a matrix is the device's secret.
     const uint OCTETS = WN * CN / 8u;
@@ -185,7 +229,7 @@ void main()
             if (m < num_pixels && PARTS > 1u)
                 write_part(m, column0 + column, v0, v1);
             else if (m < num_pixels)
-                finish2(m / pixels, m % pixels, column0 + column, v0, v1);
+                finish2(m, column0 + column, v0, v1);
         }
         subgroupBarrier();
     }
@@ -197,6 +241,6 @@ void main()
         if (m >= num_pixels)
             continue;
         add_parts(m, column, v0, v1);
-        finish2(m / pixels, m % pixels, column, v0, v1);
+        finish2(m, column, v0, v1);
     }
 }

@@ -64,25 +64,30 @@ vec4 activate(vec4 v)
     return v;
 }
 
-// From here pixel counts within a row, and quad among the output's channels.
-void finish(uint row, uint pixel, uint quad, uint quads, vec4 v)
+// From here pixels count through all rows, and quad among the output's channels.
+void finish(uint pixel, uint quad, uint quads, vec4 v)
 {
-    uint pixels = p.ow * p.oh;
+    const uint RINGS = L2D_CONV_RESIDUAL_RING | L2D_CONV_OUT_RING;
+    uint pixels = p.ow * p.oh, row = 0u, rest = pixel;
     vec4 added = vec4(0.0);
+    if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u || (p.flags & RINGS) != 0u) {
+        row = pixel / pixels;           // which takes its time
+        rest = pixel % pixels;
+    }
     if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u)
         v += step_bias[rows[row].step * quads + quad];
     if ((FLAGS & L2D_CONV_RESIDUAL) != 0u) {
         uint r = (p.flags & L2D_CONV_RESIDUAL_RING) != 0u ? rows[row].ring : row;
-        added = LOAD4(residual[(r * pixels + pixel) * quads + quad]);
+        added = LOAD4(residual[(r * pixels + rest) * quads + quad]);
     }
     bool last = (p.flags & L2D_CONV_ACT_LAST) != 0u;
     v = activate(last ? v + added : v) + (last ? vec4(0.0) : added);
     uint r = (p.flags & L2D_CONV_OUT_RING) != 0u ? rows[row].ring : row;
-    y[(r * pixels + pixel) * quads + quad] = STORE4(v);
+    y[(r * pixels + rest) * quads + quad] = STORE4(v);
 }
 
 // Two neighbouring quads of weight columns; with GEGLU a value and its gate.
-void finish2(uint row, uint pixel, uint column, vec4 v0, vec4 v1)
+void finish2(uint pixel, uint column, vec4 v0, vec4 v1)
 {
     if (ACT == ACT_GEGLU) {
         uint quads = p.out_quads / 2u, quad = column / 2u;
@@ -92,13 +97,13 @@ void finish2(uint row, uint pixel, uint column, vec4 v0, vec4 v1)
             v0 += bias[quad];
             v1 += bias[quads + quad];
         }
-        finish(row, pixel, quad, quads, v0 * gelu4(v1));
+        finish(pixel, quad, quads, v0 * gelu4(v1));
         return;
     }
     if (column < p.out_quads)
-        finish(row, pixel, column, p.out_quads,
+        finish(pixel, column, p.out_quads,
                (FLAGS & L2D_CONV_BIAS) != 0u ? v0 + bias[column] : v0);
     if (column + 1u < p.out_quads)
-        finish(row, pixel, column + 1u, p.out_quads,
+        finish(pixel, column + 1u, p.out_quads,
                (FLAGS & L2D_CONV_BIAS) != 0u ? v1 + bias[column + 1u] : v1);
 }
