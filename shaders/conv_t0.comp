@@ -39,7 +39,8 @@ void accumulate(vec4 v[PIXELS], uint w)
 void main()
 {
     uint pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels, qin = p.q0 + p.q1;
-    uint column = gl_WorkGroupID.y * NQ, w = column / 8u * TAPS * qin * 32u + column % 8u;
+    uint column = gl_WorkGroupID.y * NQ;
+    uint w = (column / 8u * PANEL_TAPS + first_tap()) * qin * 32u + column % 8u;
     uint m[PIXELS], row[PIXELS];
     uvec2 at[PIXELS];
     [[unroll]] for (uint i = 0u; i < PIXELS; i++) {

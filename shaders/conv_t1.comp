@@ -40,7 +40,7 @@ void main()
     // Of b, quad t % COLUMNS_Q of the tile's channels, for every SIZE / COLUMNS_Q-th k.
     uint quad_b = t % COLUMNS_Q, line_b = t / COLUMNS_Q;
     uint column = min(first_quad + quad_b, (p.out_quads + 7u) / 8u * 8u - 1u);
-    uint panel_at = column / 8u * depth * 8u + column % 8u;
+    uint panel_at = column / 8u * PANEL_TAPS * qin * 32u + first_tap() * qin * 32u + column % 8u;
 
     vec4 low = floor_in();
     vec4 acc[PIXELS * 2];
@@ -49,7 +49,7 @@ void main()
 
     uint first_k = 0u, end_k = depth;
     if (PARTS > 1u) {
-        first_k = min(gl_WorkGroupID.z * p.part_quads * 4u, depth);
+        first_k = min(part() * p.part_quads * 4u, depth);
         end_k = min(first_k + p.part_quads * 4u, depth);
     }
     for (uint k0 = first_k; k0 < end_k; k0 += DEPTH) {

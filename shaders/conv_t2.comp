@@ -69,24 +69,24 @@ bool second, moved;
 // A 1x1 kernel whose pixels are the input's.
 bool is_plain()
 {
-    return KSIZE == 1u && p.stride == 1u && p.upsample == 0u;
+    return KSIZE == 1u && p.stride == 1u;
 }
 
-void begin_tile(uint first_pixel, uint first_quad, uint depth)
+void begin_tile(uint first_pixel, uint first_quad)
 {
     uint t = gl_LocalInvocationID.x, pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
+    uint cin = 4u * (p.q0 + p.q1);
     [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
         uint m = min(first_pixel + t / DEPTH_8 + i * (SIZE / DEPTH_8), num_pixels - 1u);
         if (is_plain())                             // no divisions, which take their time
             at[i] = ivec3(m, 0, (p.flags & L2D_CONV_X2_ONE) != 0u ? m / pixels : 0u);
         else
-            at[i] = ivec3(ivec2(m % p.ow, m / p.ow % p.oh) * int(p.stride) -
-                          ivec2(p.pad_x, p.pad_y), m / pixels);
+            at[i] = ivec3(ivec2(m % p.ow, m / p.ow % p.oh) * int(p.stride) - pads(), m / pixels);
     }
     [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
         uint column = min(first_quad / 2u + (t + i * SIZE) % COLUMNS_8,
                           (p.out_quads + 7u) / 8u * 4u - 1u);
-        panel_at[i] = column / 4u * depth * 4u + column % 4u;
+        panel_at[i] = (column / 4u * PANEL_TAPS + first_tap()) * cin * 4u + column % 4u;
     }
 }
 
@@ -96,8 +96,8 @@ void move()
     uvec2 size = uvec2(p.w, p.h);
     [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
         ivec2 xy = at[i].xy + ivec2(tap % KSIZE, tap / KSIZE);
-        inside[i] = all(lessThan(uvec2(xy), size << p.upsample));
-        uvec2 safe = uvec2(clamp(xy >> p.upsample, ivec2(0), ivec2(size) - 1));
+        inside[i] = all(lessThan(uvec2(xy), size));
+        uvec2 safe = uvec2(clamp(xy, ivec2(0), ivec2(size) - 1));
         uint pixel = (uint(at[i].z) * p.h + safe.y) * p.w + safe.x;
         if (is_plain()) {
             pixel = uint(at[i].x);
@@ -166,14 +166,14 @@ void main()
     uint num_pixels = p.num_rows * p.ow * p.oh;
     uint first_pixel = gl_WorkGroupID.x * TILE_M, first_quad = gl_WorkGroupID.y * (TILE_N / 4u);
     uint c0 = p.q0 / 2u, c1 = p.q1 / 2u, depth = 8u * TAPS * (c0 + c1);
-    begin_tile(first_pixel, first_quad, depth);
+    begin_tile(first_pixel, first_quad);
 
     // The part of the sum that is this workgroup's; a part may be empty.
     uint units0 = (c0 + UNIT_8 - 1u) / UNIT_8, units = units0 + (c1 + UNIT_8 - 1u) / UNIT_8;
     uint unit = 0u, end = TAPS * units;
     if (PARTS > 1u) {
         uint part_units = (TAPS * units + PARTS - 1u) / PARTS;
-        unit = min(gl_WorkGroupID.z * part_units, end);
+        unit = min(part() * part_units, end);
         end = min(unit + part_units, end);
     }
     uint slices = slices_before(end, units0, units) - slices_before(unit, units0, units);

@@ -51,7 +51,8 @@ static void load_level(struct l2d_kl_level *l, struct l2d_weights *ld, int32_t i
     for (int32_t j = 0; j < count; j++)
         load_resnet(&l->resnet[j], ld, j == 0 ? cin : cout, cout, base, j);
     if (i < LEVELS - 1)
-        l2d_ld_conv(ld, &l->change, 3, cout, cout, L2D_LD_BIAS, "%s.%s.0.conv", base,
+        l2d_ld_conv(ld, &l->change, 3, cout, cout, L2D_LD_BIAS | (down ? 0 : L2D_LD_UPSAMPLE),
+                    "%s.%s.0.conv", base,
                     down ? "downsamplers" : "upsamplers");
 }
 
@@ -141,7 +142,6 @@ static T level(struct kl k, const struct l2d_kl_level *l, T x, int32_t i, bool d
     if (i < LEVELS - 1) {               // down: padded on the right and below alone
         struct l2d_conv_desc d = L2D_CONV_DESC(&l->change, x);
         d.stride2 = d.pad_same = down;
-        d.upsample = !down;
         x = l2d_conv2d(k.graph, &d);
         probe(k, x, base, down ? "downsamplers" : "upsamplers", 0);
     }

@@ -18,8 +18,9 @@ static void add_conv(struct l2d_taesd_net *net, struct l2d_weights *ld, const ch
                      enum l2d_taesd_kind kind, int32_t cin, int32_t cout, int32_t *index)
 {
     struct l2d_taesd_layer *layer = add(net, kind, index);
-    unsigned bias = kind == L2D_TAESD_CONV ? L2D_LD_BIAS : 0;
-    l2d_ld_conv(ld, &layer->conv[0], 3, cin, cout, bias, "%s.layers.%d", name, layer->index);
+    unsigned flags = kind == L2D_TAESD_CONV ? L2D_LD_BIAS
+                   : kind == L2D_TAESD_UP ? L2D_LD_UPSAMPLE : 0;
+    l2d_ld_conv(ld, &layer->conv[0], 3, cin, cout, flags, "%s.layers.%d", name, layer->index);
 }
 
 static void add_blocks(struct l2d_taesd_net *net, struct l2d_weights *ld, const char *name,
@@ -98,7 +99,6 @@ static struct l2d_tensor forward(struct l2d_graph *graph, const struct l2d_taesd
         return block(graph, layer->conv, x);
     struct l2d_conv_desc d = L2D_CONV_DESC(&layer->conv[0], x);
     d.stride2 = layer->kind == L2D_TAESD_DOWN;
-    d.upsample = layer->kind == L2D_TAESD_UP;
     d.act = layer->relu ? L2D_ACT_RELU : L2D_ACT_NONE;
     return l2d_conv2d(graph, &d);
 }

@@ -113,7 +113,7 @@ static void load_motion(struct l2d_unet *u, struct l2d_weights *ld, struct l2d_m
 
 // cin: input channels of each resnet.
 static void load_block(struct l2d_unet *u, struct l2d_weights *ld, struct l2d_unet_block *b,
-                       const int32_t *cin, const char *sampler, const char *name)
+                       const int32_t *cin, bool up, const char *name)
 {
     char path[128];
     for (int32_t i = 0; i < b->num_layers; i++) {
@@ -127,8 +127,9 @@ static void load_block(struct l2d_unet *u, struct l2d_weights *ld, struct l2d_un
             load_motion(u, ld, &b->motion[i], b->channels, b->level, path);
     }
     if (b->has_sampler)
-        l2d_ld_conv(ld, &b->sampler, 3, b->channels, b->channels, L2D_LD_BIAS, "%s.%s.0.conv", name,
-                    sampler);
+        l2d_ld_conv(ld, &b->sampler, 3, b->channels, b->channels,
+                    L2D_LD_BIAS | (up ? L2D_LD_UPSAMPLE : 0), "%s.%ssamplers.0.conv", name,
+                    up ? "up" : "down");
 }
 
 static void load_mid(struct l2d_unet *u, struct l2d_weights *ld, int32_t c)
@@ -193,7 +194,7 @@ void l2d_unet_load(struct l2d_unet *u, struct l2d_weights *ld, const struct l2d_
         if (u->down[l].has_sampler)
             skip[num_skips++] = channels[l];
         snprintf(name, sizeof(name), "down_blocks.%d", l);
-        load_block(u, ld, &u->down[l], cin, "downsamplers", name);
+        load_block(u, ld, &u->down[l], cin, false, name);
     }
     load_mid(u, ld, channels[levels - 1]);
     int32_t c = channels[levels - 1];
@@ -209,7 +210,7 @@ void l2d_unet_load(struct l2d_unet *u, struct l2d_weights *ld, const struct l2d_
             c = channels[l];
         }
         snprintf(name, sizeof(name), "up_blocks.%d", i);
-        load_block(u, ld, &u->up[i], cin, "upsamplers", name);
+        load_block(u, ld, &u->up[i], cin, true, name);
     }
     l2d_ld_norm(ld, &u->conv_norm_out, channels[0], "conv_norm_out");
     l2d_ld_conv(ld, &u->conv_out, 3, channels[0], config->out_channels, L2D_LD_BIAS, "conv_out");
@@ -582,9 +583,7 @@ static T up_block(struct l2d_graph *g, const struct l2d_unet *u, const struct l2
     for (int32_t i = 0; i < b->num_layers; i++)
         x = layer(g, u, s, b, i, x, skips->tensor[--skips->count], warmup, name);
     if (b->has_sampler) {
-        struct l2d_conv_desc d = L2D_CONV_DESC(&b->sampler, x);
-        d.upsample = true;
-        x = l2d_conv2d(g, &d);
+        x = l2d_conv2d(g, &L2D_CONV_DESC(&b->sampler, x));
         l2d_graph_probe(g, x, "unet.%s.upsamplers.0", name);
     }
     l2d_graph_pop(g);

@@ -240,6 +240,7 @@ static void declare(struct l2d_weights *w, struct l2d_conv *conv, int32_t ksize,
     *conv = (struct l2d_conv) {
         .weight = L2D_NO_TENSOR, .bias = L2D_NO_TENSOR, .cin = pad4(cin),
         .cout = pad4(num * cout_each), .ksize = ksize, .geglu = flags & L2D_LD_GEGLU,
+        .upsample = flags & L2D_LD_UPSAMPLE,
     };
 }
 
@@ -384,8 +385,8 @@ uint64_t l2d_weights_weight_bytes(const struct l2d_weights *w, const struct item
         return l2d_buf_align((uint64_t) item->src_cout * 4);
     if (item->tensor)
         return l2d_buf_align(l2d_tensor_bytes(item->tensor));
-    return l2d_buf_align(l2d_conv_packed_bytes(item->conv->cin, item->conv->cout, item->conv->ksize,
-                                          w->precision));
+    return l2d_buf_align(l2d_conv_packed_bytes(item->conv->cin, item->conv->cout,
+                                               l2d_conv_packed_ksize(item->conv), w->precision));
 }
 
 static uint64_t bias_bytes(const struct item *item)
@@ -425,7 +426,7 @@ static void place(const struct l2d_weights *w, struct item *item)
         return;
     }
     struct l2d_conv *c = item->conv;
-    uint64_t bytes = l2d_conv_packed_bytes(c->cin, c->cout, c->ksize, w->precision);
+    uint64_t bytes = l2d_conv_packed_bytes(c->cin, c->cout, l2d_conv_packed_ksize(c), w->precision);
     c->weight = l2d_tensor_view(buf, at, w->precision, 1, 1, 1,
                                 (int32_t) (bytes / l2d_dtype_bytes(w->precision)));
     if (item->bias[0])

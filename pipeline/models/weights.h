@@ -59,6 +59,7 @@ enum l2d_ld_flags {
     L2D_LD_BIAS = 1,
     L2D_LD_GEGLU = 2,
     L2D_LD_FIRST_HALF = 4,      // the file has twice as many output channels; the first are used
+    L2D_LD_UPSAMPLE = 8,        // the picture is made twice as large before: l2d_conv_fold
 };
 
 /** weight [cout,cin,ksize,ksize]; or, where ksize is 1, also [cout,cin]. */

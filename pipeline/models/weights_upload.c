@@ -83,6 +83,12 @@ static int pack_bias(const struct item *item, void *dst, struct l2d_error *err)
     return L2D_OK;
 }
 
+// What so many values of a file become.
+static uint64_t packed_count(const struct item *item, uint64_t count)
+{
+    return item->conv && item->conv->upsample ? count / 9 * 16 : count;
+}
+
 // Fill dst (all bytes of the item, zeroed) with what the GPU is to see of a conv that LoRAs change.
 static int pack(const struct l2d_weights *w, const struct item *item,
                 const float scale[L2D_MAX_LORAS], unsigned char *dst, float *scratch,
@@ -99,12 +105,15 @@ static int pack(const struct l2d_weights *w, const struct item *item,
         if (item->standardise_eps > 0)
             standardise(scratch, item->src_cout, count / (uint64_t) item->src_cout,
                         item->standardise_eps);
-        rc = w->precision == L2D_F16 ? check_halves(scratch, count, item->weight[p], err) : L2D_OK;
+        if (item->conv->upsample)
+            l2d_conv_fold(scratch, count / 9);
+        rc = w->precision == L2D_F16
+           ? check_halves(scratch, packed_count(item, count), item->weight[p], err) : L2D_OK;
         if (rc != L2D_OK)
             return rc;
-        l2d_conv_pack(dst, w->precision, item->conv->cin, item->conv->cout, item->conv->ksize,
-                      item->conv->geglu, scratch, item->src_cin, item->src_cout,
-                      p * item->src_cout);
+        l2d_conv_pack(dst, w->precision, item->conv->cin, item->conv->cout,
+                      l2d_conv_packed_ksize(item->conv), item->conv->geglu, scratch,
+                      item->src_cin, item->src_cout, p * item->src_cout);
     }
     return pack_bias(item, dst + l2d_weights_weight_bytes(w, item), err);
 }
@@ -123,7 +132,7 @@ static int make_room(const struct l2d_weights *w, struct room *room, struct l2d_
         uint64_t bytes = item->changed ? l2d_weights_item_bytes(w, item) : 0;
         largest = bytes > largest ? bytes : largest;
         for (int32_t p = 0; p < item->num_parts && item->changed; p++) {
-            uint64_t count = l2d_weights_count(item->weight[p]);
+            uint64_t count = packed_count(item, l2d_weights_count(item->weight[p]));
             most_values = count > most_values ? count : most_values;
         }
     }
@@ -160,7 +169,7 @@ struct upload {
 
 static uint64_t panel_bytes(const struct l2d_weights *w, const struct item *item)
 {
-    return l2d_conv_panel_bytes(item->conv->cin, item->conv->ksize, w->precision);
+    return l2d_conv_panel_bytes(item->conv->cin, l2d_conv_packed_ksize(item->conv), w->precision);
 }
 
 // Values of one output channel.
@@ -172,7 +181,8 @@ static uint64_t row_count(const struct item *item)
 // Whether the file's values are copied as they are.
 static bool is_as_packed(const struct l2d_weights *w, const struct item *item)
 {
-    bool same = w->precision == L2D_F16 && item->scale == 1 && item->standardise_eps <= 0;
+    bool same = w->precision == L2D_F16 && item->scale == 1 && item->standardise_eps <= 0 &&
+                !item->conv->upsample;
     for (int32_t p = 0; p < item->num_parts; p++)
         same = same && item->weight[p]->dtype == L2D_SAFETENSORS_F16;
     return same;
@@ -188,7 +198,7 @@ static bool copy_halves(uint16_t *out, const void *src, uint64_t count)
     return !bad;
 }
 
-// Output channel n, as halves if is_as_packed, else as f32.
+// Output channel n, folded where it upsamples; as halves if is_as_packed, else as f32.
 static int read_row(const struct l2d_weights *w, const struct item *item, bool halves, int32_t n,
                     void *row, struct l2d_error *err)
 {
@@ -203,7 +213,10 @@ static int read_row(const struct l2d_weights *w, const struct item *item, bool h
         return not_numbers(e, err);
     if (!halves && item->standardise_eps > 0)
         standardise(value, 1, count, item->standardise_eps);
-    return halves || w->precision != L2D_F16 ? L2D_OK : check_halves(value, count, e, err);
+    if (item->conv->upsample)
+        l2d_conv_fold(value, count / 9);
+    return halves || w->precision != L2D_F16
+         ? L2D_OK : check_halves(value, packed_count(item, count), e, err);
 }
 
 static int pack_panels(const struct upload *u, const struct piece *p, uint32_t thread,
@@ -226,7 +239,8 @@ static int pack_panels(const struct upload *u, const struct piece *p, uint32_t t
             rows[i] = row;
         }
         l2d_conv_pack_panel(u->packed[thread] + k * panel_bytes(u->w, item), u->w->precision,
-                            c->cin, c->ksize, rows, halves ? L2D_F16 : L2D_F32, item->src_cin);
+                            c->cin, l2d_conv_packed_ksize(c), rows, halves ? L2D_F16 : L2D_F32,
+                            item->src_cin);
     }
     return L2D_OK;
 }
@@ -324,7 +338,8 @@ static int make_upload(struct upload *u, struct l2d_weights *w, uint32_t threads
     for (uint32_t i = 0; i < u->num_pieces && ok; i++) {
         const struct item *item = &w->item[u->piece[i].item];
         uint64_t bytes = piece_bytes(w, &u->piece[i]);
-        uint64_t row = u->piece[i].num_panels ? row_count(item) * sizeof(float) : 0;
+        uint64_t row = u->piece[i].num_panels
+                     ? packed_count(item, row_count(item)) * sizeof(float) : 0;
         u->packed_bytes = bytes > u->packed_bytes ? bytes : u->packed_bytes;
         u->row_bytes = row > u->row_bytes ? row : u->row_bytes;
     }

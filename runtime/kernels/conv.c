@@ -13,6 +13,12 @@ static bool x2_is_one(const struct l2d_conv_desc *d)
     return l2d_tensor_exists(&d->x2) && d->conv->ksize == 1 && d->x2.h * d->x2.w == 1;
 }
 
+// Taps of an output pixel, one way.
+static uint32_t taps_side(const struct l2d_conv *conv)
+{
+    return conv->upsample ? 2 : (uint32_t) conv->ksize;
+}
+
 // Padding in front of n pixels, of which the result has out.
 static uint32_t pad_before(const struct l2d_conv_desc *d, int32_t n, int32_t out)
 {
@@ -35,12 +41,14 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
         return false;
     if (x->c % 4 || conv->cin % 4 || conv->cout % (conv->geglu ? 8 : 4) ||
         (conv->ksize != 1 && conv->ksize != 3 && conv->ksize != 7) ||
-        conv->geglu != (d->act == L2D_ACT_GEGLU) || (d->pad_same && d->upsample)) {
+        conv->geglu != (d->act == L2D_ACT_GEGLU) ||
+        (conv->upsample && (conv->ksize != 3 || d->stride2 || d->pad_same))) {
         l2d_graph_fail(graph, L2D_EINVAL, "conv: %d -> %d channels (x has %d), ksize %d, act %d",
                        conv->cin, conv->cout, x->c, conv->ksize, (int) d->act);
         return false;
     }
-    uint64_t bytes = l2d_conv_packed_bytes(conv->cin, conv->cout, conv->ksize, type);
+    uint64_t bytes = l2d_conv_packed_bytes(conv->cin, conv->cout, l2d_conv_packed_ksize(conv),
+                                           type);
     if (!l2d_check_bytes(graph, "conv", "weight", &conv->weight, bytes))
         return false;
     if (l2d_tensor_exists(&conv->bias) &&
@@ -50,8 +58,8 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
                                       (uint64_t) x->rows * sizeof(struct l2d_row_params)))
         return false;
 
-    int32_t h = d->stride2 ? (x->h + 1) / 2 : d->upsample ? 2 * x->h : x->h;
-    int32_t w = d->stride2 ? (x->w + 1) / 2 : d->upsample ? 2 * x->w : x->w;
+    int32_t h = d->stride2 ? (x->h + 1) / 2 : conv->upsample ? 2 * x->h : x->h;
+    int32_t w = d->stride2 ? (x->w + 1) / 2 : conv->upsample ? 2 * x->w : x->w;
     int32_t c = conv->geglu ? conv->cout / 2 : conv->cout;
     if (l2d_tensor_exists(&d->step_bias) &&
         !l2d_check_shape(graph, "conv", "step_bias", &d->step_bias, L2D_F32, -1, 1, 1, c))
@@ -86,19 +94,20 @@ static void dispatch(struct l2d_graph *graph, const struct l2d_conv_desc *d, str
                      uint32_t has, double flops)
 {
     const struct l2d_conv *conv = d->conv;
+    uint32_t phases = conv->upsample ? 4 : 1;
     uint32_t groups[3] = {
-        div_up((uint64_t) (y.h * y.w * d->x.rows), v->pixels), div_up(params->out_quads, v->quads),
-        v->parts,
+        div_up((uint64_t) params->num_rows * params->ow * params->oh, v->pixels),
+        div_up(params->out_quads, v->quads), phases * v->parts,
     };
     bool split = v->parts > 1;
     struct l2d_tensor parts = y, done = y;
     if (split) {
         parts = l2d_graph_alloc(graph, L2D_F32, (int32_t) v->parts * d->x.rows, y.h, y.w,
                                 conv->cout);
-        done = l2d_graph_alloc_zeros(graph, (int32_t) (groups[0] * groups[1]));
+        done = l2d_graph_alloc_zeros(graph, (int32_t) (groups[0] * groups[1] * phases));
     }
     uint32_t spec[5 + COUNT_OF(v->spec)] = {
-        v->size, (uint32_t) conv->ksize, (uint32_t) d->act, has, v->parts,
+        v->size, taps_side(conv), (uint32_t) d->act, has, v->parts,
     };
     memcpy(spec + 5, v->spec, sizeof(v->spec));
     // What the shader may write is bound to something that it writes.
@@ -119,7 +128,7 @@ static void dispatch(struct l2d_graph *graph, const struct l2d_conv_desc *d, str
 // Parts that begin at multiples of L2D_CONV_PART channels. The last ones may be empty.
 static uint32_t quads_of_part(const struct l2d_conv *conv, uint32_t parts)
 {
-    uint64_t depth = (uint64_t) (conv->ksize * conv->ksize) * (uint64_t) conv->cin;
+    uint64_t depth = (uint64_t) (taps_side(conv) * taps_side(conv)) * (uint64_t) conv->cin;
     return div_up(div_up(depth, L2D_CONV_PART), parts) * (L2D_CONV_PART / 4);
 }
 
@@ -132,11 +141,12 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
 
     bool two = l2d_tensor_exists(&d->x2);
     uint32_t quads = (uint32_t) conv->cout / 4, rows = (uint32_t) d->x.rows;
-    double flops = 2.0 * y.h * y.w * rows * conv->cin * conv->cout * conv->ksize * conv->ksize;
+    double flops = 2.0 * y.h * y.w * rows * conv->cin * conv->cout * taps_side(conv) *
+                   taps_side(conv);
     uint32_t has = (l2d_tensor_exists(&conv->bias) ? L2D_CONV_BIAS : 0) |
                    (l2d_tensor_exists(&d->step_bias) ? L2D_CONV_STEP_BIAS : 0) |
                    (l2d_tensor_exists(&d->residual) ? L2D_CONV_RESIDUAL : 0) |
-                   (two ? L2D_CONV_X2 : 0);
+                   (two ? L2D_CONV_X2 : 0) | (conv->upsample ? L2D_CONV_UP : 0);
     uint32_t flags = (d->residual_ring ? L2D_CONV_RESIDUAL_RING : 0) |
                      (d->act_after_residual ? L2D_CONV_ACT_LAST : 0) |
                      (d->out_ring ? L2D_CONV_OUT_RING : 0) |
@@ -144,15 +154,15 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
                      (x2_is_one(d) ? L2D_CONV_X2_ONE : 0);
     struct l2d_conv_params params = {
         .num_rows = (u32) rows, .w = (u32) d->x.w, .h = (u32) d->x.h,
-        .ow = (u32) y.w, .oh = (u32) y.h,
+        .ow = (u32) (conv->upsample ? d->x.w : y.w), .oh = (u32) (conv->upsample ? d->x.h : y.h),
         .q0 = (u32) d->x.c / 4, .q1 = two ? (u32) d->x2.c / 4 : 0, .out_quads = quads,
         .stride = d->stride2 ? 2 : 1, .pad_x = pad_before(d, d->x.w, y.w),
-        .pad_y = pad_before(d, d->x.h, y.h), .upsample = d->upsample, .flags = flags,
+        .pad_y = pad_before(d, d->x.h, y.h), .flags = flags,
     };
     struct l2d_conv_variant v = l2d_conv_choose(graph, &(struct l2d_conv_shape) {
         .rows = rows, .out_h = (uint32_t) y.h, .out_w = (uint32_t) y.w, .quads = quads,
-        .cin = (uint32_t) conv->cin, .ksize = (uint32_t) conv->ksize,
-        .stride = d->stride2 ? 2 : 1, .upsample = d->upsample,
+        .cin = (uint32_t) conv->cin, .ksize = taps_side(conv),
+        .stride = d->stride2 ? 2 : 1, .upsample = conv->upsample,
         .odd_seam = two && d->x.c % 8,
     }, flops);
     params.part_quads = quads_of_part(conv, v.parts);

@@ -4,6 +4,7 @@
 // Packed weights are [panel][tap][cin][32], where a panel is 32 columns and columns beyond cout are
 // zero, so that every shader reads whole panels. With GEGLU groups of 4 columns alternate between
 // values and gates: 4 values, their 4 gates, the next 4 values. The bias keeps PyTorch's order.
+// With upsampling taps are those of four 2x2 kernels, [output pixel's y % 2][its x % 2][y][x].
 #include <assert.h>
 #include <string.h>
 
@@ -12,6 +13,35 @@
 #include "kernels/kernels.h"
 
 static_assert(L2D_CONV_PANEL == 32, "the order above");
+
+// Of 3 neighbours, a step apart, the 2 that an even or odd pixel has at half the size.
+static void fold_line(const double w[3], int odd, double out[2])
+{
+    out[0] = odd ? w[0] + w[1] : w[0];
+    out[1] = odd ? w[2] : w[1] + w[2];
+}
+
+// From the last one on, since they grow.
+void l2d_conv_fold(float *value, uint64_t kernels)
+{
+    while (kernels-- > 0) {
+        double half[3][2][2];           // [y][x % 2][x]
+        float *out = value + 16 * kernels;
+        for (int y = 0; y < 3; y++) {
+            const float *w = value + 9 * kernels + 3 * y;
+            const double line[3] = { (double) w[0], (double) w[1], (double) w[2] };
+            for (int odd = 0; odd < 2; odd++)
+                fold_line(line, odd, half[y][odd]);
+        }
+        for (int i = 0; i < 16; i++) {
+            int odd_y = i / 8, odd_x = i / 4 % 2, y = i / 2 % 2, x = i % 2;
+            const double column[3] = { half[0][odd_x][x], half[1][odd_x][x], half[2][odd_x][x] };
+            double both[2];
+            fold_line(column, odd_y, both);
+            out[i] = (float) both[y];
+        }
+    }
+}
 
 uint32_t l2d_conv_num_panels(int32_t cout)
 {

@@ -24,7 +24,7 @@ struct l2d_conv_variant {
 
 // What a choice depends on: quads of output columns, channels and taps of the sum.
 struct l2d_conv_shape {
-    uint32_t rows, out_h, out_w, quads, cin, ksize;
+    uint32_t rows, out_h, out_w, quads, cin, ksize;     // ksize: taps of an output pixel, one way
     uint32_t stride, upsample;
     uint32_t odd_seam;          // 1: of two inputs, whose first ends within an octet of channels
 };

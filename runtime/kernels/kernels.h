@@ -32,6 +32,7 @@ struct l2d_conv {
     int32_t cin, cout;          // multiples of 4 (zero-padded where the model's are not)
     int32_t ksize;              // 1, 3 or 7
     bool geglu;
+    bool upsample;              // nearest x2 before the convolution, a 3x3: see l2d_conv_fold
 };
 
 struct l2d_conv_desc {
@@ -40,11 +41,10 @@ struct l2d_conv_desc {
     struct l2d_tensor x2;       // optional [R,h,w,c1] T: input channels are [x, x2], cin = c0 + c1;
                                 // with ksize 1 also [R,1,1,c1]: the same for all pixels of a row
     bool relu_in;               // of relu(x), relu(x2)
-    bool stride2;               // ceil(h/2) x ceil(w/2)
+    bool stride2;               // ceil(h/2) x ceil(w/2); with conv->upsample it is 2h x 2w
     bool pad_same;              // as TensorFlow pads, "SAME": just enough, what is odd goes behind
                                 // (3x3, stride 2, even sides: 0 in front, 1 behind). Else ksize/2
                                 // all round
-    bool upsample;              // nearest x2 before the convolution: 2h x 2w
     enum l2d_act act;
     struct l2d_tensor step_bias; // optional f32 [steps,1,1,cout], row rows[r].step added before act
     struct l2d_tensor residual; // optional T, of the result's shape; or see residual_ring
@@ -63,6 +63,21 @@ struct l2d_conv_desc {
 
 /** returns  act(conv(x) + bias + step_bias) + residual, [R,h',w',cout] T. */
 struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc *desc);
+
+/**
+ * 3x3 kernels on a picture of twice the size, whose pixels are each there four times, are 2x2
+ * kernels on the picture itself, others for each of the four: [kernels][3][3] becomes
+ * [kernels][4][2][2].
+ * What is packed then is as if ksize were L2D_CONV_UP_KSIZE.
+ * value    room for kernels * 16; changed in place
+ */
+void l2d_conv_fold(float *value, uint64_t kernels);
+#define L2D_CONV_UP_KSIZE 4
+
+static inline int32_t l2d_conv_packed_ksize(const struct l2d_conv *conv)
+{
+    return conv->upsample ? L2D_CONV_UP_KSIZE : conv->ksize;
+}
 
 /** Bytes of packed weights in the given type. cin, cout as in struct l2d_conv. */
 uint64_t l2d_conv_packed_bytes(int32_t cin, int32_t cout, int32_t ksize, enum l2d_dtype dtype);

@@ -51,7 +51,8 @@ static struct operands operands_of(const struct l2d_conv_shape *s, enum l2d_dtyp
     uint64_t out = (uint64_t) s->rows * s->out_h * s->out_w * s->quads * 4;
     uint32_t size = l2d_dtype_bytes(type);
     o.x_bytes = (uint64_t) s->rows * (uint64_t) o.h * (uint64_t) o.w * s->cin * size;
-    o.weight_bytes = l2d_buf_align(l2d_conv_packed_bytes(o.cin, o.cout, (int32_t) s->ksize, type));
+    int32_t ksize = s->upsample ? L2D_CONV_UP_KSIZE : (int32_t) s->ksize;
+    o.weight_bytes = l2d_buf_align(l2d_conv_packed_bytes(o.cin, o.cout, ksize, type));
     o.y_bytes = out * size;
     o.parts_bytes = l2d_buf_align(out * 4 * L2D_CONV_MAX_PARTS);
     return o;
@@ -69,12 +70,12 @@ static void add_runs(struct tuner *t, struct l2d_graph *g, const struct l2d_conv
         struct l2d_conv conv = {
             .weight = l2d_tensor_view(t->weight, i % copies * o.weight_bytes, L2D_U32, 1, 1, 1,
                                       (int32_t) (o.weight_bytes / 4)),
-            .bias = L2D_NO_TENSOR, .cin = o.cin, .cout = o.cout, .ksize = (int32_t) s->ksize,
+            .bias = L2D_NO_TENSOR, .cin = o.cin, .cout = o.cout,
+            .ksize = s->upsample ? 3 : (int32_t) s->ksize, .upsample = s->upsample,
         };
         struct l2d_conv_desc d = L2D_CONV_DESC(&conv, l2d_tensor_view(t->x, 0, type, rows, o.h, o.w,
                                                                      o.cin));
         d.stride2 = s->stride == 2;
-        d.upsample = s->upsample;
         d.out = l2d_tensor_view(t->y, 0, type, rows, (int32_t) s->out_h, (int32_t) s->out_w,
                                 o.cout);
         l2d_conv2d(g, &d);

@@ -28,15 +28,35 @@ layout(push_constant, std430) uniform Push { l2d_conv_params p; };
 
 const uint TAPS = KSIZE * KSIZE;
 
+// Upsampling, a workgroup has the output pixels whose x and y are both even or odd as the phase is,
+// a kernel of their own, and p.ow x p.oh pixels as all of a row.
+uint phase()
+{
+    return (FLAGS & L2D_CONV_UP) != 0u ? gl_WorkGroupID.z / PARTS : 0u;
+}
+
+// Taps of a panel, and the first of them that is the phase's.
+const uint PANEL_TAPS = (FLAGS & L2D_CONV_UP) != 0u ? 4u * TAPS : TAPS;
+
+uint first_tap()
+{
+    return phase() * TAPS;
+}
+
+// What lies in front of an output pixel's first tap.
+ivec2 pads()
+{
+    return (FLAGS & L2D_CONV_UP) != 0u ? ivec2(1u - phase() % 2u, 1u - phase() / 2u)
+                                       : ivec2(p.pad_x, p.pad_y);
+}
+
 // Input pixel of a tap of an output pixel; false outside, where pixel is some valid one.
 bool input_pixel(uint row, uvec2 at, uvec2 tap, out uint pixel)
 {
-    ivec2 size = ivec2(p.w, p.h) << p.upsample;
-    ivec2 from = ivec2(at * p.stride + tap) - ivec2(p.pad_x, p.pad_y);
-    bvec2 ok = lessThan(uvec2(from), uvec2(size));
-    ivec2 safe = clamp(from, ivec2(0), size - 1) >> p.upsample;
-    pixel = (row * p.h + uint(safe.y)) * p.w + uint(safe.x);
-    return all(ok);
+    ivec2 size = ivec2(p.w, p.h), from = ivec2(at * p.stride + tap) - pads();
+    uvec2 safe = uvec2(clamp(from, ivec2(0), size - 1));
+    pixel = (row * p.h + safe.y) * p.w + safe.x;
+    return all(lessThan(uvec2(from), uvec2(size)));
 }
 
 // The least value that x and x2 are read as.
@@ -68,7 +88,12 @@ vec4 activate(vec4 v)
 void finish(uint pixel, uint quad, uint quads, vec4 v)
 {
     const uint RINGS = L2D_CONV_RESIDUAL_RING | L2D_CONV_OUT_RING;
-    uint pixels = p.ow * p.oh, row = 0u, rest = pixel;
+    uint pixels = p.ow * p.oh, row = 0u;
+    if ((FLAGS & L2D_CONV_UP) != 0u) {  // where it is in the upsampled picture
+        pixel = (pixel / p.ow * 2u + phase() / 2u) * 2u * p.ow + pixel % p.ow * 2u + phase() % 2u;
+        pixels *= 4u;
+    }
+    uint rest = pixel;
     vec4 added = vec4(0.0);
     if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u || (p.flags & RINGS) != 0u) {
         row = pixel / pixels;           // which takes its time

@@ -13,6 +13,7 @@
 #define L2D_CONV_STEP_BIAS      2u
 #define L2D_CONV_RESIDUAL       4u
 #define L2D_CONV_X2             8u
+#define L2D_CONV_UP             16u     // nearest x2 first: see l2d_conv_fold in kernels.h
 // Those of the parameters.
 #define L2D_CONV_RESIDUAL_RING  1u
 #define L2D_CONV_ACT_LAST       2u      // after the residual
@@ -28,12 +29,11 @@
 // Quads are groups of 4 channels.
 struct l2d_conv_params {
     u32 num_rows, w, h;         // of the input
-    u32 ow, oh;                 // of the output
+    u32 ow, oh;                 // of the output; before it is upsampled
     u32 q0, q1;                 // quads of x and of x2
     u32 out_quads;              // quads of weight columns: twice the output's with GEGLU
     u32 stride;                 // 1 or 2
     u32 pad_x, pad_y;           // in front; behind it is what the output's size makes it
-    u32 upsample;               // 1: nearest x2 before the convolution
     u32 flags;                  // the second group above
     u32 part_quads;             // in tier 1: of a part of the sum over taps and input channels
 };

@@ -151,7 +151,7 @@ static void write_lora(const struct lora_model *m, int index)
 {
     static const char *const unet[][10] = {
         { "attn", "attention_blocks", "ff.net", "proj_in", "resnets.0.conv1", "time_emb_proj",
-          "conv_in.weight", "time_embedding", NULL },
+          "conv_in.weight", "time_embedding", "upsamplers", NULL },
         { "attn1", "attn2", NULL },
     };
     static const char *const text[][3] = { { "self_attn", "mlp", NULL }, { NULL } };

@@ -38,6 +38,9 @@ static const struct conv_case cases[] = {
     { 5,  1,  1,   4,   0,   4, 1, L2D_ACT_NONE, 0 },
     { 1,  1,  1,   4,   0,  12, 3, L2D_ACT_NONE, BIAS },
     { 2,  2,  2,  16,   4,  36, 3, L2D_ACT_NONE, STRIDE | PERSISTENT },
+    // upsampled
+    { 2,  5,  3,  16,   0,  40, 3, L2D_ACT_NONE, UP },
+    { 3,  1,  2,  12,   4,  12, 3, L2D_ACT_SILU, BIAS | STEP | RESIDUAL | RING | OUT_RING | UP },
     // DPT: stem, stride with padding behind, a shortcut, a unit of the decoder, readout
     { 1, 30, 26,   4,   0,  64, 7, L2D_ACT_NONE, STRIDE | SAME },
     { 1, 16, 12,  64,   0,  64, 3, L2D_ACT_NONE, STRIDE | SAME },
@@ -66,13 +69,21 @@ static struct l2d_conv upload(struct gpu_test *t, const struct conv_case *c, con
 {
     struct l2d_conv conv = {
         .bias = L2D_NO_TENSOR, .cin = c->c0 + c->c1, .cout = c->cout, .ksize = c->ksize,
-        .geglu = c->act == L2D_ACT_GEGLU,
+        .geglu = c->act == L2D_ACT_GEGLU, .upsample = c->flags & UP,
     };
-    uint64_t bytes = l2d_conv_packed_bytes(conv.cin, conv.cout, conv.ksize, t->precision);
+    int32_t ksize = l2d_conv_packed_ksize(&conv);
+    size_t kernels = (size_t) (conv.cin * conv.cout);
+    size_t count = kernels * (size_t) (conv.ksize * conv.ksize);
+    uint64_t bytes = l2d_conv_packed_bytes(conv.cin, conv.cout, ksize, t->precision);
+    float *folded = gt_floats(kernels * (size_t) (ksize * ksize));
     void *packed = malloc(bytes);
     cr_assert(packed != NULL);
-    l2d_conv_pack(packed, t->precision, conv.cin, conv.cout, conv.ksize, conv.geglu, weight,
-                  conv.cin, conv.cout, 0);
+    memcpy(folded, weight, count * sizeof(*folded));
+    if (conv.upsample)
+        l2d_conv_fold(folded, kernels);
+    l2d_conv_pack(packed, t->precision, conv.cin, conv.cout, ksize, conv.geglu, folded, conv.cin,
+                  conv.cout, 0);
+    free(folded);
     conv.weight = gt_bytes(t, packed, bytes, false);
     if (c->flags & BIAS)
         conv.bias = gt_tensor(t, L2D_F32, 1, 1, 1, c->cout, bias, false);
@@ -132,7 +143,6 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     d.pad_same = ref.pad_same;
     d.relu_in = ref.relu_in;
     d.stride2 = ref.stride2;
-    d.upsample = ref.upsample;
     d.act = (enum l2d_act) c->act;
     d.act_after_residual = ref.act_after_residual;
     if (c->flags & STEP)
@@ -158,6 +168,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     double size = fill == GT_HUGE ? huge : fill == GT_TINY ? 1 / huge : 1;
     struct gt_tol tol = type == L2D_F32 ? (struct gt_tol) { 2e-6, 1e-5 * size, 1e-5 }
                                         : (struct gt_tol) { 6e-4, 1e-5 * size + 6e-8, 1.0 / 1024 };
+    if (c->flags & UP && type == L2D_F16)
+        tol = (struct gt_tol) { 1e-3, 2e-3 * size, 1.0 / 512 };     // sums of weights are rounded
     if (c->act == L2D_ACT_GEGLU && fill == GT_TINY)
         tol = (struct gt_tol) { 1, 1e-6, 1e-3 };        // products of tiny numbers
     for (int r = 0; r < c->rows; r++)

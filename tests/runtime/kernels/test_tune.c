@@ -42,11 +42,13 @@ static uint64_t ask(struct l2d_gpu *gpu, const struct l2d_conv_shape *s)
     cr_assert_eq(l2d_graph_create(&g, gpu, L2D_F32, "asks", &err), L2D_OK);
     struct l2d_conv conv = {
         .weight = l2d_tensor_view(buf, 0, L2D_U32, 1, 1, 1, 1 << 20), .bias = L2D_NO_TENSOR,
-        .cin = (int32_t) s->cin, .cout = 4 * (int32_t) s->quads, .ksize = (int32_t) s->ksize,
+        .cin = (int32_t) s->cin, .cout = 4 * (int32_t) s->quads,
+        .ksize = s->upsample ? 3 : (int32_t) s->ksize, .upsample = s->upsample,
     };
     struct l2d_conv_desc d = L2D_CONV_DESC(&conv, l2d_tensor_view(
-        buf, 1 << 23, L2D_F32, (int32_t) s->rows, (int32_t) (s->out_h * s->stride),
-        (int32_t) (s->out_w * s->stride), conv.cin));
+        buf, 1 << 23, L2D_F32, (int32_t) s->rows,
+        (int32_t) (s->upsample ? s->out_h / 2 : s->out_h * s->stride),
+        (int32_t) (s->upsample ? s->out_w / 2 : s->out_w * s->stride), conv.cin));
     d.stride2 = s->stride == 2;
     l2d_conv2d(g, &d);
     cr_assert_eq(l2d_graph_plan(g, &size, &err), L2D_OK, "%s", err.msg);
@@ -55,12 +57,14 @@ static uint64_t ask(struct l2d_gpu *gpu, const struct l2d_conv_shape *s)
     return size;
 }
 
-// The same with 2 rows and with 1; another; and one with too many rows.
+// The same with 2 rows and with 1; another; one with too many rows; one that is upsampled.
 static const struct l2d_conv_shape shapes[] = {
     { .rows = 2, .out_h = 5, .out_w = 4, .quads = 9, .cin = 64, .ksize = 3, .stride = 1 },
     { .rows = 1, .out_h = 5, .out_w = 4, .quads = 9, .cin = 64, .ksize = 3, .stride = 1 },
     { .rows = 1, .out_h = 3, .out_w = 3, .quads = 2, .cin = 16, .ksize = 1, .stride = 2 },
     { .rows = 8, .out_h = 2, .out_w = 2, .quads = 1, .cin = 4, .ksize = 1, .stride = 1 },
+    { .rows = 1, .out_h = 4, .out_w = 6, .quads = 9, .cin = 64, .ksize = 2, .stride = 1,
+      .upsample = 1 },
 };
 
 static void ask_all(struct l2d_gpu *gpu)
@@ -84,7 +88,7 @@ static void check_choices(const struct l2d_gpu *gpu)
 {
     struct l2d_chosen list[MAX_SHAPES];
     uint32_t n = known(gpu, list);
-    cr_assert_eq(n, 3, "%u", n);
+    cr_assert_eq(n, 4, "%u", n);
     for (uint32_t i = 0; i < n; i++) {
         struct l2d_conv_shape s;
         struct l2d_conv_variant v;
@@ -105,8 +109,8 @@ Test(tune, measures_what_was_asked)
     ask_all(gpu);
     cr_assert_eq(l2d_tune(gpu, &(struct l2d_tune_params) { .max_rows = 4, .seconds = 120 }, &found,
                           &err), L2D_OK, "%s", err.msg);
-    cr_expect_eq(found.shapes, 3);
-    cr_expect_eq(found.measured, 3);
+    cr_expect_eq(found.shapes, 4);
+    cr_expect_eq(found.measured, 4);
     check_choices(gpu);
     cr_assert_eq(l2d_tune(gpu, &(struct l2d_tune_params) { .max_rows = 4, .seconds = 120 }, &found,
                           &err), L2D_OK, "%s", err.msg);
@@ -124,7 +128,7 @@ Test(tune, goes_by_rule_when_there_is_no_time)
     l2d_choices_use(gpu, true);
     ask_all(gpu);
     cr_assert_eq(l2d_tune(gpu, &(struct l2d_tune_params) { .max_rows = 4 }, &found, &err), L2D_OK);
-    cr_expect_eq(found.shapes, 3);
+    cr_expect_eq(found.shapes, 4);
     cr_expect_eq(found.measured + found.changed, 0);
     check_choices(gpu);
     for (uint32_t n = known(gpu, list), i = 0; i < n; i++)
