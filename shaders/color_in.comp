@@ -17,15 +17,26 @@ uint byte_at(uint at)
     return words[at / 4u] >> at % 4u * 8u & 0xffu;
 }
 
-float code_at(uint c, int x, int y)
+// What is asked for at every sample is read once: CPU drivers load it for each invocation apart.
+struct component {
+    uint at, stride, step, shift, mask;
+    bool is_wide;                       // of two bytes
+};
+
+component component_of(uint c)
 {
-    uint at = p.component[c].plane_offset_bytes + uint(y) * p.component[c].stride_bytes +
-              uint(x) * p.component[c].step_bytes + p.component[c].offset_bytes;
     uint depth = p.component[c].depth_bits, shift = p.component[c].shift_bits;
-    uint code = byte_at(at);
-    if (depth + shift > 8u)
+    return component(p.component[c].plane_offset_bytes + p.component[c].offset_bytes,
+                     p.component[c].stride_bytes, p.component[c].step_bytes, shift,
+                     (1u << depth) - 1u, depth + shift > 8u);
+}
+
+float code_at(component c, int x, int y)
+{
+    uint at = c.at + uint(y) * c.stride + uint(x) * c.step, code = byte_at(at);
+    if (c.is_wide)
         code |= byte_at(at + 1u) << 8;
-    return float(code >> shift & (1u << depth) - 1u);
+    return float(code >> c.shift & c.mask);
 }
 
 // at: stored position in pixels, where pixel 0's centre is 0.5. scale: stored pixels per output.
@@ -40,19 +51,20 @@ float filtered(uint c, vec2 at, vec2 scale)
     ivec2 stride = 1 + ivec2(width / float(L2D_COLOR_IN_TAPS));
     ivec2 first = ivec2(ceil((centre - width) / vec2(stride))) * stride;
     ivec2 last = ivec2(floor(centre + width));
+    component source = component_of(c);
     float sum = 0.0, weight = 0.0;
     for (int y = first.y; y <= last.y; y += stride.y) {
         float wy = max(0.0, 1.0 - abs(float(y) - centre.y) / width.y);
         float line = 0.0, line_weight = 0.0;
         for (int x = first.x; x <= last.x; x += stride.x) {
             float wx = max(0.0, 1.0 - abs(float(x) - centre.x) / width.x);
-            line += wx * code_at(c, clamp(x, 0, size.x - 1), clamp(y, 0, size.y - 1));
+            line += wx * code_at(source, clamp(x, 0, size.x - 1), clamp(y, 0, size.y - 1));
             line_weight += wx;
         }
         sum += wy * line;
         weight += wy * line_weight;
     }
-    return sum / weight / float((1u << p.component[c].depth_bits) - 1u);
+    return sum / weight / float(source.mask);
 }
 
 void main()

@@ -10,18 +10,34 @@ layout(binding = 0, std430) readonly buffer Canvas { vec4 canvas[]; };
 layout(binding = 1, std430) readonly buffer Params { l2d_color_out_params p; };
 layout(binding = 2, std430) writeonly buffer Bytes { uint words[]; };
 
-// Code value of component c at an output pixel; coordinates beyond the output repeat its edge.
-float code_at(uint c, ivec2 at)
+// What is asked for at every sample is read once: CPU drivers load it for each invocation apart.
+ivec2 last, begin, end, crop, canvas_last;      // begin, end: of the picture, between black bars
+
+void begin_samples()
 {
-    at = clamp(at, ivec2(0), ivec2(p.width, p.height) - 1);
+    last = ivec2(p.width, p.height) - 1;
+    begin = ivec2(p.x0, p.y0);
+    end = ivec2(p.x1, p.y1);
+    crop = ivec2(p.crop_x, p.crop_y);
+    canvas_last = ivec2(p.canvas_w, p.canvas_h) - 1;
+}
+
+vec4 row_of(uint c)
+{
+    return vec4(p.from_rgb[c * 4u], p.from_rgb[c * 4u + 1u], p.from_rgb[c * 4u + 2u],
+                p.from_rgb[c * 4u + 3u]);
+}
+
+// RGB and 1 at an output pixel; coordinates beyond the output repeat its edge.
+vec4 color_at(ivec2 at)
+{
+    at = clamp(at, ivec2(0), last);
     vec4 rgb = vec4(0.0, 0.0, 0.0, 1.0);
-    if (at.x >= int(p.x0) && at.x < int(p.x1) && at.y >= int(p.y0) && at.y < int(p.y1)) {
-        ivec2 from = clamp(at + ivec2(p.crop_x, p.crop_y), ivec2(0),
-                           ivec2(p.canvas_w, p.canvas_h) - 1);
-        rgb.xyz = clamp(0.5 * canvas[from.y * int(p.canvas_w) + from.x].xyz + 0.5, 0.0, 1.0);
+    if (all(greaterThanEqual(at, begin)) && all(lessThan(at, end))) {
+        ivec2 from = clamp(at + crop, ivec2(0), canvas_last);
+        rgb.xyz = clamp(0.5 * canvas[from.y * (canvas_last.x + 1) + from.x].xyz + 0.5, 0.0, 1.0);
     }
-    return dot(rgb, vec4(p.from_rgb[c * 4u], p.from_rgb[c * 4u + 1u], p.from_rgb[c * 4u + 2u],
-                         p.from_rgb[c * 4u + 3u]));
+    return rgb;
 }
 
 uint byte_of(float code)
@@ -29,28 +45,29 @@ uint byte_of(float code)
     return uint(clamp(floor(code + 0.5), 0.0, 255.0));
 }
 
-uint chroma(uint c, ivec2 at)
+uint chroma(vec4 row, ivec2 at)
 {
     ivec2 luma = 2 * at;
-    float sum = 0.0;
+    vec4 sum = vec4(0.0);
     for (int dy = 0; dy < 2; dy++)
-        sum += code_at(c, luma + ivec2(-1, dy)) + 2.0 * code_at(c, luma + ivec2(0, dy)) +
-               code_at(c, luma + ivec2(1, dy));
-    return byte_of(sum / 8.0);
+        sum += color_at(luma + ivec2(-1, dy)) + 2.0 * color_at(luma + ivec2(0, dy)) +
+               color_at(luma + ivec2(1, dy));
+    return byte_of(dot(row, sum / 8.0));
 }
 
 void main()
 {
     uint word = flat_invocation(), byte = word * 4u;
+    begin_samples();
     if (p.i420 == 0u) {
         if (byte < p.plane_offset_bytes[0])
             return;
         uint row = (byte - p.plane_offset_bytes[0]) / p.stride_bytes[0];
         uint col = (byte - p.plane_offset_bytes[0]) % p.stride_bytes[0] / 4u;
+        vec4 v = color_at(ivec2(col, row));
         if (row < p.height && col < p.width)
-            words[word] = byte_of(code_at(0u, ivec2(col, row))) |
-                          byte_of(code_at(1u, ivec2(col, row))) << 8 |
-                          byte_of(code_at(2u, ivec2(col, row))) << 16 | 0xff000000u;
+            words[word] = byte_of(dot(v, row_of(0u))) | byte_of(dot(v, row_of(1u))) << 8 |
+                          byte_of(dot(v, row_of(2u))) << 16 | 0xff000000u;
         return;
     }
     for (uint plane = 0u; plane < 3u; plane++) {
@@ -63,10 +80,12 @@ void main()
         uint col = (byte - p.plane_offset_bytes[plane]) % p.stride_bytes[plane];
         if (col >= w)
             return;
+        vec4 to_code = row_of(plane);
         uint packed = 0u;
         for (uint i = 0u; i < 4u; i++) {
             ivec2 at = ivec2(col + i, row);
-            packed |= (plane == 0u ? byte_of(code_at(0u, at)) : chroma(plane, at)) << 8u * i;
+            packed |= (plane == 0u ? byte_of(dot(color_at(at), to_code))
+                                   : chroma(to_code, at)) << 8u * i;
         }
         words[word] = packed;
         return;

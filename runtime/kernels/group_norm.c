@@ -8,6 +8,7 @@
 #define MAX_KEPT 16                     // loads that an invocation keeps in registers
 
 #define MAX_SUBGROUPS 16                // of a workgroup: no known device has less
+#define MAX_CHANNELS 1024               // that a CPU driver's workgroup keeps statistics of
 
 // How a GPU's workgroups read a group, see group_part.glsl; parts: how many of them share one.
 struct reading {
@@ -61,6 +62,29 @@ static void in_one(struct l2d_graph *graph, const struct l2d_norm *norm, struct 
     });
 }
 
+// The fewest quads of channels that hold whole groups.
+static uint32_t quads_of_groups(uint32_t width)
+{
+    return width % 4 == 0 ? width / 4 : width % 2 == 0 ? width / 2 : width;
+}
+
+// On a CPU driver, one subgroup for each of them, as long as it gets to the end.
+static bool by_quads(struct l2d_graph *graph, const struct l2d_group_norm_params *p, uint32_t quads,
+                     uint32_t rows, const struct l2d_binding bind[3])
+{
+    uint32_t lanes = subgroup_lanes(graph), width = (p->c0 + p->c1) / p->groups;
+    uint64_t rounds = (uint64_t) quads * (2 * div_up(p->pixels, lanes) + 6) + 8 * width;
+    if (!is_tier0(graph) || rounds > CPU_LOOP_ROUNDS / 2 || 4 * quads > MAX_CHANNELS)
+        return false;
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "group_norm_stats_t0",
+        .spec = (uint32_t[]) { lanes, quads, width }, .num_spec = 3,
+        .params = p, .params_size = sizeof(*p), .bind = bind, .num_bind = 3,
+        .groups = { (p->c0 + p->c1) / 4 / quads, rows, 1 },
+    });
+    return true;
+}
+
 // r->parts of each group's statistics, or all of them at once if it is 0.
 static struct l2d_tensor statistics(struct l2d_graph *graph, struct l2d_tensor x,
                                     struct l2d_tensor x2,
@@ -69,18 +93,19 @@ static struct l2d_tensor statistics(struct l2d_graph *graph, struct l2d_tensor x
 {
     uint32_t groups = params->groups, width = (params->c0 + params->c1) / groups;
     uint32_t parts = r->parts ? r->parts : 1, size = r->size;
+    struct l2d_tensor stats = l2d_graph_alloc(graph, L2D_F32, x.rows, (int32_t) parts,
+                                              (int32_t) groups, 2);
+    const struct l2d_binding bind[] = { { x, L2D_READ }, { x2, L2D_READ }, { stats, L2D_WRITE } };
+    if (!r->parts && by_quads(graph, params, quads_of_groups(width), (uint32_t) x.rows, bind))
+        return stats;
     if (!r->parts)
         size = l2d_reduction_size(graph, "group_norm", &x,
                                   2 * (uint64_t) params->pixels * (width + 2));
-    struct l2d_tensor stats = l2d_graph_alloc(graph, L2D_F32, x.rows, (int32_t) parts,
-                                              (int32_t) groups, 2);
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
         .shader = r->parts ? "group_norm_stats_t1" : "group_norm_stats",
         .spec = (uint32_t[]) { size, r->unit, width, r->each }, .num_spec = r->parts ? 4 : 1,
         .params = params, .params_size = sizeof(*params),
-        .bind = (struct l2d_binding[]) { { x, L2D_READ }, { x2, L2D_READ }, { stats, L2D_WRITE } },
-        .num_bind = 3,
-        .groups = { groups, (uint32_t) x.rows, parts },
+        .bind = bind, .num_bind = 3, .groups = { groups, (uint32_t) x.rows, parts },
     });
     return stats;
 }
