@@ -223,7 +223,7 @@ static int free_half(struct l2d_gpu *gpu, uint32_t half, struct l2d_error *err)
         return L2D_OK;
     int rc = l2d_gpu_wait(gpu, s->ticket[half], err);
     if (rc == L2D_OK) {                 // else it may still run: the pool's end frees it
-        vkFreeCommandBuffers(gpu->device, gpu->lane[0].pool, 1, &s->cmd[half]);
+        vkFreeCommandBuffers(gpu->device, gpu->lane[L2D_LANE_MAIN].pool, 1, &s->cmd[half]);
         s->cmd[half] = VK_NULL_HANDLE;
     }
     return rc;
