@@ -32,14 +32,14 @@ vec4 bytes(uint word)
     return vec4(ivec4(int(word)) << ivec4(24, 16, 8, 0) >> 24);
 }
 
-vec4 cached_k(uint at, uint c, uint i, vec2 steps)
+vec4 cached_k(uint at, uint c, uint i)
 {
-    return bytes(cache[at + i]) * steps.x;
+    return bytes(cache[at + i]);
 }
 
-vec4 cached_v(uint at, uint c, uint i, vec2 steps)
+vec4 cached_v(uint at, uint c, uint i)
 {
-    return bytes(cache[at + QUADS + i]) * steps.y;
+    return bytes(cache[at + QUADS + i]);
 }
 
 // The least step with which the head at qkv[from] fits bytes, cut to the upper half of a float.
@@ -81,12 +81,12 @@ vec2 cache_steps(uint at)
     return vec2(1.0);
 }
 
-vec4 cached_k(uint at, uint c, uint i, vec2 steps)
+vec4 cached_k(uint at, uint c, uint i)
 {
     return LOAD4(cache[at + i]);
 }
 
-vec4 cached_v(uint at, uint c, uint i, vec2 steps)
+vec4 cached_v(uint at, uint c, uint i)
 {
     return LOAD4(cache[at + c + i]);
 }
@@ -140,6 +140,16 @@ vec4 pos_v(uint index, uint c, uint first, uint i)
 }
 #endif
 
+// One more score: what the sum so far is worth then, and the new key's weight.
+vec2 weigh(float score, inout float top, inout float sum)
+{
+    float new_top = max(top, score);
+    vec2 weights = vec2(exp1(top - new_top), exp1(score - new_top));
+    sum = sum * weights.x + weights.y;
+    top = new_top;
+    return weights;
+}
+
 void main()
 {
 #if SHARED
@@ -177,36 +187,37 @@ void main()
     if (real)
         cache_write(cache_place(pixel_slot + r.kv_slot, c, head), own + c, c);
 
+    // Keys of this call: the pixel's own, or those of all frames of a warm-up.
     float top = -3.0e38, sum = 0.0;
-    uint num_keys = WARMUP != 0u ? uint(L2D_SINKS) : min(r.num_open, uint(L2D_WINDOW));
-    for (uint slot = 0u; slot < num_keys; slot++) {
-        bool from_cache = WARMUP == 0u && slot != r.kv_slot;
-        uint from_row = WARMUP != 0u ? slot : row;
-        uint k_at = from_cache ? cache_place(pixel_slot + slot, c, head)
-                               : (from_row * p.pixels + pixel) * 3u * c + c + first;
-        vec2 steps = from_cache ? cache_steps(k_at) : vec2(1.0);
-        uint index = WARMUP != 0u ? slot : position_of_slot(r, slot);
+    for (uint n = 0u; n < (WARMUP != 0u ? uint(L2D_SINKS) : 1u); n++) {
+        uint at = ((WARMUP != 0u ? n : row) * p.pixels + pixel) * 3u * c + c + first;
+        uint index = WARMUP != 0u ? n : position_of_slot(r, r.kv_slot);
         vec4 dots = vec4(0.0);
+        for (uint i = 0u; i < QUADS; i++)
+            dots += q[i] * (LOAD4(qkv[at + i]) + pos_k(index, c, first, i));
+        vec2 weights = weigh((dots.x + dots.y) + (dots.z + dots.w), top, sum);
+        for (uint i = 0u; i < QUADS; i++)
+            acc[i] = acc[i] * weights.x +
+                     weights.y * (LOAD4(qkv[at + c + i]) + pos_v(index, c, first, i));
+    }
+    // What is stored is not multiplied by its step, but the sums are.
+    uint num_slots = WARMUP != 0u ? 0u : min(r.num_open, uint(L2D_WINDOW));
+    for (uint slot = 0u; slot < num_slots; slot++) {
+        if (slot == r.kv_slot)
+            continue;
+        uint at = cache_place(pixel_slot + slot, c, head), index = position_of_slot(r, slot);
+        vec2 steps = cache_steps(at);
+        vec4 stored = vec4(0.0), placed = vec4(0.0);
         for (uint i = 0u; i < QUADS; i++) {
-            vec4 k;
-            if (from_cache)
-                k = cached_k(k_at, c, i, steps);
-            else
-                k = LOAD4(qkv[k_at + i]);
-            dots += q[i] * (k + pos_k(index, c, first, i));
+            stored += q[i] * cached_k(at, c, i);
+            placed += q[i] * pos_k(index, c, first, i);
         }
-        float score = (dots.x + dots.y) + (dots.z + dots.w);
-        float new_top = max(top, score), shrink = exp1(top - new_top), w = exp1(score - new_top);
-        sum = sum * shrink + w;
-        for (uint i = 0u; i < QUADS; i++) {
-            vec4 v;
-            if (from_cache)
-                v = cached_v(k_at, c, i, steps);
-            else
-                v = LOAD4(qkv[k_at + c + i]);
-            acc[i] = acc[i] * shrink + w * (v + pos_v(index, c, first, i));
-        }
-        top = new_top;
+        vec4 dots = stored * steps.x + placed;
+        vec2 weights = weigh((dots.x + dots.y) + (dots.z + dots.w), top, sum);
+        float w_stored = weights.y * steps.y;
+        for (uint i = 0u; i < QUADS; i++)
+            acc[i] = acc[i] * weights.x + w_stored * cached_v(at, c, i) +
+                     weights.y * pos_v(index, c, first, i);
     }
     if (real)
         for (uint i = 0u; i < QUADS; i++)

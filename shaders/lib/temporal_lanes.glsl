@@ -75,6 +75,12 @@ float exp_of(float x)
 #endif
 }
 
+// Whether a slot of the cache is attended to.
+bool counts(l2d_row_params r, uint slot, uint num_keys)
+{
+    return slot < num_keys && slot != r.kv_slot;
+}
+
 // One more key and value, at a position.
 void attend(vec4 k[EACH], vec4 v[EACH], uint index)
 {
@@ -130,15 +136,19 @@ void cache_write(uint at, uint pixel, vec4 k[EACH], vec4 v[EACH])
 }
 #endif
 
-// The slots of the cache, `own` apart, whose key and value are this call's.
-void attend_to_cache(uint pixel_slot, l2d_row_params r, vec4 own_k[EACH], vec4 own_v[EACH])
+// The slots of the cache but for `own`, whose key and value are this call's: those of a batch at
+// once. What is stored is not multiplied by its step, but the sums are. A slot that does not count
+// is read as a sink, which is there.
+void attend_to_cache(uint pixel_slot, l2d_row_params r)
 {
     uint num_keys = min(r.num_open, uint(L2D_WINDOW));
     for (uint batch = 0u; batch < num_keys; batch += BATCH) {
         CELL k_cell[BATCH * EACH], v_cell[BATCH * EACH];
         vec2 steps[BATCH];
+        float score[BATCH], new_top = top;
         [[unroll]] for (uint s = 0u; s < BATCH; s++) {
-            uint at = cache_place(pixel_slot + min(batch + s, num_keys - 1u));
+            uint slot = batch + s;
+            uint at = cache_place(pixel_slot + (counts(r, slot, num_keys) ? slot : 0u));
             [[unroll]] for (uint i = 0u; i < EACH; i++) {
                 k_cell[s * EACH + i] = cache[at + quad(i)];
                 v_cell[s * EACH + i] = cache[at + values_after() + quad(i)];
@@ -151,16 +161,28 @@ void attend_to_cache(uint pixel_slot, l2d_row_params r, vec4 own_k[EACH], vec4 o
 #endif
         }
         [[unroll]] for (uint s = 0u; s < BATCH; s++) {
-            uint slot = batch + s;
-            bool own = slot == r.kv_slot;
-            uint index = position_of_slot(r, slot);
-            vec4 k[EACH], v[EACH];
+            uint slot = batch + s, index = position_of_slot(r, slot);
+            vec4 stored = vec4(0.0), placed = vec4(0.0);
             [[unroll]] for (uint i = 0u; i < EACH; i++) {
-                k[i] = own ? own_k[i] : numbers(k_cell[s * EACH + i]) * steps[s].x;
-                v[i] = own ? own_v[i] : numbers(v_cell[s * EACH + i]) * steps[s].y;
+                stored += q[i] * numbers(k_cell[s * EACH + i]);
+                placed += q[i] * at_pos(index, 1u, i);
             }
-            if (slot < num_keys)
-                attend(k, v, index);
+            vec4 dots = stored * steps[s].x + placed;
+            score[s] = sum_of_lanes((dots.x + dots.y) + (dots.z + dots.w));
+            score[s] = counts(r, slot, num_keys) ? score[s] : -3.0e38;
+            new_top = max(new_top, score[s]);
+        }
+        float shrink = exp_of(top - new_top);
+        top = new_top;
+        sum *= shrink;
+        [[unroll]] for (uint i = 0u; i < EACH; i++)
+            acc[i] *= shrink;
+        [[unroll]] for (uint s = 0u; s < BATCH; s++) {
+            uint index = position_of_slot(r, batch + s);
+            float w = exp_of(score[s] - top), w_stored = w * steps[s].y;
+            sum += w;
+            [[unroll]] for (uint i = 0u; i < EACH; i++)
+                acc[i] += w_stored * numbers(v_cell[s * EACH + i]) + w * at_pos(index, 2u, i);
         }
     }
 }
@@ -199,9 +221,10 @@ void main()
     cache_write(cache_place(pixel_slot + r.kv_slot), own_pixel, own_k, own_v);
     top = -3.0e38;
     sum = 0.0;
-    if (WARMUP == 0u)
-        attend_to_cache(pixel_slot, r, own_k, own_v);
-    else
+    if (WARMUP == 0u) {
+        attend(own_k, own_v, position_of_slot(r, r.kv_slot));
+        attend_to_cache(pixel_slot, r);
+    } else {
         for (uint slot = 0u; slot < L2D_SINKS; slot++) {
             vec4 k[EACH], v[EACH];
             [[unroll]] for (uint i = 0u; i < EACH; i++) {
@@ -210,6 +233,7 @@ void main()
             }
             attend(k, v, slot);
         }
+    }
     [[unroll]] for (uint i = 0u; i < EACH; i++)
         if (has(i))
             y[out_at + quad(i)] = STORE4(acc[i] / sum);

@@ -576,7 +576,7 @@ def test_overload():
     for frames in (300, 1000):
         report = f"overload-{frames}.json"
         run = subprocess.run([program, "run", "--realtime", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=100",
-                              "-o", "null", "--passthrough", "--size", "480x270", "-n", str(frames),
+                              "-o", "null", "--passthrough", "--size", "720x404", "-n", str(frames),
                               "--json", report, "-q"], stderr=subprocess.PIPE)
         check(run.returncode == 0, f"overload: exit status {run.returncode} {run.stderr.decode()[-300:]}")
         with open(report) as f:
