@@ -38,9 +38,8 @@ void accumulate(vec4 v[PIXELS], uint w)
 
 void main()
 {
-    uint pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels, qin = p.q0 + p.q1;
-    uint column = gl_WorkGroupID.y * NQ;
-    uint w = (column / 8u * PANEL_TAPS + first_tap()) * qin * 32u + column % 8u;
+    uint pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
+    uint column = gl_WorkGroupID.y * NQ, w = weights_at(column);
     uint m[PIXELS], row[PIXELS];
     uvec2 at[PIXELS];
     [[unroll]] for (uint i = 0u; i < PIXELS; i++) {

@@ -40,7 +40,7 @@ void main()
     // Of b, quad t % COLUMNS_Q of the tile's channels, for every SIZE / COLUMNS_Q-th k.
     uint quad_b = t % COLUMNS_Q, line_b = t / COLUMNS_Q;
     uint column = min(first_quad + quad_b, (p.out_quads + 7u) / 8u * 8u - 1u);
-    uint panel_at = column / 8u * PANEL_TAPS * qin * 32u + first_tap() * qin * 32u + column % 8u;
+    uint panel_at = weights_at(column);
 
     vec4 low = floor_in();
     vec4 acc[PIXELS * 2];

@@ -75,7 +75,6 @@ bool is_plain()
 void begin_tile(uint first_pixel, uint first_quad)
 {
     uint t = gl_LocalInvocationID.x, pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
-    uint cin = 4u * (p.q0 + p.q1);
     [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
         uint m = min(first_pixel + t / DEPTH_8 + i * (SIZE / DEPTH_8), num_pixels - 1u);
         if (is_plain())                             // no divisions, which take their time
@@ -86,7 +85,7 @@ void begin_tile(uint first_pixel, uint first_quad)
     [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
         uint column = min(first_quad / 2u + (t + i * SIZE) % COLUMNS_8,
                           (p.out_quads + 7u) / 8u * 4u - 1u);
-        panel_at[i] = (column / 4u * PANEL_TAPS + first_tap()) * cin * 4u + column % 4u;
+        panel_at[i] = weights_at(2u * column) / 2u;
     }
 }
 

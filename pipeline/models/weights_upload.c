@@ -89,6 +89,18 @@ static uint64_t packed_count(const struct item *item, uint64_t count)
     return item->conv && item->conv->upsample ? count / 9 * 16 : count;
 }
 
+// Of some output channels, f32 values that are not to be copied as they are: in place.
+static int finish_values(const struct l2d_weights *w, const struct item *item, entry_ref e,
+                         float *value, int32_t channels, uint64_t count, struct l2d_error *err)
+{
+    if (item->standardise_eps > 0)
+        standardise(value, channels, count / (uint64_t) channels, item->standardise_eps);
+    if (item->conv->upsample)
+        l2d_conv_fold(value, count / 9);
+    return w->precision == L2D_F16 ? check_halves(value, packed_count(item, count), e, err)
+                                   : L2D_OK;
+}
+
 // Fill dst (all bytes of the item, zeroed) with what the GPU is to see of a conv that LoRAs change.
 static int pack(const struct l2d_weights *w, const struct item *item,
                 const float scale[L2D_MAX_LORAS], unsigned char *dst, float *scratch,
@@ -102,13 +114,7 @@ static int pack(const struct l2d_weights *w, const struct item *item,
             return rc;
         for (uint64_t i = 0; i < count && item->scale != 1; i++)
             scratch[i] *= item->scale;
-        if (item->standardise_eps > 0)
-            standardise(scratch, item->src_cout, count / (uint64_t) item->src_cout,
-                        item->standardise_eps);
-        if (item->conv->upsample)
-            l2d_conv_fold(scratch, count / 9);
-        rc = w->precision == L2D_F16
-           ? check_halves(scratch, packed_count(item, count), item->weight[p], err) : L2D_OK;
+        rc = finish_values(w, item, item->weight[p], scratch, item->src_cout, count, err);
         if (rc != L2D_OK)
             return rc;
         l2d_conv_pack(dst, w->precision, item->conv->cin, item->conv->cout,
@@ -207,16 +213,10 @@ static int read_row(const struct l2d_weights *w, const struct item *item, bool h
     uint64_t at = (uint64_t) (n % item->src_cout) * count * l2d_safetensors_dtype_bytes(e->dtype);
     struct l2d_safetensors_entry part = *e;
     part.data = (const unsigned char *) e->data + at;
-    float *value = row;
     if (halves ? !copy_halves(row, part.data, count)
-               : !l2d_weights_to_f32(value, &part, count, item->scale))
+               : !l2d_weights_to_f32(row, &part, count, item->scale))
         return not_numbers(e, err);
-    if (!halves && item->standardise_eps > 0)
-        standardise(value, 1, count, item->standardise_eps);
-    if (item->conv->upsample)
-        l2d_conv_fold(value, count / 9);
-    return halves || w->precision != L2D_F16
-         ? L2D_OK : check_halves(value, packed_count(item, count), e, err);
+    return halves ? L2D_OK : finish_values(w, item, e, row, 1, count, err);
 }
 
 static int pack_panels(const struct upload *u, const struct piece *p, uint32_t thread,

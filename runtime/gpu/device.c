@@ -333,7 +333,7 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
         .pNext = matrix ? (void *) &matrix_features : &f13,
         .timelineSemaphore = VK_TRUE, .hostQueryReset = VK_TRUE,
         .shaderFloat16 = matrix, .vulkanMemoryModel = matrix,
-        .vulkanMemoryModelDeviceScope = matrix,         // of shaders in the older model, then
+        .vulkanMemoryModelDeviceScope = matrix,         // what shaders of the older model name
     };
     const char *const extensions[] = { VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME,
                                        VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME };
@@ -357,7 +357,7 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
         .enabledExtensionCount = (uint32_t) matrix + matrix2,
         .ppEnabledExtensionNames = extensions,
     }, NULL, &gpu->device));
-    rc = l2d_vk_lanes_create(gpu, gpu->swapped, err);
+    rc = l2d_vk_lanes_create(gpu, err);
 fail:
     return rc;
 }

@@ -51,12 +51,14 @@ fail:
     return rc;
 }
 
-int l2d_vk_lanes_create(struct l2d_gpu *gpu, bool swapped, struct l2d_error *err)
+int l2d_vk_lanes_create(struct l2d_gpu *gpu, struct l2d_error *err)
 {
     const struct l2d_vk_queues *q = &gpu->queues;
     int rc = L2D_OK;
-    for (uint32_t i = 0; i < gpu->caps.num_lanes && rc == L2D_OK; i++)
-        rc = create(gpu, &gpu->lane[i], q->family[swapped ? 0 : i], q->index[swapped ? 0 : i], err);
+    for (uint32_t i = 0; i < gpu->caps.num_lanes && rc == L2D_OK; i++) {
+        uint32_t queue = gpu->swapped ? 0 : i;
+        rc = create(gpu, &gpu->lane[i], q->family[queue], q->index[queue], err);
+    }
     return rc;
 }
 

@@ -34,8 +34,8 @@ struct l2d_vk_queues {
  */
 struct l2d_vk_queues l2d_vk_find_queues(VkPhysicalDevice physical);
 
-/** With queues of the device that the gpu has; swapped: two lanes on the first of them. */
-int l2d_vk_lanes_create(struct l2d_gpu *gpu, bool swapped, struct l2d_error *err);
+/** On queues that the device was made with; swapped ones are both on the first. */
+int l2d_vk_lanes_create(struct l2d_gpu *gpu, struct l2d_error *err);
 
 /** Nothing is running any more. */
 void l2d_vk_lanes_destroy(struct l2d_gpu *gpu);

@@ -45,6 +45,13 @@ fail:
     return rc;
 }
 
+static void add(struct l2d_vk_batch *b, VkCommandBuffer cmd)
+{
+    b->cmd[b->count++] = (VkCommandBufferSubmitInfo) {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = cmd,
+    };
+}
+
 static int send(struct l2d_gpu *gpu, enum l2d_lane lane, const struct l2d_vk_batch *b,
                 struct l2d_error *err)
 {
@@ -99,10 +106,8 @@ int l2d_vk_end(struct l2d_gpu *gpu, VkCommandBuffer *cmd, uint64_t *ticket, stru
     if (rc != L2D_OK)
         goto fail;
     VK_TRY(vkEndCommandBuffer(*cmd));
-    struct l2d_vk_batch batch = { .count = 1, .value = lane->submitted + 1 };
-    batch.cmd[0] = (VkCommandBufferSubmitInfo) {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = *cmd,
-    };
+    struct l2d_vk_batch batch = { .value = lane->submitted + 1 };
+    add(&batch, *cmd);
     rc = send(gpu, L2D_LANE_MAIN, &batch, err);
     *ticket = gpu->written = lane->submitted;
 fail:
@@ -122,13 +127,6 @@ int l2d_vk_end_and_wait(struct l2d_gpu *gpu, VkCommandBuffer cmd, struct l2d_err
     rc = l2d_gpu_wait(gpu, ticket, err);
     vkFreeCommandBuffers(gpu->device, gpu->lane[L2D_LANE_MAIN].pool, 1, &cmd);
     return rc;
-}
-
-static void add(struct l2d_vk_batch *b, VkCommandBuffer cmd)
-{
-    b->cmd[b->count++] = (VkCommandBufferSubmitInfo) {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = cmd,
-    };
 }
 
 // A lane's items, with a mark before the first, after the last, and wherever the stage changes.

@@ -151,8 +151,7 @@ bool l2d_conv_shape_of_key(const struct l2d_shape *key, struct l2d_conv_shape *s
     *precision = of[0] & 1 ? L2D_F16 : L2D_F32;
     return of[0] >> 8 == KERNEL_CONV && s->rows - 1 < L2D_MAX_ROWS && s->out_h - 1 < 16384 &&
            s->out_w - 1 < (1 << 20) && s->quads - 1 < 16384 && s->cin - 1 < 65536 &&
-           s->cin % 4 == 0 && (s->stride == 1 || s->stride == 2) &&
-           s->odd_seam < 2 &&
+           s->cin % 4 == 0 && (s->stride == 1 || s->stride == 2) && s->odd_seam < 2 &&
            (s->upsample ? s->ksize == 2 && s->out_h % 2 == 0 && s->out_w % 2 == 0
                         : s->ksize == 1 || s->ksize == 3 || s->ksize == 7);
 }

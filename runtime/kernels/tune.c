@@ -31,7 +31,7 @@ struct tuner {
 
 // What a shape works on.
 struct operands {
-    int32_t h, w, cin, cout;    // of the input
+    int32_t h, w;               // of the input
     uint64_t x_bytes, weight_bytes, y_bytes, parts_bytes;
 };
 
@@ -41,18 +41,28 @@ static uint32_t runs_of(const struct l2d_conv_shape *s)
     return gflop > LONG_GFLOP ? LONG_RUNS : RUNS;
 }
 
+// A shape's convolution, without weights.
+static struct l2d_conv conv_of(const struct l2d_conv_shape *s)
+{
+    return (struct l2d_conv) {
+        .weight = L2D_NO_TENSOR, .bias = L2D_NO_TENSOR, .cin = (int32_t) s->cin,
+        .cout = (int32_t) (4 * s->quads), .ksize = s->upsample ? 3 : (int32_t) s->ksize,
+        .upsample = s->upsample,
+    };
+}
+
 static struct operands operands_of(const struct l2d_conv_shape *s, enum l2d_dtype type)
 {
     struct operands o = {
         .h = (int32_t) (s->upsample ? s->out_h / 2 : s->out_h * s->stride),
         .w = (int32_t) (s->upsample ? s->out_w / 2 : s->out_w * s->stride),
-        .cin = (int32_t) s->cin, .cout = (int32_t) (4 * s->quads),
     };
+    struct l2d_conv conv = conv_of(s);
     uint64_t out = (uint64_t) s->rows * s->out_h * s->out_w * s->quads * 4;
     uint32_t size = l2d_dtype_bytes(type);
     o.x_bytes = (uint64_t) s->rows * (uint64_t) o.h * (uint64_t) o.w * s->cin * size;
-    int32_t ksize = s->upsample ? L2D_CONV_UP_KSIZE : (int32_t) s->ksize;
-    o.weight_bytes = l2d_buf_align(l2d_conv_packed_bytes(o.cin, o.cout, ksize, type));
+    o.weight_bytes = l2d_buf_align(l2d_conv_packed_bytes(conv.cin, conv.cout,
+                                                         l2d_conv_packed_ksize(&conv), type));
     o.y_bytes = out * size;
     o.parts_bytes = l2d_buf_align(out * 4 * L2D_CONV_MAX_PARTS);
     return o;
@@ -67,17 +77,14 @@ static void add_runs(struct tuner *t, struct l2d_graph *g, const struct l2d_conv
     int32_t rows = (int32_t) s->rows;
     for (uint64_t i = 0; i < runs_of(s); i++) {
         uint64_t copies = t->weight->size_bytes / o.weight_bytes;
-        struct l2d_conv conv = {
-            .weight = l2d_tensor_view(t->weight, i % copies * o.weight_bytes, L2D_U32, 1, 1, 1,
-                                      (int32_t) (o.weight_bytes / 4)),
-            .bias = L2D_NO_TENSOR, .cin = o.cin, .cout = o.cout,
-            .ksize = s->upsample ? 3 : (int32_t) s->ksize, .upsample = s->upsample,
-        };
+        struct l2d_conv conv = conv_of(s);
+        conv.weight = l2d_tensor_view(t->weight, i % copies * o.weight_bytes, L2D_U32, 1, 1, 1,
+                                      (int32_t) (o.weight_bytes / 4));
         struct l2d_conv_desc d = L2D_CONV_DESC(&conv, l2d_tensor_view(t->x, 0, type, rows, o.h, o.w,
-                                                                     o.cin));
+                                                                     conv.cin));
         d.stride2 = s->stride == 2;
         d.out = l2d_tensor_view(t->y, 0, type, rows, (int32_t) s->out_h, (int32_t) s->out_w,
-                                o.cout);
+                                conv.cout);
         l2d_conv2d(g, &d);
     }
 }

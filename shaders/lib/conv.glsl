@@ -35,12 +35,11 @@ uint phase()
     return (FLAGS & L2D_CONV_UP) != 0u ? gl_WorkGroupID.z / PARTS : 0u;
 }
 
-// Taps of a panel, and the first of them that is the phase's.
-const uint PANEL_TAPS = (FLAGS & L2D_CONV_UP) != 0u ? 4u * TAPS : TAPS;
-
-uint first_tap()
+// Where the weights of a quad of columns begin; a panel has the taps of all phases.
+uint weights_at(uint column)
 {
-    return phase() * TAPS;
+    uint panel_taps = (FLAGS & L2D_CONV_UP) != 0u ? 4u * TAPS : TAPS;
+    return (column / 8u * panel_taps + phase() * TAPS) * (p.q0 + p.q1) * 32u + column % 8u;
 }
 
 // What lies in front of an output pixel's first tap.
