@@ -16,8 +16,8 @@ layout(local_size_x_id = 0) in;                 // one subgroup
 layout(constant_id = 1) const uint QUADS = 1;   // d / 4
 layout(constant_id = 2) const uint CAUSAL = 0;
 layout(constant_id = 3) const uint QUERIES = 1;
-layout(binding = 0, std430) readonly buffer Q { IN4 q_in[]; };
-layout(binding = 1, std430) readonly buffer KV { IN4 kv[]; };
+IN_QUADS(0, q_in)
+IN_QUADS(1, kv)
 layout(binding = 2, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_attention_params p; };
 
@@ -35,7 +35,7 @@ void main()
         uint token = row * p.queries + min(first + j * gl_WorkGroupSize.x, p.queries - 1u);
         [[unroll]] for (uint i = 0u; i < QUADS; i++) {
             q[j * QUADS + i] =
-                LOAD4(q_in[token * p.q_stride + p.q_first + head * QUADS + i]) * p.scale;
+                FETCH4(q_in, token * p.q_stride + p.q_first + head * QUADS + i) * p.scale;
             acc[j * QUADS + i] = vec4(0.0);
         }
         top[j] = -3.0e38;
@@ -49,7 +49,7 @@ void main()
         [[unroll]] for (uint n = 0u; n < QUERIES * KEYS; n++)
             w[n] = 0.0;
         [[unroll]] for (uint i = 0u; i < QUADS; i++) {
-            vec4 mine = LOAD4(kv[at + p.k_first + i]);
+            vec4 mine = FETCH4(kv, at + p.k_first + i);
             [[unroll]] for (uint k = 0u; k < KEYS; k++) {
                 vec4 key = subgroupShuffle(mine, k);
                 [[unroll]] for (uint j = 0u; j < QUERIES; j++)
@@ -73,7 +73,7 @@ void main()
             top[j] = new_top;
         }
         [[unroll]] for (uint i = 0u; i < QUADS; i++) {
-            vec4 mine = LOAD4(kv[at + p.v_first + i]);
+            vec4 mine = FETCH4(kv, at + p.v_first + i);
             [[unroll]] for (uint k = 0u; k < KEYS; k++) {
                 vec4 value = subgroupShuffle(mine, k);
                 [[unroll]] for (uint j = 0u; j < QUERIES; j++)

@@ -99,5 +99,5 @@ void main()
     }
     for (uint i = 0u; i < PIXELS; i++)
         if (m0 + i < num_pixels)
-            finish2(m0 + i, mine, acc[2u * i], acc[2u * i + 1u]);
+            finish2(place_of(m0 + i), mine, acc[2u * i], acc[2u * i + 1u]);
 }

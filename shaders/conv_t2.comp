@@ -228,7 +228,7 @@ void main()
             if (m < num_pixels && PARTS > 1u)
                 write_part(m, column0 + column, v0, v1);
             else if (m < num_pixels)
-                finish2(m, column0 + column, v0, v1);
+                finish2(place_of(m), column0 + column, v0, v1);
         }
         subgroupBarrier();
     }
@@ -240,6 +240,6 @@ void main()
         if (m >= num_pixels)
             continue;
         add_parts(m, column, v0, v1);
-        finish2(m, column, v0, v1);
+        finish2(place_of(m), column, v0, v1);
     }
 }

@@ -7,6 +7,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/flat.glsl"
+#include "lib/precision.glsl"
 #include "params/steady.h"
 
 #define STEPS 2
@@ -14,12 +15,13 @@
 #define DAMPING 4.0             // of the normal equations: flat patches stay at the guess
 #define PIXELS (L2D_FLOW_PATCH * L2D_FLOW_PATCH / 2)
 
-layout(binding = 0, std430) readonly buffer Lumas { float luma[]; };
+IN_WORDS(0, luma)
 layout(binding = 1, std430) readonly buffer Params { l2d_steady_params s; };
-layout(binding = 2, std430) readonly buffer Coarse { vec4 coarse[]; };
+IN_QUADS_F32(2, coarse)
 layout(binding = 3, std430) writeonly buffer Flow { vec4 flow[]; };
 layout(push_constant, std430) uniform Push { l2d_flow_params p; };
 
+#define LUMA(i) uintBitsToFloat(FETCH_WORD(luma, i))
 #include "lib/pyramid.glsl"
 
 ivec2 size, first;              // of the level; of the patch
@@ -76,9 +78,11 @@ vec2 guess(ivec2 cell)
     vec2 at = clamp(0.5 * vec2(cell) - 0.25, vec2(0.0), vec2(most));
     ivec2 lo = ivec2(at), hi = min(lo + 1, most);
     vec2 f = at - vec2(lo);
-    int w = int(p.coarse_w);
-    return 2.0 * mix(mix(coarse[lo.y * w + lo.x].xy, coarse[lo.y * w + hi.x].xy, f.x),
-                     mix(coarse[hi.y * w + lo.x].xy, coarse[hi.y * w + hi.x].xy, f.x), f.y);
+    ivec2 line = ivec2(lo.y, hi.y) * int(p.coarse_w);
+    vec2 low = mix(FETCH4_F32(coarse, line.x + lo.x).xy, FETCH4_F32(coarse, line.x + hi.x).xy, f.x);
+    vec2 high = mix(FETCH4_F32(coarse, line.y + lo.x).xy, FETCH4_F32(coarse, line.y + hi.x).xy,
+                    f.x);
+    return 2.0 * mix(low, high, f.y);
 }
 
 void main()

@@ -11,12 +11,12 @@ layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint ACT = 0;     // enum l2d_act: none, SiLU, ReLU
 layout(constant_id = 2) const uint RESIDUAL = 0;
 layout(constant_id = 3) const uint PARTS = 0;   // that a group's statistics come in; 0: finished
-layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
-layout(binding = 1, std430) readonly buffer X2 { IN4 x2[]; };
+IN_QUADS(0, x)
+IN_QUADS(1, x2)
 layout(binding = 2, std430) readonly buffer Stats { vec2 stats[]; };
-layout(binding = 3, std430) readonly buffer Weight { vec4 weight[]; };
-layout(binding = 4, std430) readonly buffer Bias { vec4 bias[]; };
-layout(binding = 5, std430) readonly buffer Residual { IN4 residual[]; };
+IN_QUADS_F32(3, weight)
+IN_QUADS_F32(4, bias)
+IN_QUADS(5, residual)
 layout(binding = 6, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_group_norm_params p; };
 
@@ -59,19 +59,20 @@ void main()
         if (PARTS == 0u || group.z != group.w)
             s2 = PARTS != 0u && group.z == group.x ? s0 : group_stats(row, group.z, width);
     }
-    vec4 mean = vec4(s0.x, s1.x, s2.x, s3.x), scale = vec4(s0.y, s1.y, s2.y, s3.y) * weight[quad];
-    vec4 shift = bias[quad];
+    vec4 mean = vec4(s0.x, s1.x, s2.x, s3.x);
+    vec4 scale = vec4(s0.y, s1.y, s2.y, s3.y) * FETCH4_F32(weight, quad);
+    vec4 shift = FETCH4_F32(bias, quad);
 
     uint end = row * p.pixels + min(pixel + p.pixels_per_item, p.pixels);
     for (pixel += row * p.pixels; pixel < end; pixel++) {
         vec4 v;
         if (quad < q0)
-            v = LOAD4(x[pixel * q0 + quad]);
+            v = FETCH4(x, pixel * q0 + quad);
         else
-            v = LOAD4(x2[pixel * q1 + quad - q0]);
+            v = FETCH4(x2, pixel * q1 + quad - q0);
         v = (v - mean) * scale + shift;
         if (RESIDUAL != 0u)
-            v += LOAD4(residual[pixel * quads + quad]);
+            v += FETCH4(residual, pixel * quads + quad);
         v = ACT == 1u ? silu4(v) : ACT == 2u ? max(v, 0.0) : v;
         y[pixel * quads + quad] = STORE4(v);
     }

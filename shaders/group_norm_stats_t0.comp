@@ -12,8 +12,8 @@
 layout(local_size_x_id = 0) in;                 // one subgroup
 layout(constant_id = 1) const uint QUADS = 1;
 layout(constant_id = 2) const uint WIDTH = 4;   // channels of a group
-layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
-layout(binding = 1, std430) readonly buffer X2 { IN4 x2[]; };
+IN_QUADS(0, x)
+IN_QUADS(1, x2)
 layout(binding = 2, std430) writeonly buffer Stats { vec2 stats[]; };
 layout(push_constant, std430) uniform Push { l2d_group_norm_params p; };
 
@@ -27,11 +27,11 @@ void see_quad(uint row, uint quad, uint at)
     uint step = second ? q1 : q0, first = row * p.pixels * step + (second ? quad - q0 : quad);
     vec4 sum = vec4(0.0), squares = vec4(0.0), rest = vec4(0.0);
     for (uint pixel = lane; pixel < p.pixels; pixel += gl_WorkGroupSize.x)
-        sum += second ? LOAD4(x2[first + pixel * step]) : LOAD4(x[first + pixel * step]);
+        sum += second ? FETCH4(x2, first + pixel * step) : FETCH4(x, first + pixel * step);
     float count = float(p.pixels);
     vec4 mean = subgroupAdd(sum) / count;
     for (uint pixel = lane; pixel < p.pixels; pixel += gl_WorkGroupSize.x) {
-        vec4 d = second ? LOAD4(x2[first + pixel * step]) : LOAD4(x[first + pixel * step]);
+        vec4 d = second ? FETCH4(x2, first + pixel * step) : FETCH4(x, first + pixel * step);
         d -= mean;
         squares += d * d;
         rest += d;

@@ -9,9 +9,9 @@
 
 // The workgroup is a multiple of LANES, at most 256.
 layout(constant_id = 1) const uint LANES = 1;   // a power of 2
-layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
-layout(binding = 1, std430) readonly buffer Weight { vec4 weight[]; };
-layout(binding = 2, std430) readonly buffer Bias { vec4 bias[]; };
+IN_QUADS(0, x)
+IN_QUADS_F32(1, weight)
+IN_QUADS_F32(2, bias)
 layout(binding = 3, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_layer_norm_params p; };
 
@@ -43,13 +43,13 @@ void main()
 
     float sum = 0.0;
     for (uint q = lane; q < quads; q += LANES)
-        sum += dot(LOAD4(x[first + q]), vec4(1.0));
+        sum += dot(FETCH4(x, first + q), vec4(1.0));
     float mean = total(sum) / float(p.channels);
 
     // The second pass also gathers what the mean's own rounding left over.
     float squares = 0.0, rest = 0.0;
     for (uint q = lane; q < quads; q += LANES) {
-        vec4 d = LOAD4(x[first + q]) - mean;
+        vec4 d = FETCH4(x, first + q) - mean;
         squares += dot(d, d);
         rest += dot(d, vec4(1.0));
     }
@@ -60,5 +60,6 @@ void main()
 
     for (uint q = lane; q < quads; q += LANES)
         if (real)
-            y[first + q] = STORE4((LOAD4(x[first + q]) - mean) * scale * weight[q] + bias[q]);
+            y[first + q] = STORE4((FETCH4(x, first + q) - mean) * scale * FETCH4_F32(weight, q) +
+                                  FETCH4_F32(bias, q));
 }

@@ -8,19 +8,21 @@
 #extension GL_GOOGLE_include_directive : require
 #include "lib/flat.glsl"
 #include "lib/math.glsl"
+#include "lib/precision.glsl"
 #include "params/steady.h"
 
 #define UNLIKE 12.0             // mean miss of 3x3 pixels, of 255, where e^-1 of the share is left
 #define MARGIN (6.0 / 127.5)    // beyond a standard deviation from the mean of 3x3 pixels
 
-layout(binding = 0, std430) readonly buffer Picture { vec4 picture[]; };
-layout(binding = 1, std430) readonly buffer Before { vec4 last[]; };
-layout(binding = 2, std430) readonly buffer Lumas { float luma[]; };
+IN_QUADS_F32(0, picture)
+IN_QUADS_F32(1, last)
+IN_WORDS(2, luma)
 layout(binding = 3, std430) readonly buffer Params { l2d_steady_params s; };
-layout(binding = 4, std430) readonly buffer Flow { vec4 flow[]; };
+IN_QUADS_F32(4, flow)
 layout(binding = 5, std430) writeonly buffer Steadied { vec4 steadied[]; };
 layout(push_constant, std430) uniform Push { l2d_steady_size_params p; };
 
+#define LUMA(i) uintBitsToFloat(FETCH_WORD(luma, i))
 #include "lib/pyramid.glsl"
 
 ivec2 size;
@@ -40,7 +42,7 @@ vec2 motion(ivec2 at)
     ivec2 most = ivec2(p.cells_w, p.cells_h) - 1, lo = ivec2(floor(c));
     for (int i = 0; i < 4; i++) {
         ivec2 cell = lo + ivec2(i & 1, i >> 1), there = clamp(cell, ivec2(0), most);
-        vec2 u = flow[there.y * int(p.cells_w) + there.x].xy;
+        vec2 u = FETCH4_F32(flow, there.y * int(p.cells_w) + there.x).xy;
         vec2 near = max(1.0 - abs(c - vec2(cell)), vec2(0.05));
         float miss = abs(luma_between(before, size, vec2(at) + u) - own);
         float weight = near.x * near.y / max(miss, 1.0);
@@ -75,7 +77,7 @@ vec4 last_at(vec2 from)
     vec4 wx = catmull_rom(from.x - float(lo.x)), wy = catmull_rom(from.y - float(lo.y));
     vec4 sum = vec4(0.0);
     for (int i = 0; i < 16; i++)
-        sum += wx[i & 3] * wy[i >> 2] * last[index(lo + ivec2(i & 3, i >> 2) - 1)];
+        sum += wx[i & 3] * wy[i >> 2] * FETCH4_F32(last, index(lo + ivec2(i & 3, i >> 2) - 1));
     return sum;
 }
 
@@ -83,7 +85,7 @@ vec4 clip(vec4 kept, ivec2 at)
 {
     vec4 sum = vec4(0.0), squares = vec4(0.0);
     for (int i = 0; i < 9; i++) {
-        vec4 x = picture[index(at + ivec2(i % 3, i / 3) - 1)];
+        vec4 x = FETCH4_F32(picture, index(at + ivec2(i % 3, i / 3) - 1));
         sum += x;
         squares += x * x;
     }
@@ -97,7 +99,7 @@ void main()
     uint item = flat_invocation();
     if (item >= p.w * p.h)
         return;
-    vec4 fresh = picture[item];
+    vec4 fresh = FETCH4_F32(picture, item);
     if (s.share > 0.0) {
         size = ivec2(p.w, p.h);
         now = s.now * p.row;

@@ -30,6 +30,6 @@ void main()
     vec4 v = LOAD4(x[item]) * (weight(at_x, p.w, p.fade_left, p.fade_right) *
                                weight(at_y, p.h, p.fade_top, p.fade_bottom));
     if (at_x < p.fade_left || at_y < p.fade_top)
-        v += vec4(y[to]);
+        v += STORED4(y[to]);
     y[to] = STORE4(v);
 }

@@ -158,7 +158,8 @@ int l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err)
         .pQueueFamilyIndices = gpu->queues.family,
         .size = buf->size_bytes,
         .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
-                 VK_BUFFER_USAGE_TRANSFER_DST_BIT,
+                 VK_BUFFER_USAGE_TRANSFER_DST_BIT |
+                 (gpu->caps.tier == L2D_TIER_0 ? VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT : 0),
     }, NULL, &buf->vk->buffer));
     vkGetBufferMemoryRequirements(gpu->device, buf->vk->buffer, &need);
     rc = allocate(buf, &need, &type, err);

@@ -169,6 +169,7 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
         .sets_subgroup_size = p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT,
         .has_fp16 = f11.storageBuffer16BitAccess,
         .max_range_bytes = limits->maxStorageBufferRange,
+        .max_texels = limits->maxTexelBufferElements,
         .max_shared_bytes = limits->maxComputeSharedMemorySize,
         .max_invocations = limits->maxComputeWorkGroupInvocations,
         .timestamp_ns = queues.have_timestamps ? limits->timestampPeriod : 0,

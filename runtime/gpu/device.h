@@ -48,6 +48,7 @@ struct l2d_gpu_caps {
     struct l2d_matrix2 matrix2;
     uint64_t memory_bytes;          // of the largest device-local heap
     uint64_t max_range_bytes;       // of one storage buffer binding
+    uint64_t max_texels;            // of one that is read as texels
     uint32_t num_cores;             // that each run workgroups of their own, or a guess; CPUs: 0
     uint32_t max_shared_bytes;
     uint32_t max_invocations;       // in one workgroup

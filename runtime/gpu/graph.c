@@ -59,7 +59,7 @@ struct l2d_graph {
     char word[MAX_PATH_WORDS][48];      // the profile path
     uint32_t num_words;
 
-    VkDescriptorPool pool;
+    struct l2d_operands operands;
     VkCommandBuffer cmd;
 };
 
@@ -87,7 +87,7 @@ void l2d_graph_destroy(struct l2d_graph **pg)
         return;
     if (g->cmd)
         vkFreeCommandBuffers(g->gpu->device, l2d_vk_lane_of(g->gpu, g->lane)->pool, 1, &g->cmd);
-    vkDestroyDescriptorPool(g->gpu->device, g->pool, NULL);
+    l2d_operands_destroy(&g->operands, g->gpu);
     l2d_buf_destroy(&g->zeros);
     for (uint32_t i = 0; i < g->num_ops; i++)
         free(g->op[i].label);
@@ -375,61 +375,15 @@ static void resolve(const struct l2d_graph *g, struct l2d_tensor *t, struct l2d_
     t->id = -1;
 }
 
-static int make_pool(struct l2d_graph *g, struct l2d_error *err)
+static int make_operands(struct l2d_graph *g, struct l2d_error *err)
 {
-    int rc = L2D_OK;
-    uint32_t sets = 0, buffers = 0;
+    uint32_t sets = 0, operands = 0;
     for (uint32_t i = 0; i < g->num_ops; i++)
         if (!g->op[i].copy) {
             sets++;
-            buffers += g->op[i].num_bind;
+            operands += g->op[i].num_bind;
         }
-    if (!sets)
-        return L2D_OK;
-    VkDescriptorPoolSize size = { VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, buffers };
-    VK_TRY(vkCreateDescriptorPool(g->gpu->device, &(VkDescriptorPoolCreateInfo) {
-        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
-        .maxSets = sets, .poolSizeCount = 1, .pPoolSizes = &size,
-    }, NULL, &g->pool));
-fail:
-    return rc;
-}
-
-// Bindings are whole words.
-static uint64_t range_of(const struct l2d_tensor *t)
-{
-    return (l2d_tensor_bytes(t) + 3) & ~(uint64_t) 3;
-}
-
-static int make_set(struct l2d_graph *g, struct op *op, struct l2d_error *err)
-{
-    int rc = L2D_OK;
-    VK_TRY(vkAllocateDescriptorSets(g->gpu->device, &(VkDescriptorSetAllocateInfo) {
-        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
-        .descriptorPool = g->pool, .descriptorSetCount = 1,
-        .pSetLayouts = &op->program->set_layout,
-    }, &op->set));
-    VkDescriptorBufferInfo info[L2D_MAX_BINDINGS];
-    VkWriteDescriptorSet write[L2D_MAX_BINDINGS];
-    for (uint32_t i = 0; i < op->num_bind; i++) {
-        const struct l2d_tensor *t = &op->bind[i].tensor;
-        uint64_t range = range_of(t);
-        assert(t->offset_bytes + l2d_tensor_bytes(t) <= t->buf->size_bytes);
-        if (range > g->gpu->caps.max_range_bytes)
-            return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: %s: an operand of %.0f MiB is more "
-                                 "than this device binds (%.0f MiB); use a smaller --size",
-                                 op->label, op->shader, (double) range / (1 << 20),
-                                 (double) g->gpu->caps.max_range_bytes / (1 << 20));
-        info[i] = (VkDescriptorBufferInfo) { t->buf->vk->buffer, t->offset_bytes, range };
-        write[i] = (VkWriteDescriptorSet) {
-            .sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
-            .dstSet = op->set, .dstBinding = i, .descriptorCount = 1,
-            .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, .pBufferInfo = &info[i],
-        };
-    }
-    vkUpdateDescriptorSets(g->gpu->device, op->num_bind, write, 0, NULL);
-fail:
-    return rc;
+    return l2d_operands_create(&g->operands, g->gpu, sets, operands, err);
 }
 
 // ---- barriers
@@ -507,7 +461,7 @@ static void full_barrier(VkCommandBuffer cmd)
 }
 
 // Ops of the kinds `to` that follow wait for those of the kinds `from` so far. Both are bits.
-static void op_barrier(VkCommandBuffer cmd, unsigned from, unsigned to)
+static void op_barrier(const struct l2d_graph *g, VkCommandBuffer cmd, unsigned from, unsigned to)
 {
     VkMemoryBarrier2 memory = { .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2 };
     for (int k = 0; k < NUM_KINDS; k++) {
@@ -520,6 +474,8 @@ static void op_barrier(VkCommandBuffer cmd, unsigned from, unsigned to)
             memory.dstAccessMask |= kinds[k].read | kinds[k].write;
         }
     }
+    if (to & 1u << DISPATCH && g->gpu->caps.tier == L2D_TIER_0)
+        memory.dstAccessMask |= VK_ACCESS_2_SHADER_SAMPLED_READ_BIT;    // texels
     barrier(cmd, &memory);
 }
 
@@ -540,12 +496,13 @@ static bool remember(struct spans *s, const struct op *op)
 }
 
 // A barrier where needed before the op, and what it touches remembered. false: out of memory
-static bool synchronize(VkCommandBuffer cmd, struct spans pending[NUM_KINDS], const struct op *op)
+static bool synchronize(const struct l2d_graph *g, VkCommandBuffer cmd,
+                        struct spans pending[NUM_KINDS], const struct op *op)
 {
     enum kind kind = kind_of(op);
     struct spans *s = &pending[kind];
     if (conflicts(s, op)) {
-        op_barrier(cmd, s->kinds, 1u << kind);
+        op_barrier(g, cmd, s->kinds, 1u << kind);
         s->len = 0;
         s->kinds = 0;
     }
@@ -582,10 +539,10 @@ static int record(struct l2d_graph *g, VkCommandBuffer cmd, VkQueryPool marks,
     full_barrier(cmd);
     for (uint32_t i = 0; i < g->num_ops && ok; i++) {
         if (marks) {
-            op_barrier(cmd, all, all);
+            op_barrier(g, cmd, all, all);
             vkCmdWriteTimestamp2(cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, marks, i);
         } else {
-            ok = synchronize(cmd, pending, &g->op[i]);
+            ok = synchronize(g, cmd, pending, &g->op[i]);
         }
         record_op(cmd, &g->op[i]);
     }
@@ -613,7 +570,7 @@ int l2d_graph_declare_programs(const struct l2d_graph *g, struct l2d_error *err)
 int l2d_graph_finish(struct l2d_graph *g, struct l2d_buf *activations, struct l2d_error *err)
 {
     assert(g->planned && (!g->size_bytes || activations->size_bytes >= g->size_bytes));
-    int rc = make_pool(g, err);
+    int rc = make_operands(g, err);
     if (rc == L2D_OK && g->zeros_bytes)
         rc = l2d_buf_create(&g->zeros, g->gpu, g->zeros_bytes, L2D_MEMORY_DEVICE, "zeros", err);
     if (rc == L2D_OK && g->zeros)
@@ -631,7 +588,8 @@ int l2d_graph_finish(struct l2d_graph *g, struct l2d_buf *activations, struct l2
         rc = l2d_program_get(&op->program, g->gpu, op->shader, g->precision == L2D_F16, op->spec,
                              op->num_spec, op->num_bind, op->params_size, err);
         if (rc == L2D_OK)
-            rc = make_set(g, op, err);
+            rc = l2d_operands_bind(&g->operands, g->gpu, op->program, op->bind, op->label, &op->set,
+                                   err);
     }
     if (rc == L2D_OK)
         rc = l2d_vk_begin(g->gpu, g->lane, &g->cmd, err);
@@ -649,7 +607,7 @@ uint64_t l2d_graph_largest_operand(const struct l2d_graph *g)
     uint64_t most = 0;
     for (uint32_t i = 0; i < g->num_ops; i++)
         for (uint32_t b = 0; b < g->op[i].num_bind && !g->op[i].copy; b++) {
-            uint64_t bytes = range_of(&g->op[i].bind[b].tensor);
+            uint64_t bytes = l2d_operand_bytes(&g->op[i].bind[b].tensor);
             most = bytes > most ? bytes : most;
         }
     return most;

@@ -80,8 +80,9 @@ struct l2d_binding {
 #define L2D_MAX_BINDINGS 12
 #define L2D_MAX_SPEC 16
 
-// One dispatch. Bindings are numbered 0.. in order, all storage buffers in set 0. Specialization
-// constants are 32 bits with ids 0..num_spec-1. Everything is copied.
+// One dispatch. Bindings are numbered 0.. in order, all in set 0; those that a shader declares as
+// texel buffers are bound as such (see lib/precision.glsl), all others as storage buffers.
+// Specialization constants are 32 bits with ids 0..num_spec-1. Everything is copied.
 struct l2d_dispatch {
     const char *shader;         // of shaders/NAME.comp; the graph's precision picks the variant
     const uint32_t *spec;

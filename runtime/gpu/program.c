@@ -28,11 +28,14 @@ uint64_t l2d_vk_hash(uint64_t h, const void *data, size_t size)
     return h;
 }
 
-static const struct l2d_shader *find_shader(const char *name, bool f16)
+static const struct l2d_shader *find_shader(const struct l2d_gpu *gpu, const char *name, bool f16)
 {
-    for (uint32_t i = 0; i < l2d_num_shaders; i++)
-        if (l2d_shader_table[i].f16 == f16 && !strcmp(l2d_shader_table[i].name, name))
-            return &l2d_shader_table[i];
+    bool texels = gpu->caps.tier == L2D_TIER_0;
+    for (uint32_t i = 0; i < l2d_num_shaders; i++) {
+        const struct l2d_shader *s = &l2d_shader_table[i];
+        if (s->f16 == f16 && s->texels == texels && !strcmp(s->name, name))
+            return s;
+    }
     return NULL;
 }
 
@@ -49,13 +52,14 @@ static void unmake(struct l2d_program *p, struct l2d_gpu *gpu)
 // Of a program that is only declared. Any thread may, another one for another program.
 static int make(struct l2d_program *p, struct l2d_gpu *gpu, struct l2d_error *err)
 {
-    const struct l2d_shader *shader = find_shader(p->shader, p->f16);
+    const struct l2d_shader *shader = find_shader(gpu, p->shader, p->f16);
     int rc = L2D_OK;
     VkShaderModule module = VK_NULL_HANDLE;
     VkDescriptorSetLayoutBinding binding[L2D_MAX_BINDINGS];
+    l2d_operands_find(shader, p->operand, p->num_bind);
     for (uint32_t i = 0; i < p->num_bind; i++)
         binding[i] = (VkDescriptorSetLayoutBinding) {
-            .binding = i, .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+            .binding = i, .descriptorType = l2d_operand_descriptor(p->operand[i]),
             .descriptorCount = 1, .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT,
         };
     VK_TRY(vkCreateDescriptorSetLayout(gpu->device, &(VkDescriptorSetLayoutCreateInfo) {
@@ -116,7 +120,7 @@ int l2d_program_declare(struct l2d_program **out, struct l2d_gpu *gpu, const cha
             *out = p;
             return L2D_OK;
         }
-    const struct l2d_shader *code = find_shader(shader, f16);
+    const struct l2d_shader *code = find_shader(gpu, shader, f16);
     if (!code)
         return l2d_error_set(err, L2D_EINVAL, "no shader %s, %s", shader, f16 ? "f16" : "f32");
     struct l2d_program *p = calloc(1, sizeof(*p));

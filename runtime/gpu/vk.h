@@ -17,15 +17,26 @@
 #define L2D_NUM_TICKETS 4       // submissions in flight or with times that can still be asked for
 #define L2D_MAX_MARKS 64        // timestamps in one submission
 
+// How a shader reads a binding, see lib/precision.glsl: as a storage buffer; or as texels, four
+// numbers of the tensor's type each, or a word each.
+enum l2d_operand { L2D_OPERAND_BUFFER, L2D_OPERAND_QUADS, L2D_OPERAND_WORDS };
+
 struct l2d_program {            // a pipeline for one shader variant and one set of constants
     struct l2d_program *next;
     const char *shader;
     bool f16;
     uint32_t num_spec, num_bind, params_size;
     uint32_t spec[L2D_MAX_SPEC];
+    enum l2d_operand operand[L2D_MAX_BINDINGS];
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipeline pipeline;
+};
+
+struct l2d_operands {           // descriptors of a graph's operands
+    VkDescriptorPool pool;
+    VkBufferView *view;
+    uint32_t num_views;
 };
 
 struct l2d_vk_buf {
@@ -101,6 +112,7 @@ struct l2d_gpu {
 struct l2d_shader {             // generated: shader_table.c
     const char *name;
     bool f16;
+    bool texels;                // for tier 0: see lib/precision.glsl
     bool whole_subgroups;       // its workgroups are made of full subgroups of the device's size
     const uint32_t *code;
     size_t size_bytes;
@@ -147,6 +159,25 @@ int l2d_program_declare(struct l2d_program **out, struct l2d_gpu *gpu, const cha
 int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,
                     const uint32_t *spec, uint32_t num_spec, uint32_t num_bind,
                     uint32_t params_size, struct l2d_error *err);
+
+/** How SPIR-V reads bindings 0..count-1 of its set 0. */
+void l2d_operands_find(const struct l2d_shader *shader, enum l2d_operand *operand, uint32_t count);
+
+VkDescriptorType l2d_operand_descriptor(enum l2d_operand kind);
+
+/** Of a binding: whole words. */
+uint64_t l2d_operand_bytes(const struct l2d_tensor *t);
+
+/** For so many sets, and operands in all. *operands is zeros, and destroyed even after an error. */
+int l2d_operands_create(struct l2d_operands *operands, struct l2d_gpu *gpu, uint32_t num_sets,
+                        uint32_t num_operands, struct l2d_error *err);
+void l2d_operands_destroy(struct l2d_operands *operands, struct l2d_gpu *gpu);
+
+/** A set of a program's num_bind operands, whose places are known. label is for errors. */
+int l2d_operands_bind(struct l2d_operands *operands, struct l2d_gpu *gpu,
+                      const struct l2d_program *program, const struct l2d_binding *bind,
+                      const char *label, VkDescriptorSet *set, struct l2d_error *err);
+
 /** dir is a folder, or "": none. */
 void l2d_program_cache_open(struct l2d_gpu *gpu, const char *dir);
 void l2d_program_cache_close(struct l2d_gpu *gpu);

@@ -49,7 +49,8 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
     }
     uint64_t bytes = l2d_conv_packed_bytes(conv->cin, conv->cout, l2d_conv_packed_ksize(conv),
                                            type);
-    if (!l2d_check_bytes(graph, "conv", "weight", &conv->weight, bytes))
+    if (!l2d_check_bytes(graph, "conv", "weight", &conv->weight, bytes) ||
+        !l2d_check_shape(graph, "conv", "weight", &conv->weight, type, -1, -1, -1, -1))
         return false;
     if (l2d_tensor_exists(&conv->bias) &&
         !l2d_check_bytes(graph, "conv", "bias", &conv->bias, 4 * (uint64_t) conv->cout))

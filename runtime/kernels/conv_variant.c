@@ -37,7 +37,8 @@ static const struct { uint32_t subgroups, side, wm, wn, deep, stages; } tier2_ti
 static struct l2d_conv_variant tier0_variant(const struct l2d_gpu_caps *caps, uint32_t quads)
 {
     uint32_t lanes = caps->subgroup_size < 4 ? 1 : caps->subgroup_size < 8 ? 4 : 8;
-    uint32_t tile = quads <= 4 ? 4 : 8;
+    uint32_t wasted_by_8 = div_up(quads, 8) * 8 - quads, wasted_by_6 = div_up(quads, 6) * 6 - quads;
+    uint32_t tile = quads <= 4 ? 4 : wasted_by_6 < wasted_by_8 ? 6 : 8;
     return (struct l2d_conv_variant) {
         .shader = "conv_t0", .size = lanes, .pixels = lanes * L2D_CONV_T0_PIXELS, .quads = tile,
         .spec = { tile }, .num_spec = 1,

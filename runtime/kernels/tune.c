@@ -78,8 +78,8 @@ static void add_runs(struct tuner *t, struct l2d_graph *g, const struct l2d_conv
     for (uint64_t i = 0; i < runs_of(s); i++) {
         uint64_t copies = t->weight->size_bytes / o.weight_bytes;
         struct l2d_conv conv = conv_of(s);
-        conv.weight = l2d_tensor_view(t->weight, i % copies * o.weight_bytes, L2D_U32, 1, 1, 1,
-                                      (int32_t) (o.weight_bytes / 4));
+        conv.weight = l2d_tensor_view(t->weight, i % copies * o.weight_bytes, type, 1, 1, 1,
+                                      (int32_t) (o.weight_bytes / l2d_dtype_bytes(type)));
         struct l2d_conv_desc d = L2D_CONV_DESC(&conv, l2d_tensor_view(t->x, 0, type, rows, o.h, o.w,
                                                                      conv.cin));
         d.stride2 = s->stride == 2;

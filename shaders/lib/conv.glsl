@@ -16,12 +16,12 @@ layout(constant_id = 1) const uint KSIZE = 1;
 layout(constant_id = 2) const uint ACT = 0;
 layout(constant_id = 3) const uint FLAGS = 0;
 layout(constant_id = 4) const uint PARTS = 1;
-layout(binding = 0, std430) readonly buffer X { IN4 x[]; };
-layout(binding = 1, std430) readonly buffer X2 { IN4 x2[]; };
-layout(binding = 2, std430) readonly buffer Weight { IN4 weight[]; };    // [panel][tap][cin][8]
-layout(binding = 3, std430) readonly buffer Bias { vec4 bias[]; };
-layout(binding = 4, std430) readonly buffer StepBias { vec4 step_bias[]; };
-layout(binding = 5, std430) readonly buffer Residual { IN4 residual[]; };
+IN_QUADS(0, x)
+IN_QUADS(1, x2)
+IN_QUADS(2, weight)                     // [panel][tap][cin][8]
+IN_QUADS_F32(3, bias)
+IN_QUADS_F32(4, step_bias)
+IN_QUADS(5, residual)
 layout(binding = 6, std430) readonly buffer Rows { l2d_row_params rows[]; };
 layout(binding = 7, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_conv_params p; };
@@ -83,51 +83,62 @@ vec4 activate(vec4 v)
     return v;
 }
 
-// From here pixels count through all rows, and quad among the output's channels.
-void finish(uint pixel, uint quad, uint quads, vec4 v)
+// Where a pixel of the result, which counts through all rows, has what is added to it and goes to.
+struct Place {
+    uint step, residual, out_pixel;
+};
+
+Place place_of(uint pixel)
 {
     const uint RINGS = L2D_CONV_RESIDUAL_RING | L2D_CONV_OUT_RING;
-    uint pixels = p.ow * p.oh, row = 0u;
+    uint pixels = p.ow * p.oh;
     if ((FLAGS & L2D_CONV_UP) != 0u) {  // where it is in the upsampled picture
         pixel = (pixel / p.ow * 2u + phase() / 2u) * 2u * p.ow + pixel % p.ow * 2u + phase() % 2u;
         pixels *= 4u;
     }
-    uint rest = pixel;
-    vec4 added = vec4(0.0);
+    Place at = Place(0u, pixel, pixel);
     if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u || (p.flags & RINGS) != 0u) {
-        row = pixel / pixels;           // which takes its time
-        rest = pixel % pixels;
+        uint row = pixel / pixels, rest = pixel % pixels;       // which takes its time
+        at.step = rows[row].step;
+        if ((p.flags & L2D_CONV_RESIDUAL_RING) != 0u)
+            at.residual = rows[row].ring * pixels + rest;
+        if ((p.flags & L2D_CONV_OUT_RING) != 0u)
+            at.out_pixel = rows[row].ring * pixels + rest;
     }
+    return at;
+}
+
+// quad: of the result's channels.
+void finish(Place at, uint quad, uint quads, vec4 v)
+{
+    vec4 added = vec4(0.0);
     if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u)
-        v += step_bias[rows[row].step * quads + quad];
-    if ((FLAGS & L2D_CONV_RESIDUAL) != 0u) {
-        uint r = (p.flags & L2D_CONV_RESIDUAL_RING) != 0u ? rows[row].ring : row;
-        added = LOAD4(residual[(r * pixels + rest) * quads + quad]);
-    }
+        v += FETCH4_F32(step_bias, at.step * quads + quad);
+    if ((FLAGS & L2D_CONV_RESIDUAL) != 0u)
+        added = FETCH4(residual, at.residual * quads + quad);
     bool last = (p.flags & L2D_CONV_ACT_LAST) != 0u;
     v = activate(last ? v + added : v) + (last ? vec4(0.0) : added);
-    uint r = (p.flags & L2D_CONV_OUT_RING) != 0u ? rows[row].ring : row;
-    y[(r * pixels + rest) * quads + quad] = STORE4(v);
+    y[at.out_pixel * quads + quad] = STORE4(v);
 }
 
 // Two neighbouring quads of weight columns; with GEGLU a value and its gate.
-void finish2(uint pixel, uint column, vec4 v0, vec4 v1)
+void finish2(Place at, uint column, vec4 v0, vec4 v1)
 {
     if (ACT == ACT_GEGLU) {
         uint quads = p.out_quads / 2u, quad = column / 2u;
         if (quad >= quads)
             return;
         if ((FLAGS & L2D_CONV_BIAS) != 0u) {
-            v0 += bias[quad];
-            v1 += bias[quads + quad];
+            v0 += FETCH4_F32(bias, quad);
+            v1 += FETCH4_F32(bias, quads + quad);
         }
-        finish(pixel, quad, quads, v0 * gelu4(v1));
+        finish(at, quad, quads, v0 * gelu4(v1));
         return;
     }
     if (column < p.out_quads)
-        finish(pixel, column, p.out_quads,
-               (FLAGS & L2D_CONV_BIAS) != 0u ? v0 + bias[column] : v0);
+        finish(at, column, p.out_quads,
+               (FLAGS & L2D_CONV_BIAS) != 0u ? v0 + FETCH4_F32(bias, column) : v0);
     if (column + 1u < p.out_quads)
-        finish(pixel, column + 1u, p.out_quads,
-               (FLAGS & L2D_CONV_BIAS) != 0u ? v1 + bias[column + 1u] : v1);
+        finish(at, column + 1u, p.out_quads,
+               (FLAGS & L2D_CONV_BIAS) != 0u ? v1 + FETCH4_F32(bias, column + 1u) : v1);
 }

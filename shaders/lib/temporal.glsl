@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernels of temporal attention read and write (the cache, binding 2, is theirs to
+// What the kernels of temporal attention read and write (the cache, bindings 2 and 5, is theirs to
 // declare) and where a cached frame stands in time.
 #include "lib/precision.glsl"
 #include "lib/flat.glsl"
@@ -9,8 +9,8 @@
 
 layout(constant_id = 1) const uint QUADS = 1;   // d / 4
 layout(constant_id = 2) const uint WARMUP = 0;
-layout(binding = 0, std430) readonly buffer QKV { IN4 qkv[]; };
-layout(binding = 1, std430) readonly buffer Pos { IN4 pos[]; };
+IN_QUADS(0, qkv)
+IN_QUADS(1, pos)
 layout(binding = 3, std430) readonly buffer Rows { l2d_row_params rows[]; };
 layout(binding = 4, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_temporal_attention_params p; };

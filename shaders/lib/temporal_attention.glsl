@@ -12,7 +12,8 @@
 #include "lib/temporal.glsl"
 
 #if KV_INT8
-layout(binding = 2, std430) buffer Cache { uint cache[]; };
+layout(binding = 2, std430) writeonly buffer Cache { uint cache[]; };
+IN_WORDS(5, cached)                     // the same
 const uint HEAD_WORDS = 2u * QUADS + 1u;
 
 uint cache_place(uint pixel_slot, uint c, uint head)
@@ -23,7 +24,7 @@ uint cache_place(uint pixel_slot, uint c, uint head)
 // The steps of key and value.
 vec2 cache_steps(uint at)
 {
-    uint both = cache[at + 2u * QUADS];
+    uint both = FETCH_WORD(cached, at + 2u * QUADS);
     return uintBitsToFloat(uvec2(both << 16, both & 0xffff0000u));
 }
 
@@ -34,12 +35,12 @@ vec4 bytes(uint word)
 
 vec4 cached_k(uint at, uint c, uint i)
 {
-    return bytes(cache[at + i]);
+    return bytes(FETCH_WORD(cached, at + i));
 }
 
 vec4 cached_v(uint at, uint c, uint i)
 {
-    return bytes(cache[at + QUADS + i]);
+    return bytes(FETCH_WORD(cached, at + QUADS + i));
 }
 
 // The least step with which the head at qkv[from] fits bytes, cut to the upper half of a float.
@@ -47,7 +48,7 @@ uint step_bits(uint from)
 {
     vec4 most = vec4(0.0);
     for (uint i = 0u; i < QUADS; i++)
-        most = max(most, abs(LOAD4(qkv[from + i])));
+        most = max(most, abs(FETCH4(qkv, from + i)));
     float top = max(max(most.x, most.y), max(most.z, most.w));
     return floatBitsToUint(top / 127.0) + 0xffffu & 0xffff0000u;
 }
@@ -56,7 +57,7 @@ void cache_bytes(uint to, uint from, float step)
 {
     float inverse = step > 0.0 ? 1.0 / step : 0.0;
     for (uint i = 0u; i < QUADS; i++) {
-        ivec4 b = ivec4(roundEven(LOAD4(qkv[from + i]) * inverse)) & 255;
+        ivec4 b = ivec4(roundEven(FETCH4(qkv, from + i) * inverse)) & 255;
         cache[to + i] = uint(b.x | b.y << 8 | b.z << 16 | b.w << 24);
     }
 }
@@ -69,7 +70,8 @@ void cache_write(uint to, uint from, uint c)
     cache[to + 2u * QUADS] = k_bits >> 16 | v_bits;
 }
 #else
-layout(binding = 2, std430) buffer Cache { IN4 cache[]; };
+layout(binding = 2, std430) writeonly buffer Cache { OUT4 cache[]; };
+IN_QUADS(5, cached)                     // the same
 
 uint cache_place(uint pixel_slot, uint c, uint head)
 {
@@ -83,19 +85,19 @@ vec2 cache_steps(uint at)
 
 vec4 cached_k(uint at, uint c, uint i)
 {
-    return LOAD4(cache[at + i]);
+    return FETCH4(cached, at + i);
 }
 
 vec4 cached_v(uint at, uint c, uint i)
 {
-    return LOAD4(cache[at + c + i]);
+    return FETCH4(cached, at + c + i);
 }
 
 void cache_write(uint to, uint from, uint c)
 {
     for (uint i = 0u; i < QUADS; i++) {
-        cache[to + i] = qkv[from + i];
-        cache[to + c + i] = qkv[from + c + i];
+        cache[to + i] = STORE4(FETCH4(qkv, from + i));
+        cache[to + c + i] = STORE4(FETCH4(qkv, from + c + i));
     }
 }
 #endif
@@ -108,10 +110,10 @@ void load_positions(uint c, uint first)
 {
     for (uint i = 0u; i < QUADS; i++) {
         uint low = gl_LocalInvocationID.x * 3u * c + first + i, high = low + 24u * c;
-        k_low[i] = LOAD4(pos[low + c]);
-        v_low[i] = LOAD4(pos[low + 2u * c]);
-        k_high[i] = LOAD4(pos[high + c]);
-        v_high[i] = LOAD4(pos[high + 2u * c]);
+        k_low[i] = FETCH4(pos, low + c);
+        v_low[i] = FETCH4(pos, low + 2u * c);
+        k_high[i] = FETCH4(pos, high + c);
+        v_high[i] = FETCH4(pos, high + 2u * c);
     }
 }
 
@@ -131,12 +133,12 @@ void load_positions(uint c, uint first)
 
 vec4 pos_k(uint index, uint c, uint first, uint i)
 {
-    return LOAD4(pos[(index * 3u + 1u) * c + first + i]);
+    return FETCH4(pos, (index * 3u + 1u) * c + first + i);
 }
 
 vec4 pos_v(uint index, uint c, uint first, uint i)
 {
-    return LOAD4(pos[(index * 3u + 2u) * c + first + i]);
+    return FETCH4(pos, (index * 3u + 2u) * c + first + i);
 }
 #endif
 
@@ -181,7 +183,7 @@ void main()
     uint own_pos = WARMUP != 0u ? row : r.own_pos;
     vec4 q[QUADS], acc[QUADS];
     for (uint i = 0u; i < QUADS; i++) {
-        q[i] = (LOAD4(qkv[own + i]) + LOAD4(pos[own_pos * 3u * c + first + i])) * p.scale;
+        q[i] = (FETCH4(qkv, own + i) + FETCH4(pos, own_pos * 3u * c + first + i)) * p.scale;
         acc[i] = vec4(0.0);
     }
     if (real)
@@ -194,11 +196,11 @@ void main()
         uint index = WARMUP != 0u ? n : position_of_slot(r, r.kv_slot);
         vec4 dots = vec4(0.0);
         for (uint i = 0u; i < QUADS; i++)
-            dots += q[i] * (LOAD4(qkv[at + i]) + pos_k(index, c, first, i));
+            dots += q[i] * (FETCH4(qkv, at + i) + pos_k(index, c, first, i));
         vec2 weights = weigh((dots.x + dots.y) + (dots.z + dots.w), top, sum);
         for (uint i = 0u; i < QUADS; i++)
             acc[i] = acc[i] * weights.x +
-                     weights.y * (LOAD4(qkv[at + c + i]) + pos_v(index, c, first, i));
+                     weights.y * (FETCH4(qkv, at + c + i) + pos_v(index, c, first, i));
     }
     // What is stored is not multiplied by its step, but the sums are.
     uint num_slots = WARMUP != 0u ? 0u : min(r.num_open, uint(L2D_WINDOW));

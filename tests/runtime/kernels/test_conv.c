@@ -84,7 +84,9 @@ static struct l2d_conv upload(struct gpu_test *t, const struct conv_case *c, con
     l2d_conv_pack(packed, t->precision, conv.cin, conv.cout, ksize, conv.geglu, folded, conv.cin,
                   conv.cout, 0);
     free(folded);
-    conv.weight = gt_bytes(t, packed, bytes, false);
+    conv.weight = l2d_tensor_view(t->arena, gt_bytes(t, packed, bytes, false).offset_bytes,
+                                  t->precision, 1, 1, 1,
+                                  (int32_t) (bytes / l2d_dtype_bytes(t->precision)));
     if (c->flags & BIAS)
         conv.bias = gt_tensor(t, L2D_F32, 1, 1, 1, c->cout, bias, false);
     free(packed);
@@ -392,19 +394,25 @@ Test(conv, pack_by_panels)
                          packs[i].ksize, packs[i].geglu);
 }
 
+static void refuse(struct gpu_test *t, int c, struct l2d_tensor weight)
+{
+    gt_begin(t, L2D_F32);
+    struct l2d_conv conv = { .weight = weight, .bias = L2D_NO_TENSOR, .cin = 8, .cout = 16,
+                             .ksize = 1 };
+    struct l2d_conv_desc d = L2D_CONV_DESC(&conv, gt_tensor(t, L2D_F32, 1, 2, 2, c, NULL, false));
+    struct l2d_tensor y = l2d_conv2d(t->graph, &d);
+    cr_assert(!l2d_tensor_exists(&y) && l2d_graph_failed(t->graph));
+    uint64_t size;
+    struct l2d_error err;
+    cr_assert(l2d_graph_plan(t->graph, &size, &err) == L2D_EINVAL);
+    gt_end(t);
+}
+
 Test(conv, refuses)
 {
     struct gpu_test t;
     gt_open(&t, L2D_TIER_0);
-    gt_begin(&t, L2D_F32);
-    struct l2d_conv conv = { .weight = gt_bytes(&t, NULL, 32 * 8 * 4, false), .bias = L2D_NO_TENSOR,
-                             .cin = 8, .cout = 16, .ksize = 1 };
-    struct l2d_conv_desc d = L2D_CONV_DESC(&conv, gt_tensor(&t, L2D_F32, 1, 2, 2, 12, NULL, false));
-    struct l2d_tensor y = l2d_conv2d(t.graph, &d);
-    cr_assert(!l2d_tensor_exists(&y) && l2d_graph_failed(t.graph));
-    uint64_t size;
-    struct l2d_error err;
-    cr_assert(l2d_graph_plan(t.graph, &size, &err) == L2D_EINVAL);
-    gt_end(&t);
+    refuse(&t, 12, gt_tensor(&t, L2D_F32, 1, 1, 1, 32 * 8, NULL, false));   // channels of x
+    refuse(&t, 8, gt_tensor(&t, L2D_F16, 1, 1, 1, 64 * 8, NULL, false));    // type of weights
     gt_close(&t);
 }

@@ -41,7 +41,7 @@ static uint64_t ask(struct l2d_gpu *gpu, const struct l2d_conv_shape *s)
     cr_assert_eq(l2d_buf_declare(&buf, gpu, 1 << 24, L2D_MEMORY_DEVICE, "asked", &err), L2D_OK);
     cr_assert_eq(l2d_graph_create(&g, gpu, L2D_F32, "asks", &err), L2D_OK);
     struct l2d_conv conv = {
-        .weight = l2d_tensor_view(buf, 0, L2D_U32, 1, 1, 1, 1 << 20), .bias = L2D_NO_TENSOR,
+        .weight = l2d_tensor_view(buf, 0, L2D_F32, 1, 1, 1, 1 << 20), .bias = L2D_NO_TENSOR,
         .cin = (int32_t) s->cin, .cout = 4 * (int32_t) s->quads,
         .ksize = s->upsample ? 3 : (int32_t) s->ksize, .upsample = s->upsample,
     };

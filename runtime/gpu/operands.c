@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// How shaders see tensors: what their code says of its bindings, and the descriptors for it.
+#include <assert.h>
+#include <stdlib.h>
+
+#include "gpu/vk.h"
+
+// ---- SPIR-V: an instruction is its length and opcode in one word, then its operands
+
+enum { OP_TYPE_FLOAT = 22, OP_TYPE_IMAGE = 25, OP_TYPE_POINTER = 32, OP_FUNCTION = 54,
+       OP_VARIABLE = 59, OP_DECORATE = 71 };
+enum { HEADER_WORDS = 5, DECORATION_BINDING = 33 };
+
+// The first declaration with this opcode whose word `at` is value, or NULL.
+static const uint32_t *find(const struct l2d_shader *shader, uint32_t opcode, uint32_t at,
+                            uint32_t value)
+{
+    const uint32_t *end = shader->code + shader->size_bytes / 4;
+    for (const uint32_t *w = shader->code + HEADER_WORDS; w < end && (*w & 0xffff) != OP_FUNCTION;
+         w += *w >> 16)
+        if ((*w & 0xffff) == opcode && w[at] == value)
+            return w;
+    return NULL;
+}
+
+static enum l2d_operand kind_of(const struct l2d_shader *shader, uint32_t variable)
+{
+    const uint32_t *v = find(shader, OP_VARIABLE, 2, variable);
+    const uint32_t *pointer = v ? find(shader, OP_TYPE_POINTER, 1, v[1]) : NULL;
+    const uint32_t *image = pointer ? find(shader, OP_TYPE_IMAGE, 1, pointer[3]) : NULL;
+    if (!image)
+        return L2D_OPERAND_BUFFER;
+    return find(shader, OP_TYPE_FLOAT, 1, image[2]) ? L2D_OPERAND_QUADS : L2D_OPERAND_WORDS;
+}
+
+void l2d_operands_find(const struct l2d_shader *shader, enum l2d_operand *operand, uint32_t count)
+{
+    const uint32_t *end = shader->code + shader->size_bytes / 4;
+    for (uint32_t i = 0; i < count; i++)
+        operand[i] = L2D_OPERAND_BUFFER;
+    for (const uint32_t *w = shader->code + HEADER_WORDS; w < end && (*w & 0xffff) != OP_FUNCTION;
+         w += *w >> 16)
+        if ((*w & 0xffff) == OP_DECORATE && w[2] == DECORATION_BINDING && w[3] < count &&
+            kind_of(shader, w[1]) != L2D_OPERAND_BUFFER)
+            operand[w[3]] = kind_of(shader, w[1]);
+}
+
+// ---- descriptors
+
+uint64_t l2d_operand_bytes(const struct l2d_tensor *t)
+{
+    return (l2d_tensor_bytes(t) + 3) & ~(uint64_t) 3;
+}
+
+int l2d_operands_create(struct l2d_operands *operands, struct l2d_gpu *gpu, uint32_t num_sets,
+                        uint32_t num_operands, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    if (!num_sets)
+        return L2D_OK;
+    VkDescriptorPoolSize size[] = {
+        { VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, num_operands },
+        { VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER, num_operands },
+    };
+    VK_TRY(vkCreateDescriptorPool(gpu->device, &(VkDescriptorPoolCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO, .maxSets = num_sets,
+        .poolSizeCount = gpu->caps.tier == L2D_TIER_0 ? 2 : 1, .pPoolSizes = size,
+    }, NULL, &operands->pool));
+    if (gpu->caps.tier == L2D_TIER_0 &&
+        !(operands->view = calloc(num_operands, sizeof(*operands->view))))
+        return l2d_error_set(err, L2D_ENOMEM, "%u operands: out of memory", num_operands);
+fail:
+    return rc;
+}
+
+void l2d_operands_destroy(struct l2d_operands *operands, struct l2d_gpu *gpu)
+{
+    vkDestroyDescriptorPool(gpu->device, operands->pool, NULL);
+    for (uint32_t i = 0; i < operands->num_views; i++)
+        vkDestroyBufferView(gpu->device, operands->view[i], NULL);
+    free(operands->view);
+    *operands = (struct l2d_operands) { 0 };
+}
+
+VkDescriptorType l2d_operand_descriptor(enum l2d_operand kind)
+{
+    return kind == L2D_OPERAND_BUFFER ? VK_DESCRIPTOR_TYPE_STORAGE_BUFFER
+                                      : VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER;
+}
+
+static uint64_t texel_bytes(const struct l2d_tensor *t, enum l2d_operand kind)
+{
+    return kind == L2D_OPERAND_QUADS ? 4 * l2d_dtype_bytes(t->dtype) : 4;
+}
+
+static uint64_t most_bytes(const struct l2d_gpu *gpu, const struct l2d_tensor *t,
+                           enum l2d_operand kind)
+{
+    uint64_t most = gpu->caps.max_range_bytes;
+    uint64_t texels = gpu->caps.max_texels * texel_bytes(t, kind);
+    return kind != L2D_OPERAND_BUFFER && texels < most ? texels : most;
+}
+
+static int too_large(const char *label, const char *shader, uint64_t bytes, uint64_t most,
+                     struct l2d_error *err)
+{
+    return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: %s: an operand of %.0f MiB is more than this "
+                         "device binds (%.0f MiB); use a smaller --size", label, shader,
+                         (double) bytes / (1 << 20), (double) most / (1 << 20));
+}
+
+static int make_view(struct l2d_operands *operands, struct l2d_gpu *gpu,
+                     const struct l2d_tensor *t, enum l2d_operand kind, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    bool words = kind == L2D_OPERAND_WORDS;
+    VK_TRY(vkCreateBufferView(gpu->device, &(VkBufferViewCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_BUFFER_VIEW_CREATE_INFO, .buffer = t->buf->vk->buffer,
+        .format = words ? VK_FORMAT_R32_UINT
+                : t->dtype == L2D_F16 ? VK_FORMAT_R16G16B16A16_SFLOAT
+                : VK_FORMAT_R32G32B32A32_SFLOAT,
+        .offset = t->offset_bytes,
+        .range = l2d_operand_bytes(t) / texel_bytes(t, kind) * texel_bytes(t, kind),
+    }, NULL, &operands->view[operands->num_views]));
+    operands->num_views++;
+fail:
+    return rc;
+}
+
+int l2d_operands_bind(struct l2d_operands *operands, struct l2d_gpu *gpu,
+                      const struct l2d_program *program, const struct l2d_binding *bind,
+                      const char *label, VkDescriptorSet *set, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    VK_TRY(vkAllocateDescriptorSets(gpu->device, &(VkDescriptorSetAllocateInfo) {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+        .descriptorPool = operands->pool, .descriptorSetCount = 1,
+        .pSetLayouts = &program->set_layout,
+    }, set));
+    VkDescriptorBufferInfo info[L2D_MAX_BINDINGS];
+    VkWriteDescriptorSet write[L2D_MAX_BINDINGS];
+    for (uint32_t i = 0; i < program->num_bind && rc == L2D_OK; i++) {
+        const struct l2d_tensor *t = &bind[i].tensor;
+        enum l2d_operand kind = program->operand[i];
+        uint64_t bytes = l2d_operand_bytes(t), most = most_bytes(gpu, t, kind);
+        assert(t->offset_bytes + l2d_tensor_bytes(t) <= t->buf->size_bytes);
+        if (bytes > most)
+            return too_large(label, program->shader, bytes, most, err);
+        info[i] = (VkDescriptorBufferInfo) { t->buf->vk->buffer, t->offset_bytes, bytes };
+        write[i] = (VkWriteDescriptorSet) {
+            .sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+            .dstSet = *set, .dstBinding = i, .descriptorCount = 1,
+            .descriptorType = l2d_operand_descriptor(kind), .pBufferInfo = &info[i],
+        };
+        if (kind != L2D_OPERAND_BUFFER) {
+            write[i].pTexelBufferView = &operands->view[operands->num_views];
+            rc = make_view(operands, gpu, t, kind, err);
+        }
+    }
+    if (rc == L2D_OK)
+        vkUpdateDescriptorSets(gpu->device, program->num_bind, write, 0, NULL);
+fail:
+    return rc;
+}
