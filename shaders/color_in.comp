@@ -49,8 +49,9 @@ float filtered(uint c, vec2 at, vec2 scale)
     vec2 zero = vec2(sub.x > 0u ? p.chroma_x : 0.5, sub.y > 0u ? p.chroma_y : 0.5);
     vec2 centre = (at - zero) / step, width = max(vec2(1.0), scale / step);
     ivec2 stride = 1 + ivec2(width / float(L2D_COLOR_IN_TAPS));
-    ivec2 first = ivec2(ceil((centre - width) / vec2(stride))) * stride;
-    ivec2 last = ivec2(floor(centre + width));
+    // Within the triangle, which is 0 at its ends: where nothing is scaled, 1 sample and not 9.
+    ivec2 first = (ivec2(floor((centre - width) / vec2(stride))) + 1) * stride;
+    ivec2 last = ivec2(ceil(centre + width)) - 1;
     component source = component_of(c);
     float sum = 0.0, weight = 0.0;
     for (int y = first.y; y <= last.y; y += stride.y) {

@@ -15,13 +15,12 @@
 #define DAMPING 4.0             // of the normal equations: flat patches stay at the guess
 #define PIXELS (L2D_FLOW_PATCH * L2D_FLOW_PATCH / 2)
 
-IN_WORDS(0, luma)
+layout(binding = 0, std430) readonly buffer Lumas { float luma[]; };
 layout(binding = 1, std430) readonly buffer Params { l2d_steady_params s; };
 IN_QUADS_F32(2, coarse)
 layout(binding = 3, std430) writeonly buffer Flow { vec4 flow[]; };
 layout(push_constant, std430) uniform Push { l2d_flow_params p; };
 
-#define LUMA(i) uintBitsToFloat(FETCH_WORD(luma, i))
 #include "lib/pyramid.glsl"
 
 ivec2 size, first;              // of the level; of the patch

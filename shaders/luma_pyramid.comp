@@ -12,7 +12,6 @@ layout(binding = 1, std430) readonly buffer Params { l2d_steady_params s; };
 layout(binding = 2, std430) buffer Lumas { float luma[]; };
 layout(push_constant, std430) uniform Push { l2d_pyramid_params p; };
 
-#define LUMA(i) luma[i]
 #include "lib/pyramid.glsl"
 
 void main()

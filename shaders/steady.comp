@@ -16,13 +16,12 @@
 
 IN_QUADS_F32(0, picture)
 IN_QUADS_F32(1, last)
-IN_WORDS(2, luma)
+layout(binding = 2, std430) readonly buffer Lumas { float luma[]; };
 layout(binding = 3, std430) readonly buffer Params { l2d_steady_params s; };
 IN_QUADS_F32(4, flow)
 layout(binding = 5, std430) writeonly buffer Steadied { vec4 steadied[]; };
 layout(push_constant, std430) uniform Push { l2d_steady_size_params p; };
 
-#define LUMA(i) uintBitsToFloat(FETCH_WORD(luma, i))
 #include "lib/pyramid.glsl"
 
 ivec2 size;

@@ -2,47 +2,41 @@
 // How shaders see tensors: what their code says of its bindings, and the descriptors for it.
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "gpu/vk.h"
 
 // ---- SPIR-V: an instruction is its length and opcode in one word, then its operands
 
-enum { OP_TYPE_FLOAT = 22, OP_TYPE_IMAGE = 25, OP_TYPE_POINTER = 32, OP_FUNCTION = 54,
-       OP_VARIABLE = 59, OP_DECORATE = 71 };
-enum { HEADER_WORDS = 5, DECORATION_BINDING = 33 };
+enum { OP_FUNCTION = 54, OP_VARIABLE = 59, OP_DECORATE = 71 };
+enum { HEADER_WORDS = 5, DECORATION_BINDING = 33, UNIFORM_CONSTANT = 0 };
 
-// The first declaration with this opcode whose word `at` is value, or NULL.
-static const uint32_t *find(const struct l2d_shader *shader, uint32_t opcode, uint32_t at,
-                            uint32_t value)
+// The next declaration with that opcode from w on, or NULL: functions begin, or the code ends.
+static const uint32_t *find(const struct l2d_shader *shader, const uint32_t *w, uint32_t opcode)
 {
     const uint32_t *end = shader->code + shader->size_bytes / 4;
-    for (const uint32_t *w = shader->code + HEADER_WORDS; w < end && (*w & 0xffff) != OP_FUNCTION;
-         w += *w >> 16)
-        if ((*w & 0xffff) == opcode && w[at] == value)
+    for (; w < end && (*w & 0xffff) != OP_FUNCTION; w += *w >> 16)
+        if ((*w & 0xffff) == opcode)
             return w;
     return NULL;
 }
 
-static enum l2d_operand kind_of(const struct l2d_shader *shader, uint32_t variable)
+// Storage buffers have a storage class of their own; of what else has a binding we use only texels.
+static bool is_texels(const struct l2d_shader *shader, uint32_t variable)
 {
-    const uint32_t *v = find(shader, OP_VARIABLE, 2, variable);
-    const uint32_t *pointer = v ? find(shader, OP_TYPE_POINTER, 1, v[1]) : NULL;
-    const uint32_t *image = pointer ? find(shader, OP_TYPE_IMAGE, 1, pointer[3]) : NULL;
-    if (!image)
-        return L2D_OPERAND_BUFFER;
-    return find(shader, OP_TYPE_FLOAT, 1, image[2]) ? L2D_OPERAND_QUADS : L2D_OPERAND_WORDS;
+    const uint32_t *w = find(shader, shader->code + HEADER_WORDS, OP_VARIABLE);
+    while (w && w[2] != variable)
+        w = find(shader, w + (*w >> 16), OP_VARIABLE);
+    return w && w[3] == UNIFORM_CONSTANT;
 }
 
-void l2d_operands_find(const struct l2d_shader *shader, enum l2d_operand *operand, uint32_t count)
+void l2d_operands_find_texels(const struct l2d_shader *shader, bool *texels, uint32_t count)
 {
-    const uint32_t *end = shader->code + shader->size_bytes / 4;
-    for (uint32_t i = 0; i < count; i++)
-        operand[i] = L2D_OPERAND_BUFFER;
-    for (const uint32_t *w = shader->code + HEADER_WORDS; w < end && (*w & 0xffff) != OP_FUNCTION;
-         w += *w >> 16)
-        if ((*w & 0xffff) == OP_DECORATE && w[2] == DECORATION_BINDING && w[3] < count &&
-            kind_of(shader, w[1]) != L2D_OPERAND_BUFFER)
-            operand[w[3]] = kind_of(shader, w[1]);
+    memset(texels, 0, count * sizeof(*texels));
+    const uint32_t *w = find(shader, shader->code + HEADER_WORDS, OP_DECORATE);
+    for (; w; w = find(shader, w + (*w >> 16), OP_DECORATE))
+        if (w[2] == DECORATION_BINDING && w[3] < count)
+            texels[w[3]] |= is_texels(shader, w[1]);
 }
 
 // ---- descriptors
@@ -82,23 +76,21 @@ void l2d_operands_destroy(struct l2d_operands *operands, struct l2d_gpu *gpu)
     *operands = (struct l2d_operands) { 0 };
 }
 
-VkDescriptorType l2d_operand_descriptor(enum l2d_operand kind)
+VkDescriptorType l2d_operand_descriptor(bool texels)
 {
-    return kind == L2D_OPERAND_BUFFER ? VK_DESCRIPTOR_TYPE_STORAGE_BUFFER
-                                      : VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER;
+    return texels ? VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER : VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
 }
 
-static uint64_t texel_bytes(const struct l2d_tensor *t, enum l2d_operand kind)
+// A texel is four numbers.
+static uint64_t texel_bytes(const struct l2d_tensor *t)
 {
-    return kind == L2D_OPERAND_QUADS ? 4 * l2d_dtype_bytes(t->dtype) : 4;
+    return 4 * l2d_dtype_bytes(t->dtype);
 }
 
-static uint64_t most_bytes(const struct l2d_gpu *gpu, const struct l2d_tensor *t,
-                           enum l2d_operand kind)
+static uint64_t most_bytes(const struct l2d_gpu *gpu, const struct l2d_tensor *t, bool texels)
 {
-    uint64_t most = gpu->caps.max_range_bytes;
-    uint64_t texels = gpu->caps.max_texels * texel_bytes(t, kind);
-    return kind != L2D_OPERAND_BUFFER && texels < most ? texels : most;
+    uint64_t range = gpu->caps.max_range_bytes, most = gpu->caps.max_texels * texel_bytes(t);
+    return texels && most < range ? most : range;
 }
 
 static int too_large(const char *label, const char *shader, uint64_t bytes, uint64_t most,
@@ -110,17 +102,15 @@ static int too_large(const char *label, const char *shader, uint64_t bytes, uint
 }
 
 static int make_view(struct l2d_operands *operands, struct l2d_gpu *gpu,
-                     const struct l2d_tensor *t, enum l2d_operand kind, struct l2d_error *err)
+                     const struct l2d_tensor *t, struct l2d_error *err)
 {
     int rc = L2D_OK;
-    bool words = kind == L2D_OPERAND_WORDS;
     VK_TRY(vkCreateBufferView(gpu->device, &(VkBufferViewCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_BUFFER_VIEW_CREATE_INFO, .buffer = t->buf->vk->buffer,
-        .format = words ? VK_FORMAT_R32_UINT
-                : t->dtype == L2D_F16 ? VK_FORMAT_R16G16B16A16_SFLOAT
-                : VK_FORMAT_R32G32B32A32_SFLOAT,
+        .format = t->dtype == L2D_F16 ? VK_FORMAT_R16G16B16A16_SFLOAT
+                                      : VK_FORMAT_R32G32B32A32_SFLOAT,
         .offset = t->offset_bytes,
-        .range = l2d_operand_bytes(t) / texel_bytes(t, kind) * texel_bytes(t, kind),
+        .range = l2d_tensor_bytes(t) / texel_bytes(t) * texel_bytes(t),
     }, NULL, &operands->view[operands->num_views]));
     operands->num_views++;
 fail:
@@ -141,8 +131,8 @@ int l2d_operands_bind(struct l2d_operands *operands, struct l2d_gpu *gpu,
     VkWriteDescriptorSet write[L2D_MAX_BINDINGS];
     for (uint32_t i = 0; i < program->num_bind && rc == L2D_OK; i++) {
         const struct l2d_tensor *t = &bind[i].tensor;
-        enum l2d_operand kind = program->operand[i];
-        uint64_t bytes = l2d_operand_bytes(t), most = most_bytes(gpu, t, kind);
+        bool texels = program->texels[i];
+        uint64_t bytes = l2d_operand_bytes(t), most = most_bytes(gpu, t, texels);
         assert(t->offset_bytes + l2d_tensor_bytes(t) <= t->buf->size_bytes);
         if (bytes > most)
             return too_large(label, program->shader, bytes, most, err);
@@ -150,11 +140,11 @@ int l2d_operands_bind(struct l2d_operands *operands, struct l2d_gpu *gpu,
         write[i] = (VkWriteDescriptorSet) {
             .sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
             .dstSet = *set, .dstBinding = i, .descriptorCount = 1,
-            .descriptorType = l2d_operand_descriptor(kind), .pBufferInfo = &info[i],
+            .descriptorType = l2d_operand_descriptor(texels), .pBufferInfo = &info[i],
         };
-        if (kind != L2D_OPERAND_BUFFER) {
+        if (texels) {
             write[i].pTexelBufferView = &operands->view[operands->num_views];
-            rc = make_view(operands, gpu, t, kind, err);
+            rc = make_view(operands, gpu, t, err);
         }
     }
     if (rc == L2D_OK)

@@ -56,10 +56,10 @@ static int make(struct l2d_program *p, struct l2d_gpu *gpu, struct l2d_error *er
     int rc = L2D_OK;
     VkShaderModule module = VK_NULL_HANDLE;
     VkDescriptorSetLayoutBinding binding[L2D_MAX_BINDINGS];
-    l2d_operands_find(shader, p->operand, p->num_bind);
+    l2d_operands_find_texels(shader, p->texels, p->num_bind);
     for (uint32_t i = 0; i < p->num_bind; i++)
         binding[i] = (VkDescriptorSetLayoutBinding) {
-            .binding = i, .descriptorType = l2d_operand_descriptor(p->operand[i]),
+            .binding = i, .descriptorType = l2d_operand_descriptor(p->texels[i]),
             .descriptorCount = 1, .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT,
         };
     VK_TRY(vkCreateDescriptorSetLayout(gpu->device, &(VkDescriptorSetLayoutCreateInfo) {

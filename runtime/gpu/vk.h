@@ -17,17 +17,13 @@
 #define L2D_NUM_TICKETS 4       // submissions in flight or with times that can still be asked for
 #define L2D_MAX_MARKS 64        // timestamps in one submission
 
-// How a shader reads a binding, see lib/precision.glsl: as a storage buffer; or as texels, four
-// numbers of the tensor's type each, or a word each.
-enum l2d_operand { L2D_OPERAND_BUFFER, L2D_OPERAND_QUADS, L2D_OPERAND_WORDS };
-
 struct l2d_program {            // a pipeline for one shader variant and one set of constants
     struct l2d_program *next;
     const char *shader;
     bool f16;
     uint32_t num_spec, num_bind, params_size;
     uint32_t spec[L2D_MAX_SPEC];
-    enum l2d_operand operand[L2D_MAX_BINDINGS];
+    bool texels[L2D_MAX_BINDINGS];      // the shader reads the binding as a texel buffer
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipeline pipeline;
@@ -160,10 +156,10 @@ int l2d_program_get(struct l2d_program **out, struct l2d_gpu *gpu, const char *s
                     const uint32_t *spec, uint32_t num_spec, uint32_t num_bind,
                     uint32_t params_size, struct l2d_error *err);
 
-/** How SPIR-V reads bindings 0..count-1 of its set 0. */
-void l2d_operands_find(const struct l2d_shader *shader, enum l2d_operand *operand, uint32_t count);
+/** Which of bindings 0..count-1 are texel buffers in the shader's SPIR-V. */
+void l2d_operands_find_texels(const struct l2d_shader *shader, bool *texels, uint32_t count);
 
-VkDescriptorType l2d_operand_descriptor(enum l2d_operand kind);
+VkDescriptorType l2d_operand_descriptor(bool texels);
 
 /** Of a binding: whole words. */
 uint64_t l2d_operand_bytes(const struct l2d_tensor *t);

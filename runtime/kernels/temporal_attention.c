@@ -78,7 +78,7 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
             { qkv, L2D_READ }, { pos, L2D_READ }, { cache, L2D_READ_WRITE }, { rows, L2D_READ },
             { y, L2D_WRITE }, { cache, L2D_READ },
         },
-        .num_bind = v.way == LANES ? 5 : 6,
+        .num_bind = v.way == LANES || bytes ? 5 : 6,
         .flops = 4.0 * qkv.rows * pixels * L2D_WINDOW * c,
         // Of a full window, and a step a row: 15 slots are read and one is written.
         .bytes = (double) qkv.rows * (double) l2d_tensor_bytes(&cache) / cache.rows +

@@ -2,13 +2,13 @@
 // The type of activations, and how memory is read and written. Every shader is compiled for both
 // types; values travel in f32, and only memory holds T. All channel counts are multiples of 4, so
 // memory is read and written four at a time: IN4 is how a buffer that is read is declared, OUT4 one
-// that is written. Halves are read as the words that hold them, fewer loads, and written by
-// conversion, which rounds to nearest; STORED4 reads an OUT4 again.
-// Inputs can also be declared by what they are read as: IN_QUADS(binding, name), of T, or
-// IN_QUADS_F32, or IN_WORDS. On tier 0, where L2D_TEXELS is 1, they are texel buffers: what CPU
-// drivers do for a texel is a gather for all lanes at once, where a storage buffer's load is a loop
-// over lanes, components and bounds. In tier 0 halves are packed by hand, since there both
-// conversions are a long detour, and a store of words is a shorter one than of halves.
+// that is written, and STORED4 reads one again. Halves are read as the words that hold them, fewer
+// loads, and written by conversion, which rounds to nearest.
+// IN_QUADS and IN_QUADS_F32 declare an input that FETCH4 reads. On tier 0, where L2D_TEXELS is 1,
+// it is a texel buffer: what CPU drivers do for a texel is a gather for all lanes at once, where a
+// storage buffer's load is a loop over lanes, components and bounds. There halves are packed by
+// hand, since both conversions are a long detour, and a store of words is a shorter one than of
+// halves. Single words are best read from storage buffers.
 #ifndef L2D_LIB_PRECISION
 #define L2D_LIB_PRECISION
 
@@ -31,16 +31,18 @@ vec4 LOAD4(uvec2 v)
 #define OUT4 uvec2
 #define STORED4(v) LOAD4(v)
 
-// To the nearest half, of two the even one. Source: F. Giesen, float_to_half_fast3_rtne (public
-// domain).
+// To the nearest half, of two the even one; next to what is no number there is none either.
+// Source: F. Giesen, float_to_half_fast3_rtne (public domain).
 uvec2 STORE4(vec4 v)
 {
     uvec4 bits = floatBitsToUint(v), size = bits & 0x7fffffffu;
     uvec4 normal = size - 0x38000000u + 0xfffu + (size >> 13 & 1u) >> 13;
     uvec4 small = floatBitsToUint(abs(v) + 0.5) - 0x3f000000u;      // the sum is rounded
     uvec4 h = min(mix(normal, small, lessThan(size, uvec4(0x38800000u))), 0x7c00u);
-    h = mix(h, uvec4(0x7e00u), greaterThan(size, uvec4(0x7f800000u))) | bits >> 16 & 0x8000u;
-    return h.xz | h.yw << 16;
+    h |= bits >> 16 & 0x8000u;
+    // Last, since CPU drivers would do simpler things again for each lane and component.
+    bvec2 is_nan = greaterThan(max(size.xz, size.yw), uvec2(0x7f800000u));
+    return mix(h.xz | h.yw << 16, uvec2(0x7e007e00u), is_nan);
 }
 #elif L2D_F16
 #define OUT4 f16vec4
@@ -55,19 +57,15 @@ uvec2 STORE4(vec4 v)
 #if L2D_TEXELS
 #define IN_QUADS(at, name) layout(binding = at) uniform textureBuffer name;
 #define IN_QUADS_F32(at, name) IN_QUADS(at, name)
-#define IN_WORDS(at, name) layout(binding = at) uniform utextureBuffer name;
 #define FETCH4(name, i) texelFetch(name, int(i))
 #define FETCH4_F32(name, i) texelFetch(name, int(i))
-#define FETCH_WORD(name, i) texelFetch(name, int(i)).x
 #else
 #define IN_BUFFER(at, name, type) \
     layout(binding = at, std430) readonly buffer name##_block { type name[]; };
 #define IN_QUADS(at, name) IN_BUFFER(at, name, IN4)
 #define IN_QUADS_F32(at, name) IN_BUFFER(at, name, vec4)
-#define IN_WORDS(at, name) IN_BUFFER(at, name, uint)
 #define FETCH4(name, i) LOAD4(name[i])
 #define FETCH4_F32(name, i) name[i]
-#define FETCH_WORD(name, i) name[i]
 #endif
 
 #endif

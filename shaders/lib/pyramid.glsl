@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading a level of a luminance pyramid, of which LUMA(i) is number i. Edges repeat.
+// Reading a level of a luminance pyramid, `luma`, which the shader declares. Edges repeat.
 float luma_at(uint first, ivec2 size, ivec2 at)
 {
     at = clamp(at, ivec2(0), size - 1);
-    return LUMA(first + uint(at.y * size.x + at.x));
+    return luma[first + uint(at.y * size.x + at.x)];
 }
 
 float luma_between(uint first, ivec2 size, vec2 at)

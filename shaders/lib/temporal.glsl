@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernels of temporal attention read and write (the cache, bindings 2 and 5, is theirs to
-// declare) and where a cached frame stands in time.
+// What the kernels of temporal attention read and write (the cache, binding 2 and maybe 5, is
+// theirs to declare) and where a cached frame stands in time.
 #include "lib/precision.glsl"
 #include "lib/flat.glsl"
 #include "lib/math.glsl"

@@ -12,8 +12,7 @@
 #include "lib/temporal.glsl"
 
 #if KV_INT8
-layout(binding = 2, std430) writeonly buffer Cache { uint cache[]; };
-IN_WORDS(5, cached)                     // the same
+layout(binding = 2, std430) buffer Cache { uint cache[]; };
 const uint HEAD_WORDS = 2u * QUADS + 1u;
 
 uint cache_place(uint pixel_slot, uint c, uint head)
@@ -24,7 +23,7 @@ uint cache_place(uint pixel_slot, uint c, uint head)
 // The steps of key and value.
 vec2 cache_steps(uint at)
 {
-    uint both = FETCH_WORD(cached, at + 2u * QUADS);
+    uint both = cache[at + 2u * QUADS];
     return uintBitsToFloat(uvec2(both << 16, both & 0xffff0000u));
 }
 
@@ -35,12 +34,12 @@ vec4 bytes(uint word)
 
 vec4 cached_k(uint at, uint c, uint i)
 {
-    return bytes(FETCH_WORD(cached, at + i));
+    return bytes(cache[at + i]);
 }
 
 vec4 cached_v(uint at, uint c, uint i)
 {
-    return bytes(FETCH_WORD(cached, at + QUADS + i));
+    return bytes(cache[at + QUADS + i]);
 }
 
 // The least step with which the head at qkv[from] fits bytes, cut to the upper half of a float.
