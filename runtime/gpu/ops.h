@@ -56,8 +56,8 @@ struct l2d_graph {
 };
 
 /**
- * Write all ops into a command buffer, each after what it has to wait for. marks: null, or a pool of
- * num_ops + 1 timestamps, before each op and after the last, and then every op waits for the one
+ * Write all ops into a command buffer, each after what it has to wait for. marks: null, or a pool
+ * of num_ops + 1 timestamps, before each op and after the last; then every op waits for the one
  * before.
  */
 int l2d_graph_record(struct l2d_graph *graph, VkCommandBuffer cmd, VkQueryPool marks,
