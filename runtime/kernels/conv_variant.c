@@ -22,7 +22,7 @@ static const struct { uint32_t m, n, pixels, depth; } tier1_tiles[] = {
 // Subgroups, of them side by side across the channels, and matrices of one; depth of a slice in
 // matrices, and stages of it. The comment is the tile of 16x16x16 matrices. On an H100 each of them
 // is the fastest for some shapes of SD1.5: the first three for most of the work, the seventh for
-// the smallest. The last has not been measured.
+// the smallest. The last two have not been measured.
 static const struct { uint32_t subgroups, side, wm, wn, deep, stages; } tier2_tiles[] = {
     { 4, 2, 2, 2, 4, 1 },               // 64x64
     { 8, 2, 2, 4, 4, 1 },               // 128x128
@@ -32,6 +32,7 @@ static const struct { uint32_t subgroups, side, wm, wn, deep, stages; } tier2_ti
     { 8, 1, 2, 4, 4, 1 },               // 256x64
     { 4, 2, 2, 2, 2, 2 },               // 64x64
     { 8, 2, 2, 4, 2, 2 },               // 128x128
+    { 8, 2, 2, 5, 2, 2 },               // 128x160
 };
 
 static struct l2d_conv_variant tier0_variant(const struct l2d_gpu_caps *caps, uint32_t quads)
@@ -73,16 +74,16 @@ static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, ui
     };
 }
 
-// Whole numbers of octets for each invocation to load, and of slices in a unit. CPU drivers compile
-// an emulated matrix at a time: of the large tiles they have the one whose width is no power of 2.
+// Whole numbers of octets of pixels for each invocation to load, and of slices in a unit. CPU
+// drivers compile an emulated matrix at a time: of the large tiles they have those whose width is
+// no power of 2.
 static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_variant *v)
 {
     uint32_t matrices = v->spec[3] * v->spec[4];
     if (caps->type == L2D_GPU_CPU && matrices > 4 && v->spec[4] != 5)
         return false;
-    uint32_t depth = v->spec[8], loads_a = v->pixels * depth / 8, loads_b = depth * v->quads / 2;
-    return v->size % (depth / 8) == 0 && loads_a % v->size == 0 && loads_b % v->size == 0 &&
-           L2D_CONV_UNIT % depth == 0;
+    uint32_t depth = v->spec[8], loads_a = v->pixels * depth / 8;
+    return v->size % (depth / 8) == 0 && loads_a % v->size == 0 && L2D_CONV_UNIT % depth == 0;
 }
 
 static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
