@@ -5,6 +5,7 @@
 // is kept is clipped to what there is around the pixel now, as in temporal antialiasing, so that
 // nothing is left behind.
 #version 460
+#extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #include "lib/flat.glsl"
 #include "lib/math.glsl"
@@ -55,9 +56,15 @@ float trust(ivec2 at, vec2 from)
 {
     vec2 inside = min(from, vec2(size - 1) - from);         // a pixel beyond the border nothing is
     float known = clamp(1.0 + min(inside.x, inside.y), 0.0, 1.0), miss = 0.0;
-    for (int i = 0; i < 9; i++) {
-        ivec2 d = ivec2(i % 3, i / 3) - 1;
-        miss += abs(luma_between(before, size, from + vec2(d)) - luma_at(now, size, at + d));
+    ivec2 lo = ivec2(floor(from)) - 1;
+    vec2 f = fract(from);
+    float grid[16];                                         // what the 3x3 pixels lie between
+    [[unroll]] for (int i = 0; i < 16; i++)
+        grid[i] = luma_at(before, size, lo + ivec2(i & 3, i >> 2));
+    [[unroll]] for (int i = 0; i < 9; i++) {
+        int k = i / 3 * 4 + i % 3;
+        float was = mix(mix(grid[k], grid[k + 1], f.x), mix(grid[k + 4], grid[k + 5], f.x), f.y);
+        miss += abs(was - luma_at(now, size, at + ivec2(i % 3, i / 3) - 1));
     }
     miss /= 9.0 * UNLIKE;
     return known * exp1(-miss * miss);
