@@ -55,8 +55,8 @@ uint relu2(uint v)
 }
 
 // Of an invocation: what it loads of the tile, and from where. Of a it is octet t % DEPTH_8 of the
-// slice for every SIZE / DEPTH_8-th pixel, of b octets t, t + SIZE, ..., COLUMNS_8 for each k; of
-// the last of these some subgroups may have none, and load the last one there is.
+// slice for every SIZE / DEPTH_8-th pixel, of b octets t, t + SIZE, ..., COLUMNS_8 for each k; the
+// last of these may lie behind the slice, and then goes nowhere.
 ivec3 at[LOADS_A];                                  // x, y of a pixel's first tap, row
 uint from[LOADS_A], panel_at[LOADS_B];
 bool inside[LOADS_A];
@@ -73,12 +73,6 @@ bool is_plain()
     return KSIZE == 1u && p.stride == 1u;
 }
 
-uint octet_b(uint i)
-{
-    uint o = gl_LocalInvocationID.x + i * SIZE;
-    return OCTETS_B % SIZE == 0u ? o : min(o, OCTETS_B - 1u);
-}
-
 void begin_tile(uint first_pixel, uint first_quad)
 {
     uint t = gl_LocalInvocationID.x, pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
@@ -90,7 +84,7 @@ void begin_tile(uint first_pixel, uint first_quad)
             at[i] = ivec3(ivec2(m % p.ow, m / p.ow % p.oh) * int(p.stride) - pads(), m / pixels);
     }
     [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
-        uint column = min(first_quad / 2u + octet_b(i) % COLUMNS_8,
+        uint column = min(first_quad / 2u + (t + i * SIZE) % COLUMNS_8,
                           (p.out_quads + 7u) / 8u * 4u - 1u);
         panel_at[i] = weights_at(2u * column) / 2u;
     }
@@ -129,7 +123,7 @@ void load_slice(uint depth)
     uint k = 8u * (tap * (c0 + c1) + (second ? c0 : 0u) + octet);
     [[unroll]] for (uint i = 0; i < LOADS_B; i++)
         next_b[i] = weight_octets[panel_at[i] +
-                                  4u * min(k + octet_b(i) / COLUMNS_8, depth - 1u)];
+                                  4u * min(k + (t + i * SIZE) / COLUMNS_8, depth - 1u)];
 }
 
 // What has been loaded goes to a stage, zeros where there is no input, and another slice is next.
@@ -144,8 +138,8 @@ void put_slice(uint stage)
         room[stage * STAGE + (t / DEPTH_8 + i * (SIZE / DEPTH_8)) * PITCH_A + t % DEPTH_8] = v;
     }
     [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
-        uint o = octet_b(i);
-        if (OCTETS_B % SIZE == 0u || t + i * SIZE < OCTETS_B)
+        uint o = t + i * SIZE;
+        if (OCTETS_B % SIZE == 0u || o < OCTETS_B)
             room[stage * STAGE + B_AT + o / COLUMNS_8 * PITCH_B + o % COLUMNS_8] = next_b[i];
     }
     octet += DEPTH_8;

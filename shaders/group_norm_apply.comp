@@ -4,7 +4,6 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/precision.glsl"
-#include "lib/math.glsl"
 #include "params/norm.h"
 
 layout(local_size_x_id = 0) in;
@@ -19,6 +18,8 @@ IN_QUADS_F32(4, bias)
 IN_QUADS(5, residual)
 layout(binding = 6, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_group_norm_params p; };
+
+#include "lib/activate.glsl"
 
 // Mean and 1/deviation. The squares of parts are of differences from their own means. Means are
 // added up as differences from the first, which rounds less.
@@ -73,7 +74,6 @@ void main()
         v = (v - mean) * scale + shift;
         if (RESIDUAL != 0u)
             v += FETCH4(residual, pixel * quads + quad);
-        v = ACT == 1u ? silu4(v) : ACT == 2u ? max(v, 0.0) : v;
-        y[pixel * quads + quad] = STORE4(v);
+        y[pixel * quads + quad] = STORE4(activate(v));
     }
 }

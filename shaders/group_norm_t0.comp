@@ -7,7 +7,6 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #include "lib/precision.glsl"
-#include "lib/math.glsl"
 #include "params/norm.h"
 
 layout(local_size_x_id = 0) in;                 // one subgroup
@@ -22,6 +21,8 @@ IN_QUADS_F32(3, bias)
 IN_QUADS(4, residual)
 layout(binding = 5, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_group_norm_params p; };
+
+#include "lib/activate.glsl"
 
 const uint GROUPS = 4u * QUADS / WIDTH;
 
@@ -83,7 +84,7 @@ void apply(uint row, uint quad, uint at)
         vec4 v = (input_quad(row, pixel, quad) - mean) * scale + shift;
         if (RESIDUAL != 0u)
             v += FETCH4(residual, to);
-        y[to] = STORE4(ACT == 1u ? silu4(v) : ACT == 2u ? max(v, 0.0) : v);
+        y[to] = STORE4(activate(v));
     }
 }
 

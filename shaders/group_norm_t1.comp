@@ -4,7 +4,6 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/group_part.glsl"
-#include "lib/math.glsl"
 
 layout(constant_id = 4) const uint ACT = 0;     // enum l2d_act: none, SiLU, ReLU
 layout(constant_id = 5) const uint RESIDUAL = 0;
@@ -14,6 +13,8 @@ layout(binding = 4, std430) readonly buffer Residual { T residual[]; };
 layout(binding = 5, std430) writeonly buffer YQuads { OUT4 y_quads[]; };
 layout(binding = 5, std430) writeonly buffer YPairs { OUT2 y_pairs[]; };
 layout(binding = 5, std430) writeonly buffer Y { T y[]; };
+
+#include "lib/activate.glsl"
 
 void main()
 {
@@ -31,7 +32,7 @@ void main()
                 if (RESIDUAL != 0u)
                     v[k] += float(residual[at + k]);
             }
-            v = ACT == 1u ? silu4(v) : ACT == 2u ? max(v, 0.0) : v;
+            v = activate(v);
             if (UNIT == 4u)
                 y_quads[at / 4u] = STORE4(v);
             else if (UNIT == 2u)

@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the convolution shaders of all tiers share: operands, padding, epilogue.
 #include "lib/precision.glsl"
-#include "lib/math.glsl"
 #include "params/conv.h"
 #include "params/row.h"
-
-#define ACT_SILU       1u       // enum l2d_act
-#define ACT_RELU       2u
-#define ACT_GELU       3u
-#define ACT_QUICK_GELU 4u
-#define ACT_GEGLU      5u
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint KSIZE = 1;
@@ -25,6 +18,8 @@ IN_QUADS(5, residual)
 layout(binding = 6, std430) readonly buffer Rows { l2d_row_params rows[]; };
 layout(binding = 7, std430) writeonly buffer Y { OUT4 y[]; };
 layout(push_constant, std430) uniform Push { l2d_conv_params p; };
+
+#include "lib/activate.glsl"
 
 const uint TAPS = KSIZE * KSIZE;
 
@@ -68,19 +63,6 @@ vec4 floor_in()
 uint pixel2(uint row, uint pixel)
 {
     return (p.flags & L2D_CONV_X2_ONE) != 0u ? row : pixel;
-}
-
-vec4 activate(vec4 v)
-{
-    if (ACT == ACT_SILU)
-        return silu4(v);
-    if (ACT == ACT_RELU)
-        return max(v, 0.0);
-    if (ACT == ACT_GELU)
-        return gelu4(v);
-    if (ACT == ACT_QUICK_GELU)
-        return v * sigmoid4(1.702 * v);
-    return v;
 }
 
 // Where a pixel of the result, which counts through all rows, has what is added to it and goes to.

@@ -58,7 +58,7 @@ uvec2 STORE4(vec4 v)
 #define IN_QUADS(at, name) layout(binding = at) uniform textureBuffer name;
 #define IN_QUADS_F32(at, name) IN_QUADS(at, name)
 #define FETCH4(name, i) texelFetch(name, int(i))
-#define FETCH4_F32(name, i) texelFetch(name, int(i))
+#define FETCH4_F32(name, i) FETCH4(name, i)
 #else
 #define IN_BUFFER(at, name, type) \
     layout(binding = at, std430) readonly buffer name##_block { type name[]; };
