@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolution on matrix units (VK_KHR_cooperative_matrix), as a product of pixels by channels.
 // Slices of the sum, DEPTH channels of one tap and input, go through shared memory: while one is
-// multiplied the next is on its way in registers, which nothing may ask for before that, not even
-// to put zeros where there is no input; and with two STAGES a slice is written while the one before
-// is still read. Products are under no condition. Halves in, sums in f32. A workgroup is SIDE
+// multiplied the next is on its way in registers. Halves in, sums in f32. A workgroup is SIDE
 // subgroups across the channels and as many as fit across the pixels; each has WM x WN matrices.
-// Loads are octets of channels, 16 bytes. Every loop over an array is unrolled: else it lies in
-// slow memory.
+// Loads are octets of channels, 16 bytes. What is not there is loaded from nowhere, behind all
+// buffers, which gives 0 (VK_EXT_robustness2). Of a block of channels all taps come before the next
+// block, since they read the same pixels, which are still in the core's cache then.
+// For compilers: an array that is not indexed by constants lies in slow memory, so loops over
+// arrays are unrolled, and what is too long for that is a function of a constant. What is loaded
+// for the next slice is put before the loop comes round, or it would be copied. Branches cost
+// more than what they leave out.
 // Debian 12's compiler does not know the extension: see shaders/spirv/README.md.
 #version 460
 #extension GL_EXT_control_flow_attributes : require
@@ -15,6 +18,7 @@
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
+#define L2D_FAST_EXP 1
 #include "lib/conv.glsl"
 #include "lib/conv_parts.glsl"
 
@@ -27,26 +31,164 @@ layout(constant_id = 10) const uint SIDE = 2;
 layout(constant_id = 11) const uint SUBGROUPS = 8;
 layout(constant_id = 12) const uint LANES = 32;     // of a subgroup
 layout(constant_id = 13) const uint DEPTH = 64;     // a divisor of L2D_CONV_UNIT
-layout(constant_id = 14) const uint STAGES = 1;
 
 layout(binding = 0, std430) readonly buffer X8 { uvec4 x_octets[]; };
 layout(binding = 1, std430) readonly buffer X28 { uvec4 x2_octets[]; };
 layout(binding = 2, std430) readonly buffer Weight8 { uvec4 weight_octets[]; };
+layout(binding = 7, std430) writeonly buffer Y8 { uvec4 y_octets[]; };
 
 const uint SIZE = SUBGROUPS * LANES;                // what gl_WorkGroupSize.x is
-const uint TILE_M = SUBGROUPS / SIDE * WM * CM, TILE_N = SIDE * WN * CN;
-const uint UNIT_8 = L2D_CONV_UNIT / 8;           // from here in octets
-const uint DEPTH_8 = DEPTH / 8, COLUMNS_8 = TILE_N / 8;
+const uint TILE_M = SUBGROUPS / SIDE * WM * CM, TILE_N = SIDE * WN * CN;    // whole panels
+const uint UNIT_8 = L2D_CONV_UNIT / 8;              // from here in octets
+const uint DEPTH_8 = DEPTH / 8, PANEL_8 = L2D_CONV_PANEL / 8;
 const uint PITCH_A = DEPTH_8 + 1;                   // of a line, to spread the banks
-const uint PITCH_B = COLUMNS_8 + 1;
-const uint LOADS_A = TILE_M * DEPTH_8 / SIZE;       // of an invocation for a slice
-const uint OCTETS_B = DEPTH * COLUMNS_8, LOADS_B = (OCTETS_B + SIZE - 1u) / SIZE;
-const uint B_AT = TILE_M * PITCH_A, STAGE = B_AT + DEPTH * PITCH_B;
+const uint PITCH_B = TILE_N / 8 + 1;
+const uint LINES_A = SIZE / DEPTH_8, LOADS_A = TILE_M / LINES_A;    // at a time; of an invocation
+const uint OF_PANEL = PANEL_8 * DEPTH, OCTETS_B = TILE_N / 8 * DEPTH;       // in a slice
+const uint LOADS_B = (OCTETS_B + SIZE - 1u) / SIZE;
+const uint B_AT = TILE_M * PITCH_A;
 const uint PITCH_S = WN * CN / 4 + 1;               // of a line of sums, 4 of them at a time
-const uint SUMS = SUBGROUPS * CM * PITCH_S;
+const uint SLICE = B_AT + DEPTH * PITCH_B, SUMS = SUBGROUPS * CM * PITCH_S;
 
-// [stage][pixel][k], [k][channel]; in the end [subgroup][pixel][channel] of sums
-shared uvec4 room[STAGES * STAGE > SUMS ? STAGES * STAGE : SUMS];
+// [pixel][k], [k][channel]; in the end [subgroup][pixel][channel] of sums or results
+shared uvec4 room[SLICE > SUMS ? SLICE : SUMS];
+
+#define SUM coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator>
+#define HALF coopmat<float16_t, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator>
+
+// ---- slices
+
+// Of an invocation: what it loads, and where that goes. Of pixels it is one octet of every
+// LINES_A-th, of weights one octet of a panel for one or more k. A tap's pixel is base pixels from
+// the tap's place in the kernel; sides has a bit for each line of taps that is inside the picture,
+// and then one for each column.
+uint base[LOADS_A], sides[LOADS_A], row[LOADS_A];
+uint weights_from[LOADS_B];
+uint a_octet, a_at, b_at;
+uvec4 next_a[LOADS_A], next_b[LOADS_B];
+
+// The slice that comes next, and how many there are from it on.
+uint left, block, octet;                            // of x or x2; of the block
+uvec2 tap;
+bool second;
+
+// Eight lines of as many neighbouring invocations, such that two next to each other go to
+// different banks.
+uint spread(uint line)
+{
+    return line & ~7u | (line & 1u) << 2 | line >> 1 & 3u;
+}
+
+void begin_tile(uint first_pixel, uint first_quad)
+{
+    uint t = gl_LocalInvocationID.x, pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
+    uint k = spread(t % OF_PANEL / PANEL_8), panels = (p.out_quads + 7u) / 8u;
+    [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
+        uint panel = first_quad / 8u + t / OF_PANEL + i * SIZE / OF_PANEL;
+        weights_from[i] = weights_at(8u * min(panel, panels - 1u)) / 2u +
+                          PANEL_8 * (k + i * SIZE % OF_PANEL / PANEL_8) + t % PANEL_8;
+    }
+    b_at = B_AT + k * PITCH_B + t / OF_PANEL * PANEL_8 + t % PANEL_8;
+
+    uint line = DEPTH_8 == 4u ? spread(t / DEPTH_8) : t / DEPTH_8;
+    a_octet = t % DEPTH_8;
+    a_at = line * PITCH_A + a_octet;
+    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+        uint m = min(first_pixel + line + i * LINES_A, num_pixels - 1u);
+        if (KSIZE == 1u) {                          // no divisions, which take their time
+            base[i] = m;
+            sides[i] = 3u;
+            row[i] = (FLAGS & L2D_CONV_X2) != 0u ? m / pixels : 0u;
+            continue;
+        }
+        ivec2 at = ivec2(m % p.ow, m / p.ow % p.oh) * int(p.stride) - pads();
+        base[i] = uint((int(m / pixels) * int(p.h) + at.y) * int(p.w) + at.x);
+        sides[i] = 0u;
+        [[unroll]] for (uint k = 0; k < KSIZE; k++) {
+            sides[i] |= uint(at.y) + k < p.h ? 1u << k : 0u;
+            sides[i] |= uint(at.x) + k < p.w ? 1u << KSIZE + k : 0u;
+        }
+    }
+}
+
+// Slices before a unit. Units are a tap of a block; blocks are of one input, the last one of an
+// input maybe not whole.
+uint slices_before(uint unit)
+{
+    const uint EACH = UNIT_8 / DEPTH_8;
+    uint c0 = p.q0 / 2u, c1 = p.q1 / 2u, blocks0 = (c0 + UNIT_8 - 1u) / UNIT_8;
+    uint s0 = (c0 + DEPTH_8 - 1u) / DEPTH_8, s1 = (c1 + DEPTH_8 - 1u) / DEPTH_8;
+    uint b = unit / TAPS;
+    uint here = b < blocks0 ? b * EACH : s0 + min((b - blocks0) * EACH, s1);
+    uint next = b + 1u < blocks0 ? (b + 1u) * EACH : s0 + min((b + 1u - blocks0) * EACH, s1);
+    return here * TAPS + (next - here) * (unit % TAPS);
+}
+
+// Those of this workgroup's part of the sum, which may be empty.
+void begin_slices()
+{
+    uint blocks0 = (p.q0 / 2u + UNIT_8 - 1u) / UNIT_8;
+    uint unit = 0u, end = TAPS * (blocks0 + (p.q1 / 2u + UNIT_8 - 1u) / UNIT_8);
+    if (PARTS > 1u) {
+        uint each = (end + PARTS - 1u) / PARTS;
+        unit = min(part() * each, end);
+        end = min(unit + each, end);
+    }
+    left = slices_before(end) - slices_before(unit);
+    tap = uvec2(unit % KSIZE, unit / KSIZE % KSIZE);
+    second = (FLAGS & L2D_CONV_X2) != 0u && unit / TAPS >= blocks0;
+    block = (unit / TAPS - (second ? blocks0 : 0u)) * UNIT_8;
+    octet = 0u;
+}
+
+void advance()
+{
+    uint channels = (second ? p.q1 : p.q0) / 2u;
+    left -= min(left, 1u);
+    octet += DEPTH_8;
+    uint next = octet >= UNIT_8 || block + octet >= channels ? 1u : 0u;
+    octet = next != 0u ? 0u : octet;
+    if (KSIZE > 1u) {
+        tap.x += next;
+        next = tap.x == KSIZE ? 1u : 0u;
+        tap.x = next != 0u ? 0u : tap.x;
+        tap.y += next;
+        next = tap.y == KSIZE ? 1u : 0u;
+        tap.y = next != 0u ? 0u : tap.y;
+    }
+    block += next * UNIT_8;
+    if ((FLAGS & L2D_CONV_X2) != 0u && !second && block >= channels) {
+        block = 0u;
+        second = true;
+    }
+}
+
+// The next slice sets out; nothing waits for it. Behind the last one there are zeros.
+void load_slice()
+{
+    uint c0 = p.q0 / 2u, c1 = p.q1 / 2u, channels = second ? c1 : c0;
+    uint mine = block + octet + a_octet, want = 1u << tap.y | 1u << KSIZE + tap.x;
+    uint at = (tap.y * p.w + tap.x) * channels + mine;
+    if (left == 0u || mine >= channels)
+        want = 1u << 31;                            // which no pixel has
+    uint from[LOADS_A];
+    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+        bool one = second && (p.flags & L2D_CONV_X2_ONE) != 0u;
+        from[i] = (sides[i] & want) == want ? (one ? row[i] : base[i]) * channels + at : L2D_CONV_NOWHERE;
+    }
+    if ((FLAGS & L2D_CONV_X2) != 0u && second) {
+        [[unroll]] for (uint i = 0; i < LOADS_A; i++)
+            next_a[i] = x2_octets[from[i]];
+    } else {
+        [[unroll]] for (uint i = 0; i < LOADS_A; i++)
+            next_a[i] = x_octets[from[i]];
+    }
+    uint k = 8u * ((tap.y * KSIZE + tap.x) * (c0 + c1) + (second ? c0 : 0u) + block + octet);
+    k = left == 0u ? L2D_CONV_NOWHERE : PANEL_8 * k;
+    [[unroll]] for (uint i = 0; i < LOADS_B; i++)
+        if (OCTETS_B % SIZE == 0u || gl_LocalInvocationID.x + i * SIZE < OCTETS_B)
+            next_b[i] = weight_octets[weights_from[i] + k];
+}
 
 // relu of two halves
 uint relu2(uint v)
@@ -54,194 +196,229 @@ uint relu2(uint v)
     return v & ~((v >> 15 & 0x10001u) * 0xffffu);
 }
 
-// Of an invocation: what it loads of the tile, and from where. Of a it is octet t % DEPTH_8 of the
-// slice for every SIZE / DEPTH_8-th pixel, of b octets t, t + SIZE, ..., COLUMNS_8 for each k; the
-// last of these may lie behind the slice, and then goes nowhere.
-ivec3 at[LOADS_A];                                  // x, y of a pixel's first tap, row
-uint from[LOADS_A], panel_at[LOADS_B];
-bool inside[LOADS_A];
-uvec4 next_a[LOADS_A], next_b[LOADS_B];
-
-// The slice that comes next: its tap, its first octet of x or x2, and whether its pixels are not
-// those of the slice before.
-uint tap, octet;
-bool second, moved;
-
-// A 1x1 kernel whose pixels are the input's.
-bool is_plain()
+// What has been loaded goes to shared memory.
+void put_slice()
 {
-    return KSIZE == 1u && p.stride == 1u;
-}
-
-void begin_tile(uint first_pixel, uint first_quad)
-{
-    uint t = gl_LocalInvocationID.x, pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
-    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
-        uint m = min(first_pixel + t / DEPTH_8 + i * (SIZE / DEPTH_8), num_pixels - 1u);
-        if (is_plain())                             // no divisions, which take their time
-            at[i] = ivec3(m, 0, (p.flags & L2D_CONV_X2_ONE) != 0u ? m / pixels : 0u);
-        else
-            at[i] = ivec3(ivec2(m % p.ow, m / p.ow % p.oh) * int(p.stride) - pads(), m / pixels);
-    }
-    [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
-        uint column = min(first_quad / 2u + (t + i * SIZE) % COLUMNS_8,
-                          (p.out_quads + 7u) / 8u * 4u - 1u);
-        panel_at[i] = weights_at(2u * column) / 2u;
-    }
-}
-
-// Where the pixels of the slice's tap are.
-void move()
-{
-    uvec2 size = uvec2(p.w, p.h);
-    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
-        ivec2 xy = at[i].xy + ivec2(tap % KSIZE, tap / KSIZE);
-        inside[i] = all(lessThan(uvec2(xy), size));
-        uvec2 safe = uvec2(clamp(xy, ivec2(0), ivec2(size) - 1));
-        uint pixel = (uint(at[i].z) * p.h + safe.y) * p.w + safe.x;
-        if (is_plain()) {
-            pixel = uint(at[i].x);
-            inside[i] = true;
-        }
-        from[i] = second ? pixel2(uint(at[i].z), pixel) * (p.q1 / 2u) : pixel * (p.q0 / 2u);
-    }
-}
-
-// The next slice sets out; nothing waits for it.
-void load_slice(uint depth)
-{
-    uint t = gl_LocalInvocationID.x, c0 = p.q0 / 2u, c1 = p.q1 / 2u;
-    if (moved)
-        move();
-    uint mine = min(octet + t % DEPTH_8, (second ? c1 : c0) - 1u);
-    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
-        if (second)
-            next_a[i] = x2_octets[from[i] + mine];
-        else
-            next_a[i] = x_octets[from[i] + mine];
-    }
-    uint k = 8u * (tap * (c0 + c1) + (second ? c0 : 0u) + octet);
+    if ((p.flags & L2D_CONV_RELU_IN) != 0u)
+        [[unroll]] for (uint i = 0; i < LOADS_A; i++)
+            next_a[i] = uvec4(relu2(next_a[i].x), relu2(next_a[i].y), relu2(next_a[i].z),
+                              relu2(next_a[i].w));
+    [[unroll]] for (uint i = 0; i < LOADS_A; i++)
+        room[a_at + i * LINES_A * PITCH_A] = next_a[i];
     [[unroll]] for (uint i = 0; i < LOADS_B; i++)
-        next_b[i] = weight_octets[panel_at[i] +
-                                  4u * min(k + (t + i * SIZE) / COLUMNS_8, depth - 1u)];
+        if (OCTETS_B % SIZE == 0u || gl_LocalInvocationID.x + i * SIZE < OCTETS_B)
+            room[b_at + i * SIZE / OF_PANEL * PANEL_8 +
+                 i * SIZE % OF_PANEL / PANEL_8 * PITCH_B] = next_b[i];
 }
 
-// What has been loaded goes to a stage, zeros where there is no input, and another slice is next.
-void put_slice(uint stage)
+// ---- sums
+
+SUM acc[WM * WN];
+
+void multiply()
 {
-    uint t = gl_LocalInvocationID.x, channels = (second ? p.q1 : p.q0) / 2u;
-    bool there = octet + t % DEPTH_8 < channels, relu = (p.flags & L2D_CONV_RELU_IN) != 0u;
-    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
-        uvec4 v = there && inside[i] ? next_a[i] : uvec4(0u);
-        if (relu)
-            v = uvec4(relu2(v.x), relu2(v.y), relu2(v.z), relu2(v.w));
-        room[stage * STAGE + (t / DEPTH_8 + i * (SIZE / DEPTH_8)) * PITCH_A + t % DEPTH_8] = v;
-    }
-    [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
-        uint o = t + i * SIZE;
-        if (OCTETS_B % SIZE == 0u || o < OCTETS_B)
-            room[stage * STAGE + B_AT + o / COLUMNS_8 * PITCH_B + o % COLUMNS_8] = next_b[i];
-    }
-    octet += DEPTH_8;
-    moved = octet >= channels;
-    if (moved) {
-        octet = 0u;
-        second = (FLAGS & L2D_CONV_X2) != 0u && !second;
-        tap += second ? 0u : 1u;
+    uint a = gl_SubgroupID / SIDE * WM * CM * PITCH_A;
+    uint b = B_AT + gl_SubgroupID % SIDE * WN * CN / 8u;
+    [[unroll]] for (uint k = 0; k < DEPTH / CK; k++) {
+        coopmat<float16_t, gl_ScopeSubgroup, CM, CK, gl_MatrixUseA> ma[WM];
+        [[unroll]] for (uint i = 0; i < WM; i++)
+            coopMatLoad(ma[i], room, a + i * CM * PITCH_A + k * CK / 8u, PITCH_A,
+                        gl_CooperativeMatrixLayoutRowMajor);
+        [[unroll]] for (uint j = 0; j < WN; j++) {
+            coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> mb;
+            coopMatLoad(mb, room, b + k * CK * PITCH_B + j * CN / 8u, PITCH_B,
+                        gl_CooperativeMatrixLayoutRowMajor);
+            [[unroll]] for (uint i = 0; i < WM; i++)
+                acc[i * WN + j] = coopMatMulAdd(ma[i], mb, acc[i * WN + j]);
+        }
     }
 }
 
-// Slices before a unit; units are of one tap and input, the last ones of an input maybe only half
-// full.
-uint slices_before(uint unit, uint units0, uint units)
+// Whether sums begin with the bias: where columns are channels, in whole matrices.
+bool begins_with_bias()
 {
-    const uint EACH = UNIT_8 / DEPTH_8;
-    uint s0 = (p.q0 / 2u + DEPTH_8 - 1u) / DEPTH_8, s1 = (p.q1 / 2u + DEPTH_8 - 1u) / DEPTH_8;
-    uint u = unit % units;
-    return unit / units * (s0 + s1) + (u < units0 ? u * EACH : s0 + (u - units0) * EACH);
+    if (PARTS > 1u || ACT == ACT_GEGLU || (FLAGS & L2D_CONV_BIAS) == 0u)
+        return false;
+    return p.out_quads % (CN / 4u) == 0u;
+}
+
+// Whether all that follows is done with matrices: where what is added lies in whole ones too.
+bool finishes_matrices()
+{
+    if (PARTS > 1u || ACT == ACT_GEGLU)
+        return false;
+    bool whole = p.out_quads % (CN / 4u) == 0u;
+    if ((FLAGS & (L2D_CONV_STEP_BIAS | L2D_CONV_RESIDUAL)) != 0u)
+        whole = whole && (FLAGS & L2D_CONV_UP) == 0u && p.ow * p.oh % CM == 0u;
+    return whole;
+}
+
+SUM finished(SUM v, Place at, uint quad)
+{
+    SUM added = SUM(0.0);
+    if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u) {
+        SUM step;                                   // each of its lines is the same
+        coopMatLoad(step, step_bias, at.step * p.out_quads + quad, 0u,
+                    gl_CooperativeMatrixLayoutRowMajor);
+        v += step;
+    }
+    if ((FLAGS & L2D_CONV_RESIDUAL) != 0u) {
+        HALF halves;
+        coopMatLoad(halves, residual, at.residual * p.out_quads + quad, p.out_quads,
+                    gl_CooperativeMatrixLayoutRowMajor);
+        added = SUM(halves);
+    }
+    bool last = (p.flags & L2D_CONV_ACT_LAST) != 0u;
+    if (last)
+        v += added;
+    if (ACT != 0u)
+        for (uint i = 0; i < v.length(); i++)
+            v[i] = activate(vec4(v[i])).x;
+    return last ? v : v + added;
+}
+
+// Results go through shared memory, since who holds what of a matrix is the device's secret.
+void finish_matrices_of(uint i, uint first_pixel, uint first_quad)
+{
+    const uint OCTETS = WN * CN / 8u, PITCH = OCTETS + 1u;
+    uint sub = gl_SubgroupID, at = sub * CM * PITCH, num_pixels = p.num_rows * p.ow * p.oh;
+    uint first = first_quad + sub % SIDE * WN * CN / 4u;
+    uint m0 = first_pixel + (sub / SIDE * WM + i) * CM;
+    Place place = place_of(min(m0, max(num_pixels, CM) - CM));
+    [[unroll]] for (uint j = 0; j < WN; j++) {
+        uint quad = min(first + j * CN / 4u, p.out_quads - CN / 4u);
+        coopMatStore(HALF(finished(acc[i * WN + j], place, quad)), room, at + j * CN / 8u, PITCH,
+                     gl_CooperativeMatrixLayoutRowMajor);
+    }
+    subgroupMemoryBarrierShared();
+    subgroupBarrier();
+    [[unroll]] for (uint turn = 0; turn < CM * OCTETS; turn += LANES) {
+        uint o = turn + gl_SubgroupInvocationID, line = o / OCTETS;
+        uint column = first / 2u + o % OCTETS, m = m0 + line;
+        if (line < CM && m < num_pixels && column < p.out_quads / 2u)
+            y_octets[place_of(m).out_pixel * (p.out_quads / 2u) + column] =
+                room[at + line * PITCH + o % OCTETS];
+    }
+    subgroupBarrier();
+}
+
+void finish_matrices(uint first_pixel, uint first_quad)
+{
+    finish_matrices_of(0u, first_pixel, first_quad);
+    if (WM > 1u)
+        finish_matrices_of(1u, first_pixel, first_quad);
+    if (WM > 2u)
+        finish_matrices_of(2u, first_pixel, first_quad);
+    if (WM > 3u)
+        finish_matrices_of(3u, first_pixel, first_quad);
+}
+
+// Sums as lines of numbers: those that are parts, that pair up, or that are no whole matrices.
+void finish_lines_of(uint i, uint first_pixel, uint column, bool busy, vec4 b0, vec4 b1)
+{
+    const uint OCTETS = WN * CN / 8u, LINES = LANES / OCTETS;
+    uint sub = gl_SubgroupID, at = sub * CM * PITCH_S, num_pixels = p.num_rows * p.ow * p.oh;
+    uint lane = gl_SubgroupInvocationID, pair = lane % OCTETS * 2u;
+    [[unroll]] for (uint j = 0; j < WN; j++)
+        coopMatStore(acc[i * WN + j], room, at + j * CN / 4u, PITCH_S,
+                     gl_CooperativeMatrixLayoutRowMajor);
+    subgroupMemoryBarrierShared();
+    subgroupBarrier();
+    [[dont_unroll]] for (uint line = lane / OCTETS; line < CM; line += LINES) {
+        uint m = first_pixel + (sub / SIDE * WM + i) * CM + line;
+        if (!busy || line >= CM || m >= num_pixels)
+            continue;
+        vec4 v0 = uintBitsToFloat(room[at + line * PITCH_S + pair]);
+        vec4 v1 = uintBitsToFloat(room[at + line * PITCH_S + pair + 1u]);
+        if (PARTS > 1u)
+            write_part(m, column, v0, v1);
+        else
+            finish_pair(place_of(m), column, v0 + b0, v1 + b1);
+    }
+    subgroupBarrier();
+}
+
+void finish_lines(uint first_pixel, uint first_quad)
+{
+    const uint OCTETS = WN * CN / 8u, LINES = LANES / OCTETS;
+    uint lane = gl_SubgroupInvocationID;
+    uint column = first_quad + gl_SubgroupID % SIDE * WN * CN / 4u + lane % OCTETS * 2u;
+    bool busy = lane < LINES * OCTETS && column < p.out_quads;
+    vec4 b0 = vec4(0.0), b1 = vec4(0.0);
+    if (PARTS == 1u && busy && !begins_with_bias())
+        bias_of(column, b0, b1);
+    finish_lines_of(0u, first_pixel, column, busy, b0, b1);
+    if (WM > 1u)
+        finish_lines_of(1u, first_pixel, column, busy, b0, b1);
+    if (WM > 2u)
+        finish_lines_of(2u, first_pixel, column, busy, b0, b1);
+    if (WM > 3u)
+        finish_lines_of(3u, first_pixel, column, busy, b0, b1);
+}
+
+// Adds up all parts of the tile; so many loads are on their way at once.
+void finish_parts(uint first_pixel, uint first_quad)
+{
+    const uint EACH = 16u / PARTS, OCTETS = TILE_M * (TILE_N / 8u);
+    uint num_pixels = p.num_rows * p.ow * p.oh, size = num_pixels * p.out_quads;
+    for (uint o0 = gl_LocalInvocationID.x; o0 < OCTETS; o0 += EACH * SIZE) {
+        vec4 v[2u * EACH * PARTS];
+        [[unroll]] for (uint e = 0; e < EACH; e++) {
+            uint o = o0 + e * SIZE, m = min(first_pixel + o / (TILE_N / 8u), num_pixels - 1u);
+            uint column = min(first_quad + o % (TILE_N / 8u) * 2u, p.out_quads - 1u);
+            uint at = phase() * PARTS * size + m * p.out_quads + column;
+            uint next = column + 1u < p.out_quads ? 1u : 0u;
+            [[unroll]] for (uint i = 0; i < PARTS; i++) {
+                v[2u * (e * PARTS + i)] = parts[i * size + at];
+                v[2u * (e * PARTS + i) + 1u] = parts[i * size + at + next];
+            }
+        }
+        [[unroll]] for (uint e = 0; e < EACH; e++) {
+            uint o = o0 + e * SIZE, m = first_pixel + o / (TILE_N / 8u);
+            vec4 v0 = vec4(0.0), v1 = vec4(0.0);
+            [[unroll]] for (uint i = 0; i < PARTS; i++) {
+                v0 += v[2u * (e * PARTS + i)];
+                v1 += v[2u * (e * PARTS + i) + 1u];
+            }
+            if (o < OCTETS && m < num_pixels)
+                finish2(place_of(m), first_quad + o % (TILE_N / 8u) * 2u, v0, v1);
+        }
+    }
 }
 
 void main()
 {
-    uint t = gl_LocalInvocationID.x, sub = gl_SubgroupID;
-    uint num_pixels = p.num_rows * p.ow * p.oh;
     uint first_pixel = gl_WorkGroupID.x * TILE_M, first_quad = gl_WorkGroupID.y * (TILE_N / 4u);
-    uint c0 = p.q0 / 2u, c1 = p.q1 / 2u, depth = 8u * TAPS * (c0 + c1);
     begin_tile(first_pixel, first_quad);
-
-    // The part of the sum that is this workgroup's; a part may be empty.
-    uint units0 = (c0 + UNIT_8 - 1u) / UNIT_8, units = units0 + (c1 + UNIT_8 - 1u) / UNIT_8;
-    uint unit = 0u, end = TAPS * units;
-    if (PARTS > 1u) {
-        uint part_units = (TAPS * units + PARTS - 1u) / PARTS;
-        unit = min(part() * part_units, end);
-        end = min(unit + part_units, end);
+    begin_slices();
+    load_slice();
+    [[unroll]] for (uint j = 0; j < WN; j++) {
+        SUM first = SUM(0.0);
+        uint quad = first_quad + (gl_SubgroupID % SIDE * WN + j) * CN / 4u;
+        if (begins_with_bias())
+            coopMatLoad(first, bias, min(quad, p.out_quads - CN / 4u), 0u,
+                        gl_CooperativeMatrixLayoutRowMajor);
+        [[unroll]] for (uint i = 0; i < WM; i++)
+            acc[i * WN + j] = first;
     }
-    uint slices = slices_before(end, units0, units) - slices_before(unit, units0, units);
-    tap = unit / units;
-    second = (FLAGS & L2D_CONV_X2) != 0u && unit % units >= units0;
-    octet = (unit % units - (second ? units0 : 0u)) * UNIT_8;
-    moved = true;
-
-    coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator> acc[WM * WN];
-    [[unroll]] for (uint i = 0; i < WM * WN; i++)
-        acc[i] = coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator>(0.0);
-    if (slices > 0u)
-        load_slice(depth);
-    for (uint s = 0, stage = 0; s < slices; s++, stage = STAGES - 1u - stage) {
-        put_slice(stage);
+    uint slices = left;
+    put_slice();
+    advance();
+    barrier();
+    for (; slices > 0u; slices--) {
+        load_slice();
+        multiply();
         barrier();
-        if (s + 1u < slices)
-            load_slice(depth);
-        uint a_at = stage * STAGE + sub / SIDE * WM * CM * PITCH_A;
-        uint b_at = stage * STAGE + B_AT + sub % SIDE * WN * CN / 8u;
-        [[unroll]] for (uint k = 0; k < DEPTH / CK; k++) {
-            coopmat<float16_t, gl_ScopeSubgroup, CM, CK, gl_MatrixUseA> ma[WM];
-            [[unroll]] for (uint i = 0; i < WM; i++)
-                coopMatLoad(ma[i], room, a_at + i * CM * PITCH_A + k * CK / 8u, PITCH_A,
-                            gl_CooperativeMatrixLayoutRowMajor);
-            [[unroll]] for (uint j = 0; j < WN; j++) {
-                coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> mb;
-                coopMatLoad(mb, room, b_at + k * CK * PITCH_B + j * CN / 8u, PITCH_B,
-                            gl_CooperativeMatrixLayoutRowMajor);
-                [[unroll]] for (uint i = 0; i < WM; i++)
-                    acc[i * WN + j] = coopMatMulAdd(ma[i], mb, acc[i * WN + j]);
-            }
-        }
-        if (STAGES == 1u)
-            barrier();
+        put_slice();
+        advance();
+        barrier();
     }
-    barrier();                                      // the sums take the room of slices
-
-    // Sums go through shared memory, since who holds what of a matrix is the device's secret.
-    const uint OCTETS = WN * CN / 8u;
-    uint s_at = sub * CM * PITCH_S, column0 = first_quad + sub % SIDE * WN * CN / 4u;
-    [[unroll]] for (uint i = 0; i < WM; i++) {
-        uint m0 = first_pixel + (sub / SIDE * WM + i) * CM;
-        [[unroll]] for (uint j = 0; j < WN; j++)
-            coopMatStore(acc[i * WN + j], room, s_at + j * CN / 4u, PITCH_S,
-                         gl_CooperativeMatrixLayoutRowMajor);
-        subgroupMemoryBarrierShared();
-        subgroupBarrier();
-        for (uint o = gl_SubgroupInvocationID; o < CM * OCTETS; o += LANES) {
-            uint line = o / OCTETS, column = o % OCTETS * 2u, m = m0 + line;
-            vec4 v0 = uintBitsToFloat(room[s_at + line * PITCH_S + column]);
-            vec4 v1 = uintBitsToFloat(room[s_at + line * PITCH_S + column + 1u]);
-            if (m < num_pixels && PARTS > 1u)
-                write_part(m, column0 + column, v0, v1);
-            else if (m < num_pixels)
-                finish2(place_of(m), column0 + column, v0, v1);
-        }
-        subgroupBarrier();
-    }
-    if (PARTS == 1u || !is_last_part())
-        return;
-    for (uint o = t; o < TILE_M * (TILE_N / 8u); o += SIZE) {
-        uint m = first_pixel + o / (TILE_N / 8u), column = first_quad + o % (TILE_N / 8u) * 2u;
-        vec4 v0, v1;
-        if (m >= num_pixels)
-            continue;
-        add_parts(m, column, v0, v1);
-        finish2(place_of(m), column, v0, v1);
+    if (finishes_matrices())
+        finish_matrices(first_pixel, first_quad);
+    else
+        finish_lines(first_pixel, first_quad);
+    if (PARTS > 1u) {
+        if (is_last_part())
+            finish_parts(first_pixel, first_quad);
     }
 }

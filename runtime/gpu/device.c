@@ -324,10 +324,14 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
     VkPhysicalDeviceCooperativeMatrix2FeaturesNV matrix2_features =
         l2d_matrix2_features();
     matrix2_features.pNext = &f13;
+    VkPhysicalDeviceRobustness2FeaturesEXT robustness = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ROBUSTNESS_2_FEATURES_EXT,
+        .pNext = matrix2 ? (void *) &matrix2_features : &f13,
+        .robustBufferAccess2 = VK_TRUE,
+    };
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix_features = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
-        .pNext = matrix2 ? (void *) &matrix2_features : &f13,
-        .cooperativeMatrix = VK_TRUE,
+        .pNext = &robustness, .cooperativeMatrix = VK_TRUE,
     };
     VkPhysicalDeviceVulkan12Features f12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
@@ -337,6 +341,7 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
         .vulkanMemoryModelDeviceScope = matrix,         // what shaders of the older model name
     };
     const char *const extensions[] = { VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME,
+                                       VK_EXT_ROBUSTNESS_2_EXTENSION_NAME,
                                        VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME };
     VkPhysicalDeviceVulkan11Features f11 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &f12,
@@ -355,8 +360,9 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
     VK_TRY(vkCreateDevice(gpu->physical, &(VkDeviceCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &f11,
         .queueCreateInfoCount = one_family ? 1 : 2, .pQueueCreateInfos = queue,
-        .enabledExtensionCount = (uint32_t) matrix + matrix2,
+        .enabledExtensionCount = matrix2 ? 3 : matrix ? 2 : 0,
         .ppEnabledExtensionNames = extensions,
+        .pEnabledFeatures = &(VkPhysicalDeviceFeatures) { .robustBufferAccess = matrix },
     }, NULL, &gpu->device));
     rc = l2d_vk_lanes_create(gpu, err);
 fail:
@@ -368,7 +374,7 @@ static int set_tier(struct l2d_gpu *gpu, enum l2d_tier tier, struct l2d_error *e
     struct l2d_gpu_caps *caps = &gpu->caps;
     enum l2d_tier highest = highest_tier(caps);
     static const char *const next[] = {
-        [L2D_TIER_1] = "VK_KHR_cooperative_matrix of halves that add up to floats",
+        [L2D_TIER_1] = "VK_KHR_cooperative_matrix of halves that add up to floats, with VK_EXT_robustness2",
         [L2D_TIER_2] = "VK_NV_cooperative_matrix2 with matrices of any size",
     };
     if (tier > highest)

@@ -19,17 +19,21 @@ bool l2d_matrix_has_extension(VkPhysicalDevice physical, const char *name)
     return found;
 }
 
+// What is not there is loaded as 0.
 static bool has_features(VkPhysicalDevice physical)
 {
+    VkPhysicalDeviceRobustness2FeaturesEXT robustness = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ROBUSTNESS_2_FEATURES_EXT };
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR };
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+        .pNext = &robustness };
     VkPhysicalDeviceVulkan12Features f12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &matrix };
     VkPhysicalDeviceFeatures2 features = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f12 };
     vkGetPhysicalDeviceFeatures2(physical, &features);
     return matrix.cooperativeMatrix && f12.shaderFloat16 && f12.vulkanMemoryModel &&
-           f12.vulkanMemoryModelDeviceScope;
+           f12.vulkanMemoryModelDeviceScope && robustness.robustBufferAccess2;
 }
 
 // Halves times halves to floats within a subgroup, in sides that the shader's quads and pairs of
@@ -44,11 +48,23 @@ static bool is_better(const VkCooperativeMatrixPropertiesKHR *p,
            p->KSize <= 16 && p->MSize * p->NSize * p->KSize > than->m * than->n * than->k;
 }
 
+// Sums in floats are turned to halves before they are stored.
+static bool has_half_sums(const VkCooperativeMatrixPropertiesKHR *p, uint32_t count,
+                          const VkCooperativeMatrixPropertiesKHR *of)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (p[i].ResultType == VK_COMPONENT_TYPE_FLOAT16_KHR && p[i].scope == of->scope &&
+            p[i].MSize == of->MSize && p[i].NSize == of->NSize)
+            return true;
+    return false;
+}
+
 void l2d_matrix_find(VkInstance instance, VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
 {
     // Asked of a driver without the extension, old loaders crash.
     if (!caps->has_fp16 ||
         !l2d_matrix_has_extension(physical, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) ||
+        !l2d_matrix_has_extension(physical, VK_EXT_ROBUSTNESS_2_EXTENSION_NAME) ||
         !has_features(physical))
         return;
     PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR list =
@@ -62,7 +78,7 @@ void l2d_matrix_find(VkInstance instance, VkPhysicalDevice physical, struct l2d_
         p[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
     if (p && list(physical, &count, p) >= VK_SUCCESS)
         for (uint32_t i = 0; i < count; i++)
-            if (is_better(&p[i], &caps->matrix))
+            if (is_better(&p[i], &caps->matrix) && has_half_sums(p, count, &p[i]))
                 caps->matrix = (struct l2d_matrix_shape) { p[i].MSize, p[i].NSize, p[i].KSize };
     free(p);
 }

@@ -20,19 +20,22 @@ static const struct { uint32_t m, n, pixels, depth; } tier1_tiles[] = {
 };
 
 // Subgroups, of them side by side across the channels, and matrices of one; depth of a slice in
-// matrices, and stages of it. The comment is the tile of 16x16x16 matrices. On an H100 each of them
-// is the fastest for some shapes of SD1.5: the first three for most of the work, the seventh for
-// the smallest. The last two have not been measured.
-static const struct { uint32_t subgroups, side, wm, wn, deep, stages; } tier2_tiles[] = {
-    { 4, 2, 2, 2, 4, 1 },               // 64x64
-    { 8, 2, 2, 4, 4, 1 },               // 128x128
-    { 8, 2, 2, 5, 4, 1 },               // 128x160, which divides SD's widths
-    { 8, 2, 2, 2, 4, 1 },               // 128x64
-    { 8, 4, 2, 2, 4, 1 },               // 64x128
-    { 8, 1, 2, 4, 4, 1 },               // 256x64
-    { 4, 2, 2, 2, 2, 2 },               // 64x64
-    { 8, 2, 2, 4, 2, 2 },               // 128x128
-    { 8, 2, 2, 5, 2, 2 },               // 128x160
+// matrices. The comment is the tile of 16x16x16 matrices. On an H100 each of them is the fastest for
+// some shapes of SD1.5. Those of four subgroups have two workgroups on a core, where there are so
+// many, which take turns with their loads and products.
+static const struct { uint32_t subgroups, side, wm, wn, deep; } tier2_tiles[] = {
+    { 4, 2, 2, 2, 4 },                  // 64x64x64
+    { 8, 2, 2, 5, 4 },                  // 128x160x64; 160 divides SD's widths
+    { 4, 2, 4, 5, 2 },                  // 128x160x32
+    { 4, 2, 4, 4, 2 },                  // 128x128x32
+    { 4, 2, 2, 5, 4 },                  // 64x160x64
+    { 4, 2, 2, 5, 2 },                  // 64x160x32
+    { 4, 2, 2, 4, 4 },                  // 64x128x64
+    { 8, 2, 2, 4, 4 },                  // 128x128x64
+    { 8, 1, 2, 4, 4 },                  // 256x64x64
+    { 4, 2, 4, 2, 2 },                  // 128x64x32
+    { 4, 1, 4, 4, 2 },                  // 256x64x32
+    { 8, 2, 2, 2, 4 },                  // 128x64x64
 };
 
 static struct l2d_conv_variant tier0_variant(const struct l2d_gpu_caps *caps, uint32_t quads)
@@ -63,27 +66,29 @@ static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, ui
     uint32_t subgroups = tier2_tiles[index].subgroups, side = tier2_tiles[index].side;
     uint32_t wm = tier2_tiles[index].wm, wn = tier2_tiles[index].wn, lanes = caps->subgroup_size;
     uint32_t m = subgroups / side * wm * s->m, n = side * wn * s->n;
-    uint32_t depth = tier2_tiles[index].deep * s->k, stages = tier2_tiles[index].stages;
+    uint32_t depth = tier2_tiles[index].deep * s->k;
     depth = depth < L2D_CONV_UNIT ? depth : L2D_CONV_UNIT;
-    uint32_t stage = m * (depth / 8 + 1) + depth * (n / 8 + 1);
+    uint32_t slice = m * (depth / 8 + 1) + depth * (n / 8 + 1);
     uint32_t sums = subgroups * s->m * (wn * s->n / 4 + 1);
     return (struct l2d_conv_variant) {
         .shader = "conv_t2", .size = subgroups * lanes, .pixels = m, .quads = n / 4,
-        .spec = { s->m, s->n, s->k, wm, wn, side, subgroups, lanes, depth, stages }, .num_spec = 10,
-        .shared_bytes = 16 * (stages * stage > sums ? stages * stage : sums),
+        .spec = { s->m, s->n, s->k, wm, wn, side, subgroups, lanes, depth }, .num_spec = 9,
+        .shared_bytes = 16 * (slice > sums ? slice : sums),
     };
 }
 
-// Whole numbers of octets of pixels for each invocation to load, and of slices in a unit. CPU
-// drivers compile an emulated matrix at a time: of the large tiles they have those whose width is
-// no power of 2.
+// Whole panels of weights, a whole number of octets of pixels for each invocation to load, whole
+// slices in a unit, and an invocation for each octet of a line of sums. CPU drivers compile an
+// emulated matrix at a time, and have none of the large tiles.
 static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_variant *v)
 {
-    uint32_t matrices = v->spec[3] * v->spec[4];
-    if (caps->type == L2D_GPU_CPU && matrices > 4 && v->spec[4] != 5)
-        return false;
-    uint32_t depth = v->spec[8], loads_a = v->pixels * depth / 8;
-    return v->size % (depth / 8) == 0 && loads_a % v->size == 0 && L2D_CONV_UNIT % depth == 0;
+    uint32_t depth = v->spec[8], lines = v->size / (depth / 8);
+    uint32_t of_panel = L2D_CONV_PANEL / 8 * depth;
+    uint32_t matrices = v->spec[3] * v->spec[4], line_octets = v->spec[4] * v->spec[1] / 8;
+    return 4 * v->quads % L2D_CONV_PANEL == 0 && v->size % (depth / 8) == 0 && lines % 8 == 0 &&
+           v->pixels % lines == 0 && L2D_CONV_UNIT % depth == 0 &&
+           (v->size % of_panel == 0 || of_panel % v->size == 0) &&
+           line_octets <= caps->subgroup_size && (caps->type != L2D_GPU_CPU || matrices <= 4);
 }
 
 static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
@@ -106,21 +111,23 @@ static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family f
         if (i > 0 && !runs(caps, family, out))     // the first has to
             continue;
         if (index-- == 0) {
-            snprintf(out->name, sizeof(out->name), "%ux%u", out->pixels, 4 * out->quads);
+            int len = snprintf(out->name, sizeof(out->name), "%ux%u", out->pixels, 4 * out->quads);
+            if (family == L2D_CONV_T2)
+                snprintf(out->name + len, sizeof(out->name) - (size_t) len, "x%u", out->spec[8]);
             return true;
         }
     }
     return false;
 }
 
-// shape: of octets of channels, as matrix units take them, or NULL: any such.
+// shape: of octets of channels, as matrix units take them, and no pixels skipped; or NULL: any such.
 static bool is_for(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                    enum l2d_conv_family family, const struct l2d_conv_shape *shape)
 {
     if (family < L2D_CONV_T2)
         return (family == L2D_CONV_T0) == (caps->tier == L2D_TIER_0);
     return precision == L2D_F16 && caps->tier >= L2D_TIER_2 &&
-           !(shape && (shape->cin % 8 || shape->odd_seam));
+           !(shape && (shape->cin % 8 || shape->odd_seam || shape->stride > shape->ksize));
 }
 
 uint32_t l2d_conv_num_variants(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,

@@ -14,7 +14,7 @@
 // A shader and how much of the output one of its workgroups makes.
 struct l2d_conv_variant {
     const char *shader;
-    char name[16];                          // "128x64": pixels by channels
+    char name[20];                          // "128x64": pixels by channels, and by depth on T2
     uint32_t size;                          // of a workgroup
     uint32_t pixels, quads;
     uint32_t spec[10], num_spec;            // from constant 4 on

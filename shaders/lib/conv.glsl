@@ -103,24 +103,37 @@ void finish(Place at, uint quad, uint quads, vec4 v)
     y[at.out_pixel * quads + quad] = STORE4(v);
 }
 
-// Two neighbouring quads of weight columns; with GEGLU a value and its gate.
-void finish2(Place at, uint column, vec4 v0, vec4 v1)
+// The bias of two neighbouring quads of weight columns, of which the second may not be there.
+void bias_of(uint column, out vec4 b0, out vec4 b1)
+{
+    b0 = b1 = vec4(0.0);
+    if ((FLAGS & L2D_CONV_BIAS) == 0u)
+        return;
+    uint first = ACT == ACT_GEGLU ? column / 2u : column;
+    uint second = ACT == ACT_GEGLU ? p.out_quads / 2u + first : column + 1u;
+    b0 = FETCH4_F32(bias, first);
+    if (second < p.out_quads)
+        b1 = FETCH4_F32(bias, second);
+}
+
+// Two neighbouring quads of weight columns with their bias; with GEGLU a value and its gate.
+void finish_pair(Place at, uint column, vec4 v0, vec4 v1)
 {
     if (ACT == ACT_GEGLU) {
-        uint quads = p.out_quads / 2u, quad = column / 2u;
-        if (quad >= quads)
-            return;
-        if ((FLAGS & L2D_CONV_BIAS) != 0u) {
-            v0 += FETCH4_F32(bias, quad);
-            v1 += FETCH4_F32(bias, quads + quad);
-        }
-        finish(at, quad, quads, v0 * gelu4(v1));
+        finish(at, column / 2u, p.out_quads / 2u, v0 * gelu4(v1));
         return;
     }
-    if (column < p.out_quads)
-        finish(at, column, p.out_quads,
-               (FLAGS & L2D_CONV_BIAS) != 0u ? v0 + FETCH4_F32(bias, column) : v0);
+    finish(at, column, p.out_quads, v0);
     if (column + 1u < p.out_quads)
-        finish(at, column + 1u, p.out_quads,
-               (FLAGS & L2D_CONV_BIAS) != 0u ? v1 + FETCH4_F32(bias, column + 1u) : v1);
+        finish(at, column + 1u, p.out_quads, v1);
+}
+
+// The same without their bias; the first may not be there.
+void finish2(Place at, uint column, vec4 v0, vec4 v1)
+{
+    vec4 b0, b1;
+    if (column >= p.out_quads)
+        return;
+    bias_of(column, b0, b1);
+    finish_pair(at, column, v0 + b0, v1 + b1);
 }

@@ -237,7 +237,7 @@ Test(conv, tier2_variants)
 {
     if (!gt_has_matrix_units())
         cr_skip_test("the device has no matrix units");
-    run_variants(L2D_TIER_2, L2D_CONV_T2, 3);
+    run_variants(L2D_TIER_2, L2D_CONV_T2, 2);
 }
 
 // ---- what is chosen
