@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention by matrices of any size (VK_NV_cooperative_matrix2) with an online softmax. A subgroup
 // has BR queries of one head, whose scores with BC keys are one matrix: maxima and sums of its rows
-// are reductions, weights are made element by element, and all of it stays in registers. The
+// are reductions, weights are made element by element, and all of it stays in registers. What
+// weights are relative to, a row's top, changes only when one would be larger than 2^HIGH, which
+// after the first keys is seldom: else there is nothing to reduce and to multiply anew. The
 // workgroup's subgroups share blocks of keys and values, of which the next is on its way while one
 // is used. Halves in, scores and sums in f32, weights as halves. Debian 12's compiler does not know
 // the extension: see shaders/spirv/README.md.
@@ -12,6 +14,7 @@
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_vote : require
 #extension GL_NV_cooperative_matrix2 : require
 #include "lib/precision.glsl"
 #include "params/attention.h"
@@ -34,7 +37,7 @@ const uint HEAD_8 = QUADS / 2, DEPTH_8 = DEPTH / 8; // from here in octets
 const uint PITCH = DEPTH_8 + 1;                     // of a line, to spread the banks
 const uint LINES = SUBGROUPS * BR > 2 * BC ? SUBGROUPS * BR : 2 * BC;
 const uint LOADS = (BC * DEPTH_8 + SIZE - 1) / SIZE;
-const float LOWEST = -3.0e38;
+const float LOWEST = -3.0e38, HIGH = 8.0;
 
 shared uvec4 room[LINES * PITCH];                   // the queries, then keys and values
 
@@ -51,14 +54,25 @@ float masked(const in uint line, const in uint key, const in float score, const 
     return block + key <= last ? score : LOWEST;
 }
 
-float weight(const in uint line, const in uint key, const in float score, const in float top)
+// Weights are powers of 2, and so are tops.
+float exponent(const in uint line, const in uint key, const in float score, const in float top)
 {
-    return exp2((score - top) * (p.scale * 1.44269504));
+    return fma(score, p.scale * 1.44269504, -top);
 }
 
-float larger_of(const in uint line, const in uint key, const in float v, const in float w)
+float weight(const in uint line, const in uint key, const in float e)
 {
-    return max(v, w);
+    return exp2(e);
+}
+
+float raised(const in uint line, const in uint key, const in float score, const in float top)
+{
+    return max(score * (p.scale * 1.44269504), top);
+}
+
+float shrinkage(const in uint line, const in uint key, const in float top, const in float new_top)
+{
+    return exp2(top - new_top);
 }
 
 float quotient(const in uint line, const in uint channel, const in float v, const in float by)
@@ -139,20 +153,28 @@ void main()
         if (CAUSAL != 0u || block + BC > p.keys)
             coopMatPerElementNV(s, s, masked, first_query, block);
 
-        SCORES new_top, shrink, w;
-        coopMatReduceNV(new_top, s, gl_CooperativeMatrixReduceRowNV, larger);
-        coopMatPerElementNV(new_top, new_top, larger_of, top);
-        coopMatPerElementNV(shrink, top, weight, new_top);
-        coopMatPerElementNV(w, s, weight, new_top);
-        total = total * shrink + w;
-        top = new_top;
-
-        RESULT shrinks;                             // all elements of a row are the same
-        coopMatReduceNV(shrinks, shrink, gl_CooperativeMatrixReduceRowNV, larger);
+        SCORES e, w;
+        float highest = LOWEST;
+        coopMatPerElementNV(e, s, exponent, top);
+        [[unroll]] for (uint i = 0; i < e.length(); i++)
+            highest = max(highest, e[i]);
+        if (subgroupAny(highest > HIGH)) {
+            SCORES new_top, shrink;
+            RESULT shrinks;                         // all elements of a row are the same
+            coopMatReduceNV(new_top, s, gl_CooperativeMatrixReduceRowNV, larger);
+            coopMatPerElementNV(new_top, new_top, raised, top);
+            coopMatPerElementNV(shrink, top, shrinkage, new_top);
+            coopMatReduceNV(shrinks, shrink, gl_CooperativeMatrixReduceRowNV, larger);
+            total *= shrink;
+            acc *= shrinks;
+            top = new_top;
+            coopMatPerElementNV(e, s, exponent, top);
+        }
+        coopMatPerElementNV(w, e, weight);
+        total += w;
         coopmat<float16_t, gl_ScopeSubgroup, BC, DEPTH, gl_MatrixUseB> v;
         coopMatLoad(v, room, BC * PITCH, PITCH, gl_CooperativeMatrixLayoutRowMajor);
-        acc = coopMatMulAdd(coopmat<float16_t, gl_ScopeSubgroup, BR, BC, gl_MatrixUseA>(w), v,
-                            acc * shrinks);
+        acc = coopMatMulAdd(coopmat<float16_t, gl_ScopeSubgroup, BR, BC, gl_MatrixUseA>(w), v, acc);
         barrier();
     }
 

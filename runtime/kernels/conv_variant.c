@@ -175,36 +175,73 @@ static uint32_t most_parts(const struct l2d_gpu_caps *caps, const struct l2d_con
     return parts < 1 ? 1 : parts < L2D_CONV_MAX_PARTS ? (uint32_t) parts : L2D_CONV_MAX_PARTS;
 }
 
-// Few tiles and a long sum leave most of a GPU idle, which parts of the sum fill: as many as give
-// every core a tile where there are two rows. Of less than 512 terms they cost more than they give.
-static uint32_t default_parts(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s)
+// How long a variant of tier 2 takes, in no unit: rounds of tiles, each of so many slices of 64 terms
+// and what comes before and after them. A small tile takes longer for its size, since it loads more
+// for each product. Two workgroups of four subgroups share a core, and take a little less than one
+// after the other. Parts are written and read again. Fitted to an H100.
+static double cost(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s, uint32_t rows,
+                   const struct l2d_conv_variant *v, uint32_t parts)
 {
-    uint32_t tiles = div_up(2 * (uint64_t) s->out_h * s->out_w, 128) * div_up(s->quads, 40);
-    uint32_t parts = caps->num_cores / tiles, terms = s->cin * s->ksize * s->ksize;
-    parts = parts < terms / 512 ? parts : terms / 512;
-    parts = parts < most_parts(caps, s) ? parts : most_parts(caps, s);
-    return parts < 1 ? 1 : parts;
+    const double full = 128 * 160 * (1 + 128 * (1.0 / 128 + 1.0 / 160));   // the tile 128x160
+    uint32_t cores = caps->num_cores ? caps->num_cores : 32;
+    uint64_t pixels = (uint64_t) rows * s->out_h * s->out_w;
+    uint64_t tiles = (uint64_t) div_up(pixels, v->pixels) * div_up(s->quads, v->quads) * parts;
+    double m = v->pixels, n = 4.0 * v->quads;
+    double slice = m * n * (1 + 128 * (1 / m + 1 / n)) / full;
+    double terms = (double) s->cin * s->ksize * s->ksize, rounds = div_up(tiles, cores);
+    if (v->size <= 4 * caps->subgroup_size)
+        rounds = tiles <= cores ? 1.06 : 1.8 * div_up(tiles, 2 * cores);
+    double sums = (double) pixels * 4 * s->quads * parts / (128.0 * 160 * cores);
+    return rounds * slice * (terms / 64 / parts + 4) + (parts > 1 ? 5 + 8 * sums : 0);
 }
 
-// Of tier 2: the tile with which the core that has most to do has least of it. A small tile
-// takes longer for its size: it loads more for each product.
-static uint32_t default_tile(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s,
-                             uint32_t parts)
+static uint32_t best_tile(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s,
+                          uint32_t rows, uint32_t parts, double *least)
 {
-    uint64_t pixels = (uint64_t) s->rows * s->out_h * s->out_w;
-    uint32_t cores = caps->num_cores ? caps->num_cores : 32, best = 0;
-    double least = 0;
     struct l2d_conv_variant v;
+    uint32_t best = 0;
     for (uint32_t i = 0; find_variant(caps, L2D_CONV_T2, i, s->quads, &v); i++) {
-        double side = 4.0 * v.quads, load = 1.0 / v.pixels + 1.0 / side;
-        uint32_t tiles = div_up(pixels, v.pixels) * div_up(s->quads, v.quads) * parts;
-        double cost = div_up(tiles, cores) * v.pixels * side * (1 + 32 * load);
-        if (i == 0 || cost < 0.99 * least) {
-            least = cost;
+        double c = cost(caps, s, rows, &v, parts);
+        if (i == 0 || c < *least) {
+            *least = c;
             best = i;
         }
     }
     return best;
+}
+
+// Few tiles and a long sum leave most of a GPU idle, which parts of the sum fill: as many as are
+// fastest for two rows.
+static uint32_t default_parts(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s,
+                              enum l2d_conv_family family)
+{
+    uint32_t most = caps->num_cores ? most_parts(caps, s) : 1, best = 1;
+    if (family == L2D_CONV_T1) {        // as many as give every core a tile, of at least 512 terms
+        uint32_t tiles = div_up(2 * (uint64_t) s->out_h * s->out_w, 128) * div_up(s->quads, 40);
+        uint32_t parts = caps->num_cores / tiles, terms = s->cin * s->ksize * s->ksize;
+        parts = parts < terms / 512 ? parts : terms / 512;
+        return parts < 1 ? 1 : parts < most ? parts : most;
+    }
+    double least = 0, c = 0;
+    for (uint32_t parts = 1; parts <= most; parts *= 2) {
+        best_tile(caps, s, 2, parts, &c);
+        if (parts == 1 || c < least) {
+            least = c;
+            best = parts;
+        }
+    }
+    return best;
+}
+
+bool l2d_conv_is_promising(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *shape,
+                           const struct l2d_conv_variant *v)
+{
+    double least = 0, c = 0;
+    for (uint32_t parts = 1; parts <= L2D_CONV_MAX_PARTS; parts *= 2) {
+        best_tile(caps, shape, shape->rows, parts, &c);
+        least = parts == 1 || c < least ? c : least;
+    }
+    return cost(caps, shape, shape->rows, v, v->parts) < 1.4 * least;
 }
 
 struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
@@ -212,10 +249,11 @@ struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dty
 {
     if (caps->tier == L2D_TIER_0)
         return (struct l2d_choice) { L2D_CONV_T0, 0, 1 };
-    uint32_t parts = default_parts(caps, shape);
     enum l2d_conv_family family = is_for(caps, precision, L2D_CONV_T2, shape) ? L2D_CONV_T2
                                                                               : L2D_CONV_T1;
-    uint32_t tile = family == L2D_CONV_T1 ? 0 : default_tile(caps, shape, parts);
+    uint32_t parts = default_parts(caps, shape, family);
+    double c;
+    uint32_t tile = family == L2D_CONV_T1 ? 0 : best_tile(caps, shape, shape->rows, parts, &c);
     return (struct l2d_choice) { family, tile, parts };
 }
 
@@ -242,8 +280,9 @@ static struct l2d_choice within(const struct l2d_gpu_caps *caps,
                                 const struct l2d_choice *known)
 {
     struct l2d_choice c = { known->family, 0, known->parts };
+    double least;
     if (c.family == L2D_CONV_T2)
-        c.variant = default_tile(caps, shape, c.parts);
+        c.variant = best_tile(caps, shape, shape->rows, c.parts, &least);
     else if (c.family == rule.family)
         c.variant = rule.variant;
     return c;

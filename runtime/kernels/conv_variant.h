@@ -48,6 +48,10 @@ bool l2d_conv_shape_of_key(const struct l2d_shape *key, struct l2d_conv_shape *s
 struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                                    const struct l2d_conv_shape *shape);
 
+/** Whether a variant of tier 2, with its parts, may by rule be among the fastest. */
+bool l2d_conv_is_promising(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *shape,
+                           const struct l2d_conv_variant *variant);
+
 /**
  * What a shape runs with if it is not itself known: by rule, within the family and parts that are
  * known of other rows (*fixed) if they are. gpu's table notes nothing.

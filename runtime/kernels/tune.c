@@ -144,17 +144,19 @@ static int time_choice(struct tuner *t, const struct l2d_conv_shape *s, enum l2d
 
 // ---- one shape
 
-// Parts pay where tiles are few. Beside matrix units, tier 1's tiles are for drivers that emulate
-// these: two of them show that.
+// Beside matrix units, tier 1's tiles are for drivers that emulate these: two of them show that.
+// Parts pay where tiles are few.
 static bool is_candidate(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s,
                          const struct l2d_conv_variant *v, const struct l2d_choice *c,
-                         const struct l2d_choice *rule)
+                         const struct l2d_choice *rule, bool fixed)
 {
     uint64_t pixels = (uint64_t) s->rows * s->out_h * s->out_w;
     uint64_t tiles = (uint64_t) div_up(pixels, v->pixels) * div_up(s->quads, v->quads);
     bool power = (c->parts & (c->parts - 1)) == 0;
-    if (c->family != rule->family && (c->variant > 1 || c->parts > 1))
-        return false;
+    if (c->family != rule->family)
+        return c->variant <= 1 && c->parts == 1;
+    if (c->family == L2D_CONV_T2)
+        return fixed || (power && l2d_conv_is_promising(caps, s, v));
     return c->parts == 1 || c->parts == rule->parts ||
            (power && tiles < 2 * (uint64_t) (caps->num_cores ? caps->num_cores : 8) &&
             s->cin * s->ksize * s->ksize / c->parts >= 256);
@@ -175,7 +177,7 @@ static uint32_t list_candidates(const struct l2d_gpu_caps *caps, const struct l2
             struct l2d_conv_variant v;
             for (; l2d_conv_variant_of(caps, type, s, &c, &v); c.variant++)
                 if (n < MAX_CANDIDATES && memcmp(&c, rule, sizeof(c)) != 0 &&
-                    is_candidate(caps, s, &v, &c, rule))
+                    is_candidate(caps, s, &v, &c, rule, fixed))
                     list[n++] = c;
         }
     return n;

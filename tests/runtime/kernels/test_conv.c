@@ -287,12 +287,14 @@ Test(conv, rows_do_not_change_each_other)
 
 Test(conv, parts_by_rule)
 {
-    // SD1.5 at 512x512 on a device of 132 cores, and of 16: pixels of a side, channels, sum, parts.
-    static const struct { uint32_t side, cout, cin, ksize, large, small; } want[] = {
-        {  8, 1280, 1280, 3, 8, 2 }, {  8, 1280, 2560, 3, 8, 2 }, { 16, 1280, 1280, 3, 4, 1 },
-        { 32,  640,  640, 3, 2, 1 }, { 64,  320,  320, 3, 1, 1 }, {  8, 1280, 1280, 1, 2, 2 },
-        {  8, 1280, 5120, 1, 8, 2 }, {  8, 10240, 1280, 1, 2, 1 }, { 64,   4,  320, 3, 2, 1 },
-        {  8,    4, 2560, 3, 8, 8 },
+    // SD1.5 at 512x512: pixels of a side, channels, sum; parts of it in tiers 1 and 2, on devices of
+    // 132 and of 16 cores.
+    static const struct { uint32_t side, cout, cin, ksize, large[2], small[2]; } want[] = {
+        {  8, 1280, 1280, 3, { 8, 8 }, { 2, 2 } }, {  8, 1280, 2560, 3, { 8, 8 }, { 2, 4 } },
+        { 16, 1280, 1280, 3, { 4, 4 }, { 1, 1 } }, { 32,  640,  640, 3, { 2, 2 }, { 1, 1 } },
+        { 64,  320,  320, 3, { 1, 1 }, { 1, 1 } }, {  8, 1280, 1280, 1, { 2, 1 }, { 2, 1 } },
+        {  8, 1280, 5120, 1, { 8, 8 }, { 2, 2 } }, {  8, 10240, 1280, 1, { 2, 1 }, { 1, 1 } },
+        { 64,    4,  320, 3, { 2, 1 }, { 1, 1 } }, {  8,    4, 2560, 3, { 8, 8 }, { 8, 8 } },
     };
     for (size_t i = 0; i < COUNT(want); i++)
         for (uint32_t n = 1; n <= 8; n++)
@@ -309,8 +311,9 @@ Test(conv, parts_by_rule)
                         .stride = 1,
                     };
                     struct l2d_choice c = l2d_conv_default(&caps, L2D_F16, &shape);
-                    cr_expect_eq(c.parts, cores == 0 ? 1 : cores == 16 ? want[i].small
-                                                                       : want[i].large,
+                    uint32_t t = tier - L2D_TIER_1;
+                    cr_expect_eq(c.parts, cores == 0 ? 1 : cores == 16 ? want[i].small[t]
+                                                                       : want[i].large[t],
                                  "case %zu, %u cores: %u", i, cores, c.parts);
                     cr_expect_eq(c.family, tier == L2D_TIER_1 ? L2D_CONV_T1 : L2D_CONV_T2);
                 }
