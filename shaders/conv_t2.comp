@@ -61,7 +61,7 @@ shared uvec4 room[SLICE > SUMS ? SLICE : SUMS];
 // Of an invocation: what it loads, and where that goes. Of pixels it is one octet of every
 // LINES_A-th, of weights one octet of a panel for one or more k. A tap's pixel is base pixels from
 // the tap's place in the kernel; sides has a bit for each line of taps that is inside the picture,
-// and then one for each column.
+// and then one for each column. What is behind the last pixel is behind the buffer.
 uint base[LOADS_A], sides[LOADS_A], row[LOADS_A];
 uint weights_from[LOADS_B];
 uint a_octet, a_at, b_at;
@@ -81,7 +81,7 @@ uint spread(uint line)
 
 void begin_tile(uint first_pixel, uint first_quad)
 {
-    uint t = gl_LocalInvocationID.x, pixels = p.ow * p.oh, num_pixels = p.num_rows * pixels;
+    uint t = gl_LocalInvocationID.x, pixels = p.ow * p.oh;
     uint k = spread(t % OF_PANEL / PANEL_8), panels = (p.out_quads + 7u) / 8u;
     [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
         uint panel = first_quad / 8u + t / OF_PANEL + i * SIZE / OF_PANEL;
@@ -90,24 +90,33 @@ void begin_tile(uint first_pixel, uint first_quad)
     }
     b_at = B_AT + k * PITCH_B + t / OF_PANEL * PANEL_8 + t % PANEL_8;
 
-    uint line = DEPTH_8 == 4u ? spread(t / DEPTH_8) : t / DEPTH_8;
+    uint line = DEPTH_8 == 4u ? spread(t / DEPTH_8) : t / DEPTH_8, m = first_pixel + line;
     a_octet = t % DEPTH_8;
     a_at = line * PITCH_A + a_octet;
-    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
-        uint m = min(first_pixel + line + i * LINES_A, num_pixels - 1u);
-        if (KSIZE == 1u) {                          // no divisions, which take their time
-            base[i] = m;
+    if (KSIZE == 1u) {
+        [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+            base[i] = m + i * LINES_A;
             sides[i] = 3u;
-            row[i] = (FLAGS & L2D_CONV_X2) != 0u ? m / pixels : 0u;
-            continue;
+            row[i] = (FLAGS & L2D_CONV_X2) != 0u ? base[i] / pixels : 0u;
         }
-        ivec2 at = ivec2(m % p.ow, m / p.ow % p.oh) * int(p.stride) - pads();
-        base[i] = uint((int(m / pixels) * int(p.h) + at.y) * int(p.w) + at.x);
+        return;
+    }
+    // Where the next line is counts on from where this one is, since divisions take their time.
+    uvec3 at = uvec3(m % p.ow, m / p.ow % p.oh, m / pixels);
+    uvec3 on = uvec3(LINES_A % pixels % p.ow, LINES_A % pixels / p.ow, LINES_A / pixels);
+    [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
+        ivec2 first = ivec2(at.xy * p.stride) - pads();
+        base[i] = (at.z * p.h + uint(first.y)) * p.w + uint(first.x);
         sides[i] = 0u;
         [[unroll]] for (uint k = 0; k < KSIZE; k++) {
-            sides[i] |= uint(at.y) + k < p.h ? 1u << k : 0u;
-            sides[i] |= uint(at.x) + k < p.w ? 1u << KSIZE + k : 0u;
+            sides[i] |= uint(first.y) + k < p.h ? 1u << k : 0u;
+            sides[i] |= uint(first.x) + k < p.w ? 1u << KSIZE + k : 0u;
         }
+        at += on;
+        uint over = at.x >= p.ow ? 1u : 0u;
+        at.xy += uvec2(0u - over * p.ow, over);
+        over = at.y >= p.oh ? 1u : 0u;
+        at.yz += uvec2(0u - over * p.oh, over);
     }
 }
 
@@ -174,7 +183,8 @@ void load_slice()
     uint from[LOADS_A];
     [[unroll]] for (uint i = 0; i < LOADS_A; i++) {
         bool one = second && (p.flags & L2D_CONV_X2_ONE) != 0u;
-        from[i] = (sides[i] & want) == want ? (one ? row[i] : base[i]) * channels + at : L2D_CONV_NOWHERE;
+        from[i] = (one ? row[i] : base[i]) * channels + at;
+        from[i] = (sides[i] & want) == want ? from[i] : L2D_CONV_NOWHERE;
     }
     if ((FLAGS & L2D_CONV_X2) != 0u && second) {
         [[unroll]] for (uint i = 0; i < LOADS_A; i++)
@@ -234,47 +244,92 @@ void multiply()
     }
 }
 
-// Whether sums begin with the bias: where columns are channels, in whole matrices.
-bool begins_with_bias()
+// Whether columns are channels, in whole matrices. Then sums begin with the bias.
+bool is_whole()
 {
-    if (PARTS > 1u || ACT == ACT_GEGLU || (FLAGS & L2D_CONV_BIAS) == 0u)
+    if (PARTS > 1u || ACT == ACT_GEGLU)
         return false;
     return p.out_quads % (CN / 4u) == 0u;
 }
 
-// Whether all that follows is done with matrices: where what is added lies in whole ones too.
-bool finishes_matrices()
+// Whether what is added lies in whole matrices too, and sums begin with it: then it comes while the
+// first slice does.
+bool begins_with_added()
 {
-    if (PARTS > 1u || ACT == ACT_GEGLU)
+    if ((FLAGS & L2D_CONV_UP) != 0u || !is_whole())
         return false;
-    bool whole = p.out_quads % (CN / 4u) == 0u;
-    if ((FLAGS & (L2D_CONV_STEP_BIAS | L2D_CONV_RESIDUAL)) != 0u)
-        whole = whole && (FLAGS & L2D_CONV_UP) == 0u && p.ow * p.oh % CM == 0u;
-    return whole;
+    bool first = ACT == 0u || (FLAGS & L2D_CONV_RESIDUAL) == 0u;
+    const uint RINGS = L2D_CONV_RESIDUAL_RING | L2D_CONV_OUT_RING;
+    return (first || (p.flags & L2D_CONV_ACT_LAST) != 0u) && (p.flags & RINGS) == 0u &&
+           p.ow * p.oh % CM == 0u;
 }
 
-SUM finished(SUM v, Place at, uint quad)
+bool finishes_matrices()
 {
-    SUM added = SUM(0.0);
-    if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u) {
-        SUM step;                                   // each of its lines is the same
-        coopMatLoad(step, step_bias, at.step * p.out_quads + quad, 0u,
-                    gl_CooperativeMatrixLayoutRowMajor);
-        v += step;
+    if ((p.flags & L2D_CONV_OUT_RING) != 0u)
+        return false;
+    if ((FLAGS & (L2D_CONV_STEP_BIAS | L2D_CONV_RESIDUAL)) == 0u)
+        return is_whole();
+    return begins_with_added();
+}
+
+// Adds to two rows of matrices, such that all of it is on its way at once.
+void begin_with_added(uint i0, uint first_pixel, uint first_quad)
+{
+    const uint ROWS = 2u;                           // WM is even
+    uint num_pixels = p.num_rows * p.ow * p.oh, last = max(num_pixels, CM) - CM;
+    uint m0 = first_pixel + (gl_SubgroupID / SIDE * WM + i0) * CM;
+    uint first = first_quad + gl_SubgroupID % SIDE * WN * CN / 4u;
+    SUM steps[ROWS * WN];
+    HALF added[ROWS * WN];
+    [[unroll]] for (uint i = 0; i < ROWS; i++) {
+        uint pixel = min(m0 + i * CM, last), step = place_of(pixel).step;
+        [[unroll]] for (uint j = 0; j < WN; j++) {
+            uint quad = min(first + j * CN / 4u, p.out_quads - CN / 4u);
+            if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u)     // each of its lines is the same
+                coopMatLoad(steps[i * WN + j], step_bias, step * p.out_quads + quad, 0u,
+                            gl_CooperativeMatrixLayoutRowMajor);
+            if ((FLAGS & L2D_CONV_RESIDUAL) != 0u)
+                coopMatLoad(added[i * WN + j], residual, pixel * p.out_quads + quad, p.out_quads,
+                            gl_CooperativeMatrixLayoutRowMajor);
+        }
     }
-    if ((FLAGS & L2D_CONV_RESIDUAL) != 0u) {
-        HALF halves;
-        coopMatLoad(halves, residual, at.residual * p.out_quads + quad, p.out_quads,
-                    gl_CooperativeMatrixLayoutRowMajor);
-        added = SUM(halves);
+    [[unroll]] for (uint i = 0; i < ROWS * WN; i++) {
+        if ((FLAGS & L2D_CONV_STEP_BIAS) != 0u)
+            acc[i0 * WN + i] += steps[i];
+        if ((FLAGS & L2D_CONV_RESIDUAL) != 0u)
+            acc[i0 * WN + i] += SUM(added[i]);
     }
-    bool last = (p.flags & L2D_CONV_ACT_LAST) != 0u;
-    if (last)
-        v += added;
+}
+
+// What sums begin with.
+void begin_sums(uint first_pixel, uint first_quad)
+{
+    uint first = first_quad + gl_SubgroupID % SIDE * WN * CN / 4u;
+    SUM begin[WN];
+    [[unroll]] for (uint j = 0; j < WN; j++) {
+        begin[j] = SUM(0.0);
+        if ((FLAGS & L2D_CONV_BIAS) != 0u && is_whole())
+            coopMatLoad(begin[j], bias, min(first + j * CN / 4u, p.out_quads - CN / 4u), 0u,
+                        gl_CooperativeMatrixLayoutRowMajor);
+    }
+    [[unroll]] for (uint i = 0; i < WM * WN; i++)
+        acc[i] = begin[i % WN];
+    if ((FLAGS & (L2D_CONV_STEP_BIAS | L2D_CONV_RESIDUAL)) != 0u && begins_with_added()) {
+        begin_with_added(0u, first_pixel, first_quad);
+        if (WM > 2u)
+            begin_with_added(2u, first_pixel, first_quad);
+    }
+}
+
+// ---- results
+
+SUM finished(SUM v)
+{
     if (ACT != 0u)
         for (uint i = 0; i < v.length(); i++)
             v[i] = activate(vec4(v[i])).x;
-    return last ? v : v + added;
+    return v;
 }
 
 // Results go through shared memory, since who holds what of a matrix is the device's secret.
@@ -284,19 +339,17 @@ void finish_matrices_of(uint i, uint first_pixel, uint first_quad)
     uint sub = gl_SubgroupID, at = sub * CM * PITCH, num_pixels = p.num_rows * p.ow * p.oh;
     uint first = first_quad + sub % SIDE * WN * CN / 4u;
     uint m0 = first_pixel + (sub / SIDE * WM + i) * CM;
-    Place place = place_of(min(m0, max(num_pixels, CM) - CM));
-    [[unroll]] for (uint j = 0; j < WN; j++) {
-        uint quad = min(first + j * CN / 4u, p.out_quads - CN / 4u);
-        coopMatStore(HALF(finished(acc[i * WN + j], place, quad)), room, at + j * CN / 8u, PITCH,
+    bool up = (FLAGS & L2D_CONV_UP) != 0u;
+    [[unroll]] for (uint j = 0; j < WN; j++)
+        coopMatStore(HALF(finished(acc[i * WN + j])), room, at + j * CN / 8u, PITCH,
                      gl_CooperativeMatrixLayoutRowMajor);
-    }
     subgroupMemoryBarrierShared();
     subgroupBarrier();
     [[unroll]] for (uint turn = 0; turn < CM * OCTETS; turn += LANES) {
         uint o = turn + gl_SubgroupInvocationID, line = o / OCTETS;
         uint column = first / 2u + o % OCTETS, m = m0 + line;
         if (line < CM && m < num_pixels && column < p.out_quads / 2u)
-            y_octets[place_of(m).out_pixel * (p.out_quads / 2u) + column] =
+            y_octets[(up ? place_of(m).out_pixel : m) * (p.out_quads / 2u) + column] =
                 room[at + line * PITCH + o % OCTETS];
     }
     subgroupBarrier();
@@ -345,7 +398,7 @@ void finish_lines(uint first_pixel, uint first_quad)
     uint column = first_quad + gl_SubgroupID % SIDE * WN * CN / 4u + lane % OCTETS * 2u;
     bool busy = lane < LINES * OCTETS && column < p.out_quads;
     vec4 b0 = vec4(0.0), b1 = vec4(0.0);
-    if (PARTS == 1u && busy && !begins_with_bias())
+    if (PARTS == 1u && busy && !is_whole())
         bias_of(column, b0, b1);
     finish_lines_of(0u, first_pixel, column, busy, b0, b1);
     if (WM > 1u)
@@ -392,15 +445,7 @@ void main()
     begin_tile(first_pixel, first_quad);
     begin_slices();
     load_slice();
-    [[unroll]] for (uint j = 0; j < WN; j++) {
-        SUM first = SUM(0.0);
-        uint quad = first_quad + (gl_SubgroupID % SIDE * WN + j) * CN / 4u;
-        if (begins_with_bias())
-            coopMatLoad(first, bias, min(quad, p.out_quads - CN / 4u), 0u,
-                        gl_CooperativeMatrixLayoutRowMajor);
-        [[unroll]] for (uint i = 0; i < WM; i++)
-            acc[i * WN + j] = first;
-    }
+    begin_sums(first_pixel, first_quad);
     uint slices = left;
     put_slice();
     advance();

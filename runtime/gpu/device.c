@@ -374,7 +374,8 @@ static int set_tier(struct l2d_gpu *gpu, enum l2d_tier tier, struct l2d_error *e
     struct l2d_gpu_caps *caps = &gpu->caps;
     enum l2d_tier highest = highest_tier(caps);
     static const char *const next[] = {
-        [L2D_TIER_1] = "VK_KHR_cooperative_matrix of halves that add up to floats, with VK_EXT_robustness2",
+        [L2D_TIER_1] = "VK_KHR_cooperative_matrix of halves that add up to floats, with "
+                       "VK_EXT_robustness2",
         [L2D_TIER_2] = "VK_NV_cooperative_matrix2 with matrices of any size",
     };
     if (tier > highest)

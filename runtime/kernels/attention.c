@@ -44,7 +44,8 @@ static struct variant tier3_variant(const struct l2d_gpu_caps *caps, uint32_t qu
     uint32_t depth = grain ? div_up(4 * quads, grain) * grain : 0;
     // lavapipe 26 reduces rows wrongly where a matrix has more than one grain both ways.
     bool cpu = caps->type == L2D_GPU_CPU;
-    uint32_t queries = cpu || depth > 48 ? g->m : 2 * g->m, keys = cpu ? grain : 2 * grain;
+    uint32_t queries = cpu || depth > 48 ? g->m : 2 * g->m;
+    uint32_t keys = cpu || depth > 96 ? grain : 2 * grain;
     uint32_t lines = subgroups * queries > 2 * keys ? subgroups * queries : 2 * keys;
     if (!grain || quads % 2 || depth > caps->matrix2.max_side ||
         16 * lines * (depth / 8 + 1) > caps->max_shared_bytes)

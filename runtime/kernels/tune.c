@@ -27,6 +27,7 @@ struct tuner {
     struct l2d_gpu *gpu;
     struct l2d_buf *x, *weight, *y, *parts;
     double deadline_s;
+    bool has_fast_matrices;     // tier 1 took more than twice as long
 };
 
 // What a shape works on.
@@ -144,17 +145,19 @@ static int time_choice(struct tuner *t, const struct l2d_conv_shape *s, enum l2d
 
 // ---- one shape
 
-// Beside matrix units, tier 1's tiles are for drivers that emulate these: two of them show that.
+// Beside matrix units, tier 1's tiles are for drivers that emulate these: on one shape two of them
+// show whether it does.
 // Parts pay where tiles are few.
-static bool is_candidate(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s,
+static bool is_candidate(const struct tuner *t, const struct l2d_conv_shape *s,
                          const struct l2d_conv_variant *v, const struct l2d_choice *c,
                          const struct l2d_choice *rule, bool fixed)
 {
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(t->gpu);
     uint64_t pixels = (uint64_t) s->rows * s->out_h * s->out_w;
     uint64_t tiles = (uint64_t) div_up(pixels, v->pixels) * div_up(s->quads, v->quads);
     bool power = (c->parts & (c->parts - 1)) == 0;
     if (c->family != rule->family)
-        return c->variant <= 1 && c->parts == 1;
+        return c->variant <= 1 && c->parts == 1 && !t->has_fast_matrices;
     if (c->family == L2D_CONV_T2)
         return fixed || (power && l2d_conv_is_promising(caps, s, v));
     return c->parts == 1 || c->parts == rule->parts ||
@@ -163,10 +166,11 @@ static bool is_candidate(const struct l2d_gpu_caps *caps, const struct l2d_conv_
 }
 
 // The rule's choice first. fixed: family and parts are to stay.
-static uint32_t list_candidates(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s,
+static uint32_t list_candidates(const struct tuner *t, const struct l2d_conv_shape *s,
                                 enum l2d_dtype type, const struct l2d_choice *rule, bool fixed,
                                 struct l2d_choice list[MAX_CANDIDATES])
 {
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(t->gpu);
     uint32_t n = 0;
     list[n++] = *rule;
     for (uint32_t family = L2D_CONV_T1; family < L2D_CONV_NUM_FAMILIES; family++)
@@ -177,7 +181,7 @@ static uint32_t list_candidates(const struct l2d_gpu_caps *caps, const struct l2
             struct l2d_conv_variant v;
             for (; l2d_conv_variant_of(caps, type, s, &c, &v); c.variant++)
                 if (n < MAX_CANDIDATES && memcmp(&c, rule, sizeof(c)) != 0 &&
-                    is_candidate(caps, s, &v, &c, rule, fixed))
+                    is_candidate(t, s, &v, &c, rule, fixed))
                     list[n++] = c;
         }
     return n;
@@ -217,7 +221,7 @@ static uint32_t candidates_of(struct tuner *t, const struct l2d_shape *key,
     if (!l2d_conv_shape_of_key(key, s, type))
         return 0;
     struct l2d_choice rule = l2d_conv_rule(t->gpu, *type, s, &fixed);
-    return list_candidates(l2d_gpu_caps(t->gpu), s, *type, &rule, fixed, list);
+    return list_candidates(t, s, *type, &rule, fixed, list);
 }
 
 static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
@@ -242,6 +246,8 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
         if (rc != L2D_OK)
             continue;
         report_one(t, p, &s, type, &list[i], ms);
+        if (rule.family == L2D_CONV_T2 && list[i].family == L2D_CONV_T1)
+            t->has_fast_matrices = ms > 2 * best_ms;
         rule_ms = i == 0 ? ms : rule_ms;
         if (i == 0 || (ms < best_ms && ms < BETTER * rule_ms)) {
             best = list[i];

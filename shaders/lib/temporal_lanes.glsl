@@ -17,15 +17,21 @@ layout(constant_id = 3) const uint LANES = 8;   // a power of 2, at most a subgr
 #define CELL uint                               // four numbers, see params/attention.h
 const uint HEAD_WORDS = 2u * QUADS + 1u;
 
-// Faster than conversions, of which GPUs do few at a time: bytes go into the last bits of 2^23.
+// Faster than conversions, of which GPUs do few at a time: bytes go into the last bits of halves,
+// two at once, which are 1152 too large. Beside halves that is left in, and what is added up of
+// them is corrected as a whole: less exact, by some 1e-6.
+const float OFFSET = L2D_F16 != 0 ? 1152.0 : 0.0;
+
 vec4 numbers(uint cell)
 {
-    uvec4 bytes = (uvec4(cell ^ 0x80808080u) >> uvec4(0, 8, 16, 24)) & 255u;
-    return uintBitsToFloat(bytes | 0x4b000000u) - 8388736.0;
+    vec2 even = unpackHalf2x16(cell & 0x00ff00ffu ^ 0x64806480u);
+    vec2 odd = unpackHalf2x16(cell >> 8 & 0x00ff00ffu ^ 0x64806480u);
+    return vec4(even.x, odd.x, even.y, odd.y) - (1152.0 - OFFSET);
 }
 #else
 #define CELL IN4
 #define numbers(cell) LOAD4(cell)
+const float OFFSET = 0.0;
 #endif
 layout(binding = 2, std430) buffer Cache { CELL cache[]; };
 
@@ -33,8 +39,8 @@ const uint EACH = (QUADS + LANES - 1u) / LANES; // quads of a lane
 const uint BATCH = 4;                           // slots, a divisor of L2D_WINDOW
 
 uint lane, c, head, first;                      // c: in quads; first: of the head
-vec4 q[EACH], acc[EACH];
-float top, sum;
+vec4 q[EACH], acc[EACH], q_offset;
+float top, sum, stored_sum;                     // of weights; of those times a slot's step
 
 // The lane's quad i of a head; any where it has none.
 uint quad(uint i)   { return min(i * LANES + lane, QUADS - 1u); }
@@ -162,7 +168,7 @@ void attend_to_cache(uint pixel_slot, l2d_row_params r)
         }
         [[unroll]] for (uint s = 0u; s < BATCH; s++) {
             uint slot = batch + s, index = position_of_slot(r, slot);
-            vec4 stored = vec4(0.0), placed = vec4(0.0);
+            vec4 stored = q_offset, placed = vec4(0.0);
             [[unroll]] for (uint i = 0u; i < EACH; i++) {
                 stored += q[i] * numbers(k_cell[s * EACH + i]);
                 placed += q[i] * at_pos(index, 1u, i);
@@ -175,12 +181,14 @@ void attend_to_cache(uint pixel_slot, l2d_row_params r)
         float shrink = exp_of(top - new_top);
         top = new_top;
         sum *= shrink;
+        stored_sum *= shrink;
         [[unroll]] for (uint i = 0u; i < EACH; i++)
             acc[i] *= shrink;
         [[unroll]] for (uint s = 0u; s < BATCH; s++) {
             uint index = position_of_slot(r, batch + s);
             float w = exp_of(score[s] - top), w_stored = w * steps[s].y;
             sum += w;
+            stored_sum += w_stored;
             [[unroll]] for (uint i = 0u; i < EACH; i++)
                 acc[i] += w_stored * numbers(v_cell[s * EACH + i]) + w * at_pos(index, 2u, i);
         }
@@ -218,9 +226,12 @@ void main()
         own_v[i] = at_pixel(own_pixel, 2u, i);
         acc[i] = vec4(0.0);
     }
+    q_offset = vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < EACH; i++)
+        q_offset -= OFFSET * q[i];
     cache_write(cache_place(pixel_slot + r.kv_slot), own_pixel, own_k, own_v);
     top = -3.0e38;
-    sum = 0.0;
+    sum = stored_sum = 0.0;
     if (WARMUP == 0u) {
         attend(own_k, own_v, position_of_slot(r, r.kv_slot));
         attend_to_cache(pixel_slot, r);
@@ -236,5 +247,5 @@ void main()
     }
     [[unroll]] for (uint i = 0u; i < EACH; i++)
         if (has(i))
-            y[out_at + quad(i)] = STORE4(acc[i] / sum);
+            y[out_at + quad(i)] = STORE4((acc[i] - OFFSET * stored_sum) / sum);
 }

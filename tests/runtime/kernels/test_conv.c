@@ -287,7 +287,7 @@ Test(conv, rows_do_not_change_each_other)
 
 Test(conv, parts_by_rule)
 {
-    // SD1.5 at 512x512: pixels of a side, channels, sum; parts of it in tiers 1 and 2, on devices of
+    // SD1.5 at 512x512: pixels of a side, channels, sum; its parts in tiers 1 and 2, on devices of
     // 132 and of 16 cores.
     static const struct { uint32_t side, cout, cin, ksize, large[2], small[2]; } want[] = {
         {  8, 1280, 1280, 3, { 8, 8 }, { 2, 2 } }, {  8, 1280, 2560, 3, { 8, 8 }, { 2, 4 } },
