@@ -175,7 +175,7 @@ static uint32_t most_parts(const struct l2d_gpu_caps *caps, const struct l2d_con
 // How long a variant of tier 2 takes: rounds of tiles, each of so many slices of 64 terms and what
 // comes before and after them. A small tile takes longer for its size, since it loads more for each
 // product. Two workgroups of four subgroups share a core, and take a little less than one after the
-// other. Parts are written and read again. In slices of the tile 128x160, by measurements on an H100.
+// other. Parts are written and read again. In slices of the tile 128x160, measured on an H100.
 static double cost(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s, uint32_t rows,
                    const struct l2d_conv_variant *v, uint32_t parts)
 {
