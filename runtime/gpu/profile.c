@@ -22,12 +22,15 @@ static bool same_shape(const struct l2d_op *a, const struct l2d_op *b)
            !memcmp(a->params, b->params, a->params_size);
 }
 
-// Of the first operand and of the last one that is written.
+// Of the first operand and of the result: the first that is only written, or one that is written.
 static void describe_shape(const struct l2d_op *op, char *out, size_t size)
 {
     const struct l2d_tensor *x = &op->bind[0].tensor, *y = x;
-    for (uint32_t i = 0; i < op->num_bind; i++)
-        if (op->bind[i].access & L2D_WRITE)
+    for (uint32_t i = op->num_bind; i-- > 0;)
+        if (op->bind[i].access == L2D_READ_WRITE && y == x)
+            y = &op->bind[i].tensor;
+    for (uint32_t i = op->num_bind; i-- > 0;)
+        if (op->bind[i].access == L2D_WRITE)
             y = &op->bind[i].tensor;
     snprintf(out, size, "[%d,%d,%d,%d] [%d,%d,%d,%d]", x->rows, x->h, x->w, x->c, y->rows, y->h,
              y->w, y->c);

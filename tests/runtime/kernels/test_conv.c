@@ -2,6 +2,7 @@
 // Convolutions and linear layers of all tiers against plain C.
 #include <criterion/criterion.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/half.h"
@@ -242,6 +243,19 @@ Test(conv, tier2_variants)
 
 // ---- what is chosen
 
+// What a profile says of it, also where parts of sums are written beside the result.
+static void check_profile(struct gpu_test *t, int n, int h, int w, int cin, int cout)
+{
+    struct l2d_profile_row row[2];
+    struct l2d_error err = { 0 };
+    uint32_t count = 0;
+    char want[sizeof(row->shape)];
+    cr_assert_eq(l2d_graph_profile(t->graph, row, COUNT(row), &count, &err), L2D_OK, "%s", err.msg);
+    snprintf(want, sizeof(want), "[%d,%d,%d,%d] [%d,%d,%d,%d]", n, h, w, cin, n, h, w, cout);
+    cr_assert_eq(count, 1);
+    cr_assert_str_eq(row[0].shape, want);
+}
+
 // The first `count` rows of a convolution of three; the caller frees it.
 static float *convolve(struct gpu_test *t, int count, const struct l2d_choice *choice)
 {
@@ -260,6 +274,7 @@ static float *convolve(struct gpu_test *t, int count, const struct l2d_choice *c
     gt_keep(t, l2d_conv2d(t->graph, &d));
     gt_run(t);
     float *y = gt_read_kept(t, (size_t) (count * H * W * COUT));
+    check_profile(t, count, H, W, CIN, COUT);
     gt_end(t);
     return y;
 }
