@@ -168,7 +168,8 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
         .subgroup_size = p11.subgroupSize,
         .sets_subgroup_size = p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT,
         .has_fp16 = f11.storageBuffer16BitAccess,
-        .max_range_bytes = limits->maxStorageBufferRange,
+        .max_range_bytes = limits->maxStorageBufferRange < L2D_MAX_RANGE_BYTES
+                         ? limits->maxStorageBufferRange : L2D_MAX_RANGE_BYTES,
         .max_texels = limits->maxTexelBufferElements,
         .max_shared_bytes = limits->maxComputeSharedMemorySize,
         .max_invocations = limits->maxComputeWorkGroupInvocations,

@@ -22,6 +22,9 @@ enum l2d_gpu_type { L2D_GPU_OTHER, L2D_GPU_INTEGRATED, L2D_GPU_DISCRETE, L2D_GPU
 enum l2d_tier { L2D_TIER_AUTO, L2D_TIER_0, L2D_TIER_1, L2D_TIER_2, L2D_TIER_3 };
 const char *l2d_tier_str(enum l2d_tier tier);
 
+// No binding is larger, whatever a device allows: shaders can name a place behind all of them.
+#define L2D_MAX_RANGE_BYTES 0x7fff0000u
+
 struct l2d_matrix_shape { uint32_t m, n, k; };  // of VK_KHR_cooperative_matrix; 0: there is none
 
 // Of VK_NV_cooperative_matrix2: a subgroup's matrices, whose sides are any multiples of a grain's.

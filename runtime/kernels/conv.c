@@ -7,6 +7,8 @@
 #include "kernels/kernels.h"
 #include "shaders/params/conv.h"
 
+_Static_assert(L2D_CONV_NOWHERE * 16u == L2D_MAX_RANGE_BYTES, "what lies behind all buffers");
+
 // One pixel of x2 for all of x. A 1x1 kernel alone, which has no border to pad.
 static bool x2_is_one(const struct l2d_conv_desc *d)
 {

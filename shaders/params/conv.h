@@ -23,8 +23,7 @@
 
 #define L2D_CONV_PART 32                // parts of a sum begin at multiples of so many channels
 #define L2D_CONV_UNIT 64                // in tier 2: of one tap and input
-// In tier 2: an octet of 8 channels that lies behind all buffers, as twice as far does.
-#define L2D_CONV_NOWHERE 0x07fff000u
+#define L2D_CONV_NOWHERE 0x07fff000u    // an octet of channels behind all buffers, in tier 2
 #define L2D_CONV_PANEL 32               // output channels whose weights lie together
 #define L2D_CONV_T0_PIXELS 4            // output pixels per lane; 8 compile twice as long
 
