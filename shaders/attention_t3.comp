@@ -111,20 +111,6 @@ void load_block(uint k_at, uint v_at, uint block, out uvec4 k[LOADS], out uvec4 
     }
 }
 
-// Zeros where there is nothing.
-void put_block(uint block, in uvec4 k[LOADS], in uvec4 v[LOADS])
-{
-    [[unroll]] for (uint i = 0; i < LOADS; i++) {
-        uint item = gl_LocalInvocationID.x + i * SIZE;
-        uint into = item / DEPTH_8 * PITCH + item % DEPTH_8;
-        bool there = block + item / DEPTH_8 < p.keys && item % DEPTH_8 < HEAD_8;
-        if (BC * DEPTH_8 % SIZE == 0u || item < BC * DEPTH_8) {
-            room[into] = there ? k[i] : uvec4(0u);
-            room[BC * PITCH + into] = there ? v[i] : uvec4(0u);
-        }
-    }
-}
-
 void main()
 {
     uint t = gl_LocalInvocationID.x, head = gl_WorkGroupID.y, row = gl_WorkGroupID.z;
@@ -148,11 +134,19 @@ void main()
     SCORES total = SCORES(0.0);                     // of weights, each element its own
     uvec4 next_k[LOADS], next_v[LOADS];
     load_block(k_at, v_at, 0u, next_k, next_v);
-    put_block(0u, next_k, next_v);
-    barrier();
-    // What is loaded is put before the loop comes round, or it would be copied.
+    // Unrolled, where keys are few, fetching code takes longer than all else.
     [[dont_unroll]] for (uint block = 0; block < p.keys; block += BC) {
-        load_block(k_at, v_at, block + BC, next_k, next_v);
+        [[unroll]] for (uint i = 0; i < LOADS; i++) {
+            uint item = t + i * SIZE, into = item / DEPTH_8 * PITCH + item % DEPTH_8;
+            bool there = block + item / DEPTH_8 < p.keys && item % DEPTH_8 < HEAD_8;
+            if (BC * DEPTH_8 % SIZE == 0u || item < BC * DEPTH_8) {
+                room[into] = there ? next_k[i] : uvec4(0u);
+                room[BC * PITCH + into] = there ? next_v[i] : uvec4(0u);
+            }
+        }
+        barrier();
+        if (block + BC < p.keys)
+            load_block(k_at, v_at, block + BC, next_k, next_v);
 
         coopmat<float16_t, gl_ScopeSubgroup, DEPTH, BC, gl_MatrixUseB> k;
         coopMatLoad(k, room, 0, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
@@ -182,8 +176,6 @@ void main()
         coopmat<float16_t, gl_ScopeSubgroup, BC, DEPTH, gl_MatrixUseB> v;
         coopMatLoad(v, room, BC * PITCH, PITCH, gl_CooperativeMatrixLayoutRowMajor);
         acc = coopMatMulAdd(coopmat<float16_t, gl_ScopeSubgroup, BR, BC, gl_MatrixUseA>(w), v, acc);
-        barrier();
-        put_block(block + BC, next_k, next_v);
         barrier();
     }
 
