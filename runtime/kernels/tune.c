@@ -21,7 +21,7 @@
 #define BETTER 0.97
 #define FAR 1.3
 #define AWAKE_S 0.3                     // of work before a GPU's clock is what it is under load
-#define PATTERN 0x2c662c66u     // small numbers in halves and in floats: no NaN, nothing subnormal
+#define NOISE_BYTES (1u << 20)
 
 struct tuner {
     struct l2d_gpu *gpu;
@@ -330,11 +330,29 @@ static struct l2d_chosen *list_shapes(struct l2d_gpu *gpu, uint32_t max_rows, ui
     return list;
 }
 
+// Small numbers in halves and in floats, no NaN and nothing subnormal, but not all the same: GPUs
+// multiply constants faster, some tiles more so than others.
+static void make_noise(uint32_t noise[NOISE_BYTES / 4])
+{
+    uint32_t r = 1;
+    for (uint32_t i = 0; i < NOISE_BYTES / 4; i++) {
+        r = r * 1664525 + 1013904223;
+        noise[i] = 0x2c002c00u | ((r ^ r >> 15) & 0x83ff83ffu);
+    }
+}
+
+// noise: NULL, if it is written first.
 static int take(struct tuner *t, struct l2d_buf **buf, uint64_t bytes, const char *name,
-                struct l2d_error *err)
+                const uint32_t *noise, struct l2d_error *err)
 {
     int rc = l2d_buf_create(buf, t->gpu, l2d_buf_align(bytes) + 256, L2D_MEMORY_DEVICE, name, err);
-    return rc == L2D_OK ? l2d_buf_fill(*buf, 0, (*buf)->size_bytes, PATTERN, err) : rc;
+    if (rc != L2D_OK || !noise)
+        return rc == L2D_OK ? l2d_buf_fill(*buf, 0, (*buf)->size_bytes, 0, err) : rc;
+    for (uint64_t at = 0; rc == L2D_OK && at < (*buf)->size_bytes; at += NOISE_BYTES) {
+        uint64_t rest = (*buf)->size_bytes - at;
+        rc = l2d_buf_send(*buf, at, noise, rest < NOISE_BYTES ? rest : NOISE_BYTES, err);
+    }
+    return rc == L2D_OK ? l2d_buf_sent(t->gpu, err) : rc;
 }
 
 static int take_buffers(struct tuner *t, const struct l2d_chosen *list, uint32_t count,
@@ -355,13 +373,18 @@ static int take_buffers(struct tuner *t, const struct l2d_chosen *list, uint32_t
         most.parts_bytes = o.parts_bytes > most.parts_bytes ? o.parts_bytes : most.parts_bytes;
     }
     most.parts_bytes = most.parts_bytes < PARTS_BYTES ? most.parts_bytes : PARTS_BYTES;
-    int rc = take(t, &t->x, most.x_bytes, "tune.x", err);
+    uint32_t *noise = malloc(NOISE_BYTES);
+    if (!noise)
+        return l2d_error_set(err, L2D_ENOMEM, "tune: out of memory");
+    make_noise(noise);
+    int rc = take(t, &t->x, most.x_bytes, "tune.x", noise, err);
     if (rc == L2D_OK)
-        rc = take(t, &t->weight, WEIGHT_COPIES * most.weight_bytes, "tune.weight", err);
+        rc = take(t, &t->weight, WEIGHT_COPIES * most.weight_bytes, "tune.weight", noise, err);
     if (rc == L2D_OK)
-        rc = take(t, &t->y, most.y_bytes, "tune.y", err);
+        rc = take(t, &t->y, most.y_bytes, "tune.y", NULL, err);
     if (rc == L2D_OK)
-        rc = take(t, &t->parts, most.parts_bytes, "tune.parts", err);
+        rc = take(t, &t->parts, most.parts_bytes, "tune.parts", NULL, err);
+    free(noise);
     return rc;
 }
 
