@@ -146,8 +146,7 @@ static int time_choice(struct tuner *t, const struct l2d_conv_shape *s, enum l2d
 // ---- one shape
 
 // Beside matrix units, tier 1's tiles are for drivers that emulate these: on one shape two of them
-// show whether it does.
-// Parts pay where tiles are few.
+// show whether it does. Parts pay where tiles are few.
 static bool is_candidate(const struct tuner *t, const struct l2d_conv_shape *s,
                          const struct l2d_conv_variant *v, const struct l2d_choice *c,
                          const struct l2d_choice *rule, bool fixed)
@@ -235,7 +234,7 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
     if (!n)
         return L2D_OK;
     struct l2d_choice rule = list[0], best = rule;
-    double rule_ms = 0, best_ms = 0;
+    double rule_ms = 0, best_ms = 0, tier1_ms = 0;
     for (uint32_t i = 0; i < n && n > 1 && l2d_clock_s() < t->deadline_s; i++) {
         double ms;
         int rc = time_choice(t, &s, type, &list[i], best_ms, &ms, err);
@@ -246,8 +245,8 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
         if (rc != L2D_OK)
             continue;
         report_one(t, p, &s, type, &list[i], ms);
-        if (rule.family == L2D_CONV_T2 && list[i].family == L2D_CONV_T1)
-            t->has_fast_matrices = ms > 2 * best_ms;
+        if (list[i].family == L2D_CONV_T1 && (tier1_ms <= 0 || ms < tier1_ms))
+            tier1_ms = ms;
         rule_ms = i == 0 ? ms : rule_ms;
         if (i == 0 || (ms < best_ms && ms < BETTER * rule_ms)) {
             best = list[i];
@@ -255,6 +254,8 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
         }
         timed++;
     }
+    if (rule.family == L2D_CONV_T2 && tier1_ms > 0)
+        t->has_fast_matrices = tier1_ms > 2 * best_ms;
     result->measured += timed > 1;
     result->changed += memcmp(&best, &rule, sizeof(best)) != 0;
     if (timed > 1)
@@ -330,8 +331,8 @@ static struct l2d_chosen *list_shapes(struct l2d_gpu *gpu, uint32_t max_rows, ui
     return list;
 }
 
-// Small numbers in halves and in floats, no NaN and nothing subnormal, but not all the same: GPUs
-// multiply constants faster, some tiles more so than others.
+// Small numbers in halves and in floats, no NaN and nothing subnormal, and not all the same: what a
+// GPU takes for constants may be less than for a picture.
 static void make_noise(uint32_t noise[NOISE_BYTES / 4])
 {
     uint32_t r = 1;
@@ -346,8 +347,8 @@ static int take(struct tuner *t, struct l2d_buf **buf, uint64_t bytes, const cha
                 const uint32_t *noise, struct l2d_error *err)
 {
     int rc = l2d_buf_create(buf, t->gpu, l2d_buf_align(bytes) + 256, L2D_MEMORY_DEVICE, name, err);
-    if (rc != L2D_OK || !noise)
-        return rc == L2D_OK ? l2d_buf_fill(*buf, 0, (*buf)->size_bytes, 0, err) : rc;
+    if (rc == L2D_OK && !noise)
+        return l2d_buf_fill(*buf, 0, (*buf)->size_bytes, 0, err);
     for (uint64_t at = 0; rc == L2D_OK && at < (*buf)->size_bytes; at += NOISE_BYTES) {
         uint64_t rest = (*buf)->size_bytes - at;
         rc = l2d_buf_send(*buf, at, noise, rest < NOISE_BYTES ? rest : NOISE_BYTES, err);
