@@ -25,7 +25,7 @@
 layout(constant_id = 5) const uint CM = 16;         // a matrix: pixels, channels, depth
 layout(constant_id = 6) const uint CN = 16;
 layout(constant_id = 7) const uint CK = 16;
-layout(constant_id = 8) const uint WM = 2;
+layout(constant_id = 8) const uint WM = 2;          // 2 or 4
 layout(constant_id = 9) const uint WN = 4;
 layout(constant_id = 10) const uint SIDE = 2;
 layout(constant_id = 11) const uint SUBGROUPS = 8;
@@ -276,7 +276,7 @@ bool finishes_matrices()
 // Adds to two rows of matrices, such that all of it is on its way at once.
 void begin_with_added(uint i0, uint first_pixel, uint first_quad)
 {
-    const uint ROWS = 2u;                           // WM is even
+    const uint ROWS = 2u;
     uint num_pixels = p.num_rows * p.ow * p.oh, last = max(num_pixels, CM) - CM;
     uint m0 = first_pixel + (gl_SubgroupID / SIDE * WM + i0) * CM;
     uint first = first_quad + gl_SubgroupID % SIDE * WN * CN / 4u;
@@ -358,12 +358,11 @@ void finish_matrices_of(uint i, uint first_pixel, uint first_quad)
 void finish_matrices(uint first_pixel, uint first_quad)
 {
     finish_matrices_of(0u, first_pixel, first_quad);
-    if (WM > 1u)
-        finish_matrices_of(1u, first_pixel, first_quad);
-    if (WM > 2u)
+    finish_matrices_of(1u, first_pixel, first_quad);
+    if (WM > 2u) {
         finish_matrices_of(2u, first_pixel, first_quad);
-    if (WM > 3u)
         finish_matrices_of(3u, first_pixel, first_quad);
+    }
 }
 
 // Sums as lines of numbers: those that are parts, that pair up, or that are no whole matrices.
@@ -379,7 +378,7 @@ void finish_lines_of(uint i, uint first_pixel, uint column, bool busy, vec4 b0, 
     subgroupBarrier();
     [[dont_unroll]] for (uint line = lane / OCTETS; line < CM; line += LINES) {
         uint m = first_pixel + (sub / SIDE * WM + i) * CM + line;
-        if (!busy || line >= CM || m >= num_pixels)
+        if (!busy || m >= num_pixels)
             continue;
         vec4 v0 = uintBitsToFloat(room[at + line * PITCH_S + pair]);
         vec4 v1 = uintBitsToFloat(room[at + line * PITCH_S + pair + 1u]);
@@ -401,12 +400,11 @@ void finish_lines(uint first_pixel, uint first_quad)
     if (PARTS == 1u && busy && !is_whole())
         bias_of(column, b0, b1);
     finish_lines_of(0u, first_pixel, column, busy, b0, b1);
-    if (WM > 1u)
-        finish_lines_of(1u, first_pixel, column, busy, b0, b1);
-    if (WM > 2u)
+    finish_lines_of(1u, first_pixel, column, busy, b0, b1);
+    if (WM > 2u) {
         finish_lines_of(2u, first_pixel, column, busy, b0, b1);
-    if (WM > 3u)
         finish_lines_of(3u, first_pixel, column, busy, b0, b1);
+    }
 }
 
 // Adds up all parts of the tile; so many loads are on their way at once.

@@ -19,7 +19,7 @@ bool l2d_matrix_has_extension(VkPhysicalDevice physical, const char *name)
     return found;
 }
 
-// What is not there is loaded as 0.
+// Robustness is there for what a buffer has not, which is to be loaded as 0.
 static bool has_features(VkPhysicalDevice physical)
 {
     VkPhysicalDeviceRobustness2FeaturesEXT robustness = {

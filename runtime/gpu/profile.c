@@ -27,10 +27,7 @@ static void describe_shape(const struct l2d_op *op, char *out, size_t size)
 {
     const struct l2d_tensor *x = &op->bind[0].tensor, *y = x;
     for (uint32_t i = op->num_bind; i-- > 0;)
-        if (op->bind[i].access == L2D_READ_WRITE && y == x)
-            y = &op->bind[i].tensor;
-    for (uint32_t i = op->num_bind; i-- > 0;)
-        if (op->bind[i].access == L2D_WRITE)
+        if (op->bind[i].access == L2D_WRITE || (op->bind[i].access == L2D_READ_WRITE && y == x))
             y = &op->bind[i].tensor;
     snprintf(out, size, "[%d,%d,%d,%d] [%d,%d,%d,%d]", x->rows, x->h, x->w, x->c, y->rows, y->h,
              y->w, y->c);

@@ -19,8 +19,8 @@ static const struct { uint32_t m, n, pixels, depth; } tier1_tiles[] = {
     { 32, 32, 2, 32 },
 };
 
-// Subgroups, of them side by side across the channels, and matrices of one, an even number of them
-// across the pixels; depth of a slice in matrices. The comment is the tile of 16x16x16 matrices. On
+// Subgroups, of them side by side across the channels, and matrices of one, 2 or 4 of them across
+// the pixels; depth of a slice in matrices. The comment is the tile of 16x16x16 matrices. On
 // an H100 each of them is the fastest for some shapes of SD1.5. Those of four subgroups have two
 // workgroups on a core, where there are so many, which take turns with their loads and products.
 static const struct { uint32_t subgroups, side, wm, wn, deep; } tier2_tiles[] = {

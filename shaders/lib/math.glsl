@@ -9,6 +9,9 @@
 // e^x, relative error 2e-7. Below e^-87 it is e^-87, which no sum of ours can tell from 0.
 float exp1(float x)
 {
+#ifdef L2D_FAST_EXP
+    return exp(x);
+#else
     x = clamp(x, -87.0, 88.0);
     float n = floor(x * 1.44269504 + 0.5);
     float r = x - n * 0.693359375 + n * 2.12194440e-4;
@@ -19,13 +22,14 @@ float exp1(float x)
     p = p * r + 1.6666665459e-1;
     p = p * r + 5.0000001201e-1;
     return (p * r * r + r + 1.0) * intBitsToFloat((int(n) + 127) << 23);
+#endif
 }
 
 vec4 exp4(vec4 x)
 {
 #ifdef L2D_FAST_EXP
-    return exp2(x * 1.44269504);
-#endif
+    return exp(x);
+#else
     x = clamp(x, -87.0, 88.0);
     vec4 n = floor(x * 1.44269504 + 0.5);
     vec4 r = x - n * 0.693359375 + n * 2.12194440e-4;
@@ -36,6 +40,7 @@ vec4 exp4(vec4 x)
     p = p * r + 1.6666665459e-1;
     p = p * r + 5.0000001201e-1;
     return (p * r * r + r + 1.0) * intBitsToFloat((ivec4(n) + 127) << 23);
+#endif
 }
 
 // ln x of a normal number, absolute error 1e-7 and relative error 3e-7, also next to 1.

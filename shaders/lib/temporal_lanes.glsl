@@ -7,6 +7,9 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
+#if L2D_F16
+#define L2D_FAST_EXP 1
+#endif
 #include "lib/temporal.glsl"
 
 layout(constant_id = 3) const uint LANES = 8;   // a power of 2, at most a subgroup's
@@ -72,15 +75,6 @@ uint values_after()
     return KV_INT8 != 0 ? QUADS : c;
 }
 
-float exp_of(float x)
-{
-#if L2D_F16
-    return exp(x);
-#else
-    return exp1(x);
-#endif
-}
-
 // Whether a slot of the cache is attended to.
 bool counts(l2d_row_params r, uint slot, uint num_keys)
 {
@@ -94,8 +88,8 @@ void attend(vec4 k[EACH], vec4 v[EACH], uint index)
     [[unroll]] for (uint i = 0u; i < EACH; i++)
         dots += q[i] * (k[i] + at_pos(index, 1u, i));
     float score = sum_of_lanes((dots.x + dots.y) + (dots.z + dots.w));
-    float new_top = max(top, score), shrink = exp_of(top - new_top);
-    float w = exp_of(score - new_top);
+    float new_top = max(top, score), shrink = exp1(top - new_top);
+    float w = exp1(score - new_top);
     sum = sum * shrink + w;
     top = new_top;
     [[unroll]] for (uint i = 0u; i < EACH; i++)
@@ -178,7 +172,7 @@ void attend_to_cache(uint pixel_slot, l2d_row_params r)
             score[s] = counts(r, slot, num_keys) ? score[s] : -3.0e38;
             new_top = max(new_top, score[s]);
         }
-        float shrink = exp_of(top - new_top);
+        float shrink = exp1(top - new_top);
         top = new_top;
         sum *= shrink;
         stored_sum *= shrink;
@@ -186,7 +180,7 @@ void attend_to_cache(uint pixel_slot, l2d_row_params r)
             acc[i] *= shrink;
         [[unroll]] for (uint s = 0u; s < BATCH; s++) {
             uint index = position_of_slot(r, batch + s);
-            float w = exp_of(score[s] - top), w_stored = w * steps[s].y;
+            float w = exp1(score[s] - top), w_stored = w * steps[s].y;
             sum += w;
             stored_sum += w_stored;
             [[unroll]] for (uint i = 0u; i < EACH; i++)
