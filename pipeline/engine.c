@@ -3,8 +3,8 @@
 //
 // A frame is encoded once and then denoised D times. Frames 0..7 wait for each other and are
 // denoised together (warm-up); from frame 8 on, one call takes the D steps of D consecutive frames
-// (batch) or D calls take the D steps of one frame (sequential). Both compute the same: rows never
-// interact.
+// (batch), D calls take the D steps of one frame (sequential), or of several that follow each other
+// (chunk). All compute the same: rows never interact, but that a chunk's frames see those before.
 #include "pipeline/engine.h"
 
 #include <assert.h>
@@ -183,16 +183,57 @@ static void add_batch(struct l2d_engine *e, struct l2d_submission *s, int64_t ne
         add_output(e, s, l2d_steady_decode(e, s, (uint32_t) done), (uint32_t) done);
 }
 
-static void add_sequence(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
+// All steps of the oldest gathered frames, one or a whole chunk.
+static void add_steps(struct l2d_engine *e, struct l2d_submission *s, uint32_t count)
 {
+    struct l2d_graph *unet = count > 1 ? e->in_chunk : e->stream[0];
+    struct l2d_graph *first = count > 1 ? e->in_chunk_first : e->stream_first;
+    uint32_t frame = e->frames - e->gathered;
     for (int32_t k = 0; k < e->schedule.num_steps; k++) {
         struct l2d_call rows = { .num_rows = 0 };
         l2d_sinks_step(e, s, frame, k);
-        put_row(e, s, (uint32_t) k, &rows, frame, k, true);
-        l2d_submission_add_unet(s, e->select[k], k == 0 && e->stream_first ? e->stream_first
-                                                                           : e->stream[0], &rows);
+        for (uint32_t i = 0; i < count; i++)
+            put_row(e, s, (uint32_t) k, &rows, frame + i, k, true);
+        l2d_submission_add_unet(s, e->select[k], k == 0 && first ? first : unet, &rows);
     }
+    e->gathered -= count;
+}
+
+// The oldest frame that has taken its steps, if there is one, goes out: one a submission, so that
+// no more than a chunk of them waits for that.
+static void add_oldest(struct l2d_engine *e, struct l2d_submission *s)
+{
+    uint32_t frame = e->flight_begin;
+    if (frame == e->frames - e->gathered)
+        return;
     add_output(e, s, l2d_steady_decode(e, s, frame), frame);
+    e->flight_begin++;
+}
+
+// The new frame has been gathered.
+static void add_sequence(struct l2d_engine *e, struct l2d_submission *s)
+{
+    if (++e->gathered == e->chunk)
+        add_steps(e, s, e->chunk);
+    add_oldest(e, s);
+}
+
+// What follows shall not be in one chunk with what is gathered: that takes its steps.
+static int end_chunk(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    while (e->gathered > 0 && rc == L2D_OK) {
+        struct l2d_submission s;
+        rc = l2d_submission_begin(e, &s, err);
+        if (rc != L2D_OK)
+            break;
+        l2d_submission_add_upload(&s);
+        add_steps(e, &s, 1);
+        add_oldest(e, &s);
+        s.apart = s.slot->is_part = true;
+        rc = l2d_submission_submit(e, &s, err);
+    }
+    return rc;
 }
 
 int l2d_engine_stream_frame(struct l2d_engine *e, struct l2d_submission *s,
@@ -205,7 +246,7 @@ int l2d_engine_stream_frame(struct l2d_engine *e, struct l2d_submission *s,
     add_encode(e, s, f);
     l2d_live_after(e, s, f);
     if (e->sequential)
-        add_sequence(e, s, f);
+        add_sequence(e, s);
     else
         add_batch(e, s, f);
     s->apart = true;
@@ -236,6 +277,10 @@ static int push_frame(struct l2d_engine *e, const struct l2d_frame *frame, struc
         e->stats.frames_frozen++;
         return l2d_engine_emit(e, e->last_pixels, &time, err);
     }
+    if (l2d_live_begins(e))
+        rc = end_chunk(e, err);
+    if (rc != L2D_OK)
+        return rc;
     e->time[e->frames % L2D_TIMES] = time;
     e->num_repeats[e->frames % L2D_TIMES] = 0;
     if (e->passthrough || e->shown_now == L2D_SHOW_SOURCE)
@@ -260,10 +305,28 @@ int l2d_engine_push(struct l2d_engine *e, const struct l2d_frame *frame, struct 
     return L2D_OK;
 }
 
+// The frames of chunks that have not gone out.
+static int drain_chunks(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = end_chunk(e, err);
+    while (rc == L2D_OK && e->flight_begin < e->frames) {
+        struct l2d_submission s;
+        rc = l2d_submission_begin(e, &s, err);
+        if (rc != L2D_OK)
+            break;
+        l2d_submission_add_upload(&s);
+        add_oldest(e, &s);
+        s.slot->is_part = true;
+        rc = l2d_submission_submit(e, &s, err);
+    }
+    return rc;
+}
+
 int l2d_engine_drain(struct l2d_engine *e, struct l2d_error *err)
 {
-    bool in_flight = !e->sequential && e->warm_done && e->frames > e->flight_begin;
-    int rc = L2D_OK;
+    bool in_flight = e->warm_done && e->frames > e->flight_begin;
+    int rc = in_flight && e->sequential ? drain_chunks(e, err) : L2D_OK;
+    in_flight &= !e->sequential;
     for (int32_t i = 1; i < e->schedule.num_steps && in_flight && rc == L2D_OK; i++) {
         struct l2d_submission s;
         rc = l2d_submission_begin(e, &s, err);
@@ -351,7 +414,7 @@ int l2d_engine_profile(struct l2d_engine *e, struct l2d_profile_row *rows, uint3
                        uint32_t *count, struct l2d_error *err)
 {
     struct l2d_graph *graph[] = { e->color_in, e->encode, e->map_range, e->structure,
-                                  e->stream[e->sequential ? 0 : e->info.num_steps - 1],
+                                  l2d_engine_stream_call(e),
                                   e->now.steady > 0 ? e->track : NULL,
                                   e->now.steady > 0 ? e->decode_steady : e->decode };
     *count = 0;

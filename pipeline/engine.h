@@ -22,6 +22,7 @@ struct l2d_gpu;
 struct l2d_engine;
 
 #define L2D_MAX_STEP_SETS 8
+#define L2D_MAX_CHUNK 8
 
 enum l2d_batching { L2D_BATCH, L2D_SEQUENTIAL };
 // What a step is moved away from: see struct l2d_guide. FULL computes every step a second time for
@@ -81,6 +82,10 @@ struct l2d_engine_params {          // zero means default
                                         // make room for such pictures
     enum l2d_fit fit;
     enum l2d_batching batching;
+    // Frames that follow each other and take their steps together, up to L2D_MAX_CHUNK: more frames
+    // a second, in the same pictures, which come out up to two chunks later. They gather until
+    // there are so many, or something changes. 0 and 1: as batching says; above, it does not count.
+    uint32_t chunk;
     enum l2d_noise_choice noise;
     // Cosine with the last frame above which one may be skipped (similar.h), up to 1; 0: none is.
     // It comes out behind the frame it is like, with that one's picture and its own time. The first
@@ -134,6 +139,7 @@ struct l2d_engine_info {
     char set_text[L2D_MAX_STEP_SETS][L2D_STEPS_TEXT];   // "25,37/50"
     enum l2d_precision precision;
     enum l2d_kv_type kv_type;       // FP16 or INT8; AUTO: fp32
+    uint32_t chunk;                 // 1: there are none
     enum l2d_guidance_mode guidance_mode;       // in effect
     double guidance;
     struct l2d_engine_memory memory;
@@ -143,7 +149,7 @@ struct l2d_engine_info {
     int32_t num_loras;              // that the model keeps apart
     struct l2d_lora_config lora[L2D_MAX_LORAS];     // with the scales of the beginning
     double gflop_encode, gflop_unet, gflop_decode;      // per frame
-    uint32_t dispatches_unet;       // of one call of the UNet
+    uint32_t dispatches_unet;       // of one call of the UNet, in a chunk of all its frames
     bool works_ahead;               // a frame is uploaded and encoded beside the one before
 };
 
@@ -200,7 +206,7 @@ int l2d_engine_push(struct l2d_engine *engine, const struct l2d_frame *frame,
 /**
  * Emit what the GPU has been given and not yet given back, waiting for it. A push alone leaves the
  * last two frames there, so that the next are uploaded meanwhile; live, the picture counts more.
- * Frames in the ring of steps stay there. returns as push.
+ * Frames in the ring of steps, and in chunks, stay there. returns as push.
  */
 int l2d_engine_collect(struct l2d_engine *engine, struct l2d_error *err);
 

@@ -248,11 +248,11 @@ int l2d_engine_declare_state(struct l2d_engine *e, uint64_t *positions_bytes,
                                err);
     if (rc == L2D_OK)
         rc = l2d_engine_declare(e, &e->latents,
-                                L2D_RING * pixels * (uint64_t) c->vae.latent_channels * 4,
+                                e->ring * pixels * (uint64_t) c->vae.latent_channels * 4,
                                 L2D_MEMORY_DEVICE, "latents", err);
     if (rc == L2D_OK)
         rc = l2d_engine_declare(e, &e->cond,
-                                L2D_RING * pixels * (uint64_t) c0 * l2d_dtype_bytes(e->precision),
+                                e->ring * pixels * (uint64_t) c0 * l2d_dtype_bytes(e->precision),
                                 L2D_MEMORY_DEVICE, "condition maps", err);
     if (rc == L2D_OK)
         rc = declare_depth(e, err);
@@ -262,7 +262,7 @@ int l2d_engine_declare_state(struct l2d_engine *e, uint64_t *positions_bytes,
     if (rc != L2D_OK)
         return rc;
     e->state.rows = l2d_engine_bytes(e->rows, 0, sizeof(struct l2d_row_params) * L2D_MAX_ROWS);
-    e->state.cond = l2d_tensor_view(e->cond, 0, e->precision, L2D_RING, h, w, c0);
+    e->state.cond = l2d_tensor_view(e->cond, 0, e->precision, (int32_t) e->ring, h, w, c0);
     rc = declare_positions(e, positions_bytes, err);
     if (rc == L2D_OK)
         rc = declare_guidance(e, err);
@@ -288,7 +288,7 @@ static int declare_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_e
     int rc = l2d_engine_declare(e, &e->pixels, size_bytes, L2D_MEMORY_DEVICE, "input pixels", err);
     struct l2d_tensor pixels = rc == L2D_OK ? l2d_engine_bytes(e->pixels, 0, size_bytes)
                                             : L2D_NO_TENSOR;
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
+    for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++) {
         struct l2d_engine_slot *s = &e->slot[i];
         l2d_graph_destroy(&s->upload_pixels);
         l2d_buf_destroy(&s->pixels);
@@ -310,7 +310,7 @@ static int declare_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_e
 int l2d_engine_resize_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_error *err)
 {
     int rc = L2D_OK;
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
+    for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++)
         if (e->slot[i].busy)
             rc = l2d_gpu_wait(e->gpu, e->slot[i].ticket, err);
     if (rc == L2D_OK)
@@ -319,7 +319,7 @@ int l2d_engine_resize_input(struct l2d_engine *e, uint64_t size_bytes, struct l2
         rc = l2d_engine_take(e->pixels, err);
     if (rc == L2D_OK)
         rc = finish_small(e->color_in, err);
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
+    for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++) {
         rc = l2d_engine_take(e->slot[i].pixels, err);
         if (rc == L2D_OK)
             rc = finish_small(e->slot[i].upload_pixels, err);
@@ -330,7 +330,7 @@ int l2d_engine_resize_input(struct l2d_engine *e, uint64_t size_bytes, struct l2
 int l2d_engine_declare_slots(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = L2D_OK;
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
+    for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++) {
         struct l2d_engine_slot *s = &e->slot[i];
         uint64_t block = sizeof(struct l2d_frame_block), out = e->output->size_bytes;
         uint64_t ahead = offsetof(struct l2d_frame_block, color_out);

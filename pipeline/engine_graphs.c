@@ -44,7 +44,7 @@ struct l2d_tensor l2d_engine_canvas(const struct l2d_engine *e)
 
 struct l2d_tensor l2d_engine_ring(const struct l2d_engine *e, struct l2d_buf *buf)
 {
-    return buf ? l2d_tensor_view(buf, 0, L2D_F32, L2D_RING, l2d_engine_level_h(e, 0),
+    return buf ? l2d_tensor_view(buf, 0, L2D_F32, (int32_t) e->ring, l2d_engine_level_h(e, 0),
                                  l2d_engine_level_w(e, 0),
                                  e->model->config.vae.latent_channels) : L2D_NO_TENSOR;
 }
@@ -67,7 +67,7 @@ static struct l2d_tensor origin_ring(const struct l2d_engine *e, bool sinks)
 struct l2d_tensor l2d_engine_depth_maps(const struct l2d_engine *e)
 {
     int32_t side = e->model->config.depth.dpt.input_size;
-    return l2d_tensor_view(e->depth_maps, 0, e->precision, L2D_RING, side, side, 4);
+    return l2d_tensor_view(e->depth_maps, 0, e->precision, (int32_t) e->ring, side, side, 4);
 }
 
 // The structure latent of the frame in block->encode is mapped for the denoiser.
@@ -142,29 +142,31 @@ static void see_words(const struct l2d_engine *e, struct l2d_unet_state *state,
 }
 
 int l2d_engine_build_unet(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
-                          int32_t num_rows, int32_t num_negative, bool warmup, bool sinks,
-                          struct l2d_error *err)
+                          int32_t num_rows, int32_t num_negative, enum l2d_row_order order,
+                          bool sinks, struct l2d_error *err)
 {
     int rc = l2d_engine_new_graph(e, graph, name, err);
     if (rc != L2D_OK)
         return rc;
     struct l2d_graph *g = *graph;
     struct l2d_unet_state state = e->state, negative = e->negative;
-    see_words(e, &state, &e->prompt, warmup ? 1 : num_rows, sinks);
+    bool apart = order == L2D_ROWS_APART;
+    state.order = negative.order = order;
+    see_words(e, &state, &e->prompt, apart ? num_rows : 1, sinks);
     struct l2d_tensor ring = l2d_engine_ring(e, sinks ? e->sinks.work : e->latents);
     struct l2d_tensor x = l2d_latent_load(g, ring, state.rows, num_rows), x0 = L2D_NO_TENSOR;
     l2d_graph_probe(g, x, "x");
-    struct l2d_tensor pred = l2d_unet_forward(g, &e->model->unet, &state, x, warmup);
+    struct l2d_tensor pred = l2d_unet_forward(g, &e->model->unet, &state, x);
     struct l2d_guide guide = {
         .scale = (float) e->guidance, .delta = (float) e->guidance_delta,
         .negative = L2D_NO_TENSOR, .origin = origin_ring(e, sinks),
     };
     if (num_negative > 0) {
-        see_words(e, &negative, &e->negative_prompt, warmup ? 1 : num_negative, sinks);
+        see_words(e, &negative, &e->negative_prompt, apart ? num_negative : 1, sinks);
         l2d_graph_push(g, "negative");
         l2d_graph_probe_prefix(g, "negative.");
         guide.negative = l2d_unet_forward(g, &e->model->unet, &negative,
-                                          l2d_tensor_rows(x, 0, num_negative), warmup);
+                                          l2d_tensor_rows(x, 0, num_negative));
         l2d_graph_probe_prefix(g, "");
         l2d_graph_pop(g);
     }
@@ -212,19 +214,28 @@ static int build_unets(struct l2d_engine *e, struct l2d_error *err)
 {
     bool full = e->guidance_mode == L2D_GUIDANCE_FULL;
     bool first = e->guidance_mode == L2D_GUIDANCE_INITIALIZE;
-    int rc = l2d_engine_build_unet(e, &e->warm, "warmup", L2D_SINKS, full ? L2D_SINKS : 0, true,
-                                   false, err);
+    int32_t chunk = e->chunk > 1 ? (int32_t) e->chunk : 0;
+    int rc = l2d_engine_build_unet(e, &e->warm, "warmup", L2D_SINKS, full ? L2D_SINKS : 0,
+                                   L2D_ROWS_WARMUP, false, err);
     for (uint32_t i = 0; i < e->info.num_step_sets && rc == L2D_OK; i++) {
         int32_t rows = e->sequential ? 1 : e->set[i].num_steps;
         if (!e->stream[rows - 1])
             rc = l2d_engine_build_unet(e, &e->stream[rows - 1], "unet", rows,
-                                       full ? rows : first && !e->sequential, false, false, err);
+                                       full ? rows : first && !e->sequential, L2D_ROWS_APART, false,
+                                       err);
     }
     if (rc == L2D_OK && first)
         rc = l2d_engine_build_unet(e, &e->warm_first, "warmup of step 0", L2D_SINKS, L2D_SINKS,
-                                   true, false, err);
+                                   L2D_ROWS_WARMUP, false, err);
     if (rc == L2D_OK && first && e->sequential)
-        rc = l2d_engine_build_unet(e, &e->stream_first, "unet of step 0", 1, 1, false, false, err);
+        rc = l2d_engine_build_unet(e, &e->stream_first, "unet of step 0", 1, 1, L2D_ROWS_APART,
+                                   false, err);
+    if (rc == L2D_OK && chunk)
+        rc = l2d_engine_build_unet(e, &e->in_chunk, "unet of a chunk", chunk, full ? chunk : 0,
+                                   L2D_ROWS_IN_TURN, false, err);
+    if (rc == L2D_OK && chunk && first)
+        rc = l2d_engine_build_unet(e, &e->in_chunk_first, "unet of step 0 of a chunk", chunk,
+                                   chunk, L2D_ROWS_IN_TURN, false, err);
     return rc;
 }
 

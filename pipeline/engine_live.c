@@ -98,6 +98,11 @@ static enum l2d_rewarm_from next_rewarm(const struct l2d_engine *e, uint32_t fra
     return e->rewarm_from;
 }
 
+bool l2d_live_begins(const struct l2d_engine *e)
+{
+    return l2d_live_must_draw(e) || e->stale || next_rewarm(e, e->frames) != L2D_REWARM_NOTHING;
+}
+
 void l2d_live_before(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
 {
     if (e->stale && (e->newest_at || frame - e->drawn_from < L2D_SINKS))

@@ -29,10 +29,10 @@ uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
     for (size_t i = 0; i < COUNT_OF(words); i++) {
         list[n++] = &words[i]->kv;
         list[n++] = &words[i]->sinks_kv;
-        for (uint32_t k = 0; k < L2D_ENGINE_SLOTS; k++)
+        for (uint32_t k = 0; k < e->num_slots; k++)
             list[n++] = &words[i]->staged[k];
     }
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++) {
+    for (uint32_t i = 0; i < e->num_slots; i++) {
         list[n++] = &e->slot[i].pixels;
         list[n++] = &e->slot[i].params;
         list[n++] = &e->slot[i].readback;
@@ -50,7 +50,8 @@ uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
     struct l2d_graph **one[] = { &e->color_in, &e->encode, &e->warm, &e->decode,
                                  &e->decode_steady, &e->track, &e->show,
                                  &e->text, &e->map_range, &e->ring_range, &e->structure,
-                                 &e->warm_first, &e->stream_first, &e->compare, &e->keep,
+                                 &e->warm_first, &e->stream_first, &e->in_chunk,
+                                 &e->in_chunk_first, &e->compare, &e->keep,
                                  &e->sinks.keep_newest, &e->sinks.noise, &e->sinks.warm,
                                  &e->sinks.warm_first, &e->sinks.select_noise };
     struct l2d_engine_words *words[] = { &e->prompt, &e->negative_prompt };
@@ -68,10 +69,10 @@ uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
         list[n++] = &words[i]->keys;
         list[n++] = &words[i]->move;
         list[n++] = &words[i]->keep;
-        for (uint32_t k = 0; k < L2D_ENGINE_SLOTS; k++)
+        for (uint32_t k = 0; k < e->num_slots; k++)
             list[n++] = &words[i]->upload[k];
     }
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++) {
+    for (uint32_t i = 0; i < e->num_slots; i++) {
         list[n++] = &e->slot[i].upload_pixels;
         list[n++] = &e->slot[i].upload_ahead;
         list[n++] = &e->slot[i].upload_params;
@@ -161,7 +162,7 @@ static uint64_t peak_with(const struct search *s, const struct l2d_engine_params
 static bool advise(const struct search *s, const struct l2d_engine_params *p)
 {
     const struct l2d_engine_params *asked = s->asked;
-    char size[40] = "", steps[56] = "", types[48];
+    char size[40] = "", steps[56] = "", types[64];
     const char *sets = asked->more_steps[0] && !p->more_steps[0] ? ", no other sets of steps" : "";
     uint64_t peak = peak_with(s, p);
     if (!peak)
@@ -170,7 +171,7 @@ static bool advise(const struct search *s, const struct l2d_engine_params *p)
         snprintf(size, sizeof(size), " --size %dx%d", p->width, p->height);
     if (p->steps != asked->steps)
         snprintf(steps, sizeof(steps), " --steps %s", p->steps);
-    snprintf(types, sizeof(types), "%s%s",
+    snprintf(types, sizeof(types), "%s%s%s", p->chunk != asked->chunk ? " --chunk 1" : "",
              p->precision != asked->precision ? " --precision fp16" : "",
              p->kv_type != asked->kv_type ? " --kv-cache int8" : "");
     bool plain = p->guidance < asked->guidance, named = *size || *steps || *types;
@@ -217,6 +218,13 @@ static void find(const struct search *s)
     int changes = 0;
     if (s->half) {
         p.precision = all.precision = L2D_PRECISION_FP16;
+        changes++;
+        if (advise(s, &p))
+            return;
+    }
+    p = *s->asked;
+    if (e->chunk > 1) {
+        p.chunk = all.chunk = 1;
         changes++;
         if (advise(s, &p))
             return;

@@ -43,9 +43,9 @@ static int build_keep(struct l2d_engine *e, struct l2d_error *err)
     if (rc != L2D_OK)
         return rc;
     l2d_graph_copy(k->keep_newest, kept, cond);
-    for (int32_t i = 0; i < L2D_RING; i++) {
+    for (int32_t i = 0; i < from.rows; i++) {
         rc = l2d_engine_new_graph(e, &k->keep_still[i], "keep still", err);
-        for (int32_t at = 0; at < L2D_RING && rc == L2D_OK; at++) {
+        for (int32_t at = 0; at < L2D_SINKS && rc == L2D_OK; at++) {
             l2d_graph_copy(k->keep_still[i], l2d_tensor_rows(to, at, 1),
                            l2d_tensor_rows(from, i, 1));
             l2d_graph_copy(k->keep_still[i], l2d_tensor_rows(kept, at, 1),
@@ -80,10 +80,11 @@ int l2d_sinks_build(struct l2d_engine *e, struct l2d_error *err)
     if (rc == L2D_OK)
         rc = build_noise(e, err);
     if (rc == L2D_OK)
-        rc = l2d_engine_build_unet(e, &k->warm, "re-warm", L2D_SINKS, negative, true, true, err);
+        rc = l2d_engine_build_unet(e, &k->warm, "re-warm", L2D_SINKS, negative,
+                                   L2D_ROWS_WARMUP, true, err);
     if (rc == L2D_OK && e->guidance_mode == L2D_GUIDANCE_INITIALIZE)
         rc = l2d_engine_build_unet(e, &k->warm_first, "re-warm of step 0", L2D_SINKS, L2D_SINKS,
-                                   true, true, err);
+                                   L2D_ROWS_WARMUP, true, err);
     if (rc == L2D_OK)
         rc = l2d_engine_copy_graph(e, &k->select_noise, "select", rows,
                                    BLOCK_ROWS(e, sinks_noise), err);
@@ -98,7 +99,7 @@ void l2d_sinks_keep_newest(struct l2d_engine *e, struct l2d_submission *s, uint3
 {
     for (uint32_t r = 0; r < L2D_SINKS; r++) {
         e->sinks.frame[r] = frame - L2D_SINKS + r;
-        e->sinks.ring[r] = e->sinks.frame[r] % L2D_RING;
+        e->sinks.ring[r] = e->sinks.frame[r] % e->ring;
     }
     l2d_submission_add(s, e->sinks.keep_newest, L2D_STAGE_UNET);
 }
@@ -110,7 +111,7 @@ void l2d_sinks_keep_still(struct l2d_engine *e, struct l2d_submission *s, uint32
         e->sinks.frame[r] = frame + 1 - L2D_SINKS + r;
         e->sinks.ring[r] = r;
     }
-    l2d_submission_add(s, e->sinks.keep_still[frame % L2D_RING], L2D_STAGE_UNET);
+    l2d_submission_add(s, e->sinks.keep_still[frame % e->ring], L2D_STAGE_UNET);
 }
 
 // ---- warming them

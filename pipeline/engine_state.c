@@ -138,19 +138,25 @@ static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
     return rc == L2D_OK ? set_all_steps(e, p, err) : rc;
 }
 
+struct l2d_graph *l2d_engine_stream_call(const struct l2d_engine *e)
+{
+    return e->in_chunk ? e->in_chunk : e->stream[e->sequential ? 0 : e->schedule.num_steps - 1];
+}
+
 static void count_flops(struct l2d_engine *e)
 {
     struct l2d_engine_info *i = &e->info;
     i->gflop_encode = l2d_graph_flops(e->encode) * 1e-9;
     if (e->structure)
         i->gflop_encode += l2d_graph_flops(e->structure) * 1e-9;
-    const struct l2d_graph *call = e->stream[e->sequential ? 0 : e->schedule.num_steps - 1];
-    double unet = l2d_graph_flops(call) * 1e-9;
+    double unet = l2d_graph_flops(l2d_engine_stream_call(e)) * 1e-9;
+    double frames = e->sequential ? e->chunk : 1;       // that a call takes one step further
     i->works_ahead = e->ahead_activations != NULL;
-    i->dispatches_unet = l2d_graph_dispatches(call);
-    i->gflop_unet = unet * (e->sequential ? e->schedule.num_steps : 1);
-    if (e->stream_first)
-        i->gflop_unet += l2d_graph_flops(e->stream_first) * 1e-9 - unet;
+    i->dispatches_unet = l2d_graph_dispatches(l2d_engine_stream_call(e));
+    i->gflop_unet = unet * (e->sequential ? e->schedule.num_steps : 1) / frames;
+    const struct l2d_graph *first = e->in_chunk ? e->in_chunk_first : e->stream_first;
+    if (first)
+        i->gflop_unet += (l2d_graph_flops(first) * 1e-9 - unet) / frames;
     i->gflop_decode = l2d_graph_flops(e->decode) * 1e-9;
 }
 
@@ -243,7 +249,11 @@ int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
     e->gpu = gpu;
     e->log = l2d_log_named(&params->log, "engine");
     e->passthrough = !params->model;
-    e->sequential = params->batching == L2D_SEQUENTIAL;
+    e->chunk = params->chunk > 1 && !e->passthrough ? params->chunk : 1;
+    e->sequential = params->batching == L2D_SEQUENTIAL || e->chunk > 1;
+    e->num_slots = e->chunk > 1 && l2d_gpu_caps(gpu)->num_lanes > 1 ? e->chunk + 2 : 2;
+    e->ring = l2d_ring_frames(e->chunk);
+    e->info.chunk = e->chunk;
     e->fit = params->fit;
     e->prompt_syntax = params->prompt_syntax;
     e->now.seed = params->seed;
@@ -254,7 +264,9 @@ int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
     e->model = model;
     e->borrowed_model = model != NULL;
     l2d_engine_use_tuning(gpu, params);
-    int rc = plan(e, params, err);
+    int rc = params->chunk <= L2D_MAX_CHUNK ? plan(e, params, err)
+           : l2d_error_set(err, L2D_EINVAL, "a chunk of %u frames: at most %d", params->chunk,
+                           L2D_MAX_CHUNK);
     if (rc != L2D_OK) {
         l2d_engine_destroy(&e);
         return rc;
@@ -329,7 +341,7 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
             rc = l2d_engine_take(*buf[i], err);
     if (rc != L2D_OK)
         return rc;
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++)
+    for (uint32_t i = 0; i < e->num_slots; i++)
         memset(e->slot[i].params->mapped, 0, e->slot[i].params->size_bytes);
     if (!e->passthrough)
         rc = l2d_engine_compute_step_bias(e, err);
@@ -385,7 +397,7 @@ void l2d_engine_destroy(struct l2d_engine **pe)
     *pe = NULL;
     if (!e)
         return;
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS; i++)
+    for (uint32_t i = 0; i < e->num_slots; i++)
         if (e->slot[i].busy)
             l2d_gpu_wait(e->gpu, e->slot[i].ticket, NULL);
     l2d_engine_forget_loras(e);

@@ -18,10 +18,11 @@
 #include "pipeline/similar.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-#define L2D_ENGINE_SLOTS 2          // frames in flight between host and GPU
+#define L2D_MAX_SLOTS (L2D_MAX_CHUNK + 2)
+#define L2D_MAX_RING (2 * L2D_MAX_CHUNK + 2)        // of l2d_ring_frames
 #define L2D_TIMES 32                // frames whose time and place are kept: more than in flight
-#define L2D_ENGINE_MAX_BUFFERS (2 * L2D_UNET_MAX_ATTENTIONS + 48)
-#define L2D_ENGINE_MAX_GRAPHS 96
+#define L2D_ENGINE_MAX_BUFFERS (2 * L2D_UNET_MAX_ATTENTIONS + 96)
+#define L2D_ENGINE_MAX_GRAPHS 160
 
 // Per-frame values. One block is uploaded with each submission, what graphs ahead read by itself;
 // views of it are 256-byte aligned.
@@ -57,8 +58,8 @@ struct l2d_engine_words {
     struct l2d_buf *kv, *sinks_kv;  // sinks_kv: those that a re-warm sees
     struct l2d_tensor *text_kv;     // in the UNet's state; views of kv
     struct l2d_tensor sinks_text_kv[L2D_UNET_MAX_TRANSFORMERS];
-    struct l2d_buf *staged[L2D_ENGINE_SLOTS];
-    struct l2d_graph *upload[L2D_ENGINE_SLOTS];     // staged -> context
+    struct l2d_buf *staged[L2D_MAX_SLOTS];
+    struct l2d_graph *upload[L2D_MAX_SLOTS];        // staged -> context
     struct l2d_graph *keys, *move, *keep;   // context -> row 0; rows up by 1; row 0 -> sinks_kv
     struct l2d_prompt prompt;
     float *parts;                   // embeddings of its parts, from which `to` is mixed
@@ -74,7 +75,7 @@ struct l2d_engine_sinks {
     struct l2d_buf *recent;         // a ring: clean latents of the newest frames
     struct l2d_buf *clean, *cond;   // those of the sinks, kept; the structure's maps likewise
     struct l2d_buf *work, *origins; // the latents while they are denoised
-    struct l2d_graph *keep_newest, *keep_still[L2D_RING];
+    struct l2d_graph *keep_newest, *keep_still[L2D_MAX_RING];
     struct l2d_graph *noise, *warm, *warm_first;
     struct l2d_graph *select[L2D_MAX_STEPS], *select_noise;     // block -> rows
     uint32_t frame[L2D_SINKS], ring[L2D_SINKS];     // which they are, and where they lie
@@ -83,6 +84,15 @@ struct l2d_engine_sinks {
     bool busy;                      // and has not come to its last step
     uint32_t free_at;               // the first frame with which another can begin
 };
+
+// Frames that the rings hold. No more than a chunk have been encoded and not decoded; a frame is
+// encoded while the decoding of a chunk more may still be read, each with the frame before it, and
+// while the 8 before any of the chunk's frames may still become sinks.
+static inline uint32_t l2d_ring_frames(uint32_t chunk)
+{
+    uint32_t in_flight = 2 * chunk + 2, before_sinks = chunk + L2D_SINKS + 1;
+    return in_flight > before_sinks ? in_flight : before_sinks;
+}
 
 // Scales of the LoRAs that the model keeps apart; engine_loras.c.
 struct l2d_engine_loras {
@@ -115,7 +125,8 @@ struct l2d_engine {
     struct l2d_error failed;        // the first error of push; sticks
 
     // --- what was asked for
-    bool passthrough, sequential;
+    bool passthrough, sequential;               // sequential: also in chunks
+    uint32_t chunk;                             // frames that take their steps together
     enum l2d_prompt_syntax prompt_syntax;
     enum l2d_guidance_mode guidance_mode;
     double guidance, guidance_delta;
@@ -133,6 +144,8 @@ struct l2d_engine {
     int32_t max_steps;                          // of all sets
     int t_index[L2D_MAX_STEPS], num_inference_steps;    // what set[0] was made from
     uint8_t *step_bias_of[L2D_MAX_STEP_SETS];   // what step_bias holds with each set
+    uint32_t num_slots;                         // submissions between host and GPU
+    uint32_t ring;                              // frames in the rings; see l2d_ring_frames
     struct l2d_frame *output;       // a frame like those that come out: size, format, strides
     enum l2d_dtype precision, kv_dtype;         // U32: bytes
 
@@ -176,19 +189,22 @@ struct l2d_engine {
     struct l2d_graph *stream[L2D_MAX_STEPS];    // number of rows - 1; those that a set needs
     struct l2d_graph *show;         // canvas -> out_pixels, without the model
     struct l2d_graph *text;         // text_in -> context, which the host reads, weighs and writes
-    struct l2d_graph *warm_first, *stream_first;        // for step 0, if they are others there
+    struct l2d_graph *in_chunk;     // rows are the frames of a chunk
+    // For step 0, if they are others there.
+    struct l2d_graph *warm_first, *stream_first, *in_chunk_first;
     struct l2d_graph *select[L2D_MAX_STEPS];    // block->set[k] -> rows
     // Depth, whose map encode makes: its range, that of all maps in the ring, and what follows.
     struct l2d_graph *map_range, *ring_range, *structure;
-    struct l2d_engine_slot slot[L2D_ENGINE_SLOTS];
+    struct l2d_engine_slot slot[L2D_MAX_SLOTS];
 
     // --- the stream
     uint32_t frames;                // pushed so far; the number of the next
     uint64_t last_ticket;           // of the last submission
-    bool apart;                     // the next frame can be encoded beside it
+    uint64_t last_whole;            // of the last beside which no frame can be encoded
     uint32_t next_slot;
     bool warm_done, finished;
-    uint32_t flight_begin;          // frames before it are no longer in flight
+    uint32_t flight_begin;          // frames before it have gone out
+    uint32_t gathered;              // the newest, which have not begun their steps
     struct l2d_frame_settings now, settings[L2D_TIMES];
 
     // --- what changes; engine_live.c
@@ -306,6 +322,9 @@ int l2d_engine_copy_graph(struct l2d_engine *engine, struct l2d_graph **graph, c
 /** The picture that the network works on: f32 [1,H,W,4]. */
 struct l2d_tensor l2d_engine_canvas(const struct l2d_engine *engine);
 
+/** The call of the UNet that frames are drawn with. */
+struct l2d_graph *l2d_engine_stream_call(const struct l2d_engine *engine);
+
 /** A ring of latents; the network's view of a buffer that is one, or L2D_NO_TENSOR. */
 struct l2d_tensor l2d_engine_ring(const struct l2d_engine *engine, struct l2d_buf *buf);
 
@@ -315,8 +334,8 @@ struct l2d_tensor l2d_engine_ring(const struct l2d_engine *engine, struct l2d_bu
  * sinks            on the latents, maps and words that are kept for a re-warm
  */
 int l2d_engine_build_unet(struct l2d_engine *engine, struct l2d_graph **graph, const char *name,
-                          int32_t num_rows, int32_t num_negative, bool warmup, bool sinks,
-                          struct l2d_error *err);
+                          int32_t num_rows, int32_t num_negative, enum l2d_row_order order,
+                          bool sinks, struct l2d_error *err);
 
 // ---- similar frames: engine_filter.c
 

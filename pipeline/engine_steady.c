@@ -6,11 +6,20 @@
 // that is kept belongs to the frame, as all it is drawn with.
 #include "pipeline/engine_submission.h"
 
+static struct l2d_tensor lumas_of(const struct l2d_engine *e)
+{
+    struct l2d_tensor lumas = l2d_steady_lumas_shape((int32_t) e->ring,
+                                                     e->geometry.canvas_height,
+                                                     e->geometry.canvas_width);
+    lumas.buf = e->lumas;
+    return lumas;
+}
+
 int l2d_engine_declare_steady(struct l2d_engine *e, const struct l2d_engine_params *p,
                               struct l2d_error *err)
 {
     struct l2d_tensor canvas = l2d_engine_canvas(e);
-    struct l2d_tensor lumas = l2d_steady_lumas_shape(canvas.h, canvas.w);
+    struct l2d_tensor lumas = lumas_of(e);
     int rc = p->steady < 0 ? L2D_OK : l2d_steady_check(p->steady, err);
     if (rc != L2D_OK)
         return rc;
@@ -28,14 +37,6 @@ int l2d_steady_check(double share, struct l2d_error *err)
     return share >= 0 && share <= L2D_STEADY_MOST ? L2D_OK
          : l2d_error_set(err, L2D_EINVAL, "steady %g: must be within 0..%g", share,
                          L2D_STEADY_MOST);
-}
-
-static struct l2d_tensor lumas_of(const struct l2d_engine *e)
-{
-    struct l2d_tensor lumas = l2d_steady_lumas_shape(e->geometry.canvas_height,
-                                                     e->geometry.canvas_width);
-    lumas.buf = e->lumas;
-    return lumas;
 }
 
 int l2d_engine_build_track(struct l2d_engine *e, struct l2d_error *err)
@@ -61,7 +62,7 @@ void l2d_steady_see(struct l2d_engine *e, struct l2d_submission *s, uint32_t fra
 {
     if (!(e->settings[frame % L2D_TIMES].steady > 0))
         return;
-    s->block->track.incoming = frame % L2D_STEADY_RING;
+    s->block->track.incoming = frame % e->ring;
     l2d_submission_add(s, e->track, L2D_STAGE_ENCODE);
 }
 
@@ -70,8 +71,8 @@ struct l2d_graph *l2d_steady_decode(struct l2d_engine *e, struct l2d_submission 
     float share = e->settings[frame % L2D_TIMES].steady;
     if (!(share > 0))
         return e->decode;
-    s->block->steady.now = frame % L2D_STEADY_RING;
-    s->block->steady.before = (frame + L2D_STEADY_RING - 1) % L2D_STEADY_RING;
+    s->block->steady.now = frame % e->ring;
+    s->block->steady.before = (frame + e->ring - 1) % e->ring;
     s->block->steady.share = frame > 0 && e->steadied == frame ? share : 0;
     e->steadied = frame + 1;
     return e->decode_steady;

@@ -30,7 +30,7 @@ static int build(struct l2d_engine *e, const struct l2d_engine_step *step, struc
     if (rc != L2D_OK)
         return rc;
     l2d_unet_forward(*g, &e->model->unet, &state,
-                     l2d_latent_load(*g, ring, state.rows, step->rows), false);
+                     l2d_latent_load(*g, ring, state.rows, step->rows));
     rc = l2d_graph_plan(*g, &bytes, err);
     if (rc == L2D_OK && bytes > e->activations->size_bytes)
         rc = l2d_buf_create(own, e->gpu, bytes, L2D_MEMORY_DEVICE, "unet alone", err);

@@ -43,7 +43,7 @@ struct l2d_row_params l2d_row_of(const struct l2d_engine *e, uint32_t frame, int
     struct l2d_window window = l2d_window_at(frame - settings->base);
     struct l2d_row_params row = l2d_row_of_step(e, settings, step);
     row.frame = settings->shared_noise ? 0 : frame;
-    row.ring = frame % L2D_RING;
+    row.ring = frame % e->ring;
     row.kv_slot = (uint32_t) window.slot;
     row.own_pos = (uint32_t) window.position;
     row.num_open = (uint32_t) window.num_open;
@@ -144,8 +144,8 @@ static int collect(struct l2d_engine *e, struct l2d_engine_slot *slot, struct l2
 int l2d_engine_collect_all(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = L2D_OK;
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
-        rc = collect(e, &e->slot[(e->next_slot + i) % L2D_ENGINE_SLOTS], err);
+    for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++)
+        rc = collect(e, &e->slot[(e->next_slot + i) % e->num_slots], err);
     return rc;
 }
 
@@ -155,7 +155,7 @@ int l2d_submission_begin(struct l2d_engine *e, struct l2d_submission *s,
                          struct l2d_error *err)
 {
     *s = (struct l2d_submission) { .slot = &e->slot[e->next_slot] };
-    e->next_slot = (e->next_slot + 1) % L2D_ENGINE_SLOTS;
+    e->next_slot = (e->next_slot + 1) % e->num_slots;
     int rc = collect(e, s->slot, err);
     s->block = s->slot->params->mapped;
     s->slot->has_output = s->slot->is_part = false;
@@ -263,10 +263,12 @@ int l2d_submission_submit(struct l2d_engine *e, struct l2d_submission *s,
         item[i] = (struct l2d_submit) { s->call[i].graph, s->call[i].stage };
     s->slot->busy = true;
     if (!e->probe) {
-        uint64_t after = e->apart ? e->last_ticket - 1 : UINT64_MAX;
+        uint64_t before = e->last_ticket > e->chunk ? e->last_ticket - e->chunk : 0;
+        uint64_t after = before > e->last_whole ? before : e->last_whole;
         rc = l2d_gpu_submit_after(e->gpu, item, s->num_calls, after, &s->slot->ticket, err);
         e->last_ticket = s->slot->ticket;
-        e->apart = s->apart;
+        if (!s->apart)
+            e->last_whole = e->last_ticket;
         return rc;
     }
     for (uint32_t i = 0; i < s->num_calls && rc == L2D_OK; i++) {

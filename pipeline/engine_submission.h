@@ -128,6 +128,9 @@ int l2d_live_switch(struct l2d_engine *engine, struct l2d_error *err);
 /** Look for a cut, and whether a re-warm is due. */
 int l2d_live_look(struct l2d_engine *engine, const struct l2d_frame *frame, struct l2d_error *err);
 
+/** Does something begin with the next frame: other words, sinks or settings? */
+bool l2d_live_begins(const struct l2d_engine *engine);
+
 /** Must the next frame be drawn, whatever it is like? */
 bool l2d_live_must_draw(const struct l2d_engine *engine);
 

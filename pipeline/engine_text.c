@@ -74,7 +74,7 @@ int l2d_words_declare(struct l2d_engine *e, struct l2d_engine_words *w, const ch
         rc = declare_kv(e, &w->kv, state->text_kv, rows, err);
     if (rc == L2D_OK)
         rc = declare_kv(e, &w->sinks_kv, w->sinks_text_kv, 1, err);
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
+    for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++)
         rc = l2d_buf_declare(&w->staged[i], e->gpu, e->context->size_bytes, L2D_MEMORY_UPLOAD,
                              "staged text", err);
     return rc;
@@ -119,7 +119,7 @@ int l2d_words_build(struct l2d_engine *e, struct l2d_engine_words *w,
         rc = l2d_engine_new_graph(e, &w->move, "words move", err);
     if (rc == L2D_OK)
         rc = l2d_engine_new_graph(e, &w->keep, "words keep", err);
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++) {
+    for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++) {
         struct l2d_tensor staged = l2d_engine_context(e);
         staged.buf = w->staged[i];
         rc = l2d_engine_copy_graph(e, &w->upload[i], "upload text", l2d_engine_context(e), staged,
@@ -226,7 +226,7 @@ static int embed(struct l2d_engine *e, const struct l2d_prompt *prompt, struct e
     em->tokens.weight = malloc(tokens * sizeof(*em->tokens.weight));
     int rc = em->sum && em->parts && em->tokens.ids && em->tokens.weight
            ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "out of memory");
-    for (uint32_t i = 0; i < L2D_ENGINE_SLOTS && rc == L2D_OK; i++)
+    for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++)
         if (e->slot[i].busy)
             rc = l2d_gpu_wait(e->gpu, e->slot[i].ticket, err);
     for (int i = 0; i < prompt->num_parts && rc == L2D_OK; i++)

@@ -24,7 +24,7 @@ void l2d_engine_use_tuning(struct l2d_gpu *gpu, const struct l2d_engine_params *
 
 static uint32_t most_rows(const struct l2d_engine *e)
 {
-    return e->sequential ? 1 : (uint32_t) e->max_steps;
+    return e->sequential ? e->chunk : (uint32_t) e->max_steps;
 }
 
 bool l2d_engine_tune(struct l2d_engine *e, const struct l2d_engine_params *p)

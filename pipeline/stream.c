@@ -296,6 +296,9 @@ static void run(void *arg)
 int l2d_stream_create(struct l2d_stream **out, const struct l2d_stream_params *params,
                       struct l2d_error *err)
 {
+    if (params->live && params->engine.chunk > 1)
+        return l2d_error_set(err, L2D_EINVAL, "chunks of %u frames: a live stream has none, its "
+                             "frames would come late", params->engine.chunk);
     struct l2d_stream *s = calloc(1, sizeof(*s));
     if (!s)
         return l2d_error_set(err, L2D_ENOMEM, "stream: out of memory");

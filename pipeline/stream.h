@@ -23,7 +23,8 @@ struct l2d_stream_params {      // zero means default
     struct l2d_engine_params engine;    // emit and user are the stream's own; probe gets user
     struct l2d_gpu_params gpu;
     uint32_t queue_frames;      // capacity of the input and the output queue; 0: 4
-    bool live;                  // a full input queue lets go of its oldest frame and counts it
+    bool live;                  // a full input queue lets go of its oldest frame and counts it;
+                                // without engine.chunk
     const char *dump_dir;       // NULL: none; see dump.h
     /** A change was made with this frame. On the stream's thread, which waits. May be NULL. */
     void (*on_change)(void *user, const struct l2d_change *change, const struct l2d_frame *frame);

@@ -46,7 +46,7 @@ void l2d_dpt_load(struct l2d_dpt *dpt, struct l2d_weights *ld, const struct l2d_
 
 /**
  * image f32 [1,H,W,4], RGB in [-1,1], of any size -> its depth in maps[rows[0].ring], channel 0.
- * maps     persistent T [L2D_RING,S,S,4], S is input_size
+ * maps     persistent T [ring,S,S,4], S is input_size
  */
 void l2d_dpt_record(struct l2d_graph *graph, const struct l2d_dpt *dpt, struct l2d_tensor image,
                     struct l2d_tensor rows, struct l2d_tensor maps);

@@ -489,7 +489,7 @@ static T transformer(struct l2d_graph *g, const struct l2d_unet *u, const struct
 }
 
 static T motion(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_unet_state *s,
-                const struct l2d_motion *m, T x, bool warmup)
+                const struct l2d_motion *m, T x)
 {
     const struct l2d_motion_config *config = &u->config.motion_kwargs;
     T h = l2d_group_norm(g, &m->norm, x, L2D_NO_TENSOR, u->config.norm_num_groups, TRANSFORMER_EPS,
@@ -502,7 +502,7 @@ static T motion(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_
             T y = l2d_layer_norm(g, &a->norm, h, LAYER_NORM_EPS);
             y = l2d_conv2d(g, &L2D_CONV_DESC(&a->qkv, y));
             y = l2d_temporal_attention(g, y, s->pos[a->index], s->cache[a->index], s->rows,
-                                       config->num_attention_heads, warmup);
+                                       config->num_attention_heads, s->order);
             h = add_linear(g, &a->out, y, h);
         }
         h = feed_forward(g, &block->ff, &block->ff_norm, h);
@@ -517,8 +517,7 @@ struct skips {
 
 // A resnet, its transformer and its motion module. name: "down_blocks.0"
 static T layer(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_unet_state *s,
-               const struct l2d_unet_block *b, int32_t i, T x, T skip, bool warmup,
-               const char *name)
+               const struct l2d_unet_block *b, int32_t i, T x, T skip, const char *name)
 {
     l2d_graph_push(g, "resnets.%d", i);
     x = resnet(g, u, s, &b->resnet[i], x, skip);
@@ -532,7 +531,7 @@ static T layer(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_u
     }
     if (b->has_motion && !s->no_motion) {
         l2d_graph_push(g, "motion_modules.%d", i);
-        x = motion(g, u, s, &b->motion[i], x, warmup);
+        x = motion(g, u, s, &b->motion[i], x);
         l2d_graph_pop(g);
         l2d_graph_probe(g, x, "unet.%s.motion_modules.%d", name, i);
     }
@@ -540,13 +539,13 @@ static T layer(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_u
 }
 
 static T down_block(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_unet_state *s,
-                    const struct l2d_unet_block *b, T x, struct skips *skips, bool warmup)
+                    const struct l2d_unet_block *b, T x, struct skips *skips)
 {
     char name[32];
     snprintf(name, sizeof(name), "down_blocks.%d", b->level);
     l2d_graph_push(g, "%s", name);
     for (int32_t i = 0; i < b->num_layers; i++) {
-        x = layer(g, u, s, b, i, x, L2D_NO_TENSOR, warmup, name);
+        x = layer(g, u, s, b, i, x, L2D_NO_TENSOR, name);
         skips->tensor[skips->count++] = x;
     }
     if (b->has_sampler) {
@@ -575,13 +574,13 @@ static T mid_block(struct l2d_graph *g, const struct l2d_unet *u, const struct l
 }
 
 static T up_block(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_unet_state *s,
-                  const struct l2d_unet_block *b, T x, struct skips *skips, bool warmup)
+                  const struct l2d_unet_block *b, T x, struct skips *skips)
 {
     char name[32];
     snprintf(name, sizeof(name), "up_blocks.%d", u->config.num_levels - 1 - b->level);
     l2d_graph_push(g, "%s", name);
     for (int32_t i = 0; i < b->num_layers; i++)
-        x = layer(g, u, s, b, i, x, skips->tensor[--skips->count], warmup, name);
+        x = layer(g, u, s, b, i, x, skips->tensor[--skips->count], name);
     if (b->has_sampler) {
         x = l2d_conv2d(g, &L2D_CONV_DESC(&b->sampler, x));
         l2d_graph_probe(g, x, "unet.%s.upsamplers.0", name);
@@ -591,7 +590,7 @@ static T up_block(struct l2d_graph *g, const struct l2d_unet *u, const struct l2
 }
 
 T l2d_unet_forward(struct l2d_graph *g, const struct l2d_unet *u, const struct l2d_unet_state *s,
-                   T x, bool warmup)
+                   T x)
 {
     struct skips skips = { .count = 0 };
     struct l2d_conv_desc in = L2D_CONV_DESC(&u->conv_in, x);
@@ -605,10 +604,10 @@ T l2d_unet_forward(struct l2d_graph *g, const struct l2d_unet *u, const struct l
     T h = l2d_conv2d(g, &in);
     skips.tensor[skips.count++] = h;
     for (int32_t l = 0; l < u->config.num_levels; l++)
-        h = down_block(g, u, s, &u->down[l], h, &skips, warmup);
+        h = down_block(g, u, s, &u->down[l], h, &skips);
     h = mid_block(g, u, s, h);
     for (int32_t l = 0; l < u->config.num_levels; l++)
-        h = up_block(g, u, s, &u->up[l], h, &skips, warmup);
+        h = up_block(g, u, s, &u->up[l], h, &skips);
     h = l2d_group_norm(g, &u->conv_norm_out, h, L2D_NO_TENSOR, u->config.norm_num_groups,
                        RESNET_EPS, L2D_ACT_SILU);
     h = l2d_conv2d(g, &L2D_CONV_DESC(&u->conv_out, h));

@@ -83,11 +83,12 @@ struct l2d_unet {
 // What a stream adds. The engine owns the buffers; these are views.
 struct l2d_unet_state {
     struct l2d_tensor rows;             // u32: l2d_row_params[]
+    enum l2d_row_order order;           // of the rows
     struct l2d_tensor step_bias[L2D_UNET_MAX_RESNETS];      // f32 [steps,1,1,cout]
     struct l2d_tensor text_kv[L2D_UNET_MAX_TRANSFORMERS];   // T [1,1,tokens,2c]
     struct l2d_tensor pos[L2D_UNET_MAX_ATTENTIONS];         // T [1,1,16,3c]
     struct l2d_tensor cache[L2D_UNET_MAX_ATTENTIONS];       // see l2d_kv_cache_shape
-    struct l2d_tensor cond;             // T [L2D_RING,h,w,c0], or L2D_NO_TENSOR
+    struct l2d_tensor cond;             // T [ring,h,w,c0], or L2D_NO_TENSOR
     bool no_motion;                     // leave the motion modules out
 };
 
@@ -126,11 +127,9 @@ void l2d_unet_record_cond(struct l2d_graph *graph, const struct l2d_unet *unet,
                           struct l2d_tensor latent);
 
 /**
- * x T [R,h,w,in] -> epsilon T [R,h,w,out]. warmup: the rows are the 8 warm-up frames; else row r is
- * what rows[r] says.
+ * x T [R,h,w,in] -> epsilon T [R,h,w,out]. Row r is what the state's rows[r] says.
  */
 struct l2d_tensor l2d_unet_forward(struct l2d_graph *graph, const struct l2d_unet *unet,
-                                   const struct l2d_unet_state *state, struct l2d_tensor x,
-                                   bool warmup);
+                                   const struct l2d_unet_state *state, struct l2d_tensor x);
 
 #endif

@@ -34,7 +34,7 @@ struct l2d_matrix2 {
 };
 
 // Queues of a device; submit.h says what runs where. SWAPPED, for tests: two lanes on one queue,
-// and what may run beside the main lane's last submission comes before all of it.
+// and what may run beside the main lane's last submissions comes before all of them.
 enum l2d_lanes { L2D_LANES_AUTO, L2D_LANES_ONE, L2D_LANES_SWAPPED };
 #define L2D_NUM_LANES 2
 

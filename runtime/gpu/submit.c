@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "gpu/vk.h"
 
@@ -76,18 +77,27 @@ fail:
     return rc;
 }
 
+// What is held, up to a ticket.
+static int flush_to(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err)
+{
+    uint32_t n = 0;
+    int rc = L2D_OK;
+    for (; n < gpu->num_held && gpu->held[n].value <= ticket && rc == L2D_OK; n++)
+        rc = send(gpu, L2D_LANE_MAIN, &gpu->held[n], err);
+    gpu->num_held -= n;
+    memmove(gpu->held, gpu->held + n, gpu->num_held * sizeof(gpu->held[0]));
+    return rc;
+}
+
 int l2d_vk_flush(struct l2d_gpu *gpu, struct l2d_error *err)
 {
-    if (!gpu->holds)
-        return L2D_OK;
-    gpu->holds = false;
-    return send(gpu, L2D_LANE_MAIN, &gpu->held, err);
+    return flush_to(gpu, UINT64_MAX, err);
 }
 
 int l2d_gpu_wait(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err)
 {
     uint64_t seconds = gpu->caps.type == L2D_GPU_CPU ? CPU_WAIT_S : GPU_WAIT_S;
-    int rc = gpu->holds && ticket >= gpu->held.value ? l2d_vk_flush(gpu, err) : L2D_OK;
+    int rc = flush_to(gpu, ticket, err);
     if (rc != L2D_OK)
         return rc;
     VkResult result = vkWaitSemaphores(gpu->device, &(VkSemaphoreWaitInfo) {
@@ -160,7 +170,7 @@ static int send_ahead(struct l2d_gpu *gpu, const struct l2d_submit *items, uint3
                       uint64_t after, uint32_t slot, uint64_t *wait_value, struct l2d_error *err)
 {
     after = after > gpu->written ? after : gpu->written;
-    int rc = gpu->holds && after >= gpu->held.value ? l2d_vk_flush(gpu, err) : L2D_OK;
+    int rc = flush_to(gpu, after, err);
     struct l2d_vk_batch ahead = {
         .waits_on = L2D_LANE_MAIN, .wait_value = after,
         .value = gpu->lane[L2D_LANE_AHEAD].submitted + 1,
@@ -177,23 +187,22 @@ int l2d_gpu_submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, ui
     int rc = gpu->caps.timestamp_ns > 0 ? l2d_vk_lanes_mark(gpu, err) : L2D_OK;
     if (rc != L2D_OK)
         return rc;
-    uint64_t value = (gpu->holds ? gpu->held.value : gpu->lane[L2D_LANE_MAIN].submitted) + 1;
+    uint64_t value = gpu->lane[L2D_LANE_MAIN].submitted + gpu->num_held + 1;
     uint32_t slot = (uint32_t) (value % L2D_NUM_TICKETS);
     struct l2d_vk_batch batch = { .waits_on = L2D_LANE_AHEAD, .value = value };
     gpu->ticket[slot] = (struct l2d_ticket) { .value = value };
     if (gpu->caps.num_lanes > 1)
         rc = send_ahead(gpu, items, count, after < value ? after : value - 1, slot,
                         &batch.wait_value, err);
-    if (rc == L2D_OK)
-        rc = l2d_vk_flush(gpu, err);
+    if (rc == L2D_OK && gpu->num_held == COUNT_OF(gpu->held))
+        rc = flush_to(gpu, gpu->held[0].value, err);
     if (rc != L2D_OK)
         return rc;
     gather(gpu, L2D_LANE_MAIN, items, count, slot, &batch);
     *ticket = value;
     if (!gpu->swapped)
         return send(gpu, L2D_LANE_MAIN, &batch, err);
-    gpu->held = batch;
-    gpu->holds = true;
+    gpu->held[gpu->num_held++] = batch;
     return L2D_OK;
 }
 

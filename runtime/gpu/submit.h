@@ -26,7 +26,7 @@ struct l2d_submit {
 /**
  * Submit finished graphs, each seeing all that came before it in its lane, and the main lane's all
  * that is ahead. Those ahead wait for all earlier submissions.
- * *ticket  to wait for. At most L2D_NUM_TICKETS (4) submissions may be unfinished.
+ * *ticket  to wait for. At most L2D_NUM_TICKETS (12) submissions may be unfinished.
  */
 int l2d_gpu_submit(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
                    uint64_t *ticket, struct l2d_error *err);
@@ -43,7 +43,7 @@ int l2d_gpu_submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, ui
 int l2d_gpu_wait(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err);
 
 /**
- * Milliseconds per stage of a finished submission, one of the last four; in each lane its own.
+ * Milliseconds per stage of a finished submission, one of the last twelve; in each lane its own.
  * returns  false if the device has no timestamps
  */
 bool l2d_gpu_stage_ms(struct l2d_gpu *gpu, uint64_t ticket, double ms[L2D_MAX_STAGES]);

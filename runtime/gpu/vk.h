@@ -14,7 +14,7 @@
 #include "gpu/submit.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-#define L2D_NUM_TICKETS 4       // submissions in flight or with times that can still be asked for
+#define L2D_NUM_TICKETS 12      // submissions in flight or with times that can still be asked for
 #define L2D_MAX_MARKS 64        // timestamps in one submission
 
 struct l2d_program {            // a pipeline for one shader variant and one set of constants
@@ -96,8 +96,9 @@ struct l2d_gpu {
     struct l2d_vk_lane lane[L2D_NUM_LANES];
     uint64_t written;                   // ticket of the last transfer: no lane is ahead of it
     struct l2d_ticket ticket[L2D_NUM_TICKETS];
-    bool swapped, holds;                // L2D_LANES_SWAPPED; the main lane's last batch is held
-    struct l2d_vk_batch held;
+    bool swapped;                       // L2D_LANES_SWAPPED: the main lane's batches are held
+    struct l2d_vk_batch held[L2D_NUM_TICKETS];  // oldest first
+    uint32_t num_held;
 
     VkPipelineCache cache;
     char cache_path[512];               // "" if there is none

@@ -69,12 +69,12 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
         return false;
     if (l2d_tensor_exists(&d->residual) &&
         !l2d_check_shape(graph, "conv", "residual", &d->residual, type,
-                         d->residual_ring ? L2D_RING : x->rows, h, w, c))
+                         d->residual_ring ? -1 : x->rows, h, w, c))
         return false;
     *y = d->out;
     if (l2d_tensor_exists(&d->out))
         return l2d_check_shape(graph, "conv", "out", y, type,
-                               d->out_ring ? L2D_RING : x->rows, h, w, c);
+                               d->out_ring ? -1 : x->rows, h, w, c);
     *y = l2d_graph_alloc(graph, type, x->rows, h, w, c);
     return !l2d_graph_failed(graph);
 }

@@ -7,9 +7,13 @@
 static bool check(struct l2d_graph *graph, const char *op, const struct l2d_tensor *maps,
                   const struct l2d_tensor *range)
 {
-    return l2d_check_shape(graph, op, "maps", maps, l2d_graph_precision(graph), L2D_RING, maps->w,
-                           -1, 4) &&
-           l2d_check_shape(graph, op, "range", range, L2D_F32, 1, 1, 1, 4);
+    if (!l2d_check_shape(graph, op, "maps", maps, l2d_graph_precision(graph), -1, maps->w, -1,
+                         4) ||
+        !l2d_check_shape(graph, op, "range", range, L2D_F32, 1, 1, 1, 4))
+        return false;
+    if (maps->rows < L2D_SINKS)
+        l2d_graph_fail(graph, L2D_EINVAL, "%s: a ring of %d maps", op, maps->rows);
+    return maps->rows >= L2D_SINKS;
 }
 
 void l2d_depth_range(struct l2d_graph *graph, struct l2d_tensor maps, struct l2d_tensor rows,

@@ -48,10 +48,10 @@ struct l2d_conv_desc {
     enum l2d_act act;
     struct l2d_tensor step_bias; // optional f32 [steps,1,1,cout], row rows[r].step added before act
     struct l2d_tensor residual; // optional T, of the result's shape; or see residual_ring
-    bool residual_ring;         // residual is [L2D_RING,...]: row r adds residual[rows[r].ring]
+    bool residual_ring;         // residual is [ring,...]: row r adds residual[rows[r].ring]
     bool act_after_residual;    // relu(conv + residual) rather than residual + act(conv)
     struct l2d_tensor out;      // optional destination (persistent), else allocated
-    bool out_ring;              // out is [L2D_RING,...]: row r is written to out[rows[r].ring]
+    bool out_ring;              // out is [ring,...]: row r is written to out[rows[r].ring]
     struct l2d_tensor rows;     // u32 view of l2d_row_params[]; only for step_bias and *_ring
 };
 
@@ -148,6 +148,13 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
                                 struct l2d_tensor kv, int32_t k_first, int32_t v_first, int32_t c,
                                 int32_t heads, bool causal);
 
+// How the rows of a call of the denoiser stand to each other.
+enum l2d_row_order {
+    L2D_ROWS_APART,                 // each at a step of its own: of the others it sees nothing
+    L2D_ROWS_IN_TURN,               // frames at the same step: each sees what those before it keep
+    L2D_ROWS_WARMUP,                // the frames that become the sinks: each sees all
+};
+
 /**
  * Temporal attention, and the write of this call's keys and values into the cache.
  * qkv      [R,h,w,3c] T, without positional terms
@@ -157,15 +164,17 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
  *          unspecified but finite). Closed slots are not read, and nothing is moved: a slot is
  *          written once, in its place
  * rows     u32 view of l2d_row_params[R]
- * warmup   false: row r attends to the open slots of cache[rows[r].step], with rows[r].kv_slot just
- *          written by itself; position of slot s: s while own_pos < 15 or s < 8,
- *          else 15 - ((kv_slot - s) mod 8). true: the R = 8 rows are the warm-up frames: each
- *          attends to all eight at positions 0..7 and is written to its kv_slot
- * returns  [R,h,w,c] T. Keys and values of this call are attended to as they are in qkv
+ * order    APART, IN_TURN: row r attends to the open slots of cache[rows[r].step], with
+ *          rows[r].kv_slot just written by itself; position of slot s: s while own_pos < 15 or
+ *          s < 8, else 15 - ((kv_slot - s) mod 8). WARMUP: the R = 8 rows are the warm-up frames:
+ *          each attends to all eight at positions 0..7 and is written to its kv_slot
+ * returns  [R,h,w,c] T. A row's own keys and values (WARMUP: all of the call's) are attended to as
+ *          they are in qkv
  */
 struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_tensor qkv,
                                          struct l2d_tensor pos, struct l2d_tensor cache,
-                                         struct l2d_tensor rows, int32_t heads, bool warmup);
+                                         struct l2d_tensor rows, int32_t heads,
+                                         enum l2d_row_order order);
 
 /**
  * The shape of a cache; it has no buffer yet. dtype is T, or L2D_U32 for bytes: then each head of
@@ -224,7 +233,7 @@ void l2d_tile_paste(struct l2d_graph *graph, struct l2d_tensor y, struct l2d_ten
 
 /**
  * The range of a depth map, kept from frame to frame.
- * maps     [L2D_RING,S,S,4] T, depth in channel 0
+ * maps     [ring,S,S,4] T, at least L2D_SINKS of them, depth in channel 0
  * rows     u32 view of one l2d_row_params: the map is maps[rows[0].ring]; or L2D_NO_TENSOR: of
  *          those of the warm-up, which are the first L2D_SINKS, together
  * range    f32 [1,1,1,4], persistent: least, greatest, and 1 as soon as there is one (0 before), 0
@@ -269,8 +278,8 @@ enum l2d_range { L2D_RANGE_0_1, L2D_RANGE_PM1 };     // what a codec takes and g
 void l2d_similar(struct l2d_graph *graph, struct l2d_tensor p, struct l2d_tensor x,
                  struct l2d_tensor sums);
 
-/** The luminance pyramids of the last frames, f32; there is no buffer yet. */
-struct l2d_tensor l2d_steady_lumas_shape(int32_t h, int32_t w);
+/** The luminance pyramids of so many frames, f32; there is no buffer yet. */
+struct l2d_tensor l2d_steady_lumas_shape(int32_t frames, int32_t h, int32_t w);
 
 /**
  * lumas[params.incoming] = the pyramid of the canvas f32 [1,H,W,4].
@@ -308,7 +317,7 @@ struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tenso
 struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x, int32_t patch,
                                    enum l2d_range range);
 
-// ---- latents: always f32 in the ring, [L2D_RING,h,w,c] ------------------------------------------
+// ---- latents: always f32 in a ring, [ring,h,w,c] -----------------------------------------------
 
 /**
  * ring[rows[0].ring] = a * scale * z + b * noise(frame, step 0); z is [1,h,w,c] T.
@@ -330,7 +339,7 @@ struct l2d_tensor l2d_latent_load(struct l2d_graph *graph, struct l2d_tensor rin
 struct l2d_guide {
     float scale, delta;
     struct l2d_tensor negative;         // T [num_rows,h,w,c] or L2D_NO_TENSOR
-    struct l2d_tensor origin;           // f32 [L2D_RING,h,w,c] or L2D_NO_TENSOR
+    struct l2d_tensor origin;           // f32, a ring like it, or L2D_NO_TENSOR
 };
 
 /**

@@ -7,7 +7,7 @@
 static bool check_ring(struct l2d_graph *graph, const char *op, const struct l2d_tensor *ring,
                        const struct l2d_tensor *rows, int32_t num_rows)
 {
-    if (!l2d_check_shape(graph, op, "ring", ring, L2D_F32, L2D_RING, -1, -1, -1) ||
+    if (!l2d_check_shape(graph, op, "ring", ring, L2D_F32, -1, -1, -1, -1) ||
         !l2d_check_bytes(graph, op, "rows", rows,
                          (uint64_t) num_rows * sizeof(struct l2d_row_params)))
         return false;
@@ -22,7 +22,7 @@ static bool check_origin(struct l2d_graph *graph, const char *op, const struct l
                          const struct l2d_tensor *ring)
 {
     return !l2d_tensor_exists(origin) ||
-           l2d_check_shape(graph, op, "origin", origin, L2D_F32, L2D_RING, ring->h, ring->w,
+           l2d_check_shape(graph, op, "origin", origin, L2D_F32, ring->rows, ring->h, ring->w,
                            ring->c);
 }
 

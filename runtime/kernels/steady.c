@@ -30,19 +30,19 @@ static int levels(struct level level[L2D_STEADY_LEVELS], int32_t w, int32_t h, u
     return n;
 }
 
-struct l2d_tensor l2d_steady_lumas_shape(int32_t h, int32_t w)
+struct l2d_tensor l2d_steady_lumas_shape(int32_t frames, int32_t h, int32_t w)
 {
     struct level level[L2D_STEADY_LEVELS];
     u32 row;
     levels(level, w, h, &row);
-    return l2d_tensor_view(NULL, 0, L2D_F32, L2D_STEADY_RING, 1, 1, (int32_t) row);
+    return l2d_tensor_view(NULL, 0, L2D_F32, frames, 1, 1, (int32_t) row);
 }
 
 static bool check(struct l2d_graph *graph, const char *op, const struct l2d_tensor *lumas,
                   const struct l2d_tensor *params, int32_t h, int32_t w)
 {
-    struct l2d_tensor shape = l2d_steady_lumas_shape(h, w);
-    return l2d_check_shape(graph, op, "lumas", lumas, L2D_F32, shape.rows, 1, 1, shape.c) &&
+    struct l2d_tensor shape = l2d_steady_lumas_shape(1, h, w);
+    return l2d_check_shape(graph, op, "lumas", lumas, L2D_F32, -1, 1, 1, shape.c) &&
            l2d_check_bytes(graph, op, "params", params, sizeof(struct l2d_steady_params));
 }
 

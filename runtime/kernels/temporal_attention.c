@@ -35,31 +35,37 @@ static struct variant choose(const struct l2d_graph *graph, uint32_t quads, uint
     return v;
 }
 
-struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_tensor qkv,
-                                         struct l2d_tensor pos, struct l2d_tensor cache,
-                                         struct l2d_tensor rows, int32_t heads, bool warmup)
+static bool check(struct l2d_graph *graph, const struct l2d_tensor *qkv,
+                  const struct l2d_tensor *pos, const struct l2d_tensor *cache,
+                  const struct l2d_tensor *rows, int32_t heads, enum l2d_row_order order)
 {
     enum l2d_dtype type = l2d_graph_precision(graph);
-    if (!l2d_check_shape(graph, "temporal_attention", "qkv", &qkv, type, warmup ? L2D_SINKS : -1,
-                         -1, -1, -1))
-        return L2D_NO_TENSOR;
-    int32_t c = qkv.c / 3, d = heads > 0 ? c / heads : 0, pixels = qkv.h * qkv.w;
-    if (qkv.c % 3 || d < 4 || d > 160 || d % 4 || d * heads != c) {
-        l2d_graph_fail(graph, L2D_EINVAL, "temporal_attention: qkv of %d channels, %d heads", qkv.c,
-                       heads);
-        return L2D_NO_TENSOR;
+    if (!l2d_check_shape(graph, "temporal_attention", "qkv", qkv, type,
+                         order == L2D_ROWS_WARMUP ? L2D_SINKS : -1, -1, -1, -1))
+        return false;
+    int32_t c = qkv->c / 3, d = heads > 0 ? c / heads : 0;
+    if (qkv->c % 3 || d < 4 || d > 160 || d % 4 || d * heads != c) {
+        l2d_graph_fail(graph, L2D_EINVAL, "temporal_attention: qkv of %d channels, %d heads",
+                       qkv->c, heads);
+        return false;
     }
+    struct l2d_tensor like = l2d_kv_cache_shape(cache->dtype == L2D_U32 ? L2D_U32 : type, 1,
+                                                qkv->h * qkv->w, c, heads);
+    return l2d_check_shape(graph, "temporal_attention", "pos", pos, type, 1, 1, L2D_WINDOW,
+                           3 * c) &&
+           l2d_check_shape(graph, "temporal_attention", "cache", cache, like.dtype, -1, like.h,
+                           like.w, like.c) &&
+           l2d_check_bytes(graph, "temporal_attention", "rows", rows,
+                           (uint64_t) qkv->rows * sizeof(struct l2d_row_params));
+}
+
+// Some of the rows.
+static void attend(struct l2d_graph *graph, struct l2d_tensor y, struct l2d_tensor qkv,
+                   struct l2d_tensor pos, struct l2d_tensor cache, struct l2d_tensor rows,
+                   int32_t heads, bool warmup, int32_t first_row, int32_t num_rows)
+{
+    int32_t c = y.c, d = c / heads, pixels = qkv.h * qkv.w;
     bool bytes = cache.dtype == L2D_U32;
-    struct l2d_tensor like = l2d_kv_cache_shape(bytes ? L2D_U32 : type, 1, pixels, c, heads);
-    if (!l2d_check_shape(graph, "temporal_attention", "pos", &pos, type, 1, 1, L2D_WINDOW, 3 * c) ||
-        !l2d_check_shape(graph, "temporal_attention", "cache", &cache, like.dtype, -1, like.h,
-                         like.w, like.c) ||
-        !l2d_check_bytes(graph, "temporal_attention", "rows", &rows,
-                         (uint64_t) qkv.rows * sizeof(struct l2d_row_params)))
-        return L2D_NO_TENSOR;
-    struct l2d_tensor y = l2d_graph_alloc(graph, type, qkv.rows, qkv.h, qkv.w, c);
-    if (l2d_graph_failed(graph))
-        return y;
     struct variant v = choose(graph, (uint32_t) d / 4, (uint32_t) pixels);
     static const char *const shaders[2][3] = {
         { "temporal_attention", "temporal_attention_t0", "temporal_attention_t1" },
@@ -70,8 +76,8 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
         .spec = (uint32_t[]) { v.size, (uint32_t) d / 4, warmup, v.lanes },
         .num_spec = v.way == LANES ? 4 : 3,
         .params = &(struct l2d_temporal_attention_params) {
-            .pixels = (u32) pixels, .heads = (u32) heads, .num_rows = (u32) qkv.rows,
-            .scale = (f32) (1 / sqrt(d)),
+            .pixels = (u32) pixels, .heads = (u32) heads, .first_row = (u32) first_row,
+            .num_rows = (u32) num_rows, .scale = (f32) (1 / sqrt(d)),
         },
         .params_size = sizeof(struct l2d_temporal_attention_params),
         .bind = (struct l2d_binding[]) {
@@ -79,12 +85,28 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
             { y, L2D_WRITE }, { cache, L2D_READ },
         },
         .num_bind = v.way == LANES || bytes ? 5 : 6,
-        .flops = 4.0 * qkv.rows * pixels * L2D_WINDOW * c,
+        .flops = 4.0 * num_rows * pixels * L2D_WINDOW * c,
         // Of a full window, and a step a row: 15 slots are read and one is written.
-        .bytes = (double) qkv.rows * (double) l2d_tensor_bytes(&cache) / cache.rows +
-                 (double) (l2d_tensor_bytes(&qkv) + l2d_tensor_bytes(&y) + l2d_tensor_bytes(&pos)),
+        .bytes = num_rows * ((double) l2d_tensor_bytes(&cache) / cache.rows +
+                             (double) (l2d_tensor_bytes(&qkv) + l2d_tensor_bytes(&y)) / y.rows) +
+                 (double) l2d_tensor_bytes(&pos),
     };
-    flat_groups(dispatch.groups, v.padded_pixels * v.lanes * (uint64_t) (qkv.rows * heads), v.size);
+    flat_groups(dispatch.groups, v.padded_pixels * v.lanes * (uint64_t) (num_rows * heads), v.size);
     l2d_graph_dispatch(graph, &dispatch);
+}
+
+struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_tensor qkv,
+                                         struct l2d_tensor pos, struct l2d_tensor cache,
+                                         struct l2d_tensor rows, int32_t heads,
+                                         enum l2d_row_order order)
+{
+    if (!check(graph, &qkv, &pos, &cache, &rows, heads, order))
+        return L2D_NO_TENSOR;
+    struct l2d_tensor y = l2d_graph_alloc(graph, qkv.dtype, qkv.rows, qkv.h, qkv.w, qkv.c / 3);
+    if (l2d_graph_failed(graph))
+        return y;
+    int32_t at_once = order == L2D_ROWS_IN_TURN ? 1 : y.rows;
+    for (int32_t row = 0; row < y.rows; row += at_once)
+        attend(graph, y, qkv, pos, cache, rows, heads, order == L2D_ROWS_WARMUP, row, at_once);
     return y;
 }

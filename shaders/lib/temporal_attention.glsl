@@ -156,13 +156,13 @@ void main()
 #if SHARED
     uint item = flat_group(), blocks = (p.pixels + 7u) / 8u;
     uint pixel = item / p.heads % blocks * 8u + gl_LocalInvocationID.x;
-    uint row = item / p.heads / blocks;
+    uint nth = item / p.heads / blocks;
 #else
     uint item = flat_invocation();
-    uint pixel = item / p.heads % p.pixels, row = item / p.heads / p.pixels;
+    uint pixel = item / p.heads % p.pixels, nth = item / p.heads / p.pixels;
 #endif
-    uint head = item % p.heads;
-    if (row >= p.num_rows)
+    uint head = item % p.heads, row = p.first_row + nth;
+    if (nth >= p.num_rows)
         return;
     bool real = pixel < p.pixels;
     pixel = min(pixel, p.pixels - 1u);

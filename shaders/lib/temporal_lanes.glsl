@@ -196,8 +196,9 @@ void main()
     lane = gl_SubgroupInvocationID % LANES;
     uint item = invocation / LANES;
     head = item % p.heads;
-    uint pixel = item / p.heads % p.pixels, row = item / p.heads / p.pixels;
-    if (row >= p.num_rows)                      // all lanes of an item, here and below
+    uint pixel = item / p.heads % p.pixels, nth = item / p.heads / p.pixels;
+    uint row = p.first_row + nth;
+    if (nth >= p.num_rows)                      // all lanes of an item, here and below
         return;
     l2d_row_params r = rows[row];
     c = p.heads * QUADS;

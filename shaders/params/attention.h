@@ -22,7 +22,7 @@ L2D_PUSH_CHECK(l2d_attention_params);
 #define L2D_KV_HEAD_WORDS(d) ((d) / 2 + 1)
 
 struct l2d_temporal_attention_params {
-    u32 pixels, heads, num_rows;
+    u32 pixels, heads, first_row, num_rows;
     f32 scale;
 };
 L2D_PUSH_CHECK(l2d_temporal_attention_params);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Depth maps T [L2D_RING][side][side][4], depth in channel 0, and their range: f32 least, greatest,
+// Depth maps T [ring][side][side][4], depth in channel 0, and their range: f32 least, greatest,
 // 1 once there is one, 0.
 #ifndef L2D_SHADERS_DEPTH_H
 #define L2D_SHADERS_DEPTH_H

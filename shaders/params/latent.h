@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operations on latents in the ring: f32 [L2D_RING][quads][4].
+// Operations on latents in the ring: f32 [ring][quads][4].
 #ifndef L2D_SHADERS_LATENT_H
 #define L2D_SHADERS_LATENT_H
 

@@ -8,9 +8,6 @@
 #include "shared.h"
 
 #define L2D_MAX_ROWS 8          // rows in a batch: 8 warm-up frames, or 1..8 denoising steps
-// Latents and maps of frames: frame f lies at f % L2D_RING, and is there while f + 1 is encoded and
-// the 8 before f become sinks.
-#define L2D_RING 10
 #define L2D_SINKS 8             // cache slots of the warm-up frames
 #define L2D_WINDOW 16           // cache slots in all
 
@@ -18,7 +15,7 @@ struct l2d_row_params {
     u32 is_active;              // 0: no frame is here (fill and drain); its results go nowhere
     u32 frame;                  // for noise; 0 in noise mode "shared"
     u32 step;                   // row of the KV cache and of the time-bias table
-    u32 ring;                   // where its latent and its condition map lie
+    u32 ring;                   // where in their rings its latent and its condition map lie
     u32 kv_slot;                // where its key and value go: 0..15
     u32 own_pos;                // its positional index
     u32 num_open;               // slots 0..num_open-1 may be seen

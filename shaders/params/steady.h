@@ -6,7 +6,6 @@
 
 #include "shared.h"
 
-#define L2D_STEADY_RING 10      // frames whose pyramids are kept: in flight, one before, one after
 #define L2D_STEADY_LEVELS 6     // of a pyramid, at most
 #define L2D_STEADY_LEAST 16     // sides of a level, but of the first, at least
 #define L2D_FLOW_CELL 4         // pixels a side that share a motion, which is looked for with

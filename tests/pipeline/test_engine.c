@@ -169,17 +169,20 @@ Test(engine, as_many_out_as_in)
 {
     static const unsigned counts[] = { 12, 9, 8, 7, 2, 1, 0 };
     static const char *const steps[] = { "25,37/50", "25,30,37/50" };
+    enum { WAYS = 4 };
+    static const uint32_t chunks[WAYS] = { 0, 1, 2, 5 };
     for (size_t s = 0; s < COUNT(steps); s++) {
         struct output longest = { .count = 0 };
         for (size_t i = 0; i < COUNT(counts); i++) {
-            struct output out[2] = { { .count = 0 } };
-            for (int b = 0; b < 2; b++) {
-                char what[64];
+            struct output out[WAYS] = { { .count = 0 } };
+            for (int b = 0; b < WAYS; b++) {
+                char what[80];
                 struct l2d_engine_params p = params(&out[b]);
                 p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
+                p.chunk = chunks[b];
                 p.steps = steps[s];
-                snprintf(what, sizeof(what), "%u frames, %s, %s", counts[i], steps[s],
-                         b ? "sequential" : "batch");
+                snprintf(what, sizeof(what), "%u frames, %s, %s, chunks of %u", counts[i], steps[s],
+                         b ? "sequential" : "batch", chunks[b]);
                 struct l2d_engine *engine = create(&p);
                 push_inputs(engine, 0, counts[i]);
                 cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
@@ -190,14 +193,16 @@ Test(engine, as_many_out_as_in)
                 l2d_engine_destroy(&engine);
                 cr_assert_eq(out[b].count, counts[i], "%s: finishing twice emits nothing", what);
             }
-            check_same(&out[0], &out[1], 0, counts[i], "batch against sequential");
+            for (int b = 1; b < WAYS; b++) {
+                check_same(&out[0], &out[b], 0, counts[i], "batch against sequential");
+                drop(&out[b]);
+            }
             if (i == 0)
                 longest = out[0];
             else if (counts[i] >= 8)
                 check_same(&out[0], &longest, 0, counts[i], "a shorter clip");
             if (i > 0)
                 drop(&out[0]);
-            drop(&out[1]);
         }
         drop(&longest);
     }

@@ -115,6 +115,10 @@ Test(lanes, same_pictures)
         check(models[i], p, "similar ones skipped");
         p.batching = L2D_SEQUENTIAL;
         check(models[i], p, "one after the other");
+        p.chunk = 4;
+        check(models[i], p, "similar ones skipped, in chunks");
+        p.skip_similar = 0;
+        check(models[i], p, "in chunks");
     }
 }
 

@@ -157,20 +157,28 @@ static void check_differ(const struct output *a, const struct output *b, unsigne
         cr_assert(!same(a, f, b, f), "%s: frame %u is the same", what, f);
 }
 
-// A batch, a batch whose frames are encoded before what the frame before has left to do, and a
-// sequence: all the same. *out has the batch's.
+// A batch; a batch whose frames are encoded before what the frame before has left to do; a
+// sequence; in chunks, and in chunks whose frames are encoded before what those before have left to
+// do: all the same. *out has the batch's.
 static void run_all(struct l2d_engine_params p, const struct scenario *s, struct output *out,
                     const char *what)
 {
+    static const struct { enum l2d_batching batching; uint32_t chunk; bool swapped; } ways[] = {
+        { L2D_BATCH, 1, true }, { L2D_SEQUENTIAL, 1, false }, { L2D_BATCH, 2, false },
+        { L2D_SEQUENTIAL, 3, true }, { L2D_BATCH, 8, true },
+    };
     struct output other = { .count = 0 };
     p.user = out;
     run(&p, s);
     p.user = &other;
-    for (int b = 0; b < 2; b++) {
-        p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
-        run_on(b ? gpu : swapped_gpu, &p, s);
-        check_same(out, &other, 0, s->num_frames, what);
-        cr_assert_eq(out->stats.rewarms, other.stats.rewarms, "%s", what);
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        char way[160];
+        p.batching = ways[i].batching;
+        p.chunk = ways[i].chunk;
+        snprintf(way, sizeof(way), "%s, way %zu", what, i);
+        run_on(ways[i].swapped ? swapped_gpu : gpu, &p, s);
+        check_same(out, &other, 0, s->num_frames, way);
+        cr_assert_eq(out->stats.rewarms, other.stats.rewarms, "%s", way);
         drop(&other);
     }
 }

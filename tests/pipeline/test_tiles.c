@@ -17,6 +17,7 @@
 #define LATENT_BYTES (24 * 64 * 4)      // of narrowd's widest tensor: 24 channels of 8x8 pixels
 #define ENCODER_BYTES (16 * 64 * 4)
 #define WHOLE 0
+#define RING 10
 
 static struct golden_model folder;
 static struct l2d_error err;
@@ -63,7 +64,7 @@ static float *code(struct codec *c, bool down, const float *from, int h, int w)
     uint64_t in_count = down ? pixels : latents, count = down ? latents : pixels;
     float *to = malloc(count * sizeof(*to));
     cr_assert_not_null(to);
-    cr_assert_eq(l2d_buf_create(&in, c->gpu, 4 * in_count * (down ? 1 : L2D_RING),
+    cr_assert_eq(l2d_buf_create(&in, c->gpu, 4 * in_count * (down ? 1 : RING),
                                 L2D_MEMORY_DEVICE, "in", &err), L2D_OK, "%s", err.msg);
     cr_assert_eq(l2d_buf_create(&rows, c->gpu, sizeof(struct l2d_row_params), L2D_MEMORY_DEVICE,
                                 "rows", &err), L2D_OK);
@@ -72,7 +73,7 @@ static float *code(struct codec *c, bool down, const float *from, int h, int w)
     cr_assert_eq(l2d_graph_create(&g, c->gpu, L2D_F32, "codec", &err), L2D_OK);
     l2d_graph_enable_probes(g, true);
     struct l2d_tensor image = l2d_tensor_view(in, 0, L2D_F32, 1, 8 * h, 8 * w, 4);
-    struct l2d_tensor ring = l2d_tensor_view(in, 0, L2D_F32, L2D_RING, h, w, 4);
+    struct l2d_tensor ring = l2d_tensor_view(in, 0, L2D_F32, RING, h, w, 4);
     struct l2d_tensor row = l2d_tensor_view(rows, 0, L2D_U32, 1, 1, 1,
                                             (int32_t) (sizeof(struct l2d_row_params) / 4));
     l2d_graph_probe(g, down ? l2d_codec_encode(g, &c->model->vae, &image, 1)

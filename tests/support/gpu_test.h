@@ -11,6 +11,7 @@
 #include "gpu/device.h"
 #include "gpu/graph.h"
 
+#define GT_RING 10                      // frames of a test's rings
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 enum gt_fill { GT_NORMAL, GT_CONSTANT, GT_HUGE, GT_TINY, GT_NUM_FILLS };

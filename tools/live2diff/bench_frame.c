@@ -10,11 +10,13 @@
 #include "report.h"
 
 #define MAX_ROWS 256
-#define WARM_UP_FRAMES 12       // eight fill the window, the others the steps
+#define CLIP_FRAMES 8           // of the model's warm-up: then chunks begin
+#define WARM_UP_FRAMES 12       // these, and others that fill the steps
 
 struct run {                    // what one engine did
     struct l2d_engine_info info;
     struct l2d_engine_stats stats;
+    uint64_t frames;            // that were measured: whole chunks
     struct histogram wall;
     double fps;
     double cpu_ms;              // processor time of a frame, all threads
@@ -55,18 +57,19 @@ static struct l2d_engine_stats since(struct l2d_engine *engine,
 static int measure_rewarm(struct bench *bench, struct l2d_engine *engine, struct run *run,
                           struct l2d_error *err)
 {
-    double steps = run->info.num_steps, timed = (double) run->stats.timed;
+    int32_t chunk = (int32_t) run->info.chunk, frames = chunk > 1 ? chunk : run->info.num_steps;
+    double timed = (double) run->stats.timed;
     int rc = l2d_engine_collect(engine, err);
     for (int i = 0; i < 2 && timed > 0 && rc == L2D_OK; i++) {
         struct l2d_engine_stats before = l2d_engine_stats(engine);
         rc = l2d_engine_change(engine, &(struct l2d_change) { .kind = L2D_CHANGE_REWARM }, NULL,
                                err);
-        for (int32_t k = 0; k < run->info.num_steps && rc == L2D_OK; k++)
+        for (int32_t k = 0; k < frames && rc == L2D_OK; k++)
             rc = l2d_engine_push(engine, bench->source[0], err);
         if (rc == L2D_OK)
             rc = l2d_engine_collect(engine, err);
         run->rewarm_ms = since(engine, &before).stage_ms[L2D_STAGE_UNET] -
-                         steps * run->stats.stage_ms[L2D_STAGE_UNET] / timed;
+                         frames * run->stats.stage_ms[L2D_STAGE_UNET] / timed;
     }
     return rc;
 }
@@ -75,20 +78,25 @@ static int measure(struct bench *bench, struct l2d_engine *engine, struct run *r
                    struct l2d_error *err)
 {
     *run = (struct run) { .info = *l2d_engine_info(engine) };
-    uint64_t warm_up = WARM_UP_FRAMES + (uint64_t) run->info.num_steps, index = 0;
+    uint64_t chunk = run->info.chunk, index = 0;
+    uint64_t warm_up = chunk > 1 ? CLIP_FRAMES + 2 * chunk
+                                 : WARM_UP_FRAMES + (uint64_t) run->info.num_steps;
+    run->frames = (bench->frames + chunk - 1) / chunk * chunk;
     int rc = L2D_OK;
     for (; rc == L2D_OK && index < warm_up; index++)
         rc = l2d_engine_push(engine, bench->source[index % bench->num_source], err);
     struct l2d_engine_stats before = l2d_engine_stats(engine);
     double begin = l2d_clock_s(), last = begin, cpu = l2d_clock_cpu_s();
-    for (; rc == L2D_OK && index < warm_up + bench->frames; index++) {
+    for (; rc == L2D_OK && index < warm_up + run->frames; index++) {
         rc = l2d_engine_push(engine, bench->source[index % bench->num_source], err);
+        if ((index + 1 - warm_up) % chunk)
+            continue;
         double now = l2d_clock_s();
-        histogram_add(&run->wall, 1e3 * (now - last));
+        histogram_add(&run->wall, 1e3 * (now - last) / (double) chunk);
         last = now;
     }
-    run->fps = last > begin ? (double) bench->frames / (last - begin) : 0;
-    run->cpu_ms = 1e3 * (l2d_clock_cpu_s() - cpu) / (double) bench->frames;
+    run->fps = last > begin ? (double) run->frames / (last - begin) : 0;
+    run->cpu_ms = 1e3 * (l2d_clock_cpu_s() - cpu) / (double) run->frames;
     run->stats = since(engine, &before);
     return rc == L2D_OK ? measure_rewarm(bench, engine, run, err) : rc;
 }
@@ -125,15 +133,18 @@ static json_t *profile_json(const struct l2d_profile_row *row, uint32_t count)
     return list;
 }
 
-static void print_run(const struct run *run, const struct l2d_gpu_caps *caps, uint64_t frames)
+static void print_run(const struct run *run, const struct l2d_gpu_caps *caps)
 {
+    char chunks[32] = "";
     const struct l2d_engine_info *info = &run->info;
     const struct l2d_engine_memory *m = &info->memory;
-    printf("%s at %dx%d, %d step%s, %s, on %s\n", info->model_name, info->width, info->height,
-           info->num_steps, info->num_steps == 1 ? "" : "s",
+    if (info->chunk > 1)
+        snprintf(chunks, sizeof(chunks), "chunks of %u, ", info->chunk);
+    printf("%s at %dx%d, %d step%s, %s%s, on %s\n", info->model_name, info->width, info->height,
+           info->num_steps, info->num_steps == 1 ? "" : "s", chunks,
            info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", caps->name);
     printf("  %.2f fps over %llu frames; ms per frame: p50 %.1f, p95 %.1f, p99 %.1f\n", run->fps,
-           (unsigned long long) frames, histogram_quantile(&run->wall, 0.50),
+           (unsigned long long) run->frames, histogram_quantile(&run->wall, 0.50),
            histogram_quantile(&run->wall, 0.95), histogram_quantile(&run->wall, 0.99));
     printf("  GPU memory: weights %.1f MB, KV cache (%s) %.1f MB, activations %.1f MB, all %.1f "
            "MB; process peak %.0f MB\n", (double) m->weights / 1e6, l2d_engine_kv_str(info),
@@ -143,14 +154,14 @@ static void print_run(const struct run *run, const struct l2d_gpu_caps *caps, ui
     printf("  a re-warm of the caches: %.1f ms of the GPU; a scene cut has two\n", run->rewarm_ms);
 }
 
-static json_t *run_json(const struct run *run, const struct l2d_gpu_caps *caps, uint64_t frames)
+static json_t *run_json(const struct run *run, const struct l2d_gpu_caps *caps)
 {
     return json_pack(
         "{so so sf sI sf sf s{sf sf sf} sI}", "model", report_json_model(&run->info, caps),
         "stages", report_json_stages(&run->stats, &run->info), "fps", run->fps, "frames",
-        (json_int_t) frames, "cpu_ms", run->cpu_ms, "rewarm_ms", run->rewarm_ms, "wall_ms", "p50",
-        histogram_quantile(&run->wall, 0.50), "p95", histogram_quantile(&run->wall, 0.95), "p99",
-        histogram_quantile(&run->wall, 0.99),
+        (json_int_t) run->frames, "cpu_ms", run->cpu_ms, "rewarm_ms", run->rewarm_ms, "wall_ms",
+        "p50", histogram_quantile(&run->wall, 0.50), "p95",
+        histogram_quantile(&run->wall, 0.95), "p99", histogram_quantile(&run->wall, 0.99),
         "peak_rss_bytes", (json_int_t) report_peak_rss_bytes());
 }
 
@@ -170,11 +181,11 @@ int bench_frame(struct bench *bench, bool profile, struct l2d_error *err)
     if (rc != L2D_OK)
         return rc;
     if (!bench->quiet) {
-        print_run(&run, caps, bench->frames);
+        print_run(&run, caps);
         if (profile)
             print_profile(row, num_rows);
     }
-    json_t *found = run_json(&run, caps, bench->frames);
+    json_t *found = run_json(&run, caps);
     json_object_update_new(bench->json, found);
     json_object_set_new(bench->json, "profile", profile_json(row, num_rows));
     return L2D_OK;
@@ -246,7 +257,7 @@ int bench_sweep(struct bench *bench, const char *list, struct l2d_error *err)
                    histogram_quantile(&run.wall, 0.50), histogram_quantile(&run.wall, 0.95),
                    histogram_quantile(&run.wall, 0.99), run.stats.stage_ms[L2D_STAGE_UNET] / timed,
                    (double) run.info.memory.peak / 1e6);
-        json_array_append_new(rows, run_json(&run, l2d_gpu_caps(bench->gpu), bench->frames));
+        json_array_append_new(rows, run_json(&run, l2d_gpu_caps(bench->gpu)));
     }
     json_object_set_new(bench->json, "sweep", rows);
     return rc;

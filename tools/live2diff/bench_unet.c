@@ -61,6 +61,7 @@ int bench_unet(struct bench *bench, struct l2d_error *err)
     json_t *rows = json_array();
     model.steps = "10,20,30,40/50";
     model.schedule = L2D_BATCH;
+    model.chunk = 1;
     int rc = bench_open_engine(bench, &model, &engine, err);
     if (rc == L2D_OK && !bench->quiet)
         printf("\n  %4s %-6s %10s %10s %10s %10s %10s\n", "rows", "motion", "p50 ms", "p95 ms",

@@ -18,6 +18,7 @@
 #include "report.h"
 #include "run_control.h"
 #include "stamped_name.h"
+#include "video_io/camera.h"
 #include "video_io/libav.h"
 #include "watch.h"
 
@@ -319,6 +320,8 @@ static int parse(int argc, char **argv, struct run_options *o)
     const char *fault = o->folder ? folder_fault(o->folder) : NULL;
     if (fault)
         return options_complain(c, "--folder %.80s: %s", o->folder, fault);
+    if (o->model.chunk > 1 && (o->dump || o->passthrough))
+        return options_complain(c, "--chunk goes neither with --passthrough nor with --dump");
     if (o->frames > INT64_MAX)
         return options_complain(c, "--frames is too large");
     struct l2d_error err = { 0 };
@@ -404,6 +407,9 @@ static int open_input(struct run *run, struct l2d_error *err)
     if (rc == L2D_OK && o->buffer_ms > 0 && !run->flow.live)
         return l2d_error_set(err, L2D_EINVAL, "--buffer: %s is not live, all its frames are drawn "
                              "without", o->input);
+    if (rc == L2D_OK && o->model.chunk > 1 && run->flow.live)
+        return l2d_error_set(err, L2D_EINVAL, "--chunk %d: %s is live, and its frames would come "
+                             "late and by chunks", o->model.chunk, o->input);
     if (rc == L2D_OK && o->deadline_ms > 0 && !run->flow.live)
         return l2d_error_set(err, L2D_EINVAL, "--deadline: %s is not live; --realtime reads it as "
                              "if it were", o->input);
@@ -419,6 +425,18 @@ static void upright_size(const struct l2d_reader_info *in, int32_t *width, int32
     bool turned = in->rotation % 180 != 0;
     *width = (int32_t) ((turned ? h : w) + 0.5);
     *height = (int32_t) ((turned ? w : h) + 0.5);
+}
+
+// How many frames go through the model together if nobody says: of a file into files, at once those
+// that are fastest; where somebody looks on, each as soon as it is there.
+static uint32_t usual_chunk(const struct run *run)
+{
+    const struct run_options *o = run->options;
+    bool seen = run->flow.live || o->control_at || o->dump;
+    for (unsigned i = 0; i < o->num_outputs; i++)
+        seen = seen || !strcmp(o->output[i].name, "display") || !strcmp(o->output[i].name, "-") ||
+               strstr(o->output[i].name, "://") || l2d_camera_is_path(o->output[i].name);
+    return seen ? 1 : L2D_MAX_CHUNK;
 }
 
 static int open_stream(struct run *run, struct l2d_error *err)
@@ -444,7 +462,13 @@ static int open_stream(struct run *run, struct l2d_error *err)
     }
     params.engine.log = l2d_log_named(&run->log, "engine");
     upright_size(in, &params.engine.input_width, &params.engine.input_height);
+    bool usual = !o->model.chunk;
+    params.engine.chunk = usual ? usual_chunk(run) : (uint32_t) o->model.chunk;
     int rc = l2d_stream_create(&run->flow.stream, &params, err);
+    if (rc == L2D_EGPUMEM && usual && params.engine.chunk > 1) {
+        params.engine.chunk = 1;
+        rc = l2d_stream_create(&run->flow.stream, &params, err);
+    }
     if (rc == L2D_OK)
         rc = check_timeline(run, err);
     if (rc == L2D_OK)

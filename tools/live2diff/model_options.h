@@ -14,6 +14,7 @@ struct model_options {
     struct option_size size;
     // enums of engine.h, in their order
     int fit, schedule, noise, precision, kv_type, tuning, validation;
+    int chunk;                                          // frames; 0: auto
     int tier, lanes;                                    // enums of device.h
     int prompt_syntax;                                  // enum of prompt.h
     int guidance_mode;
@@ -41,6 +42,10 @@ struct model_options {
     { 0, "schedule", OPTION_CHOICE, "batch|sequential", "batch",                                  \
       "steps of several frames at once, or one frame after the other; the same pictures",         \
       MODEL_AT(type, schedule), NULL },                                                           \
+    { 0, "chunk", OPTION_CHOICE, "auto|1|2|3|4|5|6|7|8", "auto",                                  \
+      "frames that go through the model together, whatever --schedule says: more of them a "      \
+      "second, up to two chunks later; the same pictures",                                        \
+      MODEL_AT(type, chunk), NULL },                                                              \
     { 0, "precision", OPTION_CHOICE, "auto|fp16|fp32", "auto", "type of activations",             \
       MODEL_AT(type, precision), NULL },                                                          \
     { 0, "kv-cache", OPTION_CHOICE, "auto|fp16|int8", "auto",                                     \
@@ -141,7 +146,7 @@ static inline struct l2d_engine_params model_engine_params(const struct model_op
         .prompt_syntax = (enum l2d_prompt_syntax) o->prompt_syntax,
         .width = o->size.width, .height = o->size.height,
         .fit = (enum l2d_fit) o->fit,
-        .batching = (enum l2d_batching) o->schedule,
+        .batching = (enum l2d_batching) o->schedule, .chunk = (uint32_t) o->chunk,
         .noise = (enum l2d_noise_choice) o->noise,
         .precision = (enum l2d_precision) o->precision,
         .kv_type = (enum l2d_kv_type) o->kv_type,

@@ -113,14 +113,14 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     float *x = gt_floats(in * (size_t) c->c0), *x2 = gt_floats(in2);
     float *weight = gt_floats((size_t) c->cout * taps), *bias = gt_floats((size_t) c->cout);
     float *step = gt_floats((size_t) (3 * oc)), *row_bias = gt_floats((size_t) (c->rows * oc));
-    float *ring = gt_floats(L2D_RING * one), *residual = gt_floats(out), *want = gt_floats(out);
+    float *ring = gt_floats(GT_RING * one), *residual = gt_floats(out), *want = gt_floats(out);
     gt_fill(x, in * (size_t) c->c0, fill, 1, huge, type, index);
     gt_fill(x2, in2, fill, 1, huge, type, index + 100);
     gt_fill(weight, (size_t) c->cout * taps, GT_NORMAL, 1 / __builtin_sqrt((double) taps), 1, type,
             index + 200);
     gt_fill(bias, (size_t) c->cout, fill, 1, huge, L2D_F32, index + 300);
     gt_fill(step, (size_t) (3 * oc), fill, 1, huge, L2D_F32, index + 400);
-    gt_fill(ring, L2D_RING * one, fill, 1, huge, type, index + 500);
+    gt_fill(ring, GT_RING * one, fill, 1, huge, type, index + 500);
     for (int r = 0; r < c->rows; r++) {
         for (int n = 0; n < oc; n++)
             row_bias[r * oc + n] = step[(int) rows[r].step * oc + n];
@@ -152,11 +152,11 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
         d.step_bias = gt_tensor(t, L2D_F32, 3, 1, 1, oc, step, false);
     d.residual_ring = c->flags & RING;
     if (c->flags & RESIDUAL)
-        d.residual = gt_tensor(t, type, c->flags & RING ? L2D_RING : c->rows, oh, ow, oc,
+        d.residual = gt_tensor(t, type, c->flags & RING ? GT_RING : c->rows, oh, ow, oc,
                                c->flags & RING ? ring : residual, false);
     d.out_ring = c->flags & OUT_RING;
     if (c->flags & (OUT_RING | PERSISTENT))
-        d.out = gt_tensor(t, type, d.out_ring ? L2D_RING : c->rows, oh, ow, oc, NULL, true);
+        d.out = gt_tensor(t, type, d.out_ring ? GT_RING : c->rows, oh, ow, oc, NULL, true);
     d.rows = gt_bytes(t, rows, sizeof(rows), false);
     struct l2d_tensor y = l2d_conv2d(t->graph, &d);
     if (!l2d_tensor_exists(&d.out))

@@ -28,12 +28,12 @@ static void run_case(struct gpu_test *t, unsigned shape, unsigned mode, enum gt_
 {
     int side = shapes[shape].side, h = shapes[shape].h, w = shapes[shape].w;
     size_t one = (size_t) (side * side), out = (size_t) (4 * h * w);
-    float *depth = gt_floats(L2D_RING * one), *maps = gt_floats(4 * L2D_RING * one);
+    float *depth = gt_floats(GT_RING * one), *maps = gt_floats(4 * GT_RING * one);
     float *want = gt_floats(out), range[3];
-    gt_fill(depth, L2D_RING * one, fill, 2, 1000, type, shape + 10 * mode);
+    gt_fill(depth, GT_RING * one, fill, 2, 1000, type, shape + 10 * mode);
     depth[L2D_SINKS * one - 1] *= 16;           // at the very end, where a loop may not come to
     depth[L2D_SINKS * one] *= 64;               // and right behind it
-    for (size_t i = 0; i < 4 * L2D_RING * one; i++)
+    for (size_t i = 0; i < 4 * GT_RING * one; i++)
         maps[i] = i % 4 == 0 ? depth[i / 4] : -7;
     for (int i = 0; i < 3; i++)
         range[i] = modes[mode].range[i];
@@ -42,7 +42,7 @@ static void run_case(struct gpu_test *t, unsigned shape, unsigned mode, enum gt_
                         (double) modes[mode].rate);
 
     gt_begin(t, type);
-    struct l2d_tensor tm = gt_tensor(t, type, L2D_RING, side, side, 4, maps, false);
+    struct l2d_tensor tm = gt_tensor(t, type, GT_RING, side, side, 4, maps, false);
     struct l2d_tensor rows = gt_bytes(t, &row, sizeof(row), false);
     struct l2d_tensor tr = gt_tensor(t, L2D_F32, 1, 1, 1, 4, modes[mode].range, true);
     l2d_depth_range(t->graph, tm, modes[mode].all ? L2D_NO_TENSOR : rows, tr, modes[mode].rate);

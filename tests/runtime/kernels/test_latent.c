@@ -37,14 +37,14 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
         row[r].seed_hi = (u32) (SEED >> 32);
     }
     double huge = 100, size = fill == GT_HUGE ? huge : 1;
-    float *ring = gt_floats(L2D_RING * n), *eps = gt_floats(ROWS * n), *z = gt_floats(n);
-    float *negative = gt_floats(ROWS * n), *origin = gt_floats(L2D_RING * n);
+    float *ring = gt_floats(GT_RING * n), *eps = gt_floats(ROWS * n), *z = gt_floats(n);
+    float *negative = gt_floats(ROWS * n), *origin = gt_floats(GT_RING * n);
     float *noise = gt_floats(n), *want = gt_floats(n), *x0 = gt_floats(n);
-    gt_fill(ring, L2D_RING * n, fill, 1, huge, L2D_F32, index);
+    gt_fill(ring, GT_RING * n, fill, 1, huge, L2D_F32, index);
     gt_fill(eps, ROWS * n, fill, 1, huge, type, index + 100);
     gt_fill(z, n, fill, 1, huge, type, index + 200);
     gt_fill(negative, ROWS * n, fill, 1, huge, type, index + 300);
-    gt_fill(origin, L2D_RING * n, fill, 1, huge, L2D_F32, index + 400);
+    gt_fill(origin, GT_RING * n, fill, 1, huge, L2D_F32, index + 400);
     // The noise differs from double precision by up to 2e-6: f32 logarithm, sine and cosine.
     struct gt_tol exact = { 2e-6, 4e-6 * size, 2e-6 };
     struct gt_tol rounded = type == L2D_F32 ? exact
@@ -55,23 +55,23 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     struct gt_tol tol[] = { exact, { 4e-5, 1e-5 * size, 4e-5 } };
     for (int guided = 0; guided < 4; guided++) {
         bool use_negative = guided & 1, use_origin = guided & 2;
-        float *moved = use_origin ? gt_floats(L2D_RING * n) : NULL;
+        float *moved = use_origin ? gt_floats(GT_RING * n) : NULL;
         if (moved)
-            memcpy(moved, origin, L2D_RING * n * sizeof(*moved));
+            memcpy(moved, origin, GT_RING * n * sizeof(*moved));
         gt_begin(t, type);
         struct l2d_tensor trows = gt_bytes(t, row, sizeof(row), false);
-        struct l2d_tensor tring = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, ring, true);
+        struct l2d_tensor tring = gt_tensor(t, L2D_F32, GT_RING, h, w, c, ring, true);
         struct l2d_tensor tx0 = gt_tensor(t, L2D_F32, ROWS, h, w, c, NULL, true);
         struct l2d_guide guide = { 1.5f, 0.8f, L2D_NO_TENSOR, L2D_NO_TENSOR };
         if (use_negative)       // with an origin only rows of step 0 need it
             guide.negative = gt_tensor(t, type, use_origin ? 1 : ROWS, h, w, c, negative, false);
         if (use_origin)
-            guide.origin = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, origin, true);
+            guide.origin = gt_tensor(t, L2D_F32, GT_RING, h, w, c, origin, true);
         l2d_lcm_step(t->graph, gt_tensor(t, type, ROWS, h, w, c, eps, false), tring, trows, tx0,
                      guided ? &guide : NULL);
         gt_run(t);
         float *got = gt_read(t, tring), *got_x0 = gt_read(t, tx0);
-        for (int slot = 0; slot < L2D_RING; slot++) {
+        for (int slot = 0; slot < GT_RING; slot++) {
             memcpy(want, ring + (size_t) slot * n, n * sizeof(*want));
             for (size_t r = 0; r < ROWS; r++)
                 if (row[r].is_active && (int) row[r].ring == slot) {
@@ -94,7 +94,7 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
         }
         if (use_origin) {
             float *got_origin = gt_read(t, guide.origin);
-            gt_check(moved, got_origin, L2D_RING * n, exact, "origin case %u fill %d, %s", index,
+            gt_check(moved, got_origin, GT_RING * n, exact, "origin case %u fill %d, %s", index,
                      (int) fill, name);
             free(got_origin);
         }
@@ -107,8 +107,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     // a new frame, with an origin to keep
     gt_begin(t, type);
     struct l2d_tensor trows = gt_bytes(t, row, sizeof(row), false);
-    struct l2d_tensor tring = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, NULL, true);
-    struct l2d_tensor torigin = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, NULL, true);
+    struct l2d_tensor tring = gt_tensor(t, L2D_F32, GT_RING, h, w, c, NULL, true);
+    struct l2d_tensor torigin = gt_tensor(t, L2D_F32, GT_RING, h, w, c, NULL, true);
     l2d_latent_noise(t->graph, gt_tensor(t, type, 1, h, w, c, z, false), 0.5f, tring, trows,
                      torigin);
     gt_run(t);
@@ -118,7 +118,7 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
         want[i] = row[0].a * 0.5f * z[i] + row[0].b * noise[i];
     gt_check(want, got + row[0].ring * n, n, exact, "latent_noise case %u fill %d, %s", index,
              (int) fill, name);
-    for (size_t i = 0; i < L2D_RING * n; i++)
+    for (size_t i = 0; i < GT_RING * n; i++)
         cr_assert(i / n == row[0].ring || (isnan(got[i]) && isnan(got_origin[i])),
                   "latent_noise wrote to slot %zu", i / n);
     for (size_t i = 0; i < n; i++)
@@ -131,7 +131,7 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     for (int decode = 0; decode < 2; decode++) {
         gt_begin(t, type);
         trows = gt_bytes(t, row, sizeof(row), false);
-        tring = gt_tensor(t, L2D_F32, L2D_RING, h, w, c, ring, false);
+        tring = gt_tensor(t, L2D_F32, GT_RING, h, w, c, ring, false);
         gt_keep(t, decode ? l2d_latent_decode(t->graph, tring, trows, 0.8f)
                           : l2d_latent_load(t->graph, tring, trows, ROWS));
         gt_run(t);

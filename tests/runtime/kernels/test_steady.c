@@ -42,7 +42,7 @@ struct seen {
 static struct seen run(struct gpu_test *t, int h, int w, const float *old, const float *new,
                        const float *last, const float *fresh, float share)
 {
-    struct l2d_tensor shape = l2d_steady_lumas_shape(h, w);
+    struct l2d_tensor shape = l2d_steady_lumas_shape(9, h, w);
     struct l2d_steady_params params[2] = {
         { .incoming = 8 }, { .incoming = 0, .now = 0, .before = 8, .share = share },
     };
@@ -86,7 +86,7 @@ static void run_case(struct gpu_test *t, unsigned shape, unsigned move)
     }
     struct seen got = run(t, h, w, old, new, last, fresh, (float) moves[move].share);
 
-    struct l2d_tensor lumas = l2d_steady_lumas_shape(h, w);
+    struct l2d_tensor lumas = l2d_steady_lumas_shape(9, h, w);
     float *pyramid[2] = { gt_floats((size_t) lumas.c), gt_floats((size_t) lumas.c) };
     float *flow = gt_floats(4 * cells), *steadied = gt_floats(4 * pixels);
     size_t floats = (size_t) l2d_ref_pyramid(pyramid[0], new, h, w);

@@ -15,17 +15,20 @@
 
 static const struct temporal_case {
     int rows, h, w, c, heads;
-    bool warmup;
+    enum l2d_row_order order;
 } cases[] = {
-    { 2, 16, 16,  64, 8, false },
-    { 2,  8,  8,  96, 8, false },
-    { 3,  2,  3, 320, 8, false },
-    { 1,  1,  1, 160, 1, false },
-    { 8,  8,  8,  64, 8, true },
-    { 8,  3,  3,  96, 8, true },
-    { 2,  5,  7, 640, 8, false },           // SD1.5, deeper: heads of 80
-    { 8,  1,  1,  12, 3, true },
-    { 2,  1,  1,  12, 3, false },
+    { 2, 16, 16,  64, 8, L2D_ROWS_APART },
+    { 2,  8,  8,  96, 8, L2D_ROWS_APART },
+    { 3,  2,  3, 320, 8, L2D_ROWS_APART },
+    { 1,  1,  1, 160, 1, L2D_ROWS_APART },
+    { 8,  8,  8,  64, 8, L2D_ROWS_WARMUP },
+    { 8,  3,  3,  96, 8, L2D_ROWS_WARMUP },
+    { 2,  5,  7, 640, 8, L2D_ROWS_APART },           // SD1.5, deeper: heads of 80
+    { 8,  1,  1,  12, 3, L2D_ROWS_WARMUP },
+    { 2,  1,  1,  12, 3, L2D_ROWS_APART },
+    { 4,  8,  8,  64, 8, L2D_ROWS_IN_TURN },
+    { 8,  3,  3, 320, 8, L2D_ROWS_IN_TURN },
+    { 2,  1,  1,  12, 3, L2D_ROWS_IN_TURN },
 };
 
 // While the window fills, when it is full, and in the middle of its ring.
@@ -37,6 +40,27 @@ static const struct l2d_row_params stream_rows[][3] = {
       { .is_active = 1, .step = 0, .kv_slot = 11, .own_pos = 15, .num_open = 16 },
       { .is_active = 0, .step = 2 } },
 };
+
+static struct l2d_row_params row_of(const struct temporal_case *k, int variant, int r)
+{
+    // Of frames that follow each other: while the window fills up, and in the middle of its ring.
+    u32 frame = (variant ? 21 : 12) + (u32) r, since = frame - L2D_SINKS;
+    switch (k->order) {
+    case L2D_ROWS_APART:
+        break;
+    case L2D_ROWS_IN_TURN:
+        return (struct l2d_row_params) {
+            .is_active = 1, .step = 1, .kv_slot = L2D_SINKS + since % 8,
+            .own_pos = frame < L2D_WINDOW ? frame : L2D_WINDOW - 1,
+            .num_open = frame < L2D_WINDOW ? frame + 1 : L2D_WINDOW,
+        };
+    case L2D_ROWS_WARMUP:
+        return (struct l2d_row_params) {
+            .is_active = 1, .step = 1, .kv_slot = (u32) r, .own_pos = (u32) r, .num_open = 8,
+        };
+    }
+    return stream_rows[variant][r];
+}
 
 // ---- caches of bytes
 
@@ -120,6 +144,19 @@ static void check_bytes(const uint32_t *before, const uint32_t *after, const flo
             }
 }
 
+// What a row's slot holds, of two bytes that are both right the one that was taken.
+static void see_bytes(float *cache, const float *got, const struct l2d_row_params *row,
+                      const struct temporal_case *k)
+{
+    size_t words = (size_t) (k->heads * L2D_KV_HEAD_WORDS(k->c / k->heads));
+    for (int p = 0; p < k->h * k->w; p++) {
+        size_t slot = (size_t) (((int) row->step * k->h * k->w + p) * 16 + (int) row->kv_slot);
+        l2d_kv_cache_unpack(cache + slot * 2 * (size_t) k->c,
+                            (const uint32_t *) (const void *) got + slot * words, 1, k->c,
+                            k->heads);
+    }
+}
+
 // ---- cases
 
 static void check_floats(const float *want, const float *got, size_t count, unsigned index)
@@ -135,12 +172,11 @@ static void run_case(struct gpu_test *t, unsigned index, int variant, enum gt_fi
 {
     const struct temporal_case *k = &cases[index];
     int pixels = k->h * k->w, c = k->c;
+    bool warmup = k->order == L2D_ROWS_WARMUP;
     struct l2d_row_params rows[L2D_MAX_ROWS] = { 0 };
     struct l2d_ref_temporal_row ref[L2D_MAX_ROWS];
     for (int r = 0; r < k->rows; r++) {
-        rows[r] = k->warmup ? (struct l2d_row_params) {
-            .is_active = 1, .step = 1, .kv_slot = (u32) r, .own_pos = (u32) r, .num_open = 8,
-        } : stream_rows[variant][r];
+        rows[r] = row_of(k, variant, r);
         ref[r] = (struct l2d_ref_temporal_row) {
             rows[r].is_active, (int) rows[r].step, (int) rows[r].kv_slot, (int) rows[r].own_pos,
             (int) rows[r].num_open,
@@ -154,7 +190,7 @@ static void run_case(struct gpu_test *t, unsigned index, int variant, enum gt_fi
     gt_fill(cache, nc, fill, 1, 10, type, index + 200);
     for (int r = 0; r < k->rows; r++)           // closed slots, and all of them in the warm-up
         for (int p = 0; p < pixels; p++)
-            for (int s = k->warmup ? 0 : (int) rows[r].num_open; s < 16; s++)
+            for (int s = warmup ? 0 : (int) rows[r].num_open; s < 16; s++)
                 for (int i = 0; i < 2 * c; i++)
                     cache[(((int) rows[r].step * pixels + p) * 16 + s) * 2 * c + i] = NAN;
 
@@ -171,11 +207,16 @@ static void run_case(struct gpu_test *t, unsigned index, int variant, enum gt_fi
                                       gt_tensor(t, type, k->rows, k->h, k->w, 3 * c, qkv, false),
                                       gt_tensor(t, type, 1, 1, 16, 3 * c, pos, false), tcache,
                                       gt_bytes(t, rows, (size_t) k->rows * sizeof(*rows), false),
-                                      k->heads, k->warmup));
+                                      k->heads, k->order));
     gt_run(t);
-    l2d_ref_temporal_attention(want, cache, qkv, pos, ref, k->rows, pixels, k->heads, c, k->warmup,
-                               int8);
     float *got = gt_read_kept(t, n), *got_cache = gt_read(t, tcache);
+    int at_once = k->order == L2D_ROWS_IN_TURN ? 1 : k->rows;
+    for (int r = 0; r < k->rows; r += at_once) {
+        l2d_ref_temporal_attention(want + r * pixels * c, cache, qkv + 3 * r * pixels * c, pos,
+                                   ref + r, at_once, pixels, k->heads, c, warmup, int8);
+        if (int8 && at_once < k->rows)
+            see_bytes(cache, got_cache, &rows[r], k);
+    }
     struct gt_tol tol = type == L2D_F32 ? (struct gt_tol) { 2e-6, 1e-5, 1e-5 }
                                         : (struct gt_tol) { 5e-4, 1e-5, 1.0 / 1024 };
     if (fill == GT_HUGE)                        // scores of several hundred, see test_attention.c
@@ -198,7 +239,7 @@ static void run_all(enum l2d_tier tier)
     struct gpu_test t;
     gt_open(&t, tier);
     for (unsigned i = 0; i < COUNT(cases); i++)
-        for (int variant = 0; variant < (cases[i].warmup ? 1 : 2); variant++)
+        for (int variant = 0; variant < (cases[i].order == L2D_ROWS_WARMUP ? 1 : 2); variant++)
             for (int fill = 0; fill < GT_NUM_FILLS; fill++)
                 for (int way = 0; way < 4; way++)
                     run_case(&t, i, variant, (enum gt_fill) fill, way % 2 ? L2D_F16 : L2D_F32,
