@@ -37,6 +37,10 @@ enum l2d_precision { L2D_PRECISION_AUTO, L2D_PRECISION_FP16, L2D_PRECISION_FP32 
 // fp16's memory and traffic. AUTO: bytes where activations are fp16, fp32 where they are fp32.
 enum l2d_kv_type { L2D_KV_AUTO, L2D_KV_FP16, L2D_KV_INT8 };
 
+// How the UNet's weights are kept: as the activations are, or in bytes with a step for each output
+// channel, which takes half of fp16's memory; not on CPU drivers (tier 0).
+enum l2d_weight_type { L2D_WEIGHTS_AUTO, L2D_WEIGHTS_INT8 };
+
 // When the caches are warmed anew, so that they are of what is seen: the sinks from the first frame
 // of a new scene, then from its first 8, and the window begins again. Nothing is dropped: it costs
 // 8 frames' work, a step a frame in a batch.
@@ -99,6 +103,7 @@ struct l2d_engine_params {          // zero means default
                                     // from the 8 newest frames
     enum l2d_precision precision;   // AUTO: fp16 where the device stores it
     enum l2d_kv_type kv_type;
+    enum l2d_weight_type weight_type;
     enum l2d_tuning tuning;
     uint64_t seed;
     // Scales of LoRAs that the model keeps apart, up to the first without a name; else its own.
@@ -139,6 +144,7 @@ struct l2d_engine_info {
     char set_text[L2D_MAX_STEP_SETS][L2D_STEPS_TEXT];   // "25,37/50"
     enum l2d_precision precision;
     enum l2d_kv_type kv_type;       // FP16 or INT8; AUTO: fp32
+    enum l2d_weight_type weight_type;   // AUTO: as the precision
     uint32_t chunk;                 // 1: there are none
     enum l2d_guidance_mode guidance_mode;       // in effect
     double guidance;

@@ -133,10 +133,24 @@ static bool fits(const struct l2d_engine *e)
 struct search {
     const struct l2d_engine *engine;            // which does not
     const struct l2d_engine_params *asked;
-    struct l2d_model *half;                     // its model in fp16, where it is in fp32; or NULL
+    struct l2d_model *other[2][2];              // its model with [other precision][other weights]
     char *advice;                               // what to do, as text
     size_t size;
 };
+
+// The model with such parameters: the engine's, or one that is opened for the search. NULL: it
+// cannot be.
+static struct l2d_model *model_for(struct search *s, const struct l2d_engine_params *p)
+{
+    bool half = p->precision != s->asked->precision, bytes = p->weight_type != s->asked->weight_type;
+    struct l2d_model **other = &s->other[half][bytes];
+    if (!half && !bytes)
+        return s->engine->model;
+    if (!*other)
+        l2d_model_create(other, p->model, s->engine->gpu, half ? L2D_F16 : s->engine->precision,
+                         p->weight_type == L2D_WEIGHTS_INT8, NULL);
+    return *other;
+}
 
 // Without the sets of steps that can be changed to.
 static struct l2d_engine_params one_set(struct l2d_engine_params p)
@@ -146,12 +160,12 @@ static struct l2d_engine_params one_set(struct l2d_engine_params p)
 }
 
 // What an engine with other parameters needs; 0 if that does not fit, or cannot be found out.
-static uint64_t peak_with(const struct search *s, const struct l2d_engine_params *p)
+static uint64_t peak_with(struct search *s, const struct l2d_engine_params *p)
 {
-    bool half = p->precision != s->asked->precision;
     struct l2d_engine *trial = NULL;
-    if (l2d_engine_prepare(&trial, s->engine->gpu, p, half ? s->half : s->engine->model, NULL) !=
-        L2D_OK)
+    struct l2d_model *model = model_for(s, p);
+    if ((p->model && !model) ||
+        l2d_engine_prepare(&trial, s->engine->gpu, p, model, NULL) != L2D_OK)
         return 0;
     uint64_t peak = fits(trial) ? trial->info.memory.peak : 0;
     l2d_engine_destroy(&trial);
@@ -159,10 +173,10 @@ static uint64_t peak_with(const struct search *s, const struct l2d_engine_params
 }
 
 // If these parameters fit, the advice is how they differ from what was asked.
-static bool advise(const struct search *s, const struct l2d_engine_params *p)
+static bool advise(struct search *s, const struct l2d_engine_params *p)
 {
     const struct l2d_engine_params *asked = s->asked;
-    char size[40] = "", steps[56] = "", types[64];
+    char size[40] = "", steps[56] = "", types[80];
     const char *sets = asked->more_steps[0] && !p->more_steps[0] ? ", no other sets of steps" : "";
     uint64_t peak = peak_with(s, p);
     if (!peak)
@@ -171,9 +185,10 @@ static bool advise(const struct search *s, const struct l2d_engine_params *p)
         snprintf(size, sizeof(size), " --size %dx%d", p->width, p->height);
     if (p->steps != asked->steps)
         snprintf(steps, sizeof(steps), " --steps %s", p->steps);
-    snprintf(types, sizeof(types), "%s%s%s", p->chunk != asked->chunk ? " --chunk 1" : "",
+    snprintf(types, sizeof(types), "%s%s%s%s", p->chunk != asked->chunk ? " --chunk 1" : "",
              p->precision != asked->precision ? " --precision fp16" : "",
-             p->kv_type != asked->kv_type ? " --kv-cache int8" : "");
+             p->kv_type != asked->kv_type ? " --kv-cache int8" : "",
+             p->weight_type != asked->weight_type ? " --weights int8" : "");
     bool plain = p->guidance < asked->guidance, named = *size || *steps || *types;
     bool others = named || *sets;
     snprintf(s->advice, s->size, "%s%s%s%s%s%s it fits (%.0f MiB)", others ? "with" : "", types,
@@ -184,7 +199,7 @@ static bool advise(const struct search *s, const struct l2d_engine_params *p)
 }
 
 // The largest smaller size that fits, of the same shape as far as the network's multiple lets it.
-static bool advise_size(const struct search *s, struct l2d_engine_params p)
+static bool advise_size(struct search *s, struct l2d_engine_params p)
 {
     const struct l2d_engine *e = s->engine;
     double w = e->info.width, h = e->info.height, shorter = w < h ? w : h;
@@ -210,19 +225,14 @@ static const char *first_steps(const struct l2d_engine *e, int32_t count, char o
 }
 
 // Single changes, in the order in which the picture suffers from them; then several together.
-static void find(const struct search *s)
+static void find(struct search *s)
 {
     const struct l2d_engine *e = s->engine;
     struct l2d_engine_params p = *s->asked, all = p;
     char steps[40];
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(e->gpu);
+    bool can_half = !e->passthrough && e->precision == L2D_F32 && caps->has_fp16;
     int changes = 0;
-    if (s->half) {
-        p.precision = all.precision = L2D_PRECISION_FP16;
-        changes++;
-        if (advise(s, &p))
-            return;
-    }
-    p = *s->asked;
     if (e->chunk > 1) {
         p.chunk = all.chunk = 1;
         changes++;
@@ -230,10 +240,24 @@ static void find(const struct search *s)
             return;
     }
     p = *s->asked;
+    if (can_half) {
+        p.precision = all.precision = L2D_PRECISION_FP16;
+        changes++;
+        if (advise(s, &p))
+            return;
+    }
+    p = *s->asked;
     if (e->info.kv_type != L2D_KV_INT8 && e->info.memory.kv_cache > 0) {
         p.kv_type = L2D_KV_INT8;
-        if (!s->half)                   // else it comes with fp16
+        if (!can_half)                  // else it comes with fp16
             all.kv_type = L2D_KV_INT8;
+        changes++;
+        if (advise(s, &p))
+            return;
+    }
+    p = *s->asked;
+    if (!e->passthrough && p.weight_type != L2D_WEIGHTS_INT8 && caps->tier != L2D_TIER_0) {
+        p.weight_type = all.weight_type = L2D_WEIGHTS_INT8;
         changes++;
         if (advise(s, &p))
             return;
@@ -271,10 +295,9 @@ int l2d_engine_check_memory(const struct l2d_engine *e, const struct l2d_engine_
     struct search s = { .engine = e, .asked = params, .advice = advice, .size = sizeof(advice) };
     if (fits(e))
         return L2D_OK;
-    if (!e->passthrough && e->precision == L2D_F32 && caps->has_fp16)
-        l2d_model_create(&s.half, params->model, e->gpu, L2D_F16, NULL);
     find(&s);
-    l2d_model_destroy(&s.half);
+    for (int i = 0; i < 4; i++)
+        l2d_model_destroy(&s.other[i / 2][i % 2]);
     if (!e->passthrough)
         snprintf(how, sizeof(how), ", %d step%s, %s", e->info.num_steps,
                  e->info.num_steps == 1 ? "" : "s", e->precision == L2D_F16 ? "fp16" : "fp32");

@@ -123,10 +123,17 @@ static int set_guidance(struct l2d_engine *e, const struct l2d_engine_params *p,
 static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
                       struct l2d_error *err)
 {
-    int rc = e->model ? L2D_OK : l2d_model_create(&e->model, p->model, e->gpu, e->precision, err);
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(e->gpu);
+    bool bytes = p->weight_type == L2D_WEIGHTS_INT8;
+    if (bytes && caps->tier == L2D_TIER_0)
+        return l2d_error_set(err, L2D_EUNSUPPORTED, "--weights int8: %s runs tier 0, which is for "
+                             "CPU drivers and has none; leave it out, or take --tier 1", caps->name);
+    int rc = e->model ? L2D_OK
+           : l2d_model_create(&e->model, p->model, e->gpu, e->precision, bytes, err);
     if (rc != L2D_OK)
         return rc;
     const struct l2d_model_config *c = &e->model->config;
+    e->info.weight_type = p->weight_type;
     snprintf(e->info.model_name, sizeof(e->info.model_name), "%s", c->name);
     rc = set_clip_skip(e, p->clip_skip, err);
     if (rc == L2D_OK)

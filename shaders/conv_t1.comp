@@ -14,6 +14,8 @@ layout(constant_id = 6) const uint TILE_N = 64;
 layout(constant_id = 7) const uint PIXELS = 4;
 layout(constant_id = 8) const uint DEPTH = 32;      // divides L2D_CONV_PART
 
+layout(binding = 2, std430) readonly buffer WeightBytes { uint weight_bytes[]; };
+
 const uint SIZE = TILE_M / PIXELS * (TILE_N / 8);   // what gl_WorkGroupSize.x is
 const uint DEPTH_Q = DEPTH / 4, COLUMNS_Q = TILE_N / 4, PAIRS = TILE_N / 8;
 const uint PITCH = TILE_M + 4;                      // of a line of pixels: to spread the banks
@@ -22,6 +24,12 @@ const uint LOADS_B = DEPTH * COLUMNS_Q / SIZE;
 
 shared float a[DEPTH * PITCH];          // [k][pixel]
 shared vec4 b[DEPTH * COLUMNS_Q];       // [k][channel quad]
+
+// Four weights without their steps; see conv_pack.c.
+vec4 four(uint word)
+{
+    return vec4(ivec4(int(word)) << ivec4(24, 8, 16, 0) >> 24);
+}
 
 void main()
 {
@@ -41,6 +49,10 @@ void main()
     uint quad_b = t % COLUMNS_Q, line_b = t / COLUMNS_Q;
     uint column = min(first_quad + quad_b, (p.out_quads + 7u) / 8u * 8u - 1u);
     uint panel_at = weights_at(column);
+    vec4 steps = vec4(1.0);
+    if (BYTES)
+        for (uint i = 0u; i < 4u; i++)
+            steps[i] = uintBitsToFloat(weight_bytes[steps_at(column) + i]);
 
     vec4 low = floor_in();
     vec4 acc[PIXELS * 2];
@@ -70,8 +82,9 @@ void main()
         }
         for (uint j = 0u; j < LOADS_B; j++) {
             uint k = line_b + j * (SIZE / COLUMNS_Q);
-            b[k * COLUMNS_Q + quad_b] =
-                k0 + k < depth ? LOAD4(weight[panel_at + (k0 + k) * 8u]) : vec4(0.0);
+            uint at = panel_at + (k0 + k) * 8u;
+            b[k * COLUMNS_Q + quad_b] = k0 + k >= depth ? vec4(0.0)
+                                      : BYTES ? four(weight_bytes[at]) * steps : LOAD4(weight[at]);
         }
         barrier();
         uint a_at = t / PAIRS * PIXELS, b_at = t % PAIRS * 2u;

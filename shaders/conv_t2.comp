@@ -35,6 +35,7 @@ layout(constant_id = 13) const uint DEPTH = 64;     // a divisor of L2D_CONV_UNI
 layout(binding = 0, std430) readonly buffer X8 { uvec4 x_octets[]; };
 layout(binding = 1, std430) readonly buffer X28 { uvec4 x2_octets[]; };
 layout(binding = 2, std430) readonly buffer Weight8 { uvec4 weight_octets[]; };
+layout(binding = 2, std430) readonly buffer WeightBytes { uvec2 weight_bytes[]; };
 layout(binding = 7, std430) writeonly buffer Y8 { uvec4 y_octets[]; };
 
 const uint SIZE = SUBGROUPS * LANES;                // what gl_WorkGroupSize.x is
@@ -64,6 +65,7 @@ shared uvec4 room[SLICE > SUMS ? SLICE : SUMS];
 // and then one for each column. What is behind the last pixel is behind the buffer.
 uint base[LOADS_A], sides[LOADS_A], row[LOADS_A];
 uint weights_from[LOADS_B];
+uvec4 steps[LOADS_B];                               // of weights in bytes, as halves
 uint a_octet, a_at, b_at;
 uvec4 next_a[LOADS_A], next_b[LOADS_B];
 
@@ -79,6 +81,28 @@ uint spread(uint line)
     return line & ~7u | (line & 1u) << 2 | line >> 1 & 3u;
 }
 
+// Of an octet of columns, whose first quad this is.
+uvec4 steps_of(uint column)
+{
+    uvec4 of;
+    [[unroll]] for (uint i = 0; i < 4; i++)
+        of[i] = packHalf2x16(uintBitsToFloat(weight_bytes[steps_at(column) / 2u + i]));
+    return of;
+}
+
+// Bytes go into the last bits of halves, which then are 1152 too large.
+uint two(uint word, uint two_steps)
+{
+    f16vec2 v = unpackFloat2x16(word & 0x00ff00ffu ^ 0x64806480u) - float16_t(1152.0);
+    return packFloat2x16(v * unpackFloat2x16(two_steps));
+}
+
+uvec4 octet_of(uvec2 word, uvec4 of)
+{
+    return uvec4(two(word.x, of.x), two(word.x >> 8, of.y), two(word.y, of.z),
+                 two(word.y >> 8, of.w));
+}
+
 void begin_tile(uint first_pixel, uint first_quad)
 {
     uint t = gl_LocalInvocationID.x, pixels = p.ow * p.oh;
@@ -87,6 +111,8 @@ void begin_tile(uint first_pixel, uint first_quad)
         uint panel = first_quad / 8u + t / OF_PANEL + i * SIZE / OF_PANEL;
         weights_from[i] = weights_at(8u * min(panel, panels - 1u)) / 2u +
                           PANEL_8 * (k + i * SIZE % OF_PANEL / PANEL_8) + t % PANEL_8;
+        if (BYTES)
+            steps[i] = steps_of(2u * (4u * min(panel, panels - 1u) + t % PANEL_8));
     }
     b_at = B_AT + k * PITCH_B + t / OF_PANEL * PANEL_8 + t % PANEL_8;
 
@@ -197,7 +223,8 @@ void load_slice()
     k = left == 0u ? L2D_CONV_NOWHERE : PANEL_8 * k;
     [[unroll]] for (uint i = 0; i < LOADS_B; i++)
         if (OCTETS_B % SIZE == 0u || gl_LocalInvocationID.x + i * SIZE < OCTETS_B)
-            next_b[i] = weight_octets[weights_from[i] + k];
+            next_b[i] = BYTES ? weight_bytes[weights_from[i] + k].xyxy
+                              : weight_octets[weights_from[i] + k];
 }
 
 // relu of two halves
@@ -218,7 +245,8 @@ void put_slice()
     [[unroll]] for (uint i = 0; i < LOADS_B; i++)
         if (OCTETS_B % SIZE == 0u || gl_LocalInvocationID.x + i * SIZE < OCTETS_B)
             room[b_at + i * SIZE / OF_PANEL * PANEL_8 +
-                 i * SIZE % OF_PANEL / PANEL_8 * PITCH_B] = next_b[i];
+                 i * SIZE % OF_PANEL / PANEL_8 * PITCH_B] =
+                BYTES ? octet_of(next_b[i].xy, steps[i]) : next_b[i];
 }
 
 // ---- sums

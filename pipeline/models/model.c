@@ -29,6 +29,13 @@ static void ignore(void *user, const char *name, int ndim, const int64_t *dims, 
     (void) optional;
 }
 
+static void load_unet(struct l2d_model *m)
+{
+    l2d_weights_keep_bytes(m->weights, m->bytes);
+    l2d_unet_load(&m->unet, m->weights, &m->config.unet);
+    l2d_weights_keep_bytes(m->weights, false);
+}
+
 // The networks as model.json says they are, without their weights.
 static int describe(struct l2d_model *m, const char *path, struct l2d_error *err)
 {
@@ -37,7 +44,7 @@ static int describe(struct l2d_model *m, const char *path, struct l2d_error *err
     if (rc != L2D_OK)
         return rc;
     l2d_weights_list(m->weights, ignore, NULL);
-    l2d_unet_load(&m->unet, m->weights, &c->unet);
+    load_unet(m);
     l2d_codec_load(&m->vae, m->weights, &c->vae);
     l2d_clip_text_load(&m->text, m->weights, &c->text);
     if (c->structure == L2D_STRUCTURE_DEPTH)
@@ -89,7 +96,7 @@ static int load(struct l2d_model *m, const char *dir, struct l2d_error *err)
     rc = l2d_weights_open_file(m->weights, path, "", err);
     if (rc != L2D_OK)
         return rc;
-    l2d_unet_load(&m->unet, m->weights, &c->unet);
+    load_unet(m);
     rc = l2d_weights_close_file(m->weights, err);
     if (rc != L2D_OK)
         return rc;
@@ -129,7 +136,7 @@ bool l2d_model_is_description(const char *path)
 }
 
 int l2d_model_create(struct l2d_model **out, const char *path, struct l2d_gpu *gpu,
-                     enum l2d_dtype precision, struct l2d_error *err)
+                     enum l2d_dtype precision, bool bytes, struct l2d_error *err)
 {
     struct stat st;
     bool alone = l2d_model_is_description(path);
@@ -141,6 +148,7 @@ int l2d_model_create(struct l2d_model **out, const char *path, struct l2d_gpu *g
     struct l2d_model *m = calloc(1, sizeof(*m));
     if (!m)
         return l2d_error_set(err, L2D_ENOMEM, "model: out of memory");
+    m->bytes = bytes;
     int rc = l2d_weights_create(&m->weights, gpu, precision, err);
     if (rc == L2D_OK)
         rc = alone ? describe(m, path, err) : load(m, path, err);

@@ -16,6 +16,7 @@
 struct l2d_model {
     struct l2d_model_config config;
     struct l2d_weights *weights;
+    bool bytes;                     // the UNet's weights are kept so
     struct l2d_loras *loras;        // NULL: it keeps none
     struct l2d_tokenizer *tokenizer;
     struct l2d_unet unet;
@@ -32,10 +33,11 @@ bool l2d_model_is_description(const char *path);
  * are read, by l2d_weights_upload(model->weights); graphs can be built before.
  * path     of the folder; or of a model.json alone, which graphs can be planned for: there is no
  *          tokenizer then, and nothing to upload
+ * bytes    the UNet's weights are kept in bytes: see l2d_weights_keep_bytes
  * returns  L2D_OK or a code; the message names file and tensor or key.
  */
 int l2d_model_create(struct l2d_model **out, const char *path, struct l2d_gpu *gpu,
-                     enum l2d_dtype precision, struct l2d_error *err);
+                     enum l2d_dtype precision, bool bytes, struct l2d_error *err);
 
 /** Accepts NULL. */
 void l2d_model_destroy(struct l2d_model **model);

@@ -15,6 +15,7 @@
 #include "tensor/convert.h"
 
 #define NAME_BYTES 256
+#define WIDE 16         // channels from which on weights can be kept in bytes: most of a model's
 #define BLOCK_BYTES (UINT64_C(512) << 20)   // GPU memory is taken in pieces of at most this
 
 static int32_t pad4(int32_t n)
@@ -46,6 +47,11 @@ void l2d_weights_close_files(struct l2d_weights *w)
 void l2d_weights_set_loras(struct l2d_weights *w, struct l2d_loras *loras)
 {
     w->loras = loras;
+}
+
+void l2d_weights_keep_bytes(struct l2d_weights *w, bool keep)
+{
+    w->in_bytes = keep;
 }
 
 void l2d_weights_scale_loras(struct l2d_weights *w, const float scale[L2D_MAX_LORAS])
@@ -225,6 +231,7 @@ static void declare(struct l2d_weights *w, struct l2d_conv *conv, int32_t ksize,
     item->num_parts = num;
     item->src_cin = cin;
     item->src_cout = cout_each;
+    item->type = w->in_bytes && cin >= WIDE && cout_each >= WIDE ? L2D_U32 : w->precision;
     for (int i = 0; i < num; i++) {
         char name[NAME_BYTES + 64];
         const int64_t dims[4] = { flags & L2D_LD_FIRST_HALF ? 2 * cout_each : cout_each, cin, ksize,
@@ -377,7 +384,7 @@ float *l2d_ld_host(struct l2d_weights *w, int ndim, const int64_t *dims, bool op
 
 // ---- places
 
-uint64_t l2d_weights_weight_bytes(const struct l2d_weights *w, const struct item *item)
+uint64_t l2d_weights_weight_bytes(const struct item *item)
 {
     if (item->host)
         return 0;
@@ -386,7 +393,7 @@ uint64_t l2d_weights_weight_bytes(const struct l2d_weights *w, const struct item
     if (item->tensor)
         return l2d_buf_align(l2d_tensor_bytes(item->tensor));
     return l2d_buf_align(l2d_conv_packed_bytes(item->conv->cin, item->conv->cout,
-                                               l2d_conv_packed_ksize(item->conv), w->precision));
+                                               l2d_conv_packed_ksize(item->conv), item->type));
 }
 
 static uint64_t bias_bytes(const struct item *item)
@@ -396,23 +403,23 @@ static uint64_t bias_bytes(const struct item *item)
     return l2d_buf_align((uint64_t) (item->norm ? item->src_cout : item->conv->cout) * 4);
 }
 
-uint64_t l2d_weights_item_bytes(const struct l2d_weights *w, const struct item *item)
+uint64_t l2d_weights_item_bytes(const struct item *item)
 {
-    return l2d_weights_weight_bytes(w, item) + bias_bytes(item);
+    return l2d_weights_weight_bytes(item) + bias_bytes(item);
 }
 
 uint64_t l2d_weights_bytes(const struct l2d_weights *w)
 {
     uint64_t total = 0;
     for (uint32_t i = 0; i < w->num_items; i++)
-        total += l2d_weights_item_bytes(w, &w->item[i]);
+        total += l2d_weights_item_bytes(&w->item[i]);
     return total;
 }
 
 static void place(const struct l2d_weights *w, struct item *item)
 {
     struct l2d_buf *buf = w->block[item->block];
-    uint64_t at = item->at, bias_at = at + l2d_weights_weight_bytes(w, item);
+    uint64_t at = item->at, bias_at = at + l2d_weights_weight_bytes(item);
     if (item->host)
         return;
     if (item->norm) {
@@ -426,9 +433,9 @@ static void place(const struct l2d_weights *w, struct item *item)
         return;
     }
     struct l2d_conv *c = item->conv;
-    uint64_t bytes = l2d_conv_packed_bytes(c->cin, c->cout, l2d_conv_packed_ksize(c), w->precision);
-    c->weight = l2d_tensor_view(buf, at, w->precision, 1, 1, 1,
-                                (int32_t) (bytes / l2d_dtype_bytes(w->precision)));
+    uint64_t bytes = l2d_conv_packed_bytes(c->cin, c->cout, l2d_conv_packed_ksize(c), item->type);
+    c->weight = l2d_tensor_view(buf, at, item->type, 1, 1, 1,
+                                (int32_t) (bytes / l2d_dtype_bytes(item->type)));
     if (item->bias[0])
         c->bias = l2d_tensor_view(buf, bias_at, L2D_F32, 1, 1, 1, c->cout);
 }
@@ -441,7 +448,7 @@ int l2d_weights_place(struct l2d_weights *w, struct l2d_error *err)
         uint64_t size = 0;
         for (; end < w->num_items; end++) {
             struct item *item = &w->item[end];
-            uint64_t bytes = l2d_weights_item_bytes(w, item);
+            uint64_t bytes = l2d_weights_item_bytes(item);
             if (size > 0 && size + bytes > BLOCK_BYTES)
                 break;
             item->block = w->num_blocks;

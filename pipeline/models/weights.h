@@ -49,6 +49,12 @@ typedef void l2d_weights_want(void *user, const char *name, int ndim, const int6
 void l2d_weights_list(struct l2d_weights *weights, l2d_weights_want *want, void *user);
 
 /**
+ * From now on, or no more: matrix weights of wide layers are kept in bytes, with a step for each
+ * output channel. Not for tier 0.
+ */
+void l2d_weights_keep_bytes(struct l2d_weights *weights, bool keep);
+
+/**
  * The model is declared: report the first error, or tensors of the file that nothing asked for.
  */
 int l2d_weights_close_file(struct l2d_weights *weights, struct l2d_error *err);

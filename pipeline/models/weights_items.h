@@ -28,6 +28,7 @@ struct item {
     uint32_t block;
     uint32_t file;                  // that the weights are in
     bool changed;                   // by LoRAs
+    enum l2d_dtype type;            // of a conv's weights on the GPU; U32: bytes
 };
 
 struct file {
@@ -41,6 +42,7 @@ struct file {
 struct l2d_weights {
     struct l2d_gpu *gpu;
     enum l2d_dtype precision;
+    bool in_bytes;                  // what is declared now
     struct l2d_error error;         // the first
 
     struct l2d_loras *loras;        // NULL: none
@@ -59,8 +61,8 @@ struct l2d_weights {
 };
 
 /** Bytes on the GPU; a multiple of 256 each. */
-uint64_t l2d_weights_weight_bytes(const struct l2d_weights *w, const struct item *item);
-uint64_t l2d_weights_item_bytes(const struct l2d_weights *w, const struct item *item);
+uint64_t l2d_weights_weight_bytes(const struct item *item);
+uint64_t l2d_weights_item_bytes(const struct item *item);
 
 /** Values of a tensor in a file. */
 uint64_t l2d_weights_count(entry_ref e);

@@ -97,8 +97,8 @@ static int finish_values(const struct l2d_weights *w, const struct item *item, e
         standardise(value, channels, count / (uint64_t) channels, item->standardise_eps);
     if (item->conv->upsample)
         l2d_conv_fold(value, count / 9);
-    return w->precision == L2D_F16 ? check_halves(value, packed_count(item, count), e, err)
-                                   : L2D_OK;
+    bool halves = w->precision == L2D_F16 || item->type == L2D_U32;     // steps are halves
+    return halves ? check_halves(value, packed_count(item, count), e, err) : L2D_OK;
 }
 
 // Fill dst (all bytes of the item, zeroed) with what the GPU is to see of a conv that LoRAs change.
@@ -117,11 +117,11 @@ static int pack(const struct l2d_weights *w, const struct item *item,
         rc = finish_values(w, item, item->weight[p], scratch, item->src_cout, count, err);
         if (rc != L2D_OK)
             return rc;
-        l2d_conv_pack(dst, w->precision, item->conv->cin, item->conv->cout,
+        l2d_conv_pack(dst, item->type, item->conv->cin, item->conv->cout,
                       l2d_conv_packed_ksize(item->conv), item->conv->geglu, scratch,
                       item->src_cin, item->src_cout, p * item->src_cout);
     }
-    return pack_bias(item, dst + l2d_weights_weight_bytes(w, item), err);
+    return pack_bias(item, dst + l2d_weights_weight_bytes(item), err);
 }
 
 // Room to pack any of the items that LoRAs change, or all.
@@ -135,7 +135,7 @@ static int make_room(const struct l2d_weights *w, struct room *room, struct l2d_
     uint64_t largest = 0, most_values = 0;
     for (uint32_t i = 0; i < w->num_items; i++) {
         const struct item *item = &w->item[i];
-        uint64_t bytes = item->changed ? l2d_weights_item_bytes(w, item) : 0;
+        uint64_t bytes = item->changed ? l2d_weights_item_bytes(item) : 0;
         largest = bytes > largest ? bytes : largest;
         for (int32_t p = 0; p < item->num_parts && item->changed; p++) {
             uint64_t count = packed_count(item, l2d_weights_count(item->weight[p]));
@@ -173,9 +173,9 @@ struct upload {
     pthread_mutex_t sending;
 };
 
-static uint64_t panel_bytes(const struct l2d_weights *w, const struct item *item)
+static uint64_t panel_bytes(const struct item *item)
 {
-    return l2d_conv_panel_bytes(item->conv->cin, l2d_conv_packed_ksize(item->conv), w->precision);
+    return l2d_conv_panel_bytes(item->conv->cin, l2d_conv_packed_ksize(item->conv), item->type);
 }
 
 // Values of one output channel.
@@ -185,9 +185,9 @@ static uint64_t row_count(const struct item *item)
 }
 
 // Whether the file's values are copied as they are.
-static bool is_as_packed(const struct l2d_weights *w, const struct item *item)
+static bool is_as_packed(const struct item *item)
 {
-    bool same = w->precision == L2D_F16 && item->scale == 1 && item->standardise_eps <= 0 &&
+    bool same = item->type == L2D_F16 && item->scale == 1 && item->standardise_eps <= 0 &&
                 !item->conv->upsample;
     for (int32_t p = 0; p < item->num_parts; p++)
         same = same && item->weight[p]->dtype == L2D_SAFETENSORS_F16;
@@ -224,7 +224,7 @@ static int pack_panels(const struct upload *u, const struct piece *p, uint32_t t
 {
     const struct item *item = &u->w->item[p->item];
     const struct l2d_conv *c = item->conv;
-    bool halves = is_as_packed(u->w, item);
+    bool halves = is_as_packed(item);
     for (uint32_t k = 0; k < p->num_panels; k++) {
         const void *rows[L2D_CONV_PANEL] = { NULL };
         for (uint32_t i = 0; i < L2D_CONV_PANEL; i++) {
@@ -238,8 +238,8 @@ static int pack_panels(const struct upload *u, const struct piece *p, uint32_t t
                 return rc;
             rows[i] = row;
         }
-        l2d_conv_pack_panel(u->packed[thread] + k * panel_bytes(u->w, item), u->w->precision,
-                            c->cin, l2d_conv_packed_ksize(c), rows, halves ? L2D_F16 : L2D_F32,
+        l2d_conv_pack_panel(u->packed[thread] + k * panel_bytes(item), item->type, c->cin,
+                            l2d_conv_packed_ksize(c), rows, halves ? L2D_F16 : L2D_F32,
                             item->src_cin);
     }
     return L2D_OK;
@@ -249,15 +249,15 @@ static int pack_panels(const struct upload *u, const struct piece *p, uint32_t t
 static uint64_t piece_at(const struct l2d_weights *w, const struct piece *p)
 {
     const struct item *item = &w->item[p->item];
-    return !item->conv ? 0 : p->num_panels ? p->panel * panel_bytes(w, item)
-                                           : l2d_weights_weight_bytes(w, item);
+    return !item->conv ? 0 : p->num_panels ? p->panel * panel_bytes(item)
+                                           : l2d_weights_weight_bytes(item);
 }
 
 static uint64_t piece_bytes(const struct l2d_weights *w, const struct piece *p)
 {
     const struct item *item = &w->item[p->item];
-    return p->num_panels ? p->num_panels * panel_bytes(w, item)
-                         : l2d_weights_item_bytes(w, item) - piece_at(w, p);
+    return p->num_panels ? p->num_panels * panel_bytes(item)
+                         : l2d_weights_item_bytes(item) - piece_at(w, p);
 }
 
 static int pack_piece(const struct upload *u, const struct piece *p, uint32_t thread,
@@ -273,7 +273,7 @@ static int pack_piece(const struct upload *u, const struct piece *p, uint32_t th
     if (item->norm && !l2d_weights_to_f32((float *) (void *) dst, item->weight[0],
                                           (uint64_t) item->src_cout, 1))
         return not_numbers(item->weight[0], err);
-    return pack_bias(item, dst + (item->norm ? l2d_weights_weight_bytes(u->w, item) : 0), err);
+    return pack_bias(item, dst + (item->norm ? l2d_weights_weight_bytes(item) : 0), err);
 }
 
 static int upload_piece(void *user, uint32_t thread, uint32_t index, struct l2d_error *err)
@@ -297,9 +297,9 @@ static int upload_piece(void *user, uint32_t thread, uint32_t index, struct l2d_
     return rc;
 }
 
-static uint32_t panels_at_once(const struct l2d_weights *w, const struct item *item)
+static uint32_t panels_at_once(const struct item *item)
 {
-    uint64_t fit = PIECE_BYTES / panel_bytes(w, item);
+    uint64_t fit = PIECE_BYTES / panel_bytes(item);
     return fit ? (uint32_t) fit : 1;
 }
 
@@ -313,7 +313,7 @@ static uint32_t list_pieces(const struct l2d_weights *w, struct piece *list)
             continue;
         uint32_t panels = item->conv ? l2d_conv_num_panels(item->conv->cout) : 0;
         for (uint32_t p = 0, each; p < panels; p += each, n++) {
-            each = panels_at_once(w, item);
+            each = panels_at_once(item);
             each = each < panels - p ? each : panels - p;
             if (list)
                 list[n] = (struct piece) { i, p, each };
@@ -365,7 +365,7 @@ static void finish_upload(struct upload *u)
 static int upload_changed(struct l2d_weights *w, const struct item *item, const struct room *room,
                           struct l2d_error *err)
 {
-    uint64_t bytes = l2d_weights_item_bytes(w, item);
+    uint64_t bytes = l2d_weights_item_bytes(item);
     if (item->host)
         return fuse(w, item, item->weight[0], w->scale, item->host, err);
     memset(room->packed, 0, bytes);
@@ -441,7 +441,7 @@ static int fuse_item(const struct l2d_weights *w, const struct item *item,
                      struct l2d_error *err)
 {
     uint64_t bytes = item->host ? 4 * l2d_weights_count(item->weight[0])
-                                : l2d_weights_item_bytes(w, item);
+                                : l2d_weights_item_bytes(item);
     *out = calloc(1, bytes + 1);
     if (!*out)
         return l2d_error_set(err, L2D_ENOMEM, "weights: out of memory");
@@ -481,7 +481,7 @@ int l2d_weights_put(struct l2d_weights *w, const struct l2d_fused *f, struct l2d
             memcpy(item->host, f->packed[i], 4 * l2d_weights_count(item->weight[0]));
         else if (f->packed[i])
             rc = l2d_buf_write(w->block[item->block], item->at, f->packed[i],
-                               l2d_weights_item_bytes(w, item), err);
+                               l2d_weights_item_bytes(item), err);
     }
     return rc;
 }

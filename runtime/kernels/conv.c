@@ -21,6 +21,11 @@ static uint32_t taps_side(const struct l2d_conv *conv)
     return conv->upsample ? 2 : (uint32_t) conv->ksize;
 }
 
+static bool is_in_bytes(const struct l2d_conv *conv)
+{
+    return conv->weight.dtype == L2D_U32;
+}
+
 // Padding in front of n pixels, of which the result has out.
 static uint32_t pad_before(const struct l2d_conv_desc *d, int32_t n, int32_t out)
 {
@@ -49,11 +54,16 @@ static bool check(struct l2d_graph *graph, const struct l2d_conv_desc *d, struct
                        conv->cin, conv->cout, x->c, conv->ksize, (int) d->act);
         return false;
     }
+    enum l2d_dtype packed = is_in_bytes(conv) ? L2D_U32 : type;
     uint64_t bytes = l2d_conv_packed_bytes(conv->cin, conv->cout, l2d_conv_packed_ksize(conv),
-                                           type);
+                                           packed);
     if (!l2d_check_bytes(graph, "conv", "weight", &conv->weight, bytes) ||
-        !l2d_check_shape(graph, "conv", "weight", &conv->weight, type, -1, -1, -1, -1))
+        !l2d_check_shape(graph, "conv", "weight", &conv->weight, packed, -1, -1, -1, -1))
         return false;
+    if (is_in_bytes(conv) && is_tier0(graph)) {
+        l2d_graph_fail(graph, L2D_EUNSUPPORTED, "conv: tier 0 has no weights in bytes");
+        return false;
+    }
     if (l2d_tensor_exists(&conv->bias) &&
         !l2d_check_bytes(graph, "conv", "bias", &conv->bias, 4 * (uint64_t) conv->cout))
         return false;
@@ -149,7 +159,8 @@ struct l2d_tensor l2d_conv2d(struct l2d_graph *graph, const struct l2d_conv_desc
     uint32_t has = (l2d_tensor_exists(&conv->bias) ? L2D_CONV_BIAS : 0) |
                    (l2d_tensor_exists(&d->step_bias) ? L2D_CONV_STEP_BIAS : 0) |
                    (l2d_tensor_exists(&d->residual) ? L2D_CONV_RESIDUAL : 0) |
-                   (two ? L2D_CONV_X2 : 0) | (conv->upsample ? L2D_CONV_UP : 0);
+                   (two ? L2D_CONV_X2 : 0) | (conv->upsample ? L2D_CONV_UP : 0) |
+                   (is_in_bytes(conv) ? L2D_CONV_BYTES : 0);
     uint32_t flags = (d->residual_ring ? L2D_CONV_RESIDUAL_RING : 0) |
                      (d->act_after_residual ? L2D_CONV_ACT_LAST : 0) |
                      (d->out_ring ? L2D_CONV_OUT_RING : 0) |

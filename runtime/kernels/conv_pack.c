@@ -5,7 +5,12 @@
 // zero, so that every shader reads whole panels. With GEGLU groups of 4 columns alternate between
 // values and gates: 4 values, their 4 gates, the next 4 values. The bias keeps PyTorch's order.
 // With upsampling taps are those of four 2x2 kernels, [output pixel's y % 2][its x % 2][y][x].
+//
+// In bytes a panel begins with its columns' steps, f32 [32], and each weight is a signed byte times
+// its column's step: max |w| / 127, rounded up to a half. Of four bytes the second and the third
+// have changed places, so that masks take pairs of neighbours out of a word.
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/half.h"
@@ -13,6 +18,8 @@
 #include "kernels/kernels.h"
 
 static_assert(L2D_CONV_PANEL == 32, "the order above");
+
+#define STEPS_BYTES (L2D_CONV_PANEL * sizeof(float))
 
 // Of 3 neighbours, a step apart, the 2 that an even or odd pixel has at half the size.
 static void fold_line(const double w[3], int odd, double out[2])
@@ -50,8 +57,8 @@ uint32_t l2d_conv_num_panels(int32_t cout)
 
 uint64_t l2d_conv_panel_bytes(int32_t cin, int32_t ksize, enum l2d_dtype dtype)
 {
-    return L2D_CONV_PANEL * (uint64_t) ksize * (uint64_t) ksize * (uint64_t) cin *
-           l2d_dtype_bytes(dtype);
+    uint64_t count = L2D_CONV_PANEL * (uint64_t) ksize * (uint64_t) ksize * (uint64_t) cin;
+    return dtype == L2D_U32 ? STEPS_BYTES + count : count * l2d_dtype_bytes(dtype);
 }
 
 uint64_t l2d_conv_packed_bytes(int32_t cin, int32_t cout, int32_t ksize, enum l2d_dtype dtype)
@@ -102,12 +109,44 @@ static void fill_from_f32(void *panel, enum l2d_dtype dtype, const struct lanes 
         }
 }
 
+// The least half with which the greatest of them fits a byte.
+static float step_of(const float *row, size_t count)
+{
+    float most = 0;
+    for (size_t i = 0; i < count; i++)
+        most = fabsf(row[i]) > most ? fabsf(row[i]) : most;
+    uint16_t half = l2d_half_from_f32(most / 127);
+    if (l2d_half_to_f32(half) < most / 127)
+        half++;
+    return l2d_half_to_f32(half);
+}
+
+static void fill_bytes(void *panel, const struct lanes *lanes, size_t taps, size_t cin,
+                       size_t src_cin)
+{
+    float *step = panel;
+    int8_t *byte = (int8_t *) panel + STEPS_BYTES;
+    for (uint32_t i = 0; i < lanes->count; i++) {
+        uint32_t at = lanes->at[i], within = at % 4;
+        const float *row = lanes->row[i];
+        step[at] = step_of(row, src_cin * taps);
+        float inverse = step[at] > 0 ? 1 / step[at] : 0;
+        at = at - within + (within == 1 ? 2 : within == 2 ? 1 : within);
+        for (size_t k = 0; k < src_cin; k++)
+            for (size_t tap = 0; tap < taps; tap++)
+                byte[(tap * cin + k) * L2D_CONV_PANEL + at] =
+                    (int8_t) rintf(row[k * taps + tap] * inverse);
+    }
+}
+
 static void fill(void *panel, enum l2d_dtype dtype, const struct lanes *lanes,
                  enum l2d_dtype row_type, int32_t cin, int32_t ksize, int32_t src_cin)
 {
     size_t taps = (size_t) ksize * (size_t) ksize;
     assert(row_type == L2D_F32 || row_type == dtype);
-    if (row_type == L2D_F16)
+    if (dtype == L2D_U32)
+        fill_bytes(panel, lanes, taps, (size_t) cin, (size_t) src_cin);
+    else if (row_type == L2D_F16)
         fill_from_f16(panel, lanes, taps, (size_t) cin, (size_t) src_cin);
     else
         fill_from_f32(panel, dtype, lanes, taps, (size_t) cin, (size_t) src_cin);

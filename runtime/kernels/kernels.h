@@ -25,7 +25,8 @@
 enum l2d_act { L2D_ACT_NONE, L2D_ACT_SILU, L2D_ACT_RELU, L2D_ACT_GELU, L2D_ACT_QUICK_GELU,
                L2D_ACT_GEGLU };
 
-// Weights on the GPU. weight is packed by l2d_conv_pack, bias is f32 [cout] or absent. With GEGLU
+// Weights on the GPU. weight is packed by l2d_conv_pack, in T or, but for tier 0, in bytes (then it
+// is a tensor of L2D_U32); bias is f32 [cout] or absent. With GEGLU
 // the packed columns alternate value and gate, and the op's result has cout / 2 channels.
 struct l2d_conv {
     struct l2d_tensor weight, bias;
@@ -79,12 +80,12 @@ static inline int32_t l2d_conv_packed_ksize(const struct l2d_conv *conv)
     return conv->upsample ? L2D_CONV_UP_KSIZE : conv->ksize;
 }
 
-/** Bytes of packed weights in the given type. cin, cout as in struct l2d_conv. */
+/** Bytes of packed weights: T, or L2D_U32 for bytes. cin, cout as in struct l2d_conv. */
 uint64_t l2d_conv_packed_bytes(int32_t cin, int32_t cout, int32_t ksize, enum l2d_dtype dtype);
 
 /**
  * Pack weights for the shaders: panels of 32 output channels, see conv_pack.c for the order.
- * dst      l2d_conv_packed_bytes, T
+ * dst      l2d_conv_packed_bytes, T, or L2D_U32: bytes with a step for each output channel
  * src      f32 [src_cout][src_cin][ksize][ksize] (PyTorch's order; a Linear is ksize 1)
  * src_cin and src_cout may be smaller than cin and cout: the rest is zero.
  * col      first output channel to fill: q, k and v are packed into one conv by three calls, the
@@ -102,9 +103,9 @@ int32_t l2d_conv_channel_of(int32_t column, int32_t cout, bool geglu);
 
 /**
  * Pack one panel.
- * dst      l2d_conv_panel_bytes, T; all of it is written
+ * dst      l2d_conv_panel_bytes, as there; all of it is written
  * rows     [src_cin][ksize][ksize] of each column's output channel; NULL: there is none
- * row_type of the rows: T or f32
+ * row_type of the rows: f32, or T if that is what becomes of them
  */
 void l2d_conv_pack_panel(void *dst, enum l2d_dtype dtype, int32_t cin, int32_t ksize,
                          const void *const rows[L2D_CONV_PANEL], enum l2d_dtype row_type,

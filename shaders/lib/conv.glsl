@@ -30,11 +30,28 @@ uint phase()
     return (FLAGS & L2D_CONV_UP) != 0u ? gl_WorkGroupID.z / PARTS : 0u;
 }
 
-// Where the weights of a quad of columns begin; a panel has the taps of all phases.
+// A panel has the taps of all phases; its weights in quads. In bytes a quad is a word, and a panel
+// begins with the steps of its columns.
+const bool BYTES = (FLAGS & L2D_CONV_BYTES) != 0u;
+const uint STEP_WORDS = L2D_CONV_PANEL;
+
+uint panel_quads()
+{
+    return ((FLAGS & L2D_CONV_UP) != 0u ? 4u * TAPS : TAPS) * (p.q0 + p.q1) * 32u;
+}
+
+// Where the weights of a quad of columns begin.
 uint weights_at(uint column)
 {
-    uint panel_taps = (FLAGS & L2D_CONV_UP) != 0u ? 4u * TAPS : TAPS;
-    return (column / 8u * panel_taps + phase() * TAPS) * (p.q0 + p.q1) * 32u + column % 8u;
+    uint steps = BYTES ? (column / 8u + 1u) * STEP_WORDS : 0u;
+    return column / 8u * panel_quads() + phase() * TAPS * (p.q0 + p.q1) * 32u + column % 8u +
+           steps;
+}
+
+// In bytes, where the first of the steps of a quad of columns is.
+uint steps_at(uint column)
+{
+    return column / 8u * (panel_quads() + STEP_WORDS) + column % 8u * 4u;
 }
 
 // What lies in front of an output pixel's first tap.

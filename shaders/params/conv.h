@@ -14,6 +14,7 @@
 #define L2D_CONV_RESIDUAL       4u
 #define L2D_CONV_X2             8u
 #define L2D_CONV_UP             16u     // nearest x2 first: see l2d_conv_fold in kernels.h
+#define L2D_CONV_BYTES          32u     // weights are bytes: see conv_pack.c; not in tier 0
 // Those of the parameters.
 #define L2D_CONV_RESIDUAL_RING  1u
 #define L2D_CONV_ACT_LAST       2u      // after the residual

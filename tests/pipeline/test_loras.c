@@ -257,11 +257,17 @@ Test(loras, opened_with_scales)
     static const struct step first[] = { LORA(0, "ink", 0.7f, 0), LORA(0, "neon", -0.4f, 0) };
     char folder[128], plain[128];
     struct output want, got, base;
+    struct l2d_gpu *first_gpu = gpu, *tier1 = NULL;
+    struct l2d_gpu_params g = watched_gpu_params();
+    g.tier = L2D_TIER_1;
+    cr_assert_eq(l2d_gpu_create(&tier1, &g, &err), L2D_OK, "%s", err.msg);
     fused("fused", 0.7f, -0.4f, folder);
     fused("plain", 0.5f, 0, plain);
-    for (int half = 0; half < 2; half++) {
+    for (int way = 0; way < 3; way++) {         // fp32, fp16, and with weights in bytes
         struct l2d_engine_params p = params(folder);
-        p.precision = half ? L2D_PRECISION_FP16 : L2D_PRECISION_FP32;
+        gpu = way == 2 ? tier1 : first_gpu;
+        p.precision = way ? L2D_PRECISION_FP16 : L2D_PRECISION_FP32;
+        p.weight_type = way == 2 ? L2D_WEIGHTS_INT8 : L2D_WEIGHTS_AUTO;
         run(p, NULL, 0, FRAMES, 0, &want);
         p.model = kept;
         run(p, first, 2, FRAMES, 0, &got);      // with those of the model, changed before a frame
@@ -279,13 +285,15 @@ Test(loras, opened_with_scales)
         cr_assert(same_cache(&want, &got));
         drop(&want);
         drop(&got);
-        p = params(plain);
-        p.precision = half ? L2D_PRECISION_FP16 : L2D_PRECISION_FP32;
+        p.model = plain;
+        p.lora[0].name = p.lora[1].name = NULL;
         run(p, NULL, 0, FRAMES, 0, &want);
         check_same(&want, &base, 0, FRAMES, "the model's own");
         drop(&want);
         drop(&base);
     }
+    l2d_gpu_destroy(&tier1);
+    gpu = first_gpu;
 }
 
 // Nothing of the frames in flight changes. From there on, with the window begun anew, all is as

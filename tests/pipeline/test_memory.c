@@ -14,6 +14,7 @@
 #define COUNT(a) (sizeof(a) / sizeof(*(a)))
 
 static struct golden_model model;
+static enum l2d_tier tier;              // of the devices
 static struct l2d_error err;
 
 static void remove_model(void)
@@ -27,7 +28,7 @@ static struct l2d_gpu *open_gpu(uint64_t memory_bytes, uint64_t max_range_bytes)
 {
     struct l2d_gpu *gpu = NULL;
     cr_assert_eq(l2d_gpu_create(&gpu, &(struct l2d_gpu_params) {
-        .memory_bytes = memory_bytes, .max_range_bytes = max_range_bytes,
+        .memory_bytes = memory_bytes, .max_range_bytes = max_range_bytes, .tier = tier,
     }, &err), L2D_OK, "%s", err.msg);
     return gpu;
 }
@@ -230,6 +231,24 @@ Test(memory, advice_is_enough)
     p.guidance_mode = L2D_GUIDANCE_FULL;
     check_advice(&p, needs(&p).peak - 1, "; without --guidance it fits");
     check_advice(&p, needs(&less).peak, "; without --guidance it fits");
+}
+
+// What changes no picture comes first, and what changes it least before fewer steps.
+Test(memory, advice_of_chunks_and_weights)
+{
+    golden_model_make(&model, "tiny3");
+    struct l2d_engine_params p = params(128, 128, "25,37/50"), less = p;
+    p.chunk = 8;
+    check_advice(&p, needs(&p).peak - 1, "with --chunk 1 it fits");
+    tier = L2D_TIER_1;
+    p = less;
+    less.weight_type = L2D_WEIGHTS_INT8;
+    cr_assert_lt(needs(&less).weights, needs(&p).weights);
+    check_advice(&p, needs(&p).peak - 1, "with --weights int8 it fits");
+    check_advice(&p, needs(&less).peak, "with --weights int8 it fits");
+    check_advice(&less, needs(&less).peak - 1, "with --steps 25/50 it fits");
+    p.precision = L2D_PRECISION_FP32;
+    check_advice(&p, needs(&less).peak, "with --precision fp16 --weights int8 --steps 25/50 it fits");
 }
 
 Test(memory, advice_is_the_largest_size_that_fits)

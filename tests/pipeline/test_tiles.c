@@ -41,7 +41,7 @@ static struct codec open_codec(uint64_t max_range_bytes)
     cr_assert_eq(l2d_gpu_create(&c.gpu, &(struct l2d_gpu_params) {
         .max_range_bytes = max_range_bytes,
     }, &err), L2D_OK, "%s", err.msg);
-    cr_assert_eq(l2d_model_create(&c.model, folder.dir, c.gpu, L2D_F32, &err), L2D_OK, "%s",
+    cr_assert_eq(l2d_model_create(&c.model, folder.dir, c.gpu, L2D_F32, false, &err), L2D_OK, "%s",
                  err.msg);
     // Far from where pictures are clipped, which is after the fading.
     l2d_ld_scale(c.model->weights, &c.model->vae.kl.decoder.conv_out, 0.02f);

@@ -92,6 +92,8 @@ bench unet 60 --what unet --frames 20 || true
 bench unet-fp16-cache 60 --what unet --frames 20 --kv-cache fp16 || true
 # Whole frames: D, and sizes.
 bench frame 60 --frames 60 --steps 16,33/50 --profile || true
+bench frame-chunks 60 --frames 64 --steps 16,33/50 --chunk 8 || true
+bench frame-int8-weights 60 --frames 60 --steps 16,33/50 --weights int8 || true
 bench frame-one-queue 60 --frames 60 --steps 16,33/50 --queues 1 || true
 bench sweep 90 --frames 20 --what frame --sweep "$size/1,$size/4,256x256/2,768x512/2" || true
 # 6. PyTorch on the same weights, in turn.
@@ -100,8 +102,8 @@ part peers 180 "$python" "$root/tools/bench/peers" --program "$program" --model 
 
 {
     cat "$out/devices.txt" "$out/parts.txt"
-    for name in kernels torch-kernels unet unet-fp16-cache frame frame-one-queue sweep peers \
-        kernels-tier1 kernels-tier2; do
+    for name in kernels torch-kernels unet unet-fp16-cache frame frame-chunks frame-int8-weights \
+        frame-one-queue sweep peers kernels-tier1 kernels-tier2; do
         [ -s "$out/$name.txt" ] || continue
         printf '\n== %s\n' "$name"
         head -n 40 "$out/$name.txt"

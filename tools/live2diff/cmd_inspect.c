@@ -116,7 +116,8 @@ static void print_needs(const struct l2d_engine_info *i, const struct l2d_gpu_ca
     printf("  on %s, %s, %dx%d, %d step%s: %.2f GFLOP per frame, and of GPU memory\n", caps->name,
            i->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", i->width, i->height, i->num_steps,
            i->num_steps == 1 ? "" : "s", i->gflop_encode + i->gflop_unet + i->gflop_decode);
-    print_memory("weights", m->weights, "all networks");
+    print_memory("weights", m->weights, "all networks%s",
+                 i->weight_type == L2D_WEIGHTS_INT8 ? ", the U-Net's in int8" : "");
     print_memory("KV cache", m->kv_cache, "%s, %d x %.1f, a denoising step%s",
                  l2d_engine_kv_str(i), m->kv_steps, (double) m->kv_cache / m->kv_steps / MIB,
                  m->kv_steps > i->num_steps ? "; the negative prompt has its own" : "");

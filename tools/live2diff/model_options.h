@@ -13,7 +13,7 @@ struct model_options {
     const char *model, *config, *prompt, *steps, *device;
     struct option_size size;
     // enums of engine.h, in their order
-    int fit, schedule, noise, precision, kv_type, tuning, validation;
+    int fit, schedule, noise, precision, kv_type, weight_type, tuning, validation;
     int chunk;                                          // frames; 0: auto
     int tier, lanes;                                    // enums of device.h
     int prompt_syntax;                                  // enum of prompt.h
@@ -51,6 +51,9 @@ struct model_options {
     { 0, "kv-cache", OPTION_CHOICE, "auto|fp16|int8", "auto",                                     \
       "how past frames are remembered; auto: int8, half as large, or fp32 if --precision is",     \
       MODEL_AT(type, kv_type), NULL },                                                            \
+    { 0, "weights", OPTION_CHOICE, "auto|int8", "auto",                                           \
+      "of the UNet, in GPU memory; auto: as --precision says; int8: half of fp16's memory",       \
+      MODEL_AT(type, weight_type), NULL },                                                        \
     { 0, "guidance", OPTION_REAL, "G", NULL,                                                      \
       "how much more the prompt counts, above 1; needs a --guidance-mode",                        \
       MODEL_AT(type, guidance), NULL },                                                           \
@@ -150,6 +153,7 @@ static inline struct l2d_engine_params model_engine_params(const struct model_op
         .noise = (enum l2d_noise_choice) o->noise,
         .precision = (enum l2d_precision) o->precision,
         .kv_type = (enum l2d_kv_type) o->kv_type,
+        .weight_type = (enum l2d_weight_type) o->weight_type,
         .tuning = (enum l2d_tuning) o->tuning,
         .seed = o->seed,
     };

@@ -264,7 +264,7 @@ Test(import, textual_inversions)
     struct l2d_model *loaded = NULL;            // which reads and checks all of it
     int32_t ids[24], first = (int32_t) words;
     int used, dropped;
-    cr_assert_eq(l2d_model_create(&loaded, out, NULL, L2D_F16, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_model_create(&loaded, out, NULL, L2D_F16, false, &err), L2D_OK, "%s", err.msg);
     cr_assert_eq(loaded->config.text.vocab_size, first + 6);
     cr_assert_eq(l2d_tokenizer_encode(loaded->tokenizer, "style<B>", 24, ids, &used, &dropped,
                                       &err), L2D_OK);

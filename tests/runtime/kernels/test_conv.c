@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolutions and linear layers of all tiers against plain C.
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,8 +66,24 @@ static const struct l2d_row_params rows[] = {
     { .step = 1, .ring = 0 }, { .step = 2, .ring = 3 },
 };
 
+// Weights that bytes with a step for each output channel can be, and halves too: steps of 4 bits.
+static void make_bytes(float *weight, size_t channels, size_t each)
+{
+    for (size_t n = 0; n < channels; n++, weight += each) {
+        size_t most = 0;
+        for (size_t i = 0; i < each; i++)
+            most = fabsf(weight[i]) > fabsf(weight[most]) ? i : most;
+        int exponent = 0;
+        float step = ceilf(16 * frexpf(fabsf(weight[most]) / 127, &exponent)) / 16;
+        step = ldexpf(step, exponent);
+        for (size_t i = 0; i < each && step > 0; i++)
+            weight[i] = step * fmaxf(-127, fminf(127, rintf(weight[i] / step)));
+        weight[most] = copysignf(127 * step, weight[most]);
+    }
+}
+
 static struct l2d_conv upload(struct gpu_test *t, const struct conv_case *c, const float *weight,
-                              const float *bias)
+                              const float *bias, enum l2d_dtype packed_type)
 {
     struct l2d_conv conv = {
         .bias = L2D_NO_TENSOR, .cin = c->c0 + c->c1, .cout = c->cout, .ksize = c->ksize,
@@ -75,26 +92,27 @@ static struct l2d_conv upload(struct gpu_test *t, const struct conv_case *c, con
     int32_t ksize = l2d_conv_packed_ksize(&conv);
     size_t kernels = (size_t) (conv.cin * conv.cout);
     size_t count = kernels * (size_t) (conv.ksize * conv.ksize);
-    uint64_t bytes = l2d_conv_packed_bytes(conv.cin, conv.cout, ksize, t->precision);
+    uint64_t bytes = l2d_conv_packed_bytes(conv.cin, conv.cout, ksize, packed_type);
     float *folded = gt_floats(kernels * (size_t) (ksize * ksize));
     void *packed = malloc(bytes);
     cr_assert(packed != NULL);
     memcpy(folded, weight, count * sizeof(*folded));
     if (conv.upsample)
         l2d_conv_fold(folded, kernels);
-    l2d_conv_pack(packed, t->precision, conv.cin, conv.cout, ksize, conv.geglu, folded, conv.cin,
+    l2d_conv_pack(packed, packed_type, conv.cin, conv.cout, ksize, conv.geglu, folded, conv.cin,
                   conv.cout, 0);
     free(folded);
     conv.weight = l2d_tensor_view(t->arena, gt_bytes(t, packed, bytes, false).offset_bytes,
-                                  t->precision, 1, 1, 1,
-                                  (int32_t) (bytes / l2d_dtype_bytes(t->precision)));
+                                  packed_type, 1, 1, 1,
+                                  (int32_t) (bytes / l2d_dtype_bytes(packed_type)));
     if (c->flags & BIAS)
         conv.bias = gt_tensor(t, L2D_F32, 1, 1, 1, c->cout, bias, false);
     free(packed);
     return conv;
 }
 
-static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum l2d_dtype type)
+static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum l2d_dtype type,
+                     bool bytes)
 {
     const struct conv_case *c = &cases[index];
     int cin = c->c0 + c->c1, oh, ow, oc;
@@ -118,6 +136,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     gt_fill(x2, in2, fill, 1, huge, type, index + 100);
     gt_fill(weight, (size_t) c->cout * taps, GT_NORMAL, 1 / __builtin_sqrt((double) taps), 1, type,
             index + 200);
+    if (bytes)
+        make_bytes(weight, (size_t) c->cout, taps);
     gt_fill(bias, (size_t) c->cout, fill, 1, huge, L2D_F32, index + 300);
     gt_fill(step, (size_t) (3 * oc), fill, 1, huge, L2D_F32, index + 400);
     gt_fill(ring, GT_RING * one, fill, 1, huge, type, index + 500);
@@ -137,7 +157,7 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     l2d_ref_conv(want, &ref);
 
     gt_begin(t, type);
-    struct l2d_conv conv = upload(t, c, weight, bias);
+    struct l2d_conv conv = upload(t, c, weight, bias, bytes ? L2D_U32 : type);
     struct l2d_conv_desc d =
         L2D_CONV_DESC(&conv, gt_tensor(t, type, c->rows, c->h, c->w, c->c0, x, false));
     if (c->c1)
@@ -173,6 +193,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
                                         : (struct gt_tol) { 6e-4, 1e-5 * size + 6e-8, 1.0 / 1024 };
     if (c->flags & UP && type == L2D_F16)
         tol = (struct gt_tol) { 1e-3, 2e-3 * size, 1.0 / 512 };     // sums of weights are rounded
+    if (c->flags & UP && bytes)                 // and then rounded to bytes
+        tol = (struct gt_tol) { 2e-2, 0.1 * size, 0 };
     if (c->act == L2D_ACT_GEGLU && fill == GT_TINY)
         tol = (struct gt_tol) { 1, 1e-6, 1e-3 };        // products of tiny numbers
     for (int r = 0; r < c->rows; r++)
@@ -185,7 +207,7 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
         free(all[i]);
 }
 
-static void run_all(enum l2d_tier tier)
+static void run_all(enum l2d_tier tier, bool bytes)
 {
     struct gpu_test t;
     gt_open(&t, tier);
@@ -195,21 +217,30 @@ static void run_all(enum l2d_tier tier)
                 // The large ones once; in f32 tiers 2 and 3 are tier 1.
                 if (((i >= 9 && i < COUNT(cases) - 2) || fill == GT_NORMAL) &&
                     (f16 || tier < L2D_TIER_2))
-                    run_case(&t, i, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32);
+                    run_case(&t, i, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32, bytes);
     gt_close(&t);
 }
 
-Test(conv, tier0) { run_all(L2D_TIER_0); }
-Test(conv, tier1) { run_all(L2D_TIER_1); }
+Test(conv, tier0) { run_all(L2D_TIER_0, false); }
+Test(conv, tier1) { run_all(L2D_TIER_1, false); }
+Test(conv, tier1_bytes) { run_all(L2D_TIER_1, true); }
 
 Test(conv, tier2)
 {
     if (!gt_has_matrix_units())
         cr_skip_test("the device has no matrix units");
-    run_all(L2D_TIER_2);
+    run_all(L2D_TIER_2, false);
 }
 
-// Every variant, with sums in one to eight parts, some of them empty; each on some of the cases.
+Test(conv, tier2_bytes)
+{
+    if (!gt_has_matrix_units())
+        cr_skip_test("the device has no matrix units");
+    run_all(L2D_TIER_2, true);
+}
+
+// Every variant, with sums in one to eight parts, some of them empty, and some of the weights in
+// bytes; each on some of the cases.
 static void run_variants(enum l2d_tier tier, enum l2d_conv_family family, unsigned every)
 {
     static const uint32_t parts[] = { 1, 2, 8, 3, 5 };
@@ -224,7 +255,7 @@ static void run_variants(enum l2d_tier tier, enum l2d_conv_family family, unsign
                 if ((i + v + f16) % every == 0) {
                     struct l2d_choice choice = { family, v, parts[(i + v) % COUNT(parts)] };
                     l2d_choices_force(t.gpu, &choice);
-                    run_case(&t, i, GT_NORMAL, type);
+                    run_case(&t, i, GT_NORMAL, type, (i + v / 2) % 3 == 0);
                     num_run++;
                 }
     }
@@ -267,7 +298,7 @@ static float *convolve(struct gpu_test *t, int count, const struct l2d_choice *c
     gt_fill(bias, COUT, GT_NORMAL, 1, 1, L2D_F32, 3);
     l2d_choices_force(t->gpu, choice);
     gt_begin(t, L2D_F32);
-    struct l2d_conv conv = upload(t, &c, weight, bias);
+    struct l2d_conv conv = upload(t, &c, weight, bias, t->precision);
     struct l2d_conv_desc d =
         L2D_CONV_DESC(&conv, gt_tensor(t, L2D_F32, count, H, W, CIN, x, false));
     d.act = L2D_ACT_SILU;

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights that are kept in bytes: what they can hold exactly is drawn exactly, what they cannot
+// nearly so, in half the memory; and where there are none, that is said.
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "gpu/device.h"
+#include "pipeline/engine.h"
+#include "support/golden_model.h"
+#include "support/watched_gpu.h"
+#include "tensor/convert.h"
+#include "tensor/safetensors.h"
+
+#define NUM_FRAMES 12
+#define W 64
+#define H 32
+
+static struct golden_model model;
+static struct l2d_gpu *gpu;
+static struct l2d_error err;
+
+static void open_gpu(enum l2d_tier tier)
+{
+    struct l2d_gpu_params p = watched_gpu_params();
+    p.tier = tier;
+    cr_assert_eq(l2d_gpu_create(&gpu, &p, &err), L2D_OK, "%s", err.msg);
+}
+
+static void open_all(void)
+{
+    golden_model_make(&model, "tiny3");
+    open_gpu(L2D_TIER_1);
+}
+
+static void close_all(void)
+{
+    l2d_gpu_destroy(&gpu);
+    golden_model_remove(&model);
+    watched_gpu_check();
+}
+
+TestSuite(weights_int8, .init = open_all, .fini = close_all);
+
+// ---- a model whose weights are bytes times steps
+
+// One output channel: a step of 4 bits, so that its products are halves, and one greatest byte. A
+// kernel of 3x3 keeps its middle, so that folding it for upsampling adds nothing up.
+static void round_channel(float *value, size_t count, bool middle)
+{
+    size_t most = middle ? 4 : 0;
+    int exponent = 0;
+    for (size_t i = 0; i < count; i++)
+        value[i] = middle && i % 9 != 4 ? 0 : value[i];
+    for (size_t i = 0; i < count; i++)
+        most = fabsf(value[i]) > fabsf(value[most]) ? i : most;
+    float step = ceilf(16 * frexpf(fabsf(value[most]) / 127, &exponent)) / 16;
+    step = ldexpf(step, exponent);
+    for (size_t i = 0; i < count && step > 0; i++)
+        value[i] = step * fmaxf(-127, fminf(127, rintf(value[i] / step)));
+    value[most] = copysignf(127 * step, value[most]);
+}
+
+static uint16_t *round_tensor(const struct l2d_safetensors_entry *e)
+{
+    size_t channels = (size_t) e->dims[0], count = e->size_bytes / 2, each = count / channels;
+    float *value = malloc(count * sizeof(*value));
+    uint16_t *half = malloc(e->size_bytes);
+    cr_assert(value && half && e->dtype == L2D_SAFETENSORS_F16);
+    cr_assert(l2d_convert_to_f32(value, e->dtype, e->data, count));
+    for (size_t n = 0; n < channels; n++)
+        round_channel(value + n * each, each, strstr(e->name, "upsamplers") != NULL);
+    for (size_t i = 0; i < count; i++) {
+        half[i] = l2d_half_from_f32(value[i]);
+        cr_assert(l2d_half_to_f32(half[i]) == value[i], "%s", e->name);
+    }
+    free(value);
+    return half;
+}
+
+// The model's U-Net becomes one of those.
+static void round_unet(void)
+{
+    char path[256];
+    struct l2d_safetensors *st = NULL;
+    snprintf(path, sizeof(path), "%s/unet.safetensors", model.dir);
+    cr_assert_eq(l2d_safetensors_open(&st, path, &err), L2D_OK, "%s", err.msg);
+    size_t count = l2d_safetensors_count(st);
+    struct l2d_safetensors_entry *entry = calloc(count, sizeof(*entry));
+    uint16_t **half = calloc(count, sizeof(*half));
+    cr_assert(entry && half);
+    for (size_t i = 0; i < count; i++) {
+        entry[i] = *l2d_safetensors_get(st, i);
+        if (entry[i].ndim >= 2 && entry[i].dims[0] >= 16 && entry[i].dims[1] >= 16)
+            entry[i].data = half[i] = round_tensor(&entry[i]);
+    }
+    cr_assert_eq(l2d_safetensors_write(path, entry, count, &err), L2D_OK, "%s", err.msg);
+    for (size_t i = 0; i < count; i++)
+        free(half[i]);
+    free(half);
+    free(entry);
+    l2d_safetensors_close(&st);
+}
+
+// ---- runs
+
+struct output {
+    struct l2d_frame *frame[NUM_FRAMES];
+    unsigned count;
+    struct l2d_engine_memory memory;
+};
+
+static void collect(void *user, struct l2d_frame *frame)
+{
+    struct output *out = user;
+    cr_assert(out->count < NUM_FRAMES);
+    out->frame[out->count++] = frame;
+}
+
+static struct l2d_engine_params params(enum l2d_precision precision, enum l2d_weight_type type)
+{
+    return (struct l2d_engine_params) {
+        .model = model.dir, .width = W, .height = H, .fit = L2D_FIT_STRETCH, .seed = 5,
+        .steps = "25,37/50", .precision = precision, .weight_type = type, .rgba = true,
+        .emit = collect,
+    };
+}
+
+static void run(struct l2d_engine_params p, struct output *out)
+{
+    struct l2d_engine *engine = NULL;
+    *out = (struct output) { .count = 0 };
+    p.user = out;
+    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
+    for (unsigned f = 0; f < NUM_FRAMES; f++) {
+        struct l2d_frame *frame = golden_frame(f, W, H);
+        cr_assert_eq(l2d_engine_push(engine, frame, &err), L2D_OK, "%s", err.msg);
+        l2d_frame_unref(&frame);
+    }
+    cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_engine_info(engine)->weight_type, p.weight_type);
+    out->memory = l2d_engine_info(engine)->memory;
+    l2d_engine_destroy(&engine);
+    cr_assert_eq(out->count, NUM_FRAMES);
+}
+
+static void drop(struct output *out)
+{
+    for (unsigned i = 0; i < out->count; i++)
+        l2d_frame_unref(&out->frame[i]);
+}
+
+// Mean squared difference, in levels.
+static double difference(const struct output *a, const struct output *b)
+{
+    double sum = 0, count = 0;
+    for (unsigned f = 0; f < NUM_FRAMES; f++)
+        for (uint64_t i = 0; i < a->frame[f]->size_bytes; i++, count++) {
+            double d = (double) a->frame[f]->data[i] - (double) b->frame[f]->data[i];
+            sum += d * d;
+        }
+    return sum / count;
+}
+
+Test(weights_int8, what_bytes_hold_is_drawn_as_it_is)
+{
+    static const enum l2d_precision precisions[] = { L2D_PRECISION_FP32, L2D_PRECISION_FP16 };
+    round_unet();
+    for (int i = 0; i < 2; i++) {
+        struct output plain, bytes;
+        run(params(precisions[i], L2D_WEIGHTS_AUTO), &plain);
+        run(params(precisions[i], L2D_WEIGHTS_INT8), &bytes);
+        for (unsigned f = 0; f < NUM_FRAMES; f++)
+            cr_assert_eq(memcmp(plain.frame[f]->data, bytes.frame[f]->data,
+                                plain.frame[f]->size_bytes), 0, "%s: frame %u",
+                         i ? "fp16" : "fp32", f);
+        drop(&plain);
+        drop(&bytes);
+    }
+}
+
+Test(weights_int8, nearly_the_same_in_half_the_memory)
+{
+    struct output plain, bytes;
+    run(params(L2D_PRECISION_FP16, L2D_WEIGHTS_AUTO), &plain);
+    run(params(L2D_PRECISION_FP16, L2D_WEIGHTS_INT8), &bytes);
+    double mse = difference(&plain, &bytes);
+    cr_expect(mse > 0 && 10 * log10(255 * 255 / mse) > 35, "PSNR %g dB",
+              10 * log10(255 * 255 / mse));
+    cr_expect_lt(bytes.memory.weights, plain.memory.weights * 3 / 4);
+    cr_expect_eq(plain.memory.peak - bytes.memory.peak,
+                 plain.memory.weights - bytes.memory.weights);
+    drop(&plain);
+    drop(&bytes);
+}
+
+Test(weights_int8, refused_by_tier_0)
+{
+    struct l2d_engine *engine = NULL;
+    struct l2d_engine_params p = params(L2D_PRECISION_FP16, L2D_WEIGHTS_INT8);
+    l2d_gpu_destroy(&gpu);
+    open_gpu(L2D_TIER_0);
+    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_EUNSUPPORTED);
+    cr_expect(strstr(err.msg, "--weights int8") && strstr(err.msg, "--tier 1"), "%s", err.msg);
+    cr_assert_null(engine);
+}
