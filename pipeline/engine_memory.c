@@ -142,7 +142,8 @@ struct search {
 // cannot be.
 static struct l2d_model *model_for(struct search *s, const struct l2d_engine_params *p)
 {
-    bool half = p->precision != s->asked->precision, bytes = p->weight_type != s->asked->weight_type;
+    bool half = p->precision != s->asked->precision;
+    bool bytes = p->weight_type != s->asked->weight_type;
     struct l2d_model **other = &s->other[half][bytes];
     if (!half && !bytes)
         return s->engine->model;

@@ -127,7 +127,8 @@ static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
     bool bytes = p->weight_type == L2D_WEIGHTS_INT8;
     if (bytes && caps->tier == L2D_TIER_0)
         return l2d_error_set(err, L2D_EUNSUPPORTED, "--weights int8: %s runs tier 0, which is for "
-                             "CPU drivers and has none; leave it out, or take --tier 1", caps->name);
+                             "CPU drivers and has none; leave it out, or take --tier 1",
+                             caps->name);
     int rc = e->model ? L2D_OK
            : l2d_model_create(&e->model, p->model, e->gpu, e->precision, bytes, err);
     if (rc != L2D_OK)

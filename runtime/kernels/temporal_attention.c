@@ -6,6 +6,9 @@
 #include "kernels/kernels.h"
 #include "shaders/params/attention.h"
 
+_Static_assert(L2D_ROWS_APART == L2D_ORDER_APART && L2D_ROWS_IN_TURN == L2D_ORDER_IN_TURN &&
+               L2D_ROWS_WARMUP == L2D_ORDER_WARMUP, "the shaders' orders are others");
+
 #define MAX_EACH 3                      // quads of a key that a lane keeps, if there are lanes
 
 // An invocation a head; the same, with positions shared by subgroups of pixels; lanes that share a
@@ -59,22 +62,21 @@ static bool check(struct l2d_graph *graph, const struct l2d_tensor *qkv,
                            (uint64_t) qkv->rows * sizeof(struct l2d_row_params));
 }
 
-// Some of the rows.
-static void attend(struct l2d_graph *graph, struct l2d_tensor y, struct l2d_tensor qkv,
-                   struct l2d_tensor pos, struct l2d_tensor cache, struct l2d_tensor rows,
-                   int32_t heads, bool warmup, int32_t first_row, int32_t num_rows)
+static void attend(struct l2d_graph *graph, const struct variant *v, struct l2d_tensor y,
+                   struct l2d_tensor qkv, struct l2d_tensor pos, struct l2d_tensor cache,
+                   struct l2d_tensor rows, enum l2d_row_order order, int32_t heads,
+                   int32_t first_row, int32_t num_rows)
 {
     int32_t c = y.c, d = c / heads, pixels = qkv.h * qkv.w;
     bool bytes = cache.dtype == L2D_U32;
-    struct variant v = choose(graph, (uint32_t) d / 4, (uint32_t) pixels);
     static const char *const shaders[2][3] = {
         { "temporal_attention", "temporal_attention_t0", "temporal_attention_t1" },
         { "temporal_attention_int8", "temporal_attention_int8_t0", "temporal_attention_int8_t1" },
     };
     struct l2d_dispatch dispatch = {
-        .shader = shaders[bytes][v.way],
-        .spec = (uint32_t[]) { v.size, (uint32_t) d / 4, warmup, v.lanes },
-        .num_spec = v.way == LANES ? 4 : 3,
+        .shader = shaders[bytes][v->way],
+        .spec = (uint32_t[]) { v->size, (uint32_t) d / 4, order, v->lanes },
+        .num_spec = v->way == LANES ? 4 : 3,
         .params = &(struct l2d_temporal_attention_params) {
             .pixels = (u32) pixels, .heads = (u32) heads, .first_row = (u32) first_row,
             .num_rows = (u32) num_rows, .scale = (f32) (1 / sqrt(d)),
@@ -84,14 +86,16 @@ static void attend(struct l2d_graph *graph, struct l2d_tensor y, struct l2d_tens
             { qkv, L2D_READ }, { pos, L2D_READ }, { cache, L2D_READ_WRITE }, { rows, L2D_READ },
             { y, L2D_WRITE }, { cache, L2D_READ },
         },
-        .num_bind = v.way == LANES || bytes ? 5 : 6,
+        .num_bind = v->way == LANES || bytes ? 5 : 6,
         .flops = 4.0 * num_rows * pixels * L2D_WINDOW * c,
         // Of a full window, and a step a row: 15 slots are read and one is written.
         .bytes = num_rows * ((double) l2d_tensor_bytes(&cache) / cache.rows +
                              (double) (l2d_tensor_bytes(&qkv) + l2d_tensor_bytes(&y)) / y.rows) +
                  (double) l2d_tensor_bytes(&pos),
     };
-    flat_groups(dispatch.groups, v.padded_pixels * v.lanes * (uint64_t) (num_rows * heads), v.size);
+    int32_t at_once = order == L2D_ROWS_IN_TURN ? 1 : num_rows;
+    flat_groups(dispatch.groups, v->padded_pixels * v->lanes * (uint64_t) (at_once * heads),
+                v->size);
     l2d_graph_dispatch(graph, &dispatch);
 }
 
@@ -105,8 +109,10 @@ struct l2d_tensor l2d_temporal_attention(struct l2d_graph *graph, struct l2d_ten
     struct l2d_tensor y = l2d_graph_alloc(graph, qkv.dtype, qkv.rows, qkv.h, qkv.w, qkv.c / 3);
     if (l2d_graph_failed(graph))
         return y;
-    int32_t at_once = order == L2D_ROWS_IN_TURN ? 1 : y.rows;
-    for (int32_t row = 0; row < y.rows; row += at_once)
-        attend(graph, y, qkv, pos, cache, rows, heads, order == L2D_ROWS_WARMUP, row, at_once);
+    struct variant v = choose(graph, (uint32_t) (y.c / heads / 4), (uint32_t) (y.h * y.w));
+    if (order != L2D_ROWS_IN_TURN || v.way == LANES)
+        attend(graph, &v, y, qkv, pos, cache, rows, order, heads, 0, y.rows);
+    for (int32_t row = 0; row < y.rows && order == L2D_ROWS_IN_TURN && v.way != LANES; row++)
+        attend(graph, &v, y, qkv, pos, cache, rows, L2D_ROWS_APART, heads, row, 1);
     return y;
 }

@@ -179,7 +179,7 @@ void main()
     load_positions(c, first);
 
     uint pixel_slot = (r.step * p.pixels + pixel) * L2D_WINDOW;
-    uint own_pos = WARMUP != 0u ? row : r.own_pos;
+    uint own_pos = WARMUP ? row : r.own_pos;
     vec4 q[QUADS], acc[QUADS];
     for (uint i = 0u; i < QUADS; i++) {
         q[i] = (FETCH4(qkv, own + i) + FETCH4(pos, own_pos * 3u * c + first + i)) * p.scale;
@@ -190,9 +190,9 @@ void main()
 
     // Keys of this call: the pixel's own, or those of all frames of a warm-up.
     float top = -3.0e38, sum = 0.0;
-    for (uint n = 0u; n < (WARMUP != 0u ? uint(L2D_SINKS) : 1u); n++) {
-        uint at = ((WARMUP != 0u ? n : row) * p.pixels + pixel) * 3u * c + c + first;
-        uint index = WARMUP != 0u ? n : position_of_slot(r, r.kv_slot);
+    for (uint n = 0u; n < (WARMUP ? uint(L2D_SINKS) : 1u); n++) {
+        uint at = ((WARMUP ? n : row) * p.pixels + pixel) * 3u * c + c + first;
+        uint index = WARMUP ? n : position_of_slot(r, r.kv_slot);
         vec4 dots = vec4(0.0);
         for (uint i = 0u; i < QUADS; i++)
             dots += q[i] * (FETCH4(qkv, at + i) + pos_k(index, c, first, i));
@@ -202,7 +202,7 @@ void main()
                      weights.y * (FETCH4(qkv, at + c + i) + pos_v(index, c, first, i));
     }
     // What is stored is not multiplied by its step, but the sums are.
-    uint num_slots = WARMUP != 0u ? 0u : min(r.num_open, uint(L2D_WINDOW));
+    uint num_slots = WARMUP ? 0u : min(r.num_open, uint(L2D_WINDOW));
     for (uint slot = 0u; slot < num_slots; slot++) {
         if (slot == r.kv_slot)
             continue;

@@ -3,7 +3,8 @@
 // a pixel, head and row. The quads of a head are dealt out to them in turn, so that neighbours read
 // neighbours; scores are added up across them. The slots of a batch are all on their way before the
 // first is waited for.
-// What is read and written, and why, is as in temporal_attention.glsl.
+// What is read and written, and why, is as in temporal_attention.glsl. The same lanes go through
+// rows in turn, and each reads of the cache what it has written itself.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -122,7 +123,7 @@ void cache_write(uint at, uint pixel, vec4 k[EACH], vec4 v[EACH])
     uint k_bits = step_bits(k), v_bits = step_bits(v);
     write_bytes(at, k, uintBitsToFloat(k_bits));
     write_bytes(at + QUADS, v, uintBitsToFloat(v_bits));
-    if (lane == 0u)
+    if (lane == 0u || IN_TURN)                  // then all read it
         cache[at + 2u * QUADS] = k_bits >> 16 | v_bits;
 }
 #else
@@ -189,20 +190,10 @@ void attend_to_cache(uint pixel_slot, l2d_row_params r)
     }
 }
 
-void main()
+// A row's query at a pixel, and its key and value into the cache.
+void attend_to_window(uint row, uint pixel)
 {
-    uint invocation = (flat_group() * gl_NumSubgroups + gl_SubgroupID) * gl_SubgroupSize +
-                      gl_SubgroupInvocationID;
-    lane = gl_SubgroupInvocationID % LANES;
-    uint item = invocation / LANES;
-    head = item % p.heads;
-    uint pixel = item / p.heads % p.pixels, nth = item / p.heads / p.pixels;
-    uint row = p.first_row + nth;
-    if (nth >= p.num_rows)                      // all lanes of an item, here and below
-        return;
     l2d_row_params r = rows[row];
-    c = p.heads * QUADS;
-    first = head * QUADS;
     uint own_pixel = row * p.pixels + pixel, out_at = own_pixel * c + first;
     if (r.is_active == 0u) {
         [[unroll]] for (uint i = 0u; i < EACH; i++)
@@ -212,7 +203,7 @@ void main()
     }
 
     uint pixel_slot = (r.step * p.pixels + pixel) * L2D_WINDOW;
-    uint own_pos = WARMUP != 0u ? row : r.own_pos;
+    uint own_pos = WARMUP ? row : r.own_pos;
     vec4 own_k[EACH], own_v[EACH];
     [[unroll]] for (uint i = 0u; i < EACH; i++) {
         q[i] = has(i) ? (at_pixel(own_pixel, 0u, i) + at_pos(own_pos, 0u, i)) * p.scale
@@ -227,7 +218,7 @@ void main()
     cache_write(cache_place(pixel_slot + r.kv_slot), own_pixel, own_k, own_v);
     top = -3.0e38;
     sum = stored_sum = 0.0;
-    if (WARMUP == 0u) {
+    if (!WARMUP) {
         attend(own_k, own_v, position_of_slot(r, r.kv_slot));
         attend_to_cache(pixel_slot, r);
     } else {
@@ -243,4 +234,22 @@ void main()
     [[unroll]] for (uint i = 0u; i < EACH; i++)
         if (has(i))
             y[out_at + quad(i)] = STORE4((acc[i] - OFFSET * stored_sum) / sum);
+}
+
+void main()
+{
+    uint invocation = (flat_group() * gl_NumSubgroups + gl_SubgroupID) * gl_SubgroupSize +
+                      gl_SubgroupInvocationID;
+    lane = gl_SubgroupInvocationID % LANES;
+    uint item = invocation / LANES;
+    head = item % p.heads;
+    c = p.heads * QUADS;
+    first = head * QUADS;
+    uint pixel = item / p.heads % p.pixels, row = item / p.heads / p.pixels;
+    if (IN_TURN) {
+        [[dont_unroll]] for (uint turn = 0u; turn < p.num_rows && row == 0u; turn++)
+            attend_to_window(turn, pixel);
+    } else if (row < p.num_rows) {              // all lanes of an item
+        attend_to_window(row, pixel);
+    }
 }

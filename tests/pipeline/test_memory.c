@@ -248,7 +248,7 @@ Test(memory, advice_of_chunks_and_weights)
     check_advice(&p, needs(&less).peak, "with --weights int8 it fits");
     check_advice(&less, needs(&less).peak - 1, "with --steps 25/50 it fits");
     p.precision = L2D_PRECISION_FP32;
-    check_advice(&p, needs(&less).peak, "with --precision fp16 --weights int8 --steps 25/50 it fits");
+    check_advice(&p, needs(&less).peak, "with --precision fp16 --weights int8 --steps 25/50 it");
 }
 
 Test(memory, advice_is_the_largest_size_that_fits)

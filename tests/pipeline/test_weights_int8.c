@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights that are kept in bytes: what they can hold exactly is drawn exactly, what they cannot
-// nearly so, in half the memory; and where there are none, that is said.
+// Weights that are kept in bytes: what they can hold exactly is drawn exactly, also in chunks; what
+// they cannot nearly so, in half the memory; and where there are none, that is said.
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -171,8 +171,10 @@ Test(weights_int8, what_bytes_hold_is_drawn_as_it_is)
     round_unet();
     for (int i = 0; i < 2; i++) {
         struct output plain, bytes;
+        struct l2d_engine_params p = params(precisions[i], L2D_WEIGHTS_INT8);
+        p.chunk = 4;
         run(params(precisions[i], L2D_WEIGHTS_AUTO), &plain);
-        run(params(precisions[i], L2D_WEIGHTS_INT8), &bytes);
+        run(p, &bytes);
         for (unsigned f = 0; f < NUM_FRAMES; f++)
             cr_assert_eq(memcmp(plain.frame[f]->data, bytes.frame[f]->data,
                                 plain.frame[f]->size_bytes), 0, "%s: frame %u",
