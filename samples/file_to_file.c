@@ -86,7 +86,8 @@ static int open_all(struct copy *c, struct l2d_sink **sink, char **argv, int arg
     const struct l2d_reader_info *in = l2d_reader_info(c->reader);
     rc = l2d_stream_create(&c->stream, &(struct l2d_stream_params) {
         .engine = { .model = argv[1], .prompt = argc > 4 ? argv[4] : NULL,
-                    .input_width = in->width, .input_height = in->height },
+                    .input_width = in->width, .input_height = in->height,
+                    .chunk = L2D_MAX_CHUNK },   // nobody waits for a frame
     }, err);
     if (rc == L2D_OK)           // enough for the sound of the frames that are inside the stream
         rc = l2d_queue_create(&c->sound, 65536, free_packet, err);

@@ -113,6 +113,18 @@ for steps in 25,37/50 10,20,30,40/50; do
         "$(max_difference batch.yuv sequential.yuv)" 1
 done
 
+# From a file into files it is chunks, with the same pictures, also of a cut.
+for chunk in auto 1 3; do
+    l2d run -i cut.mkv -c ffv1 -o chunk-$chunk.mkv $small --chunk $chunk --json chunk.json
+    is "chunk $chunk: frames" "$(frame_hash chunk-$chunk.mkv)" "$(frame_hash cut-auto.mkv)"
+    is "chunk $chunk" "$(grep -c "\"chunk\": $(echo $chunk | sed s/auto/8/)," chunk.json)" 1
+done
+l2d run -i cut.mkv -c ffv1 -o chunk-batch.mkv $small --schedule batch --json chunk.json
+is "a schedule has no chunks" "$(grep -c '"chunk": 1,' chunk.json)" 1
+is "a schedule: frames" "$(frame_hash chunk-batch.mkv)" "$(frame_hash cut-auto.mkv)"
+refuses 1 "--chunk 4: cut.mkv is live" run -i cut.mkv -o null $small --chunk 4 --realtime
+refuses 1 "--weights int8: .* tier 0.* --tier 1" run -i cut.mkv -o null $small --weights int8
+
 l2d run -i twenty.mp4 -o dump.mkv $small --frames 9 --dump activations
 is "--dump writes a file per frame" "$(find activations -name "frame_*" | wc -l)" 9
 

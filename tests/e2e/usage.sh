@@ -66,6 +66,10 @@ refuses 2 "--deadline '0'.*above 0" run -i a.mp4 -o null --deadline 0 --more-ste
 refuses 2 "--deadline needs --more-steps" run -i a.mp4 -o null --deadline 200
 refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --deadline 200
 refuses 1 "--deadline: a.mp4 is not live" run -i a.mp4 -o null --more-steps 43/50 --deadline 200
+refuses 2 "--chunk '9': expected one of auto" run -i a.mp4 -o null --chunk 9
+refuses 2 "--chunk goes neither" run -i a.mp4 -o null --chunk 2 --passthrough
+refuses 2 "--chunk goes neither" run -i a.mp4 -o null --chunk 2 --dump d
+refuses 2 "--chunk 2 is a schedule" run -i a.mp4 -o null --chunk 2 --schedule batch
 refuses 2 "--frames '-1'" run -i a.mp4 -o null --frames -1
 refuses 2 "--frames '5x'" run -i a.mp4 -o null --frames 5x
 refuses 2 "--start 'noon'" run -i a.mp4 -o null --start noon

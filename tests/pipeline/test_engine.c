@@ -849,13 +849,15 @@ static enum stage feed(struct l2d_engine *engine, int *rc, struct l2d_error *e)
 }
 
 // Creation to destruction with the nth call of a kind failing; 0: none. returns how many were made.
-static uint64_t run_with_fault(enum fault fault, uint64_t nth, int code, const char *name)
+static uint64_t run_with_fault(uint32_t chunk, enum fault fault, uint64_t nth, int code,
+                               const char *name)
 {
     struct output out = { .count = 0 };
     struct l2d_engine *engine = NULL;
     struct l2d_error e = { 0 }, later = { 0 };
     struct l2d_engine_params p = params(&out);
     enum stage stage = CREATE;
+    p.chunk = chunk;
     faults_begin(fault, nth);
     int rc = l2d_engine_create(&engine, gpu, &p, &e);
     cr_assert_eq(rc == L2D_OK, engine != NULL, "%s %d", name, (int) nth);
@@ -878,29 +880,30 @@ static uint64_t run_with_fault(enum fault fault, uint64_t nth, int code, const c
     return count;
 }
 
-static void survive_failures(void)
+static void survive_failures(uint32_t chunk)
 {
     struct output out = { .count = 0 };
     struct l2d_engine_params p = params(&out);
+    p.chunk = chunk;
     run(&p, 1);                         // programs stay with the device
     drop(&out);
     for (size_t i = 0; i < COUNT(faults); i++) {
-        uint64_t count = run_with_fault(faults[i].fault, 0, L2D_OK, faults[i].name);
+        uint64_t count = run_with_fault(chunk, faults[i].fault, 0, L2D_OK, faults[i].name);
         cr_assert(count > 0, "no %s", faults[i].name);
         for (uint64_t nth = 1; nth <= count; nth = next_to_try(nth, count))
-            run_with_fault(faults[i].fault, nth, faults[i].code, faults[i].name);
+            run_with_fault(chunk, faults[i].fault, nth, faults[i].code, faults[i].name);
         fprintf(stderr, "%s: %d\n", faults[i].name, (int) count);
     }
 }
 
 Test(engine, survives_failures_everywhere)
 {
-    survive_failures();
+    survive_failures(1);
 }
 
-Test(engine, survives_failures_with_a_depth_network)
+Test(engine, survives_failures_with_a_depth_network_in_chunks)
 {
     golden_model_remove(&model);
     golden_model_make(&model, "narrowd");
-    survive_failures();
+    survive_failures(2);
 }

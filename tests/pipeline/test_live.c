@@ -158,14 +158,16 @@ static void check_differ(const struct output *a, const struct output *b, unsigne
 }
 
 // A batch; a batch whose frames are encoded before what the frame before has left to do; a
-// sequence; in chunks, and in chunks whose frames are encoded before what those before have left to
+// sequence; and chunks, of 8 first, whose frames are encoded before what those before have left to
 // do: all the same. *out has the batch's.
 static void run_all(struct l2d_engine_params p, const struct scenario *s, struct output *out,
                     const char *what)
 {
-    static const struct { enum l2d_batching batching; uint32_t chunk; bool swapped; } ways[] = {
-        { L2D_BATCH, 1, true }, { L2D_SEQUENTIAL, 1, false }, { L2D_BATCH, 2, false },
-        { L2D_SEQUENTIAL, 3, true }, { L2D_BATCH, 8, true },
+    static const uint32_t chunks[] = { 8, 3, 2, 5 };
+    static unsigned turn;
+    const struct { enum l2d_batching batching; uint32_t chunk; bool swapped; } ways[] = {
+        { L2D_BATCH, 1, true }, { L2D_SEQUENTIAL, 1, false },
+        { L2D_BATCH, chunks[turn++ % COUNT(chunks)], true },
     };
     struct output other = { .count = 0 };
     p.user = out;
@@ -175,7 +177,7 @@ static void run_all(struct l2d_engine_params p, const struct scenario *s, struct
         char way[160];
         p.batching = ways[i].batching;
         p.chunk = ways[i].chunk;
-        snprintf(way, sizeof(way), "%s, way %zu", what, i);
+        snprintf(way, sizeof(way), "%s, way %zu, chunks of %u", what, i, p.chunk);
         run_on(ways[i].swapped ? swapped_gpu : gpu, &p, s);
         check_same(out, &other, 0, s->num_frames, way);
         cr_assert_eq(out->stats.rewarms, other.stats.rewarms, "%s", way);

@@ -60,7 +60,7 @@ int bench_unet(struct bench *bench, struct l2d_error *err)
     struct l2d_engine *engine = NULL;
     json_t *rows = json_array();
     model.steps = "10,20,30,40/50";
-    model.schedule = L2D_BATCH;
+    model.schedule = SCHEDULE_BATCH;
     model.chunk = 1;
     int rc = bench_open_engine(bench, &model, &engine, err);
     if (rc == L2D_OK && !bench->quiet)

@@ -432,7 +432,7 @@ static void upright_size(const struct l2d_reader_info *in, int32_t *width, int32
 static uint32_t usual_chunk(const struct run *run)
 {
     const struct run_options *o = run->options;
-    bool seen = run->flow.live || o->control_at || o->dump;
+    bool seen = run->flow.live || o->control_at || o->dump || o->model.schedule != SCHEDULE_AUTO;
     for (unsigned i = 0; i < o->num_outputs; i++)
         seen = seen || !strcmp(o->output[i].name, "display") || !strcmp(o->output[i].name, "-") ||
                strstr(o->output[i].name, "://") || l2d_camera_is_path(o->output[i].name);

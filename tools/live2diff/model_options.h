@@ -9,11 +9,14 @@
 #include "options.h"
 #include "pipeline/engine.h"
 
+enum schedule { SCHEDULE_AUTO, SCHEDULE_BATCH, SCHEDULE_SEQUENTIAL };   // auto: batch, or chunks
+
 struct model_options {
     const char *model, *config, *prompt, *steps, *device;
     struct option_size size;
     // enums of engine.h, in their order
-    int fit, schedule, noise, precision, kv_type, weight_type, tuning, validation;
+    int schedule;                                       // enum schedule
+    int fit, noise, precision, kv_type, weight_type, tuning, validation;
     int chunk;                                          // frames; 0: auto
     int tier, lanes;                                    // enums of device.h
     int prompt_syntax;                                  // enum of prompt.h
@@ -39,12 +42,12 @@ struct model_options {
     { 0, "steps", OPTION_STEPS, "I,J/TOTAL", NULL,                                                \
       "denoising steps per frame, 1 to 8 indices; default: the model's", MODEL_AT(type, steps),   \
       NULL },                                                                                     \
-    { 0, "schedule", OPTION_CHOICE, "batch|sequential", "batch",                                  \
-      "steps of several frames at once, or one frame after the other; the same pictures",         \
-      MODEL_AT(type, schedule), NULL },                                                           \
+    { 0, "schedule", OPTION_CHOICE, "auto|batch|sequential", "auto",                              \
+      "the steps of several frames at once (batch), or one frame after the other; the same "      \
+      "pictures; auto: batch, or as --chunk says", MODEL_AT(type, schedule), NULL },              \
     { 0, "chunk", OPTION_CHOICE, "auto|1|2|3|4|5|6|7|8", "auto",                                  \
-      "frames that go through the model together, whatever --schedule says: more of them a "      \
-      "second, up to two chunks later; the same pictures",                                        \
+      "frames that take each step together: more of them a second, up to two chunks later; the "  \
+      "same pictures; auto: 8 when a file is drawn into files, else 1",                           \
       MODEL_AT(type, chunk), NULL },                                                              \
     { 0, "precision", OPTION_CHOICE, "auto|fp16|fp32", "auto", "type of activations",             \
       MODEL_AT(type, precision), NULL },                                                          \
@@ -120,6 +123,9 @@ static inline int model_options_check(const struct command *command, const struc
     if (delta && mode != L2D_GUIDANCE_SELF && mode != L2D_GUIDANCE_INITIALIZE)
         return options_complain(command, "--guidance-delta needs --guidance-mode self or "
                                 "initialize");
+    if (o->chunk > 1 && o->schedule != SCHEDULE_AUTO)
+        return options_complain(command, "--chunk %d is a schedule of its own: leave out "
+                                "--schedule", o->chunk);
     if (o->clip_skip && (!*o->clip_skip || o->clip_skip[strspn(o->clip_skip, "0123456789")]))
         return options_complain(command, "--clip-skip '%s': expected a whole number, 0 or more",
                                 o->clip_skip);
@@ -149,7 +155,8 @@ static inline struct l2d_engine_params model_engine_params(const struct model_op
         .prompt_syntax = (enum l2d_prompt_syntax) o->prompt_syntax,
         .width = o->size.width, .height = o->size.height,
         .fit = (enum l2d_fit) o->fit,
-        .batching = (enum l2d_batching) o->schedule, .chunk = (uint32_t) o->chunk,
+        .batching = o->schedule == SCHEDULE_SEQUENTIAL ? L2D_SEQUENTIAL : L2D_BATCH,
+        .chunk = (uint32_t) o->chunk,
         .noise = (enum l2d_noise_choice) o->noise,
         .precision = (enum l2d_precision) o->precision,
         .kv_type = (enum l2d_kv_type) o->kv_type,

@@ -153,6 +153,8 @@ void report_print(FILE *file, const struct report *r)
     fprintf(file, "  ms between frames out: p50 %.1f, p95 %.1f, p99 %.1f\n",
             histogram_quantile(&r->interval, 0.50), histogram_quantile(&r->interval, 0.95),
             histogram_quantile(&r->interval, 0.99));
+    if (r->info.chunk > 1)
+        fprintf(file, "  drawn in chunks of %u frames, which come out together\n", r->info.chunk);
     fprintf(file, "  memory: %.0f MB peak\n", (double) report_peak_rss_bytes() / 1e6);
     print_damage(file, &r->reader);
     print_outputs(file, r);
