@@ -422,6 +422,7 @@ int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
     if (params->num_cores)
         gpu->caps.num_cores = params->num_cores;
     gpu->swapped = params->lanes == L2D_LANES_SWAPPED;
+    gpu->piece_flops = params->piece_flops > 0 ? params->piece_flops : L2D_PIECE_FLOPS;
     if (params->lanes != L2D_LANES_AUTO)
         gpu->caps.num_lanes = gpu->swapped ? 2 : 1;
     if (rc == L2D_OK)

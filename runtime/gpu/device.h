@@ -68,6 +68,7 @@ struct l2d_gpu_params {             // zero means default
     uint64_t memory_bytes;          // take the device for one of so much memory, and
     uint64_t max_range_bytes;       // such bindings, and
     uint32_t num_cores;             // so many cores; 0: as it is (tests)
+    double piece_flops;             // what is given to the device at once; 0: 5e11
     struct l2d_log log;
 };
 

@@ -33,8 +33,9 @@ void l2d_graph_destroy(struct l2d_graph **pg)
     *pg = NULL;
     if (!g)
         return;
-    if (g->cmd)
-        vkFreeCommandBuffers(g->gpu->device, l2d_vk_lane_of(g->gpu, g->lane)->pool, 1, &g->cmd);
+    if (g->num_cmds)
+        vkFreeCommandBuffers(g->gpu->device, l2d_vk_lane_of(g->gpu, g->lane)->pool, g->num_cmds,
+                             g->cmd);
     l2d_operands_destroy(&g->operands, g->gpu);
     l2d_buf_destroy(&g->zeros);
     for (uint32_t i = 0; i < g->num_ops; i++)
@@ -57,13 +58,14 @@ struct l2d_gpu *l2d_graph_gpu(const struct l2d_graph *g)
 
 void l2d_graph_set_lane(struct l2d_graph *g, enum l2d_lane lane)
 {
-    assert(!g->cmd);
+    assert(!g->num_cmds);
     g->lane = lane;
 }
 
-VkCommandBuffer l2d_graph_cmd(const struct l2d_graph *g)
+uint32_t l2d_graph_cmds(const struct l2d_graph *g, const VkCommandBuffer **cmd)
 {
-    return g->cmd;
+    *cmd = g->cmd;
+    return g->num_cmds;
 }
 
 enum l2d_lane l2d_graph_lane(const struct l2d_graph *g)

@@ -47,6 +47,9 @@ static int create(struct l2d_gpu *gpu, struct l2d_vk_lane *lane, uint32_t family
     VK_TRY(vkCreateSemaphore(gpu->device, &(VkSemaphoreCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &timeline,
     }, NULL, &lane->timeline));
+    VK_TRY(vkCreateSemaphore(gpu->device, &(VkSemaphoreCreateInfo) {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &timeline,
+    }, NULL, &lane->pieces));
 fail:
     return rc;
 }
@@ -67,6 +70,7 @@ void l2d_vk_lanes_destroy(struct l2d_gpu *gpu)
     for (uint32_t i = 0; i < L2D_NUM_LANES; i++) {
         vkDestroyQueryPool(gpu->device, gpu->lane[i].marks, NULL);
         vkDestroySemaphore(gpu->device, gpu->lane[i].timeline, NULL);
+        vkDestroySemaphore(gpu->device, gpu->lane[i].pieces, NULL);
         vkDestroyCommandPool(gpu->device, gpu->lane[i].pool, NULL);
         free(gpu->lane[i].mark_cmd);
     }

@@ -17,6 +17,8 @@ struct l2d_vk_lane {
     VkCommandPool pool;
     VkSemaphore timeline;
     uint64_t submitted;                 // the last value that will be signalled
+    VkSemaphore pieces;                 // counts those of submissions, but their last
+    uint64_t num_pieces;
     VkQueryPool marks;                  // timestamps, of each ticket; null: none was wanted yet
     VkCommandBuffer *mark_cmd;          // one per query
 };

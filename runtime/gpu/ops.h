@@ -6,6 +6,7 @@
 #include "gpu/vk.h"
 
 #define L2D_MAX_PATH_WORDS 8
+#define L2D_MAX_PIECES 32               // command buffers of a graph
 
 struct l2d_op {
     bool copy;                          // bind[0] is the source, bind[1] the destination
@@ -52,13 +53,14 @@ struct l2d_graph {
     uint32_t num_words;
 
     struct l2d_operands operands;
-    VkCommandBuffer cmd;
+    VkCommandBuffer cmd[L2D_MAX_PIECES];    // in turn
+    uint32_t num_cmds;
 };
 
 /**
- * Write all ops into a command buffer, each after what it has to wait for. marks: null, or a pool
- * of num_ops + 1 timestamps, before each op and after the last; then every op waits for the one
- * before.
+ * Write all ops into a command buffer, each after what it has to wait for. marks: null, and then
+ * large graphs go on in further command buffers of the graph's; or a pool of num_ops + 1
+ * timestamps, before each op and after the last: then every op waits for the one before.
  */
 int l2d_graph_record(struct l2d_graph *graph, VkCommandBuffer cmd, VkQueryPool marks,
                      struct l2d_error *err);

@@ -148,14 +148,48 @@ static void record_op(VkCommandBuffer cmd, const struct l2d_op *op)
     vkCmdDispatch(cmd, op->groups[0], op->groups[1], op->groups[2]);
 }
 
+static int begin_piece(struct l2d_graph *g, struct l2d_error *err)
+{
+    int rc = l2d_vk_begin(g->gpu, g->lane, &g->cmd[g->num_cmds], err);
+    g->num_cmds += rc == L2D_OK;
+    return rc;
+}
+
+static int end_piece(const struct l2d_graph *g, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    VK_TRY(vkEndCommandBuffer(g->cmd[g->num_cmds - 1]));
+fail:
+    return rc;
+}
+
+// As many pieces as there may be, none of which does much more than one should.
+static double flops_of_piece(const struct l2d_graph *g)
+{
+    double most = l2d_graph_flops(g) / (L2D_MAX_PIECES - 1);
+    return most > g->gpu->piece_flops ? most : g->gpu->piece_flops;
+}
+
 int l2d_graph_record(struct l2d_graph *g, VkCommandBuffer cmd, VkQueryPool marks,
                      struct l2d_error *err)
 {
     struct spans pending[NUM_KINDS] = { 0 };
     const unsigned all = (1u << NUM_KINDS) - 1;
+    double flops = 0, most = flops_of_piece(g);
     bool ok = true;
+    int rc = L2D_OK;
     full_barrier(cmd);
-    for (uint32_t i = 0; i < g->num_ops && ok; i++) {
+    for (uint32_t i = 0; i < g->num_ops && ok && rc == L2D_OK; i++) {
+        if (!marks && flops >= most && g->num_cmds < L2D_MAX_PIECES) {
+            rc = end_piece(g, err);
+            if (rc == L2D_OK)
+                rc = begin_piece(g, err);
+            if (rc != L2D_OK)
+                break;
+            cmd = g->cmd[g->num_cmds - 1];
+            flops = 0;
+        }
+        flops += g->op[i].flops;
         if (marks) {
             op_barrier(g, cmd, all, all);
             vkCmdWriteTimestamp2(cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, marks, i);
@@ -169,7 +203,7 @@ int l2d_graph_record(struct l2d_graph *g, VkCommandBuffer cmd, VkQueryPool marks
         vkCmdWriteTimestamp2(cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, marks, g->num_ops);
     for (int k = 0; k < NUM_KINDS; k++)
         free(pending[k].span);
-    return ok ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "graph %s: out of memory", g->name);
+    return ok ? rc : l2d_error_set(err, L2D_ENOMEM, "graph %s: out of memory", g->name);
 }
 
 // A transient becomes a view of the activation buffer, or of the graph's own.
@@ -231,14 +265,12 @@ int l2d_graph_finish(struct l2d_graph *g, struct l2d_buf *activations, struct l2
                                    err);
     }
     if (rc == L2D_OK)
-        rc = l2d_vk_begin(g->gpu, g->lane, &g->cmd, err);
+        rc = begin_piece(g, err);
     if (rc == L2D_OK)
-        rc = l2d_graph_record(g, g->cmd, VK_NULL_HANDLE, err);
+        rc = l2d_graph_record(g, g->cmd[0], VK_NULL_HANDLE, err);
     if (rc == L2D_OK)
-        VK_TRY(vkEndCommandBuffer(g->cmd));
+        rc = end_piece(g, err);
     return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "graph %s", g->name);
-fail:
-    return l2d_error_wrap(err, rc, "graph %s", g->name);
 }
 
 int l2d_graph_run(struct l2d_graph *g, struct l2d_error *err)

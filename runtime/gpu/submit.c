@@ -48,31 +48,55 @@ fail:
 
 static void add(struct l2d_vk_batch *b, VkCommandBuffer cmd)
 {
+    assert(b->count < L2D_MAX_CMDS);
     b->cmd[b->count++] = (VkCommandBufferSubmitInfo) {
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = cmd,
     };
 }
 
-static int send(struct l2d_gpu *gpu, enum l2d_lane lane, const struct l2d_vk_batch *b,
+// A large graph's command buffers are pieces of their own.
+static void add_graph(struct l2d_vk_batch *b, const struct l2d_graph *graph)
+{
+    const VkCommandBuffer *cmd;
+    uint32_t count = l2d_graph_cmds(graph, &cmd);
+    for (uint32_t i = 0; i < count; i++) {
+        add(b, cmd[i]);
+        b->breaks[b->count - 1] = i + 1 < count;
+    }
+}
+
+// Piece by piece: some systems take a device for hung that is not done within seconds with what it
+// was given at once. Each piece signals something, or drivers would put them together again.
+static int send(struct l2d_gpu *gpu, enum l2d_lane which, const struct l2d_vk_batch *b,
                 struct l2d_error *err)
 {
+    struct l2d_vk_lane *lane = &gpu->lane[which];
+    uint32_t from = 0, to = 0;
     int rc = L2D_OK;
     VkSemaphoreSubmitInfo wait = {
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
         .semaphore = gpu->lane[b->waits_on].timeline, .value = b->wait_value,
         .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
     };
-    VkSemaphoreSubmitInfo signal = {
-        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = gpu->lane[lane].timeline,
-        .value = b->value, .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-    };
-    VK_TRY(vkQueueSubmit2(gpu->lane[lane].queue, 1, &(VkSubmitInfo2) {
-        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
-        .waitSemaphoreInfoCount = b->wait_value > 0, .pWaitSemaphoreInfos = &wait,
-        .commandBufferInfoCount = b->count, .pCommandBufferInfos = b->cmd,
-        .signalSemaphoreInfoCount = 1, .pSignalSemaphoreInfos = &signal,
-    }, VK_NULL_HANDLE));
-    gpu->lane[lane].submitted = b->value;
+    do {
+        from = to;
+        while (to < b->count && !b->breaks[to++])
+            ;
+        bool last = to == b->count;
+        VkSemaphoreSubmitInfo signal = {
+            .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
+            .semaphore = last ? lane->timeline : lane->pieces,
+            .value = last ? b->value : ++lane->num_pieces,
+            .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+        };
+        VK_TRY(vkQueueSubmit2(lane->queue, 1, &(VkSubmitInfo2) {
+            .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
+            .waitSemaphoreInfoCount = from == 0 && b->wait_value > 0, .pWaitSemaphoreInfos = &wait,
+            .commandBufferInfoCount = to - from, .pCommandBufferInfos = b->cmd + from,
+            .signalSemaphoreInfoCount = 1, .pSignalSemaphoreInfos = &signal,
+        }, VK_NULL_HANDLE));
+    } while (to < b->count);
+    lane->submitted = b->value;
 fail:
     return rc;
 }
@@ -156,7 +180,7 @@ static void gather(struct l2d_gpu *gpu, enum l2d_lane lane, const struct l2d_sub
             marks->stage[marks->count] = last ? last->stage : 0;
             add(b, mark[first + marks->count++]);
         }
-        add(b, l2d_graph_cmd(items[i].graph));
+        add_graph(b, items[i].graph);
         last = &items[i];
     }
     if (mark && last) {

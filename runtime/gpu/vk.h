@@ -16,6 +16,8 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define L2D_NUM_TICKETS 12      // submissions in flight or with times that can still be asked for
 #define L2D_MAX_MARKS 64        // timestamps in one submission
+#define L2D_MAX_CMDS 1024       // command buffers in one: marks, and pieces of graphs
+#define L2D_PIECE_FLOPS 5e11    // that one may do, about
 
 struct l2d_program {            // a pipeline for one shader variant and one set of constants
     struct l2d_program *next;
@@ -62,7 +64,8 @@ struct l2d_ticket {
 
 // Command buffers on their way to a lane, and what they wait for: values of its lane's timeline.
 struct l2d_vk_batch {
-    VkCommandBufferSubmitInfo cmd[2 * L2D_MAX_MARKS];
+    VkCommandBufferSubmitInfo cmd[L2D_MAX_CMDS];
+    bool     breaks[L2D_MAX_CMDS];      // behind it another piece begins
     uint32_t count;
     uint32_t waits_on;                  // a lane
     uint64_t wait_value;                // 0: for nothing
@@ -96,6 +99,7 @@ struct l2d_gpu {
     struct l2d_vk_lane lane[L2D_NUM_LANES];
     uint64_t written;                   // ticket of the last transfer: no lane is ahead of it
     struct l2d_ticket ticket[L2D_NUM_TICKETS];
+    double piece_flops;
     bool swapped;                       // L2D_LANES_SWAPPED: the main lane's batches are held
     struct l2d_vk_batch held[L2D_NUM_TICKETS];  // oldest first
     uint32_t num_held;
@@ -185,7 +189,8 @@ void l2d_choices_close(struct l2d_gpu *gpu);
 #define L2D_FNV1A 0xcbf29ce484222325u
 uint64_t l2d_vk_hash(uint64_t h, const void *data, size_t size);
 
-VkCommandBuffer l2d_graph_cmd(const struct l2d_graph *graph);
+/** A finished graph's command buffers, in turn: pieces of it. returns how many. */
+uint32_t l2d_graph_cmds(const struct l2d_graph *graph, const VkCommandBuffer **cmd);
 
 // Calls, fills err, sets rc and jumps to fail.
 #define VK_TRY(call) do { \

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames that are encoded ahead, while the one before is still drawn, are those that are encoded in
-// their turn: swapped lanes encode each before all that the frame before has left to do. More such
-// streams, with all that can change on the way: test_live.c.
+// their turn: swapped lanes encode each before all that the frame before has left to do, and here
+// give it to the device in small pieces. More such streams, with all that can change on the way:
+// test_live.c.
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -42,6 +43,7 @@ static void run(enum l2d_lanes lanes, struct l2d_engine_params p, struct output 
     struct l2d_gpu *gpu = NULL;
     struct l2d_engine *engine = NULL;
     g.lanes = lanes;
+    g.piece_flops = lanes == L2D_LANES_SWAPPED ? 1e6 : 0;       // graphs in many pieces
     p.user = out;
     cr_assert_eq(l2d_gpu_create(&gpu, &g, &err), L2D_OK, "%s", err.msg);
     cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
