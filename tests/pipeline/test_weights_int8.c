@@ -11,6 +11,7 @@
 #include "gpu/device.h"
 #include "pipeline/engine.h"
 #include "support/golden_model.h"
+#include "support/gpu_test.h"
 #include "support/watched_gpu.h"
 #include "tensor/convert.h"
 #include "tensor/safetensors.h"
@@ -165,23 +166,36 @@ static double difference(const struct output *a, const struct output *b)
     return sum / count;
 }
 
+static void check_exact(enum l2d_precision precision)
+{
+    struct output plain, bytes;
+    struct l2d_engine_params p = params(precision, L2D_WEIGHTS_INT8);
+    p.chunk = 4;
+    run(params(precision, L2D_WEIGHTS_AUTO), &plain);
+    run(p, &bytes);
+    for (unsigned f = 0; f < NUM_FRAMES; f++)
+        cr_assert_eq(memcmp(plain.frame[f]->data, bytes.frame[f]->data,
+                            plain.frame[f]->size_bytes), 0, "%s: frame %u",
+                     precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", f);
+    drop(&plain);
+    drop(&bytes);
+}
+
 Test(weights_int8, what_bytes_hold_is_drawn_as_it_is)
 {
-    static const enum l2d_precision precisions[] = { L2D_PRECISION_FP32, L2D_PRECISION_FP16 };
     round_unet();
-    for (int i = 0; i < 2; i++) {
-        struct output plain, bytes;
-        struct l2d_engine_params p = params(precisions[i], L2D_WEIGHTS_INT8);
-        p.chunk = 4;
-        run(params(precisions[i], L2D_WEIGHTS_AUTO), &plain);
-        run(p, &bytes);
-        for (unsigned f = 0; f < NUM_FRAMES; f++)
-            cr_assert_eq(memcmp(plain.frame[f]->data, bytes.frame[f]->data,
-                                plain.frame[f]->size_bytes), 0, "%s: frame %u",
-                         i ? "fp16" : "fp32", f);
-        drop(&plain);
-        drop(&bytes);
-    }
+    check_exact(L2D_PRECISION_FP32);
+    check_exact(L2D_PRECISION_FP16);
+}
+
+Test(weights_int8, so_it_is_by_matrix_units)
+{
+    if (!gt_has_matrix_units())
+        cr_skip_test("the device has no matrix units");
+    l2d_gpu_destroy(&gpu);
+    open_gpu(L2D_TIER_2);
+    round_unet();
+    check_exact(L2D_PRECISION_FP16);
 }
 
 Test(weights_int8, nearly_the_same_in_half_the_memory)
