@@ -9,7 +9,7 @@
 
 #include "gpu/vk.h"
 
-// A submission that takes longer counts as hung. A CPU may really need long for a large model.
+// A piece of a submission that takes longer counts as hung. A CPU may really need long.
 #define GPU_WAIT_S 120u
 #define CPU_WAIT_S 3600u
 
@@ -118,18 +118,37 @@ int l2d_vk_flush(struct l2d_gpu *gpu, struct l2d_error *err)
     return flush_to(gpu, UINT64_MAX, err);
 }
 
+// How many submissions and pieces of them have been done.
+static uint64_t progress(const struct l2d_gpu *gpu)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < gpu->caps.num_lanes; i++) {
+        uint64_t submissions = 0, pieces = 0;
+        vkGetSemaphoreCounterValue(gpu->device, gpu->lane[i].timeline, &submissions);
+        vkGetSemaphoreCounterValue(gpu->device, gpu->lane[i].pieces, &pieces);
+        sum += submissions + pieces;
+    }
+    return sum;
+}
+
 int l2d_gpu_wait(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err)
 {
     uint64_t seconds = gpu->caps.type == L2D_GPU_CPU ? CPU_WAIT_S : GPU_WAIT_S;
+    uint64_t before, done = progress(gpu);
+    VkResult result;
     int rc = flush_to(gpu, ticket, err);
     if (rc != L2D_OK)
         return rc;
-    VkResult result = vkWaitSemaphores(gpu->device, &(VkSemaphoreWaitInfo) {
-        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
-        .semaphoreCount = 1, .pSemaphores = &gpu->lane[L2D_LANE_MAIN].timeline, .pValues = &ticket,
-    }, seconds * 1000000000);
+    do {
+        before = done;
+        result = vkWaitSemaphores(gpu->device, &(VkSemaphoreWaitInfo) {
+            .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO, .semaphoreCount = 1,
+            .pSemaphores = &gpu->lane[L2D_LANE_MAIN].timeline, .pValues = &ticket,
+        }, seconds * 1000000000);
+        done = result == VK_TIMEOUT ? progress(gpu) : before;
+    } while (done != before);
     if (result == VK_TIMEOUT)
-        return l2d_error_set(err, L2D_EGPU, "the GPU did not finish within %" PRIu64 " s", seconds);
+        return l2d_error_set(err, L2D_EGPU, "the GPU did nothing for %" PRIu64 " s", seconds);
     return result == VK_SUCCESS ? L2D_OK : l2d_vk_fail(err, result, "vkWaitSemaphores");
 }
 
