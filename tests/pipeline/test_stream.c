@@ -48,6 +48,17 @@ static void push_all(void *arg)
     l2d_stream_end(stream);
 }
 
+Test(stream, live_has_no_chunks)
+{
+    struct l2d_stream *stream = NULL;
+    struct l2d_error e = { 0 };
+    cr_expect_eq(l2d_stream_create(&stream, &(struct l2d_stream_params) {
+        .engine = { .width = SIDE, .height = SIDE, .chunk = 2 }, .live = true,
+    }, &e), L2D_EINVAL);
+    cr_expect_not_null(strstr(e.msg, "chunks of 2"), "%s", e.msg);
+    cr_expect_null(stream);
+}
+
 Test(stream, every_frame_comes_out_in_order_with_its_time)
 {
     struct l2d_stream *stream = open_stream(false);
