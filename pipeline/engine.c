@@ -218,21 +218,27 @@ static void add_sequence(struct l2d_engine *e, struct l2d_submission *s)
     add_oldest(e, s);
 }
 
+// One more gathered frame, if there is one, takes its steps alone, and the oldest goes out.
+static int send_oldest(struct l2d_engine *e, struct l2d_error *err)
+{
+    struct l2d_submission s;
+    int rc = l2d_submission_begin(e, &s, err);
+    if (rc != L2D_OK)
+        return rc;
+    l2d_submission_add_upload(&s);
+    if (e->gathered > 0)
+        add_steps(e, &s, 1);
+    add_oldest(e, &s);
+    s.apart = s.slot->is_part = true;
+    return l2d_submission_submit(e, &s, err);
+}
+
 // What follows shall not be in one chunk with what is gathered: that takes its steps.
 static int end_chunk(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = L2D_OK;
-    while (e->gathered > 0 && rc == L2D_OK) {
-        struct l2d_submission s;
-        rc = l2d_submission_begin(e, &s, err);
-        if (rc != L2D_OK)
-            break;
-        l2d_submission_add_upload(&s);
-        add_steps(e, &s, 1);
-        add_oldest(e, &s);
-        s.apart = s.slot->is_part = true;
-        rc = l2d_submission_submit(e, &s, err);
-    }
+    while (e->gathered > 0 && rc == L2D_OK)
+        rc = send_oldest(e, err);
     return rc;
 }
 
@@ -305,29 +311,13 @@ int l2d_engine_push(struct l2d_engine *e, const struct l2d_frame *frame, struct 
     return L2D_OK;
 }
 
-// The frames of chunks that have not gone out.
-static int drain_chunks(struct l2d_engine *e, struct l2d_error *err)
-{
-    int rc = end_chunk(e, err);
-    while (rc == L2D_OK && e->flight_begin < e->frames) {
-        struct l2d_submission s;
-        rc = l2d_submission_begin(e, &s, err);
-        if (rc != L2D_OK)
-            break;
-        l2d_submission_add_upload(&s);
-        add_oldest(e, &s);
-        s.slot->is_part = true;
-        rc = l2d_submission_submit(e, &s, err);
-    }
-    return rc;
-}
-
 int l2d_engine_drain(struct l2d_engine *e, struct l2d_error *err)
 {
-    bool in_flight = e->warm_done && e->frames > e->flight_begin;
-    int rc = in_flight && e->sequential ? drain_chunks(e, err) : L2D_OK;
-    in_flight &= !e->sequential;
-    for (int32_t i = 1; i < e->schedule.num_steps && in_flight && rc == L2D_OK; i++) {
+    bool in_ring = !e->sequential && e->warm_done && e->frames > e->flight_begin;
+    int rc = L2D_OK;
+    while (e->sequential && e->warm_done && e->frames > e->flight_begin && rc == L2D_OK)
+        rc = send_oldest(e, err);
+    for (int32_t i = 1; i < e->schedule.num_steps && in_ring && rc == L2D_OK; i++) {
         struct l2d_submission s;
         rc = l2d_submission_begin(e, &s, err);
         if (rc != L2D_OK)

@@ -239,6 +239,11 @@ static int build_unets(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
+struct l2d_graph *l2d_engine_stream_call(const struct l2d_engine *e)
+{
+    return e->in_chunk ? e->in_chunk : e->stream[e->sequential ? 0 : e->schedule.num_steps - 1];
+}
+
 static int build_model_graphs(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = build_encode(e, err);

@@ -146,11 +146,6 @@ static int open_model(struct l2d_engine *e, const struct l2d_engine_params *p,
     return rc == L2D_OK ? set_all_steps(e, p, err) : rc;
 }
 
-struct l2d_graph *l2d_engine_stream_call(const struct l2d_engine *e)
-{
-    return e->in_chunk ? e->in_chunk : e->stream[e->sequential ? 0 : e->schedule.num_steps - 1];
-}
-
 static void count_flops(struct l2d_engine *e)
 {
     struct l2d_engine_info *i = &e->info;

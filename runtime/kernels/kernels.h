@@ -26,8 +26,8 @@ enum l2d_act { L2D_ACT_NONE, L2D_ACT_SILU, L2D_ACT_RELU, L2D_ACT_GELU, L2D_ACT_Q
                L2D_ACT_GEGLU };
 
 // Weights on the GPU. weight is packed by l2d_conv_pack, in T or, but for tier 0, in bytes (then it
-// is a tensor of L2D_U32); bias is f32 [cout] or absent. With GEGLU
-// the packed columns alternate value and gate, and the op's result has cout / 2 channels.
+// is a tensor of L2D_U32); bias is f32 [cout] or absent. With GEGLU the packed columns alternate
+// value and gate, and the op's result has cout / 2 channels.
 struct l2d_conv {
     struct l2d_tensor weight, bias;
     int32_t cin, cout;          // multiples of 4 (zero-padded where the model's are not)

@@ -30,10 +30,9 @@ static struct l2d_error err;
 
 static void setup(void)
 {
-    struct l2d_gpu_params p = watched_gpu_params();
     lora_model_make(&model);
     lora_model_import(&model, "kept", first_scale, 2, kept);
-    cr_assert_eq(l2d_gpu_create(&gpu, &p, &err), L2D_OK, "%s", err.msg);
+    gpu = watched_gpu_open(L2D_TIER_AUTO);
 }
 
 static void teardown(void)
@@ -257,10 +256,7 @@ Test(loras, opened_with_scales)
     static const struct step first[] = { LORA(0, "ink", 0.7f, 0), LORA(0, "neon", -0.4f, 0) };
     char folder[128], plain[128];
     struct output want, got, base;
-    struct l2d_gpu *first_gpu = gpu, *tier1 = NULL;
-    struct l2d_gpu_params g = watched_gpu_params();
-    g.tier = L2D_TIER_1;
-    cr_assert_eq(l2d_gpu_create(&tier1, &g, &err), L2D_OK, "%s", err.msg);
+    struct l2d_gpu *first_gpu = gpu, *tier1 = watched_gpu_open(L2D_TIER_1);
     fused("fused", 0.7f, -0.4f, folder);
     fused("plain", 0.5f, 0, plain);
     for (int way = 0; way < 3; way++) {         // fp32, fp16, and with weights in bytes

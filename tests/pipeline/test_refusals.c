@@ -23,8 +23,7 @@ static struct l2d_error err;
 static void open_all(void)
 {
     golden_model_make(&model, "tiny3");
-    struct l2d_gpu_params p = watched_gpu_params();
-    cr_assert_eq(l2d_gpu_create(&gpu, &p, &err), L2D_OK, "%s", err.msg);
+    gpu = watched_gpu_open(L2D_TIER_AUTO);
 }
 
 static void close_all(void)
@@ -187,6 +186,9 @@ Test(refusals, bad_parameters)
     p = params();
     p.steps = "37,25/50";
     check_refused(&p, L2D_EINVAL, "37,25/50", "25 does not follow 37");
+    p = params();
+    p.clip_skip = "2";
+    check_refused(&p, L2D_EINVAL, "--clip-skip 2", "0 to 1");
     p = params();
     p.guidance = 101;
     check_refused(&p, L2D_EINVAL, "guidance 101", "1..100");

@@ -24,17 +24,10 @@ static struct golden_model model;
 static struct l2d_gpu *gpu;
 static struct l2d_error err;
 
-static void open_gpu(enum l2d_tier tier)
-{
-    struct l2d_gpu_params p = watched_gpu_params();
-    p.tier = tier;
-    cr_assert_eq(l2d_gpu_create(&gpu, &p, &err), L2D_OK, "%s", err.msg);
-}
-
 static void open_all(void)
 {
     golden_model_make(&model, "tiny3");
-    open_gpu(L2D_TIER_1);
+    gpu = watched_gpu_open(L2D_TIER_1);
 }
 
 static void close_all(void)
@@ -48,21 +41,11 @@ TestSuite(weights_int8, .init = open_all, .fini = close_all);
 
 // ---- a model whose weights are bytes times steps
 
-// One output channel: a step of 4 bits, so that its products are halves, and one greatest byte. A
-// kernel of 3x3 keeps its middle, so that folding it for upsampling adds nothing up.
-static void round_channel(float *value, size_t count, bool middle)
+// Kernels of 3x3 keep their middle, so that folding them for upsampling adds nothing up.
+static void keep_middle(float *value, size_t count)
 {
-    size_t most = middle ? 4 : 0;
-    int exponent = 0;
     for (size_t i = 0; i < count; i++)
-        value[i] = middle && i % 9 != 4 ? 0 : value[i];
-    for (size_t i = 0; i < count; i++)
-        most = fabsf(value[i]) > fabsf(value[most]) ? i : most;
-    float step = ceilf(16 * frexpf(fabsf(value[most]) / 127, &exponent)) / 16;
-    step = ldexpf(step, exponent);
-    for (size_t i = 0; i < count && step > 0; i++)
-        value[i] = step * fmaxf(-127, fminf(127, rintf(value[i] / step)));
-    value[most] = copysignf(127 * step, value[most]);
+        value[i] = i % 9 == 4 ? value[i] : 0;
 }
 
 static uint16_t *round_tensor(const struct l2d_safetensors_entry *e)
@@ -72,8 +55,10 @@ static uint16_t *round_tensor(const struct l2d_safetensors_entry *e)
     uint16_t *half = malloc(e->size_bytes);
     cr_assert(value && half && e->dtype == L2D_SAFETENSORS_F16);
     cr_assert(l2d_convert_to_f32(value, e->dtype, e->data, count));
+    if (strstr(e->name, "upsamplers"))
+        keep_middle(value, count);
     for (size_t n = 0; n < channels; n++)
-        round_channel(value + n * each, each, strstr(e->name, "upsamplers") != NULL);
+        gt_round_to_bytes(value + n * each, each);
     for (size_t i = 0; i < count; i++) {
         half[i] = l2d_half_from_f32(value[i]);
         cr_assert(l2d_half_to_f32(half[i]) == value[i], "%s", e->name);
@@ -193,7 +178,7 @@ Test(weights_int8, so_it_is_by_matrix_units)
     if (!gt_has_matrix_units())
         cr_skip_test("the device has no matrix units");
     l2d_gpu_destroy(&gpu);
-    open_gpu(L2D_TIER_2);
+    gpu = watched_gpu_open(L2D_TIER_2);
     round_unet();
     check_exact(L2D_PRECISION_FP16);
 }
@@ -218,7 +203,7 @@ Test(weights_int8, refused_by_tier_0)
     struct l2d_engine *engine = NULL;
     struct l2d_engine_params p = params(L2D_PRECISION_FP16, L2D_WEIGHTS_INT8);
     l2d_gpu_destroy(&gpu);
-    open_gpu(L2D_TIER_0);
+    gpu = watched_gpu_open(L2D_TIER_0);
     cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_EUNSUPPORTED);
     cr_expect(strstr(err.msg, "--weights int8") && strstr(err.msg, "--tier 1"), "%s", err.msg);
     cr_assert_null(engine);

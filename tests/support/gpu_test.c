@@ -236,6 +236,19 @@ static double uniform(uint64_t *state)          // splitmix64
     return (double) ((z ^ z >> 31) >> 11) / 9007199254740992.0;
 }
 
+void gt_round_to_bytes(float *value, size_t count)
+{
+    size_t most = 0;
+    int exponent = 0;
+    for (size_t i = 0; i < count; i++)
+        most = fabsf(value[i]) > fabsf(value[most]) ? i : most;
+    float step = ceilf(16 * frexpf(fabsf(value[most]) / 127, &exponent)) / 16;
+    step = ldexpf(step, exponent);
+    for (size_t i = 0; i < count && step > 0; i++)
+        value[i] = step * fmaxf(-127, fminf(127, rintf(value[i] / step)));
+    value[most] = copysignf(127 * step, value[most]);
+}
+
 void gt_fill(float *data, size_t count, enum gt_fill fill, double scale, double huge,
              enum l2d_dtype dtype, unsigned seed)
 {

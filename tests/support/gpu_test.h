@@ -80,6 +80,12 @@ unsigned char *gt_read_bytes(struct gpu_test *t, struct l2d_tensor tensor);
 float *gt_floats(size_t count);
 
 /**
+ * Makes values what bytes with a step can be, and halves too: a step of 4 bits, and one of them 127
+ * times that.
+ */
+void gt_round_to_bytes(float *value, size_t count);
+
+/**
  * Values for a case: normal numbers of amplitude scale, a constant, normal numbers of amplitude
  * huge (tiny is its inverse). Rounded to dtype, so that the reference sees what the GPU sees.
  */

@@ -11,7 +11,6 @@
 #include "report.h"
 #include "run_control.h"
 #include "run_options.h"
-#include "video_io/camera.h"
 #include "video_io/libav.h"
 #include "watch.h"
 
@@ -147,7 +146,7 @@ static uint32_t usual_chunk(const struct run *run)
     bool seen = run->flow.live || o->control_at || o->dump || o->model.schedule != SCHEDULE_AUTO;
     for (unsigned i = 0; i < o->num_outputs; i++)
         seen = seen || !strcmp(o->output[i].name, "display") || !strcmp(o->output[i].name, "-") ||
-               strstr(o->output[i].name, "://") || l2d_camera_is_path(o->output[i].name);
+               output_is_network(o->output[i].name);
     return seen ? 1 : L2D_MAX_CHUNK;
 }
 

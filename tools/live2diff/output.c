@@ -170,6 +170,11 @@ static void output_main(void *arg)
     sem_post(&out->opened);
 }
 
+bool output_is_network(const char *name)
+{
+    return strstr(name, "://") || l2d_camera_is_path(name);
+}
+
 int output_start(struct output *out, const char *name, const struct l2d_sink_params *params,
                  bool late, struct l2d_error *err)
 {
@@ -177,7 +182,7 @@ int output_start(struct output *out, const char *name, const struct l2d_sink_par
     out->params = *params;
     out->params.abort = &out->interrupt;
     out->live = params->live;
-    out->network = strstr(name, "://") || l2d_camera_is_path(name);
+    out->network = output_is_network(name);
     out->returns = out->live && out->network;
     out->late = late;
     atomic_init(&out->state, OUTPUT_OPENING);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolutions and linear layers of all tiers against plain C.
 #include <criterion/criterion.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,22 +65,6 @@ static const struct l2d_row_params rows[] = {
     { .step = 1, .ring = 0 }, { .step = 2, .ring = 3 },
 };
 
-// Weights that bytes with a step for each output channel can be, and halves too: steps of 4 bits.
-static void make_bytes(float *weight, size_t channels, size_t each)
-{
-    for (size_t n = 0; n < channels; n++, weight += each) {
-        size_t most = 0;
-        for (size_t i = 0; i < each; i++)
-            most = fabsf(weight[i]) > fabsf(weight[most]) ? i : most;
-        int exponent = 0;
-        float step = ceilf(16 * frexpf(fabsf(weight[most]) / 127, &exponent)) / 16;
-        step = ldexpf(step, exponent);
-        for (size_t i = 0; i < each && step > 0; i++)
-            weight[i] = step * fmaxf(-127, fminf(127, rintf(weight[i] / step)));
-        weight[most] = copysignf(127 * step, weight[most]);
-    }
-}
-
 static struct l2d_conv upload(struct gpu_test *t, const struct conv_case *c, const float *weight,
                               const float *bias, enum l2d_dtype packed_type)
 {
@@ -136,8 +119,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     gt_fill(x2, in2, fill, 1, huge, type, index + 100);
     gt_fill(weight, (size_t) c->cout * taps, GT_NORMAL, 1 / __builtin_sqrt((double) taps), 1, type,
             index + 200);
-    if (bytes)
-        make_bytes(weight, (size_t) c->cout, taps);
+    for (int n = 0; n < c->cout && bytes; n++)
+        gt_round_to_bytes(weight + (size_t) n * taps, taps);
     gt_fill(bias, (size_t) c->cout, fill, 1, huge, L2D_F32, index + 300);
     gt_fill(step, (size_t) (3 * oc), fill, 1, huge, L2D_F32, index + 400);
     gt_fill(ring, GT_RING * one, fill, 1, huge, type, index + 500);
