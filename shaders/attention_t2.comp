@@ -32,13 +32,17 @@ layout(push_constant, std430) uniform Push { l2d_attention_params p; };
 const uint SIZE = SUBGROUPS * LANES;                // what gl_WorkGroupSize.x is
 const uint DEPTH = (QUADS * 4 + CK - 1) / CK;       // matrices that cover d, of keys and values
 const uint WIDTH = (QUADS * 4 + CN - 1) / CN;
-const uint COVER_Q = (DEPTH * CK > WIDTH * CN ? DEPTH * CK : WIDTH * CN) / 4;
-const uint PITCH = COVER_Q + 2;                     // of a key, in quads, to spread the banks
+const uint COVER_K = DEPTH * CK / 4, COVER_V = WIDTH * CN / 4;      // in quads
+const uint PITCH_K = COVER_K + 2;                   // of a key, in quads, to spread the banks
+const uint PITCH_V = BLOCK / 2 + 4;                 // of a channel's values, in pairs of keys
 const uint PITCH_S = BLOCK + 4;                     // of a query's scores
 const uint PITCH_W = BLOCK / 4 + 2;                 // of its weights, in quads
 const uint PART = LANES / CM;                       // lanes that share a query
 
-shared f16vec4 keys[BLOCK * PITCH], values[BLOCK * PITCH];
+// Both as a second factor's columns, since most devices have a lane hold one: a key's channels, and
+// a channel of all keys.
+shared f16vec4 keys[BLOCK * PITCH_K];
+shared f16vec2 values[WIDTH * CN * PITCH_V];
 shared float scores[SUBGROUPS * CM * PITCH_S];
 shared f16vec4 weights[SUBGROUPS * CM * PITCH_W];
 
@@ -62,6 +66,33 @@ float sum_of_query(float v)
     return v;
 }
 
+// Two keys of a block and a quad of channels at a time; lanes go through keys first, then channels.
+void load_values(uint t, uint v_at, uint block)
+{
+    for (uint i = t; i < BLOCK / 2u * COVER_V; i += SIZE) {
+        uint pair = i / (8u * COVER_V) * 8u + i % 8u, quad = i / 8u % COVER_V;
+        f16vec4 v[2];
+        [[unroll]] for (uint k = 0; k < 2; k++) {
+            uint key = block + 2u * pair + k;
+            bool there = key < p.keys && quad < QUADS;
+            uint at = min(key, p.keys - 1u) * p.kv_stride + min(quad, QUADS - 1u);
+            v[k] = there ? halves(kv[v_at + at]) : f16vec4(0.0);
+        }
+        [[unroll]] for (uint c = 0; c < 4; c++)
+            values[(4u * quad + c) * PITCH_V + pair] = f16vec2(v[0][c], v[1][c]);
+    }
+}
+
+void load_keys(uint t, uint k_at, uint block)
+{
+    for (uint i = t; i < BLOCK * COVER_K; i += SIZE) {
+        uint key = block + i / COVER_K, quad = i % COVER_K;
+        bool there = key < p.keys && quad < QUADS;
+        uint at = min(key, p.keys - 1u) * p.kv_stride + min(quad, QUADS - 1u);
+        keys[i / COVER_K * PITCH_K + quad] = there ? halves(kv[k_at + at]) : f16vec4(0.0);
+    }
+}
+
 void subgroup_sync()
 {
     subgroupMemoryBarrierShared();
@@ -81,16 +112,16 @@ void main()
     coopmat<float16_t, gl_ScopeSubgroup, CM, CK, gl_MatrixUseA> q[DEPTH];
     for (uint s = 0; s < SUBGROUPS; s++) {
         if (s == sub)
-            for (uint i = lane; i < CM * COVER_Q; i += LANES) {
-                uint query = first_query + i / COVER_Q, quad = i % COVER_Q;
+            for (uint i = lane; i < CM * COVER_K; i += LANES) {
+                uint query = first_query + i / COVER_K, quad = i % COVER_K;
                 uint at = (row * p.queries + min(query, p.queries - 1u)) * p.q_stride + p.q_first;
-                keys[i / COVER_Q * PITCH + quad] =
+                keys[i / COVER_K * PITCH_K + quad] =
                     quad < QUADS ? halves(q_in[at + head * QUADS + quad]) : f16vec4(0.0);
             }
         barrier();
         if (s == sub)
             [[unroll]] for (uint i = 0; i < DEPTH; i++)
-                coopMatLoad(q[i], keys, i * CK / 4u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+                coopMatLoad(q[i], keys, i * CK / 4u, PITCH_K, gl_CooperativeMatrixLayoutRowMajor);
         barrier();
     }
 
@@ -103,20 +134,15 @@ void main()
     float top = -3.0e38, sum = 0.0;
 
     for (uint block = 0; block < p.keys; block += BLOCK) {
-        for (uint i = t; i < BLOCK * COVER_Q; i += SIZE) {
-            uint key = block + i / COVER_Q, quad = i % COVER_Q;
-            bool there = key < p.keys && quad < QUADS;
-            uint at = min(key, p.keys - 1u) * p.kv_stride + min(quad, QUADS - 1u);
-            keys[i / COVER_Q * PITCH + quad] = there ? halves(kv[k_at + at]) : f16vec4(0.0);
-            values[i / COVER_Q * PITCH + quad] = there ? halves(kv[v_at + at]) : f16vec4(0.0);
-        }
+        load_keys(t, k_at, block);
+        load_values(t, v_at, block);
         barrier();
         [[unroll]] for (uint j = 0; j < BLOCK / CN; j++) {
             coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator> s =
                 coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator>(0.0);
             [[unroll]] for (uint i = 0; i < DEPTH; i++) {
                 coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> k;
-                coopMatLoad(k, keys, j * CN * PITCH + i * CK / 4u, PITCH,
+                coopMatLoad(k, keys, j * CN * PITCH_K + i * CK / 4u, PITCH_K,
                             gl_CooperativeMatrixLayoutColumnMajor);
                 s = coopMatMulAdd(q[i], k, s);
             }
@@ -156,8 +182,8 @@ void main()
                         gl_CooperativeMatrixLayoutRowMajor);
             [[unroll]] for (uint j = 0; j < WIDTH; j++) {
                 coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> v;
-                coopMatLoad(v, values, i * CK * PITCH + j * CN / 4u, PITCH,
-                            gl_CooperativeMatrixLayoutRowMajor);
+                coopMatLoad(v, values, j * CN * PITCH_V + i * CK / 2u, PITCH_V,
+                            gl_CooperativeMatrixLayoutColumnMajor);
                 acc[j] = coopMatMulAdd(w, v, acc[j]);
             }
         }
@@ -168,10 +194,10 @@ void main()
     [[unroll]] for (uint j = 0; j < WIDTH; j++) {
         coopMatStore(acc[j], scores, s_at, PITCH_S, gl_CooperativeMatrixLayoutRowMajor);
         subgroup_sync();
-        for (uint i = part; i < CN / 4u; i += PART) {
-            uint quad = j * CN / 4u + i, from = s_at + line * PITCH_S + 4u * i;
+        [[unroll]] for (uint k = 0; k < CN / 4; k += PART) {
+            uint i = k + part, quad = j * CN / 4u + i, from = s_at + line * PITCH_S + 4u * i;
             vec4 v = vec4(scores[from], scores[from + 1u], scores[from + 2u], scores[from + 3u]);
-            if (quad < QUADS && query < p.queries)
+            if (i < CN / 4u && quad < QUADS && query < p.queries)
                 y[((row * p.queries + query) * p.heads + head) * QUADS + quad] = STORE4(v / sum);
         }
         subgroup_sync();

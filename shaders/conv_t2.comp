@@ -18,6 +18,7 @@
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
 #define L2D_FAST_EXP 1
 #include "lib/conv.glsl"
 #include "lib/conv_parts.glsl"
@@ -31,6 +32,7 @@ layout(constant_id = 10) const uint SIDE = 2;
 layout(constant_id = 11) const uint SUBGROUPS = 8;
 layout(constant_id = 12) const uint LANES = 32;     // of a subgroup
 layout(constant_id = 13) const uint DEPTH = 64;     // a divisor of L2D_CONV_UNIT
+layout(constant_id = 14) const uint COLUMNS = 0;    // whether a slice's weights lie by columns
 
 layout(binding = 0, std430) readonly buffer X8 { uvec4 x_octets[]; };
 layout(binding = 1, std430) readonly buffer X28 { uvec4 x2_octets[]; };
@@ -43,15 +45,16 @@ const uint TILE_M = SUBGROUPS / SIDE * WM * CM, TILE_N = SIDE * WN * CN;    // w
 const uint UNIT_8 = L2D_CONV_UNIT / 8;              // from here in octets
 const uint DEPTH_8 = DEPTH / 8, PANEL_8 = L2D_CONV_PANEL / 8;
 const uint PITCH_A = DEPTH_8 + 1;                   // of a line, to spread the banks
-const uint PITCH_B = TILE_N / 8 + 1;
+const uint PITCH_B = (COLUMNS != 0u ? DEPTH_8 : TILE_N / 8) + 1;
 const uint LINES_A = SIZE / DEPTH_8, LOADS_A = TILE_M / LINES_A;    // at a time; of an invocation
 const uint OF_PANEL = PANEL_8 * DEPTH, OCTETS_B = TILE_N / 8 * DEPTH;       // in a slice
 const uint LOADS_B = (OCTETS_B + SIZE - 1u) / SIZE;
 const uint B_AT = TILE_M * PITCH_A;
 const uint PITCH_S = WN * CN / 4 + 1;               // of a line of sums, 4 of them at a time
-const uint SLICE = B_AT + DEPTH * PITCH_B, SUMS = SUBGROUPS * CM * PITCH_S;
+const uint SLICE = B_AT + (COLUMNS != 0u ? TILE_N : DEPTH) * PITCH_B;
+const uint SUMS = SUBGROUPS * CM * PITCH_S;
 
-// [pixel][k], [k][channel]; in the end [subgroup][pixel][channel] of sums or results
+// [pixel][k]; [k][channel] or [channel][k]; in the end [subgroup][pixel][channel] of sums, results
 shared uvec4 room[SLICE > SUMS ? SLICE : SUMS];
 
 #define SUM coopmat<float, gl_ScopeSubgroup, CM, CN, gl_MatrixUseAccumulator>
@@ -63,6 +66,7 @@ shared uvec4 room[SLICE > SUMS ? SLICE : SUMS];
 // LINES_A-th, of weights one octet of a panel for one or more k. A tap's pixel is base pixels from
 // the tap's place in the kernel; sides has a bit for each line of taps that is inside the picture,
 // and then one for each column. What is behind the last pixel is behind the buffer.
+uint t;                                             // which of the workgroup's it is
 uint base[LOADS_A], sides[LOADS_A], row[LOADS_A];
 uint weights_from[LOADS_B];
 uvec4 steps[LOADS_B];                               // of weights in bytes, as halves
@@ -105,8 +109,9 @@ uvec4 octet_of(uvec2 word, uvec4 of)
 
 void begin_tile(uint first_pixel, uint first_quad)
 {
-    uint t = gl_LocalInvocationID.x, pixels = p.ow * p.oh;
-    uint k = spread(t % OF_PANEL / PANEL_8), panels = (p.out_quads + 7u) / 8u;
+    uint pixels = p.ow * p.oh, k = t % OF_PANEL / PANEL_8, panels = (p.out_quads + 7u) / 8u;
+    if (COLUMNS == 0u)
+        k = spread(k);
     [[unroll]] for (uint i = 0; i < LOADS_B; i++) {
         uint panel = first_quad / 8u + t / OF_PANEL + i * SIZE / OF_PANEL;
         weights_from[i] = weights_at(8u * min(panel, panels - 1u)) / 2u +
@@ -114,7 +119,9 @@ void begin_tile(uint first_pixel, uint first_quad)
         if (BYTES)
             steps[i] = steps_of(2u * (4u * min(panel, panels - 1u) + t % PANEL_8));
     }
-    b_at = B_AT + k * PITCH_B + t / OF_PANEL * PANEL_8 + t % PANEL_8;
+    uint octet = t / OF_PANEL * PANEL_8 + t % PANEL_8;
+    b_at = B_AT + (COLUMNS != 0u ? (8u * octet + 4u * (k % 2u)) * PITCH_B + k / 8u
+                                 : k * PITCH_B + octet);
 
     uint line = DEPTH_8 == 4u ? spread(t / DEPTH_8) : t / DEPTH_8, m = first_pixel + line;
     a_octet = t % DEPTH_8;
@@ -198,6 +205,11 @@ void advance()
     }
 }
 
+bool is_there(uint i)                               // the i-th octet of weights
+{
+    return OCTETS_B % SIZE == 0u || t + i * SIZE < OCTETS_B;
+}
+
 // The next slice sets out; nothing waits for it. Behind the last one there are zeros.
 void load_slice()
 {
@@ -222,7 +234,7 @@ void load_slice()
     uint k = 8u * ((tap.y * KSIZE + tap.x) * (c0 + c1) + (second ? c0 : 0u) + block + octet);
     k = left == 0u ? L2D_CONV_NOWHERE : PANEL_8 * k;
     [[unroll]] for (uint i = 0; i < LOADS_B; i++)
-        if (OCTETS_B % SIZE == 0u || gl_LocalInvocationID.x + i * SIZE < OCTETS_B)
+        if (is_there(i))
             next_b[i] = BYTES ? weight_bytes[weights_from[i] + k].xyxy
                               : weight_octets[weights_from[i] + k];
 }
@@ -231,6 +243,29 @@ void load_slice()
 uint relu2(uint v)
 {
     return v & ~((v >> 15 & 0x10001u) * 0xffffu);
+}
+
+// By columns, two lanes that have neighbouring terms of an octet of columns exchange halves of it:
+// then each has both terms of four columns, as pairs of halves.
+void put_columns(uint at, uvec4 v)
+{
+    bool odd = (t & PANEL_8) != 0u;
+    uvec2 got = subgroupShuffleXor(odd ? v.xy : v.zw, PANEL_8);
+    uvec2 first = odd ? got : v.xy, second = odd ? v.zw : got;
+    uint pair = t % (8u * PANEL_8) / (2u * PANEL_8);
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        room[at + 2u * i * PITCH_B][pair] = first[i] & 0xffffu | second[i] << 16;
+        room[at + (2u * i + 1u) * PITCH_B][pair] = first[i] >> 16 | second[i] & 0xffff0000u;
+    }
+}
+
+void put_weights(uint i, uvec4 v)
+{
+    uint panel = i * SIZE / OF_PANEL, k = i * SIZE % OF_PANEL / PANEL_8;
+    if (COLUMNS != 0u)
+        put_columns(b_at + panel * L2D_CONV_PANEL * PITCH_B + k / 8u, v);
+    else
+        room[b_at + panel * PANEL_8 + k * PITCH_B] = v;
 }
 
 // What has been loaded goes to shared memory.
@@ -243,10 +278,8 @@ void put_slice()
     [[unroll]] for (uint i = 0; i < LOADS_A; i++)
         room[a_at + i * LINES_A * PITCH_A] = next_a[i];
     [[unroll]] for (uint i = 0; i < LOADS_B; i++)
-        if (OCTETS_B % SIZE == 0u || gl_LocalInvocationID.x + i * SIZE < OCTETS_B)
-            room[b_at + i * SIZE / OF_PANEL * PANEL_8 +
-                 i * SIZE % OF_PANEL / PANEL_8 * PITCH_B] =
-                BYTES ? octet_of(next_b[i].xy, steps[i]) : next_b[i];
+        if (is_there(i))
+            put_weights(i, BYTES ? octet_of(next_b[i].xy, steps[i]) : next_b[i]);
 }
 
 // ---- sums
@@ -256,7 +289,7 @@ SUM acc[WM * WN];
 void multiply()
 {
     uint a = gl_SubgroupID / SIDE * WM * CM * PITCH_A;
-    uint b = B_AT + gl_SubgroupID % SIDE * WN * CN / 8u;
+    uint column = gl_SubgroupID % SIDE * WN * CN;
     [[unroll]] for (uint k = 0; k < DEPTH / CK; k++) {
         coopmat<float16_t, gl_ScopeSubgroup, CM, CK, gl_MatrixUseA> ma[WM];
         [[unroll]] for (uint i = 0; i < WM; i++)
@@ -264,8 +297,12 @@ void multiply()
                         gl_CooperativeMatrixLayoutRowMajor);
         [[unroll]] for (uint j = 0; j < WN; j++) {
             coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> mb;
-            coopMatLoad(mb, room, b + k * CK * PITCH_B + j * CN / 8u, PITCH_B,
-                        gl_CooperativeMatrixLayoutRowMajor);
+            if (COLUMNS != 0u)
+                coopMatLoad(mb, room, B_AT + (column + j * CN) * PITCH_B + k * CK / 8u, PITCH_B,
+                            gl_CooperativeMatrixLayoutColumnMajor);
+            else
+                coopMatLoad(mb, room, B_AT + k * CK * PITCH_B + (column + j * CN) / 8u, PITCH_B,
+                            gl_CooperativeMatrixLayoutRowMajor);
             [[unroll]] for (uint i = 0; i < WM; i++)
                 acc[i * WN + j] = coopMatMulAdd(ma[i], mb, acc[i * WN + j]);
         }
@@ -468,6 +505,7 @@ void finish_parts(uint first_pixel, uint first_quad)
 void main()
 {
     uint first_pixel = gl_WorkGroupID.x * TILE_M, first_quad = gl_WorkGroupID.y * (TILE_N / 4u);
+    t = COLUMNS != 0u ? gl_SubgroupID * LANES + gl_SubgroupInvocationID : gl_LocalInvocationID.x;
     begin_tile(first_pixel, first_quad);
     begin_slices();
     load_slice();

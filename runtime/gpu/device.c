@@ -15,6 +15,7 @@
 
 #define LAYER "VK_LAYER_KHRONOS_validation"
 #define MAX_DEVICES 16
+#define NVIDIA 0x10deu
 
 const char *l2d_vk_str(VkResult result)
 {
@@ -137,6 +138,15 @@ static int create_instance(VkInstance *out, bool validation, bool *debug_utils,
 }
 
 // Which the device has the extensions for.
+// Kernels are laid out for 32, which AMD's drivers have too when they are asked for it.
+static uint32_t subgroup_size(const VkPhysicalDeviceVulkan11Properties *p11,
+                              const VkPhysicalDeviceVulkan13Properties *p13)
+{
+    bool can = p13->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
+    return can && p13->minSubgroupSize <= 32 && p13->maxSubgroupSize >= 32 ? 32
+                                                                          : p11->subgroupSize;
+}
+
 static enum l2d_tier highest_tier(const struct l2d_gpu_caps *caps)
 {
     return !caps->matrix.m ? L2D_TIER_1 : !caps->matrix2.grain.m ? L2D_TIER_2 : L2D_TIER_3;
@@ -165,7 +175,7 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
     struct l2d_vk_queues queues = l2d_vk_find_queues(physical);
     *caps = (struct l2d_gpu_caps) {
         .api_version = props.properties.apiVersion,
-        .subgroup_size = p11.subgroupSize,
+        .subgroup_size = subgroup_size(&p11, &p13),
         .sets_subgroup_size = p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT,
         .has_fp16 = f11.storageBuffer16BitAccess,
         .max_range_bytes = limits->maxStorageBufferRange < L2D_MAX_RANGE_BYTES
@@ -175,6 +185,7 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
         .max_invocations = limits->maxComputeWorkGroupInvocations,
         .timestamp_ns = queues.have_timestamps ? limits->timestampPeriod : 0,
         .num_lanes = queues.count,
+        .matrix_columns = props.properties.vendorID != NVIDIA,
     };
     snprintf(caps->name, sizeof(caps->name), "%s", props.properties.deviceName);
     snprintf(caps->driver, sizeof(caps->driver), "%s %s", p12.driverName, p12.driverInfo);
@@ -421,6 +432,7 @@ int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
         gpu->caps.max_range_bytes = params->max_range_bytes;
     if (params->num_cores)
         gpu->caps.num_cores = params->num_cores;
+    gpu->caps.matrix_columns &= !params->matrix_rows;
     gpu->swapped = params->lanes == L2D_LANES_SWAPPED;
     gpu->piece_flops = params->piece_flops > 0 ? params->piece_flops : L2D_PIECE_FLOPS;
     if (params->lanes != L2D_LANES_AUTO)

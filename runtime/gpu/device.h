@@ -48,6 +48,7 @@ struct l2d_gpu_caps {
     bool     sets_subgroup_size;    // a pipeline can ask for it
     bool     has_fp16;              // 16-bit values in storage buffers
     struct l2d_matrix_shape matrix;
+    bool     matrix_columns;        // lanes hold a second factor's columns, which lie together best
     struct l2d_matrix2 matrix2;
     uint64_t memory_bytes;          // of the largest device-local heap
     uint64_t max_range_bytes;       // of one storage buffer binding
@@ -68,6 +69,7 @@ struct l2d_gpu_params {             // zero means default
     uint64_t memory_bytes;          // take the device for one of so much memory, and
     uint64_t max_range_bytes;       // such bindings, and
     uint32_t num_cores;             // so many cores; 0: as it is (tests)
+    bool matrix_rows;               // and for one without matrix_columns (tests)
     double piece_flops;             // what is given to the device at once; 0: 5e11
     struct l2d_log log;
 };

@@ -25,8 +25,8 @@ static struct variant tier2_variant(const struct l2d_gpu_caps *caps, uint32_t qu
     const struct l2d_matrix_shape *m = &caps->matrix;
     uint32_t lanes = caps->subgroup_size, block = quads <= 12 ? 64 : 32, subgroups = 4;
     uint32_t deep = div_up(4 * quads, m->k) * m->k, wide = div_up(4 * quads, m->n) * m->n;
-    uint32_t cover = (deep > wide ? deep : wide) / 4, part = lanes / m->m;
-    uint32_t shared = 2 * block * (cover + 2) * 8 +
+    uint32_t part = lanes / m->m;
+    uint32_t shared = block * (deep / 4 + 2) * 8 + wide * (block / 2 + 4) * 4 +
                       subgroups * m->m * ((block + 4) * 4 + (block / 4 + 2) * 8);
     if (part * m->m != lanes || (part & (part - 1)) || shared > caps->max_shared_bytes)
         return (struct variant) { 0 };

@@ -65,11 +65,13 @@ static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, ui
     uint32_t m = subgroups / side * wm * s->m, n = side * wn * s->n;
     uint32_t depth = tier2_tiles[index].deep * s->k;
     depth = depth < L2D_CONV_UNIT ? depth : L2D_CONV_UNIT;
-    uint32_t slice = m * (depth / 8 + 1) + depth * (n / 8 + 1);
+    uint32_t slice = m * (depth / 8 + 1) +
+                     (caps->matrix_columns ? n * (depth / 8 + 1) : depth * (n / 8 + 1));
     uint32_t sums = subgroups * s->m * (wn * s->n / 4 + 1);
     return (struct l2d_conv_variant) {
         .shader = "conv_t2", .size = subgroups * lanes, .pixels = m, .quads = n / 4,
-        .spec = { s->m, s->n, s->k, wm, wn, side, subgroups, lanes, depth }, .num_spec = 9,
+        .spec = { s->m, s->n, s->k, wm, wn, side, subgroups, lanes, depth, caps->matrix_columns },
+        .num_spec = 10,
         .shared_bytes = 16 * (slice > sums ? slice : sums),
     };
 }
@@ -84,7 +86,7 @@ static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_va
     uint32_t matrices = v->spec[3] * v->spec[4], line_octets = v->spec[4] * v->spec[1] / 8;
     return 4 * v->quads % L2D_CONV_PANEL == 0 && v->size % (depth / 8) == 0 && lines % 8 == 0 &&
            v->pixels % lines == 0 && L2D_CONV_UNIT % depth == 0 &&
-           (v->size % of_panel == 0 || of_panel % v->size == 0) &&
+           (v->size % of_panel == 0 || of_panel % v->size == 0) && v->size % L2D_CONV_PANEL == 0 &&
            line_octets <= caps->subgroup_size && (caps->type != L2D_GPU_CPU || matrices <= 4);
 }
 

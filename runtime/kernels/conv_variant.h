@@ -17,7 +17,7 @@ struct l2d_conv_variant {
     char name[20];                          // "128x64": pixels by channels, and by depth on T2
     uint32_t size;                          // of a workgroup
     uint32_t pixels, quads;
-    uint32_t spec[10], num_spec;            // from constant 4 on
+    uint32_t spec[10], num_spec;            // from constant 5 on
     uint32_t shared_bytes;
     uint32_t parts;                         // of the sum
 };

@@ -22,12 +22,12 @@ static void must(int rc, const struct l2d_error *err)
     cr_assert(rc == L2D_OK, "%s", err->msg);
 }
 
-void gt_open(struct gpu_test *t, enum l2d_tier tier)
+static void open_as(struct gpu_test *t, enum l2d_tier tier, bool matrix_rows)
 {
     struct l2d_error err = { 0 };
     *t = (struct gpu_test) { .tier = tier };
     must(l2d_gpu_create(&t->gpu, &(struct l2d_gpu_params) {
-        .cache_dir = "", .validation = true, .tier = tier,
+        .cache_dir = "", .validation = true, .tier = tier, .matrix_rows = matrix_rows,
     }, &err), &err);
     must(l2d_buf_create(&t->arena, t->gpu, ARENA_BYTES, L2D_MEMORY_DEVICE, "test.arena", &err),
          &err);
@@ -35,6 +35,16 @@ void gt_open(struct gpu_test *t, enum l2d_tier tier)
          &err);
     t->host = malloc(ARENA_BYTES);
     cr_assert(t->host != NULL);
+}
+
+void gt_open(struct gpu_test *t, enum l2d_tier tier)
+{
+    open_as(t, tier, false);
+}
+
+void gt_open_matrix_rows(struct gpu_test *t)
+{
+    open_as(t, L2D_TIER_2, true);
 }
 
 static struct l2d_gpu_caps caps_of_device(void)

@@ -42,6 +42,9 @@ struct gpu_test {
 
 void gt_open(struct gpu_test *t, enum l2d_tier tier);
 
+/** In tier 2, with what lies by columns for most devices by rows. */
+void gt_open_matrix_rows(struct gpu_test *t);
+
 /** Whether tier 2 can be opened; only newer CPU drivers have it. L2D_TEST_MATRIX=1: they must. */
 bool gt_has_matrix_units(void);
 

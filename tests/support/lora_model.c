@@ -93,7 +93,7 @@ static void write_unet(const struct lora_model *m)
 
 struct lora {
     struct l2d_safetensors_entry entry[MAX_TENSORS];
-    char name[MAX_TENSORS][512];
+    char name[MAX_TENSORS][520];
     size_t num;
     bool half;
     uint32_t key;

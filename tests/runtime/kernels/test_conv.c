@@ -223,36 +223,50 @@ Test(conv, tier2_bytes)
 }
 
 // Every variant, with sums in one to eight parts, some of them empty, and some of the weights in
-// bytes; each on some of the cases.
-static void run_variants(enum l2d_tier tier, enum l2d_conv_family family, unsigned every)
+// bytes; each on some of the cases. Closes it.
+static void run_variants(struct gpu_test *t, enum l2d_conv_family family, unsigned every)
 {
     static const uint32_t parts[] = { 1, 2, 8, 3, 5 };
-    struct gpu_test t;
-    gt_open(&t, tier);
     unsigned num_run = 0;
     for (unsigned f16 = 0; f16 < 2; f16++) {
         enum l2d_dtype type = f16 ? L2D_F16 : L2D_F32;
-        uint32_t count = l2d_conv_num_variants(l2d_gpu_caps(t.gpu), type, family);
+        uint32_t count = l2d_conv_num_variants(l2d_gpu_caps(t->gpu), type, family);
         for (uint32_t v = 0; v < count; v++)
             for (unsigned i = 3; i < COUNT(cases); i++)
                 if ((i + v + f16) % every == 0) {
                     struct l2d_choice choice = { family, v, parts[(i + v) % COUNT(parts)] };
-                    l2d_choices_force(t.gpu, &choice);
-                    run_case(&t, i, GT_NORMAL, type, (i + v / 2) % 3 == 0);
+                    l2d_choices_force(t->gpu, &choice);
+                    run_case(t, i, GT_NORMAL, type, (i + v / 2) % 3 == 0);
                     num_run++;
                 }
     }
     cr_assert(num_run >= COUNT(cases) - 3, "%u", num_run);
-    gt_close(&t);
+    gt_close(t);
 }
 
-Test(conv, tier1_variants) { run_variants(L2D_TIER_1, L2D_CONV_T1, 2); }
+Test(conv, tier1_variants)
+{
+    struct gpu_test t;
+    gt_open(&t, L2D_TIER_1);
+    run_variants(&t, L2D_CONV_T1, 2);
+}
 
 Test(conv, tier2_variants)
 {
     if (!gt_has_matrix_units())
         cr_skip_test("the device has no matrix units");
-    run_variants(L2D_TIER_2, L2D_CONV_T2, 2);
+    struct gpu_test t;
+    gt_open(&t, L2D_TIER_2);
+    run_variants(&t, L2D_CONV_T2, 2);
+}
+
+Test(conv, tier2_rows)
+{
+    if (!gt_has_matrix_units())
+        cr_skip_test("the device has no matrix units");
+    struct gpu_test t;
+    gt_open_matrix_rows(&t);
+    run_variants(&t, L2D_CONV_T2, 2);
 }
 
 // ---- what is chosen
