@@ -329,16 +329,23 @@ int l2d_engine_drain(struct l2d_engine *e, struct l2d_error *err)
         rc = l2d_submission_submit(e, &s, err);
     }
     if (rc == L2D_OK)
-        rc = l2d_engine_collect_all(e, err);
+        rc = l2d_engine_collect_all(e, 0, err);
     e->flight_begin = e->sinks.free_at = e->frames;
     return rc;
 }
 
-int l2d_engine_collect(struct l2d_engine *e, struct l2d_error *err)
+int l2d_engine_collect(struct l2d_engine *e, uint32_t keep, struct l2d_error *err)
 {
     if (e->failed.code != L2D_OK)
         return l2d_error_set(err, e->failed.code, "%s", e->failed.msg);
-    return l2d_engine_collect_all(e, err);
+    return l2d_engine_collect_all(e, keep, err);
+}
+
+int l2d_engine_wait_for(struct l2d_engine *e, double seconds, bool *done, struct l2d_error *err)
+{
+    const struct l2d_engine_slot *last = &e->slot[(e->next_slot + e->num_slots - 1) % e->num_slots];
+    *done = !last->busy;
+    return *done ? L2D_OK : l2d_gpu_wait_for(e->gpu, last->ticket, seconds, done, err);
 }
 
 int l2d_engine_finish(struct l2d_engine *e, struct l2d_error *err)

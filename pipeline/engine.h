@@ -211,10 +211,16 @@ int l2d_engine_push(struct l2d_engine *engine, const struct l2d_frame *frame,
 
 /**
  * Emit what the GPU has been given and not yet given back, waiting for it. A push alone leaves the
- * last two frames there, so that the next are uploaded meanwhile; live, the picture counts more.
- * Frames in the ring of steps, and in chunks, stay there. returns as push.
+ * last two frames there, so that the next are uploaded meanwhile; live, the picture counts more:
+ * see pace.h. Frames in the ring of steps, and in chunks, stay there.
+ * keep     so many of the last submissions are left there
+ * returns  as push
  */
-int l2d_engine_collect(struct l2d_engine *engine, struct l2d_error *err);
+int l2d_engine_collect(struct l2d_engine *engine, uint32_t keep, struct l2d_error *err);
+
+/** Wait for at most so long until the GPU has done all that it was given. returns as push. */
+int l2d_engine_wait_for(struct l2d_engine *engine, double seconds, bool *done,
+                        struct l2d_error *err);
 
 /** No more frames: emit all that are still inside. Every pushed frame has then come out. */
 int l2d_engine_finish(struct l2d_engine *engine, struct l2d_error *err);

@@ -141,10 +141,10 @@ static int collect(struct l2d_engine *e, struct l2d_engine_slot *slot, struct l2
     return rc;
 }
 
-int l2d_engine_collect_all(struct l2d_engine *e, struct l2d_error *err)
+int l2d_engine_collect_all(struct l2d_engine *e, uint32_t keep, struct l2d_error *err)
 {
     int rc = L2D_OK;
-    for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++)
+    for (uint32_t i = 0; i + keep < e->num_slots && rc == L2D_OK; i++)
         rc = collect(e, &e->slot[(e->next_slot + i) % e->num_slots], err);
     return rc;
 }

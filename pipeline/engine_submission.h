@@ -50,7 +50,7 @@ int l2d_submission_submit(struct l2d_engine *engine, struct l2d_submission *s,
                           struct l2d_error *err);
 
 /** Wait for everything that is on the GPU; it comes out, oldest first. */
-int l2d_engine_collect_all(struct l2d_engine *engine, struct l2d_error *err);
+int l2d_engine_collect_all(struct l2d_engine *engine, uint32_t keep, struct l2d_error *err);
 
 /** A picture leaves, with the time of its source. */
 int l2d_engine_emit(struct l2d_engine *engine, const void *pixels, const struct l2d_frame_time *t,

@@ -10,6 +10,7 @@
 #include "base/queue.h"
 #include "base/thread.h"
 #include "pipeline/dump.h"
+#include "pipeline/pace.h"
 
 #define DEFAULT_QUEUE_FRAMES 4
 #define MAX_WAITING 64
@@ -43,8 +44,9 @@ struct l2d_stream {
     struct l2d_queue *in;               // struct item *
     struct l2d_queue *out;              // struct l2d_frame *
     struct l2d_thread thread;
-    struct waiting *loras;              // the thread's alone: scales whose weights are not there
-                                        // yet, oldest first
+    // --- the thread's alone
+    struct waiting *loras;              // scales whose weights are not there yet, oldest first
+    struct l2d_pace pace;               // of a live stream
 
     pthread_mutex_t lock;
     // --- guarded by lock
@@ -259,23 +261,68 @@ static void wait_while_paused(struct l2d_stream *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+static bool has_changes(struct l2d_stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool any = s->waiting || s->loras;
+    pthread_mutex_unlock(&s->lock);
+    return any;
+}
+
+// A live stream's picture that is being drawn, if there is one, comes out.
+static int collect(struct l2d_stream *s, struct l2d_error *err)
+{
+    if (!s->pace.in_flight)
+        return L2D_OK;
+    int rc = l2d_pace_collect(&s->pace, s->engine, err);
+    publish(s, 1);
+    return rc;
+}
+
+// Waits for a frame; while a picture is being drawn it only looks for one.
+static int next_item(struct l2d_stream *s, struct item **item, enum l2d_queue_status *status,
+                     struct l2d_error *err)
+{
+    void *popped = NULL;
+    int rc = L2D_OK;
+    *status = L2D_QUEUE_TIMEOUT;
+    if (s->pace.in_flight && !has_changes(s))
+        *status = l2d_queue_pop_timed(s->in, &popped, 0);
+    if (*status == L2D_QUEUE_TIMEOUT) {
+        rc = collect(s, err);
+        if (rc == L2D_OK)
+            *status = l2d_queue_pop(s->in, &popped);
+    }
+    *item = popped;
+    return rc;
+}
+
+static int push(struct l2d_stream *s, const struct item *item, struct l2d_error *err)
+{
+    wait_while_paused(s);
+    int rc = make_changes(s, item, err);
+    if (rc != L2D_OK)
+        return rc;
+    uint64_t done = s->pace.in_flight;  // by now
+    rc = s->live ? l2d_pace_push(&s->pace, s->engine, item->frame, err)
+                 : l2d_engine_push(s->engine, item->frame, err);
+    publish(s, done + !s->pace.in_flight);
+    return rc;
+}
+
 static void run(void *arg)
 {
     struct l2d_stream *s = arg;
     struct l2d_error err = { 0 };
     enum l2d_queue_status status = L2D_QUEUE_OK;
+    struct item *item = NULL;
     int rc = L2D_OK;
-    void *popped;
-    while (rc == L2D_OK && (status = l2d_queue_pop(s->in, &popped)) == L2D_QUEUE_OK) {
-        struct item *item = popped;
-        wait_while_paused(s);
-        rc = make_changes(s, item, &err);
-        if (rc == L2D_OK)
-            rc = l2d_engine_push(s->engine, item->frame, &err);
-        if (rc == L2D_OK && s->live)        // not when the next frames come: see engine.h
-            rc = l2d_engine_collect(s->engine, &err);
+    while (rc == L2D_OK) {
+        rc = next_item(s, &item, &status, &err);
+        if (rc != L2D_OK || status != L2D_QUEUE_OK)
+            break;
+        rc = push(s, item, &err);
         free_item(item);
-        publish(s, 1);
         struct l2d_engine_stats stats = l2d_engine_stats(s->engine);
         uint64_t done = stats.frames_out - stats.frames_frozen;
         if (rc == L2D_OK && s->dump && done > 0)
@@ -285,7 +332,7 @@ static void run(void *arg)
     if (rc == L2D_OK && status == L2D_QUEUE_CLOSED)     // stopped: nobody waits for the rest
         rc = l2d_engine_finish(s->engine, &err);
     refuse_changes(s);
-    publish(s, 0);
+    publish(s, s->pace.in_flight);
     if (rc != L2D_OK) {
         fail(s, &err);
         l2d_queue_abort(s->in);         // whoever waits to push learns of it

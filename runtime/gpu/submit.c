@@ -131,6 +131,26 @@ static uint64_t progress(const struct l2d_gpu *gpu)
     return sum;
 }
 
+static VkResult wait_for(struct l2d_gpu *gpu, uint64_t ticket, uint64_t nanoseconds)
+{
+    return vkWaitSemaphores(gpu->device, &(VkSemaphoreWaitInfo) {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO, .semaphoreCount = 1,
+        .pSemaphores = &gpu->lane[L2D_LANE_MAIN].timeline, .pValues = &ticket,
+    }, nanoseconds);
+}
+
+int l2d_gpu_wait_for(struct l2d_gpu *gpu, uint64_t ticket, double seconds, bool *done,
+                     struct l2d_error *err)
+{
+    int rc = flush_to(gpu, ticket, err);
+    if (rc != L2D_OK)
+        return rc;
+    VkResult result = wait_for(gpu, ticket, seconds > 0 ? (uint64_t) (1e9 * seconds) : 0);
+    *done = result == VK_SUCCESS;
+    return result == VK_SUCCESS || result == VK_TIMEOUT ? L2D_OK
+         : l2d_vk_fail(err, result, "vkWaitSemaphores");
+}
+
 int l2d_gpu_wait(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err)
 {
     uint64_t seconds = gpu->caps.type == L2D_GPU_CPU ? CPU_WAIT_S : GPU_WAIT_S;
@@ -141,10 +161,7 @@ int l2d_gpu_wait(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err)
         return rc;
     do {
         before = done;
-        result = vkWaitSemaphores(gpu->device, &(VkSemaphoreWaitInfo) {
-            .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO, .semaphoreCount = 1,
-            .pSemaphores = &gpu->lane[L2D_LANE_MAIN].timeline, .pValues = &ticket,
-        }, seconds * 1000000000);
+        result = wait_for(gpu, ticket, seconds * 1000000000);
         done = result == VK_TIMEOUT ? progress(gpu) : before;
     } while (done != before);
     if (result == VK_TIMEOUT)

@@ -42,6 +42,10 @@ int l2d_gpu_submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, ui
 /** Wait until a submission has finished. returns L2D_OK, or L2D_EGPU for a lost or hung device. */
 int l2d_gpu_wait(struct l2d_gpu *gpu, uint64_t ticket, struct l2d_error *err);
 
+/** Wait for at most so long. *done: whether it has finished. returns as l2d_gpu_wait. */
+int l2d_gpu_wait_for(struct l2d_gpu *gpu, uint64_t ticket, double seconds, bool *done,
+                     struct l2d_error *err);
+
 /**
  * Milliseconds per stage of a finished submission, one of the last twelve; in each lane its own.
  * returns  false if the device has no timestamps

@@ -160,6 +160,50 @@ Test(stream, live_gives_out_each_picture_at_once, .timeout = 60)
     l2d_stream_destroy(&stream);
 }
 
+// Frames come faster than they are drawn: the next one is on its way while one is drawn, and yet
+// each picture comes, and the last one without another frame.
+Test(stream, live_goes_on_drawing, .timeout = 600)
+{
+    enum { PUSHED = 400 };
+    struct l2d_stream *stream = NULL;
+    struct l2d_stream_params params = {
+        .engine = { .model = L2D_SOURCE_DIR "/samples/models/paint-s", .width = 32, .height = 32,
+                    .input_width = SIDE, .input_height = SIDE, .rgba = true },
+        .gpu.lanes = L2D_LANES_SWAPPED, .queue_frames = 1, .live = true,
+    };
+    cr_assert_eq(l2d_stream_create(&stream, &params, &err), L2D_OK, "%s", err.msg);
+    cr_expect(l2d_stream_info(stream)->works_ahead);
+    int64_t last = 0;
+    uint64_t out = 0;
+    for (int i = 0; i < PUSHED || last < 1000 + 7 * (PUSHED - 1); i++) {
+        struct l2d_frame *frame = i < PUSHED ? new_frame(i) : NULL, *picture = NULL;
+        bool timed_out = false;
+        if (frame)
+            cr_assert_eq(l2d_stream_push(stream, &frame, &err), L2D_OK, "%s", err.msg);
+        cr_assert_eq(l2d_stream_pop_timed(stream, &picture, i < PUSHED ? 1 : 60000, &timed_out,
+                                          &err), L2D_OK, "%s", err.msg);
+        cr_assert(picture || i < PUSHED, "the last one was frame %d", (int) (last - 1000) / 7);
+        if (!picture)
+            continue;
+        cr_expect_gt(picture->pts, last);
+        last = picture->pts;
+        out++;
+        l2d_frame_unref(&picture);
+    }
+    struct l2d_stream_stats stats = l2d_stream_stats(stream);
+    cr_expect_eq(stats.frames_out, out);
+    cr_expect_eq(stats.frames_in, stats.frames_out + stats.frames_dropped);
+    for (int i = 0; i < 1000 && stats.frames_done < stats.frames_out; i++) {    // counted soon
+        struct l2d_frame *none;
+        bool timed_out;
+        l2d_stream_pop_timed(stream, &none, 10, &timed_out, &err);
+        stats = l2d_stream_stats(stream);
+    }
+    cr_expect_eq(stats.frames_done, stats.frames_out);
+    cr_expect_gt(stats.frames_dropped, 0);
+    l2d_stream_destroy(&stream);
+}
+
 // Nobody pops: a live stream never holds its source back, and counts what it lets go.
 Test(stream, live_drops_the_oldest_and_counts)
 {

@@ -27,6 +27,7 @@ struct bench {
     struct l2d_frame *source[BENCH_MAX_SOURCE];     // go round and round
     uint32_t num_source;
     struct l2d_gpu *gpu;
+    struct bench_flight *flight;    // NULL: nobody wants to know when pictures come out
     json_t *json;                   // an object
     // Ceilings of this device, measured in this run; 0: not measured.
     double copy_gbs;                // bytes read and bytes written, together
@@ -46,7 +47,7 @@ int bench_paint_source(struct bench *bench, struct option_size size, struct l2d_
 /** Or the first ones of a video. */
 int bench_read_video(struct bench *bench, const char *name, struct l2d_error *err);
 
-/** Whole frames: "fps", "wall_ms", "stages", "memory"; by kernel too: "profile". */
+/** Whole frames: "fps", "wall_ms", "stages", "memory", "live"; by kernel too: "profile". */
 int bench_frame(struct bench *bench, bool profile, struct l2d_error *err);
 
 /**

@@ -7,11 +7,14 @@
 #include "base/clock.h"
 #include "bench.h"
 #include "pipeline/engine.h"
+#include "pipeline/pace.h"
 #include "report.h"
 
 #define MAX_ROWS 256
 #define CLIP_FRAMES 8           // of the model's warm-up: then chunks begin
 #define WARM_UP_FRAMES 12       // these, and others that fill the steps
+#define LIVE_WARM_UP_FRAMES 10
+#define MAX_FLIGHT 16           // frames between push and picture
 
 struct run {                    // what one engine did
     struct l2d_engine_info info;
@@ -19,13 +22,25 @@ struct run {                    // what one engine did
     uint64_t frames;            // that were measured: whole chunks
     struct histogram wall;
     double fps;
+    double live_fps;            // each waited for, with the next one there already; 0: in chunks
+    struct histogram live;      // from a frame to its picture
     double cpu_ms;              // processor time of a frame, all threads
     double rewarm_ms;           // of the GPU, for warming the caches anew
 };
 
+// When frames went in, and how long those took that have come out, from the first that counts on.
+struct bench_flight {
+    double pushed_s[MAX_FLIGHT];
+    int64_t pushed, out;        // out: below 0 those that were inside before
+    struct histogram *latency;
+};
+
 static void drop_frame(void *user, struct l2d_frame *frame)
 {
-    (void) user;
+    const struct bench *bench = user;
+    struct bench_flight *f = bench->flight;
+    if (f && f->out++ >= LIVE_WARM_UP_FRAMES)
+        histogram_add(f->latency, 1e3 * (l2d_clock_s() - f->pushed_s[(f->out - 1) % MAX_FLIGHT]));
     l2d_frame_unref(&frame);
 }
 
@@ -36,6 +51,7 @@ int bench_open_engine(struct bench *bench, const struct model_options *model,
     params.input_width = bench->source[0]->width;
     params.input_height = bench->source[0]->height;
     params.emit = drop_frame;
+    params.user = bench;
     params.rewarm = L2D_REWARM_NEVER;           // where the source begins again it cuts
     params.log = l2d_log_named(&bench->log, "engine");
     return l2d_engine_create(out, bench->gpu, &params, err);
@@ -59,7 +75,7 @@ static int measure_rewarm(struct bench *bench, struct l2d_engine *engine, struct
 {
     int32_t chunk = (int32_t) run->info.chunk, frames = chunk > 1 ? chunk : run->info.num_steps;
     double timed = (double) run->stats.timed;
-    int rc = l2d_engine_collect(engine, err);
+    int rc = l2d_engine_collect(engine, 0, err);
     for (int i = 0; i < 2 && timed > 0 && rc == L2D_OK; i++) {
         struct l2d_engine_stats before = l2d_engine_stats(engine);
         rc = l2d_engine_change(engine, &(struct l2d_change) { .kind = L2D_CHANGE_REWARM }, NULL,
@@ -67,10 +83,39 @@ static int measure_rewarm(struct bench *bench, struct l2d_engine *engine, struct
         for (int32_t k = 0; k < frames && rc == L2D_OK; k++)
             rc = l2d_engine_push(engine, bench->source[0], err);
         if (rc == L2D_OK)
-            rc = l2d_engine_collect(engine, err);
+            rc = l2d_engine_collect(engine, 0, err);
         run->rewarm_ms = since(engine, &before).stage_ms[L2D_STAGE_UNET] -
                          frames * run->stats.stage_ms[L2D_STAGE_UNET] / timed;
     }
+    return rc;
+}
+
+// As a live stream does whose next frame is always there; after some, since it has to know how long
+// they take.
+static int measure_live(struct bench *bench, struct l2d_engine *engine, struct run *run,
+                        struct l2d_error *err)
+{
+    struct l2d_pace pace = { 0 };
+    int64_t frames = LIVE_WARM_UP_FRAMES + (int64_t) bench->frames;
+    double begin_s = 0;
+    int rc = l2d_engine_collect(engine, 0, err);
+    if (run->info.chunk > 1)
+        return rc;
+    struct l2d_engine_stats stats = l2d_engine_stats(engine);
+    struct bench_flight flight = {
+        .out = (int64_t) stats.frames_out - (int64_t) stats.frames_in, .latency = &run->live,
+    };
+    bench->flight = &flight;
+    while (flight.pushed < frames && rc == L2D_OK) {
+        double now_s = l2d_clock_s();
+        begin_s = flight.pushed == LIVE_WARM_UP_FRAMES ? now_s : begin_s;
+        flight.pushed_s[flight.pushed++ % MAX_FLIGHT] = now_s;
+        rc = l2d_pace_push(&pace, engine, bench->source[flight.pushed % bench->num_source], err);
+    }
+    run->live_fps = (double) bench->frames / (l2d_clock_s() - begin_s);
+    if (rc == L2D_OK)
+        rc = l2d_engine_collect(engine, 0, err);
+    bench->flight = NULL;
     return rc;
 }
 
@@ -151,18 +196,27 @@ static void print_run(const struct run *run, const struct l2d_gpu_caps *caps)
            (double) m->kv_cache / 1e6, (double) m->activations / 1e6, (double) m->peak / 1e6,
            (double) report_peak_rss_bytes() / 1e6);
     report_print_stages(stdout, &run->stats, info);
+    if (run->live_fps > 0)
+        printf("  live, each picture waited for: %.2f fps; ms from frame to picture: p50 %.1f, p95 "
+               "%.1f\n", run->live_fps, histogram_quantile(&run->live, 0.50),
+               histogram_quantile(&run->live, 0.95));
     printf("  a re-warm of the caches: %.1f ms of the GPU; a scene cut has two\n", run->rewarm_ms);
 }
 
 static json_t *run_json(const struct run *run, const struct l2d_gpu_caps *caps)
 {
-    return json_pack(
+    json_t *found = json_pack(
         "{so so sf sI sf sf s{sf sf sf} sI}", "model", report_json_model(&run->info, caps),
         "stages", report_json_stages(&run->stats, &run->info), "fps", run->fps, "frames",
         (json_int_t) run->frames, "cpu_ms", run->cpu_ms, "rewarm_ms", run->rewarm_ms, "wall_ms",
         "p50", histogram_quantile(&run->wall, 0.50), "p95",
         histogram_quantile(&run->wall, 0.95), "p99", histogram_quantile(&run->wall, 0.99),
         "peak_rss_bytes", (json_int_t) report_peak_rss_bytes());
+    if (run->live_fps > 0)
+        json_object_set_new(found, "live", json_pack(
+            "{sf sf sf}", "fps", run->live_fps, "p50_ms", histogram_quantile(&run->live, 0.50),
+            "p95_ms", histogram_quantile(&run->live, 0.95)));
+    return found;
 }
 
 int bench_frame(struct bench *bench, bool profile, struct l2d_error *err)
@@ -175,6 +229,8 @@ int bench_frame(struct bench *bench, bool profile, struct l2d_error *err)
     int rc = bench_open_engine(bench, bench->model, &engine, err);
     if (rc == L2D_OK)
         rc = measure(bench, engine, &run, err);
+    if (rc == L2D_OK)
+        rc = measure_live(bench, engine, &run, err);
     if (rc == L2D_OK && profile)
         rc = l2d_engine_profile(engine, row, MAX_ROWS, &num_rows, err);
     l2d_engine_destroy(&engine);
