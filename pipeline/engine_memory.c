@@ -133,6 +133,9 @@ static bool fits(const struct l2d_engine *e)
 struct search {
     const struct l2d_engine *engine;            // which does not
     const struct l2d_engine_params *asked;
+    struct l2d_engine_params all;               // with all single changes that have been tried,
+    int changes;                                // so many
+    char steps[40];                             // what their steps point to
     struct l2d_model *other[2][2];              // its model with [other precision][other weights]
     char *advice;                               // what to do, as text
     size_t size;
@@ -151,13 +154,6 @@ static struct l2d_model *model_for(struct search *s, const struct l2d_engine_par
         l2d_model_create(other, p->model, s->engine->gpu, half ? L2D_F16 : s->engine->precision,
                          p->weight_type == L2D_WEIGHTS_INT8, NULL);
     return *other;
-}
-
-// Without the sets of steps that can be changed to.
-static struct l2d_engine_params one_set(struct l2d_engine_params p)
-{
-    memset(p.more_steps, 0, sizeof(p.more_steps));
-    return p;
 }
 
 // What an engine with other parameters needs; 0 if that does not fit, or cannot be found out.
@@ -215,74 +211,75 @@ static bool advise_size(struct search *s, struct l2d_engine_params p)
     return fitting > 0;
 }
 
-// The first count of the steps that were asked for.
-static const char *first_steps(const struct l2d_engine *e, int32_t count, char out[40])
+// ---- single changes
+
+static void draw_one_by_one(struct l2d_engine_params *p)  { p->chunk = 1; }
+static void halve(struct l2d_engine_params *p)            { p->precision = L2D_PRECISION_FP16; }
+static void weigh_in_bytes(struct l2d_engine_params *p)   { p->weight_type = L2D_WEIGHTS_INT8; }
+static void guide_no_more(struct l2d_engine_params *p)    { p->guidance = 0; }
+
+static void cache_in_bytes(struct l2d_engine_params *p)
 {
-    size_t n = 0;
-    for (int32_t i = 0; i < count; i++)
-        n += (size_t) snprintf(out + n, 40 - n, "%s%d", i ? "," : "", e->t_index[i]);
-    snprintf(out + n, 40 - n, "/%d", e->num_inference_steps);
-    return out;
+    if (p->precision != L2D_PRECISION_FP16 || p->kv_type == L2D_KV_FP16)    // else they are
+        p->kv_type = L2D_KV_INT8;
 }
 
-// Single changes, in the order in which the picture suffers from them; then several together.
+// Without the sets of steps that can be changed to.
+static void keep_one_set(struct l2d_engine_params *p)
+{
+    memset(p->more_steps, 0, sizeof(p->more_steps));
+}
+
+// By itself, if it would help; it is also one of all together.
+static bool advise_one(struct search *s, bool helps, void (*change)(struct l2d_engine_params *p))
+{
+    struct l2d_engine_params p = *s->asked;
+    if (!helps)
+        return false;
+    change(&p);
+    change(&s->all);
+    s->changes++;
+    return advise(s, &p);
+}
+
+// The first ones of those that were asked for, as many as fit.
+static bool advise_steps(struct search *s)
+{
+    const struct l2d_engine *e = s->engine;
+    struct l2d_engine_params p = *s->asked;
+    keep_one_set(&p);
+    for (int32_t n = e->schedule.num_steps - 1; n >= 1; n--) {
+        size_t len = 0;
+        for (int32_t i = 0; i < n; i++)
+            len += (size_t) snprintf(s->steps + len, sizeof(s->steps) - len, "%s%d", i ? "," : "",
+                                     e->t_index[i]);
+        snprintf(s->steps + len, sizeof(s->steps) - len, "/%d", e->num_inference_steps);
+        p.steps = s->all.steps = s->steps;
+        s->changes += n == 1;
+        if (advise(s, &p))
+            return true;
+    }
+    return false;
+}
+
+// In the order in which the picture suffers from them; then several together.
 static void find(struct search *s)
 {
     const struct l2d_engine *e = s->engine;
-    struct l2d_engine_params p = *s->asked, all = p;
-    char steps[40];
+    const struct l2d_engine_params *p = s->asked;
     const struct l2d_gpu_caps *caps = l2d_gpu_caps(e->gpu);
-    bool can_half = !e->passthrough && e->precision == L2D_F32 && caps->has_fp16;
-    int changes = 0;
-    if (e->chunk > 1) {
-        p.chunk = all.chunk = 1;
-        changes++;
-        if (advise(s, &p))
-            return;
-    }
-    p = *s->asked;
-    if (can_half) {
-        p.precision = all.precision = L2D_PRECISION_FP16;
-        changes++;
-        if (advise(s, &p))
-            return;
-    }
-    p = *s->asked;
-    if (e->info.kv_type != L2D_KV_INT8 && e->info.memory.kv_cache > 0) {
-        p.kv_type = L2D_KV_INT8;
-        if (!can_half)                  // else it comes with fp16
-            all.kv_type = L2D_KV_INT8;
-        changes++;
-        if (advise(s, &p))
-            return;
-    }
-    p = *s->asked;
-    if (!e->passthrough && p.weight_type != L2D_WEIGHTS_INT8 && caps->tier != L2D_TIER_0) {
-        p.weight_type = all.weight_type = L2D_WEIGHTS_INT8;
-        changes++;
-        if (advise(s, &p))
-            return;
-    }
-    all = one_set(all);
-    p = one_set(*s->asked);
-    changes += s->asked->more_steps[0] != NULL;
-    if (s->asked->more_steps[0] && advise(s, &p))
+    bool model = !e->passthrough;
+    if (advise_one(s, e->chunk > 1, draw_one_by_one) ||
+        advise_one(s, model && e->precision == L2D_F32 && caps->has_fp16, halve) ||
+        advise_one(s, e->info.kv_type != L2D_KV_INT8 && e->info.memory.kv_cache > 0,
+                   cache_in_bytes) ||
+        advise_one(s, model && p->weight_type != L2D_WEIGHTS_INT8 && caps->tier != L2D_TIER_0,
+                   weigh_in_bytes) ||
+        advise_one(s, p->more_steps[0] != NULL, keep_one_set) || advise_steps(s) ||
+        advise_one(s, l2d_engine_negative_steps(e) > 0, guide_no_more))
         return;
-    for (int32_t n = e->schedule.num_steps - 1; n >= 1; n--) {
-        p.steps = all.steps = first_steps(e, n, steps);
-        changes += n == 1;
-        if (advise(s, &p))
-            return;
-    }
-    p = *s->asked;
-    if (l2d_engine_negative_steps(e) > 0) {
-        p.guidance = all.guidance = 0;
-        changes++;
-        if (advise(s, &p))
-            return;
-    }
-    if (advise_size(s, *s->asked) || (changes > 1 && advise(s, &all)) ||
-        (changes > 0 && advise_size(s, all)))
+    if (advise_size(s, *p) || (s->changes > 1 && advise(s, &s->all)) ||
+        (s->changes > 0 && advise_size(s, s->all)))
         return;
     snprintf(s->advice, s->size, "no precision, number of steps or size makes it fit");
 }
@@ -293,7 +290,9 @@ int l2d_engine_check_memory(const struct l2d_engine *e, const struct l2d_engine_
     const struct l2d_engine_memory *m = &e->info.memory;
     const struct l2d_gpu_caps *caps = l2d_gpu_caps(e->gpu);
     char advice[192], how[32] = "";
-    struct search s = { .engine = e, .asked = params, .advice = advice, .size = sizeof(advice) };
+    struct search s = {
+        .engine = e, .asked = params, .all = *params, .advice = advice, .size = sizeof(advice),
+    };
     if (fits(e))
         return L2D_OK;
     find(&s);

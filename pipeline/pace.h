@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// When frames of a live stream go to the GPU. Each picture is to come out when it is drawn, so it is
-// waited for. But a GPU that has its next frame only then does nothing meanwhile, and its second
+// When frames of a live stream go to the GPU. Each picture is to come out when it is drawn, so it
+// is waited for. But a GPU that has its next frame only then does nothing meanwhile, and its second
 // queue nothing beside. So where there is one, and frames come faster than they are drawn, the next
 // goes there shortly before the one in flight is done: as long as what is done ahead of its steps
 // takes, which is over when these can begin. There are more pictures, and none of them is older.
