@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "gpu/device.h"
+#include "support/engine_run.h"
 #include "support/faults.h"
 #include "support/golden_model.h"
 #include "support/watched_gpu.h"
@@ -43,30 +44,11 @@ TestSuite(engine, .init = open_all, .fini = close_all);
 
 // ---- what comes out
 
-struct output {
-    struct l2d_frame *frame[MAX_FRAMES];
-    unsigned count;
-};
-
-static void collect(void *user, struct l2d_frame *frame)
-{
-    struct output *out = user;
-    cr_assert(out->count < MAX_FRAMES);
-    out->frame[out->count++] = frame;
-}
-
-static void drop(struct output *out)
-{
-    for (unsigned i = 0; i < out->count; i++)
-        l2d_frame_unref(&out->frame[i]);
-    out->count = 0;
-}
-
-static struct l2d_engine_params params(struct output *out)
+static struct l2d_engine_params params(struct run_output *out)
 {
     return (struct l2d_engine_params) {
         .model = model.dir, .width = W, .height = H, .fit = L2D_FIT_STRETCH, .seed = 5,
-        .precision = L2D_PRECISION_FP32, .rgba = true, .emit = collect, .user = out,
+        .precision = L2D_PRECISION_FP32, .rgba = true, .emit = run_take, .user = out,
     };
 }
 
@@ -122,24 +104,9 @@ static int max_difference(const struct l2d_frame *a, const struct l2d_frame *b)
     return worst;
 }
 
-static void check_same(const struct output *a, const struct output *b, unsigned from, unsigned to,
-                       const char *what)
-{
-    cr_assert(a->count >= to && b->count >= to, "%s", what);
-    for (unsigned f = from; f < to; f++)
-        cr_assert_eq(max_difference(a->frame[f], b->frame[f]), 0, "%s: frame %u", what, f);
-}
-
-static void check_differ(const struct output *a, const struct output *b, unsigned from, unsigned to,
-                         const char *what)
-{
-    for (unsigned f = from; f < to; f++)
-        cr_assert(max_difference(a->frame[f], b->frame[f]) > 0, "%s: frame %u", what, f);
-}
-
 // ---- frames in, frames out
 
-static void check_frames(const struct output *out, unsigned num_frames, const char *what)
+static void check_frames(const struct run_output *out, unsigned num_frames, const char *what)
 {
     cr_assert_eq(out->count, num_frames, "%s: %u of %u frames", what, out->count, num_frames);
     for (unsigned f = 0; f < num_frames; f++) {
@@ -159,9 +126,9 @@ Test(engine, as_many_out_as_in)
     enum { WAYS = 4 };
     static const uint32_t chunks[WAYS] = { 0, 1, 2, 5 };
     for (size_t s = 0; s < COUNT(steps); s++) {
-        struct output longest = { .count = 0 };
+        struct run_output longest = { .count = 0 };
         for (size_t i = 0; i < COUNT(counts); i++) {
-            struct output out[WAYS] = { { .count = 0 } };
+            struct run_output out[WAYS] = { { .count = 0 } };
             for (int b = 0; b < WAYS; b++) {
                 char what[80];
                 struct l2d_engine_params p = params(&out[b]);
@@ -181,23 +148,23 @@ Test(engine, as_many_out_as_in)
                 cr_assert_eq(out[b].count, counts[i], "%s: finishing twice emits nothing", what);
             }
             for (int b = 1; b < WAYS; b++) {
-                check_same(&out[0], &out[b], 0, counts[i], "batch against sequential");
-                drop(&out[b]);
+                run_check_same(&out[0], &out[b], 0, counts[i], "batch against sequential");
+                run_drop(&out[b]);
             }
             if (i == 0)
                 longest = out[0];
             else if (counts[i] >= 8)
-                check_same(&out[0], &longest, 0, counts[i], "a shorter clip");
+                run_check_same(&out[0], &longest, 0, counts[i], "a shorter clip");
             if (i > 0)
-                drop(&out[0]);
+                run_drop(&out[0]);
         }
-        drop(&longest);
+        run_drop(&longest);
     }
 }
 
 Test(engine, sequential_waits_for_nobody)
 {
-    struct output out = { .count = 0 };
+    struct run_output out = { .count = 0 };
     struct l2d_engine_params p = params(&out);
     p.steps = "25,37/50";
     for (int b = 0; b < 2; b++) {
@@ -213,23 +180,23 @@ Test(engine, sequential_waits_for_nobody)
         }
         finish(&engine);
         cr_assert_eq(out.count, 14);
-        drop(&out);
+        run_drop(&out);
     }
 }
 
 Test(engine, every_run_is_the_same)
 {
-    struct output out[3] = { { .count = 0 } };
+    struct run_output out[3] = { { .count = 0 } };
     for (int i = 0; i < 3; i++) {
         struct l2d_engine_params p = params(&out[i]);
         p.precision = L2D_PRECISION_FP16;
         p.seed = i < 2 ? 5 : UINT64_C(5) << 32;
         run(&p, 11);
     }
-    check_same(&out[0], &out[1], 0, 11, "run again");
-    check_differ(&out[0], &out[2], 0, 11, "another seed");
+    run_check_same(&out[0], &out[1], 0, 11, "run again");
+    run_check_differ(&out[0], &out[2], 0, 11, "another seed");
     for (int i = 0; i < 3; i++)
-        drop(&out[i]);
+        run_drop(&out[i]);
 }
 
 // ---- prompts
@@ -238,8 +205,8 @@ Test(engine, prompt_changes_on_the_way)
 {
     enum { FRAMES = 14, CHANGE = 10 };
     for (int b = 0; b < 2; b++) {
-        struct output plain = { .count = 0 }, same = { .count = 0 }, other = { .count = 0 };
-        struct output *const outs[] = { &plain, &same, &other };
+        struct run_output plain = { .count = 0 }, same = { .count = 0 }, other = { .count = 0 };
+        struct run_output *const outs[] = { &plain, &same, &other };
         static const char *const prompts[] = { NULL, "a bird", "ink drawing of a street" };
         unsigned in_flight = b ? 0 : 1;
         for (int i = 0; i < 3; i++) {
@@ -257,17 +224,17 @@ Test(engine, prompt_changes_on_the_way)
             push_inputs(engine, CHANGE, FRAMES);
             finish(&engine);
         }
-        check_same(&plain, &same, 0, FRAMES, "the same prompt again");
-        check_same(&plain, &other, 0, CHANGE - in_flight, "before another prompt");
-        check_differ(&plain, &other, CHANGE, FRAMES, "after another prompt");
+        run_check_same(&plain, &same, 0, FRAMES, "the same prompt again");
+        run_check_same(&plain, &other, 0, CHANGE - in_flight, "before another prompt");
+        run_check_differ(&plain, &other, CHANGE, FRAMES, "after another prompt");
         for (int i = 0; i < 3; i++)
-            drop(outs[i]);
+            run_drop(outs[i]);
     }
 }
 
 Test(engine, prompt_of_creation_or_set_before)
 {
-    struct output out[2] = { { .count = 0 } };
+    struct run_output out[2] = { { .count = 0 } };
     for (int i = 0; i < 2; i++) {
         struct l2d_engine_params p = params(&out[i]);
         p.prompt = i ? "a cat" : "warm colors";
@@ -276,9 +243,9 @@ Test(engine, prompt_of_creation_or_set_before)
         push_inputs(engine, 0, 9);
         finish(&engine);
     }
-    check_same(&out[0], &out[1], 0, 9, "prompt");
-    drop(&out[0]);
-    drop(&out[1]);
+    run_check_same(&out[0], &out[1], 0, 9, "prompt");
+    run_drop(&out[0]);
+    run_drop(&out[1]);
 }
 
 Test(engine, long_and_odd_prompts)
@@ -288,7 +255,7 @@ Test(engine, long_and_odd_prompts)
     longest[sizeof(longest) - 1] = '\0';
     const char *const prompts[] = { "", " ", "{}", "%s%n", "\xf0\x9f\x99\x82 caf\xc3\xa9",
                                     longest };
-    struct output out = { .count = 0 };
+    struct run_output out = { .count = 0 };
     struct l2d_engine_params p = params(&out);
     struct l2d_engine *engine = create(&p);
     for (size_t i = 0; i < COUNT(prompts); i++) {
@@ -300,7 +267,7 @@ Test(engine, long_and_odd_prompts)
     push_inputs(engine, 0, 2);
     finish(&engine);
     cr_assert_eq(out.count, 2);
-    drop(&out);
+    run_drop(&out);
 }
 
 Test(engine, wrong_prompts_leave_the_old_one)
@@ -309,7 +276,7 @@ Test(engine, wrong_prompts_leave_the_old_one)
         { "a (bird:9)", "prompt: column 8: a weight" },
         { "a :0 | b :0", "prompt: column 2: the shares" },
     };
-    struct output out[2] = { { .count = 0 } };
+    struct run_output out[2] = { { .count = 0 } };
     for (int i = 0; i < 2; i++) {
         struct l2d_engine_params p = params(&out[i]);
         struct l2d_engine *engine = create(&p);
@@ -320,9 +287,9 @@ Test(engine, wrong_prompts_leave_the_old_one)
         push_inputs(engine, 0, 2);
         finish(&engine);
     }
-    check_same(&out[0], &out[1], 0, 2, "after wrong prompts");
-    drop(&out[0]);
-    drop(&out[1]);
+    run_check_same(&out[0], &out[1], 0, 2, "after wrong prompts");
+    run_drop(&out[0]);
+    run_drop(&out[1]);
 }
 
 // A weight of 1 and a blend with nothing are the plain prompt; others are not.
@@ -330,38 +297,38 @@ Test(engine, weights_and_blends)
 {
     static const char *const prompts[] = { "a bird", "a (bird:1)", "a bird :1 | a cat :0",
                                            "a (bird:1.5)", "a bird :1 | a cat :1", "[a bird]" };
-    struct output out[COUNT(prompts)] = { { .count = 0 } };
+    struct run_output out[COUNT(prompts)] = { { .count = 0 } };
     for (size_t i = 0; i < COUNT(prompts); i++) {
         struct l2d_engine_params p = params(&out[i]);
         p.prompt = prompts[i];
         run(&p, 2);
     }
-    check_same(&out[0], &out[1], 0, 2, "a weight of 1");
-    check_same(&out[0], &out[2], 0, 2, "a share of 0");
+    run_check_same(&out[0], &out[1], 0, 2, "a weight of 1");
+    run_check_same(&out[0], &out[2], 0, 2, "a share of 0");
     for (size_t i = 3; i < COUNT(prompts); i++)
-        check_differ(&out[0], &out[i], 0, 2, prompts[i]);
+        run_check_differ(&out[0], &out[i], 0, 2, prompts[i]);
     for (size_t i = 0; i < COUNT(prompts); i++)
-        drop(&out[i]);
+        run_drop(&out[i]);
 }
 
 Test(engine, clip_skip)
 {
     static const char *const skips[] = { NULL, "1", "0" };      // the model says 1
-    struct output out[3] = { { .count = 0 } };
+    struct run_output out[3] = { { .count = 0 } };
     for (int i = 0; i < 3; i++) {
         struct l2d_engine_params p = params(&out[i]);
         p.clip_skip = skips[i];
         run(&p, 2);
     }
-    check_same(&out[0], &out[1], 0, 2, "the model's");
-    check_differ(&out[0], &out[2], 0, 2, "another layer");
+    run_check_same(&out[0], &out[1], 0, 2, "the model's");
+    run_check_differ(&out[0], &out[2], 0, 2, "another layer");
     for (int i = 0; i < 3; i++)
-        drop(&out[i]);
+        run_drop(&out[i]);
 }
 
 // ---- guidance
 
-static struct l2d_engine_params guided(struct output *out, enum l2d_guidance_mode mode)
+static struct l2d_engine_params guided(struct run_output *out, enum l2d_guidance_mode mode)
 {
     struct l2d_engine_params p = params(out);
     p.steps = "25,30,37/50";
@@ -375,7 +342,7 @@ Test(engine, guidance_modes)
 {
     enum { FRAMES = 12, MODES = 4 };
     static const unsigned negative_steps[MODES] = { 0, 3, 0, 1 };
-    struct output out[MODES][2] = { 0 };
+    struct run_output out[MODES][2] = { 0 };
     uint64_t plain_bytes = 0;
     for (int m = 0; m < MODES; m++) {
         for (int b = 0; b < 2; b++) {
@@ -392,26 +359,26 @@ Test(engine, guidance_modes)
             finish(&engine);
             check_frames(&out[m][b], FRAMES, "guidance");
         }
-        check_same(&out[m][0], &out[m][1], 0, FRAMES, "batch against sequential");
+        run_check_same(&out[m][0], &out[m][1], 0, FRAMES, "batch against sequential");
         for (int other = 0; other < m; other++)
-            check_differ(&out[m][0], &out[other][0], 0, FRAMES, "another mode");
+            run_check_differ(&out[m][0], &out[other][0], 0, FRAMES, "another mode");
     }
     for (int m = 0; m < MODES; m++)
         for (int b = 0; b < 2; b++)
-            drop(&out[m][b]);
+            run_drop(&out[m][b]);
 }
 
 Test(engine, guidance_of_one_is_none)
 {
-    struct output plain = { .count = 0 }, one = { .count = 0 };
+    struct run_output plain = { .count = 0 }, one = { .count = 0 };
     struct l2d_engine_params p = guided(&plain, L2D_GUIDANCE_NONE);
     run(&p, 10);
     p = guided(&one, L2D_GUIDANCE_FULL);
     p.guidance = 1;
     run(&p, 10);
-    check_same(&plain, &one, 0, 10, "guidance 1");
-    drop(&plain);
-    drop(&one);
+    run_check_same(&plain, &one, 0, 10, "guidance 1");
+    run_drop(&plain);
+    run_drop(&one);
 }
 
 // The negative prompt is set at creation or later, and is seen from there on.
@@ -419,7 +386,7 @@ Test(engine, negative_prompts)
 {
     static const enum l2d_guidance_mode modes[] = { L2D_GUIDANCE_FULL, L2D_GUIDANCE_INITIALIZE };
     for (size_t m = 0; m < COUNT(modes); m++) {
-        struct output out[3] = { { .count = 0 } };
+        struct run_output out[3] = { { .count = 0 } };
         for (int i = 0; i < 3; i++) {
             struct l2d_engine_params p = guided(&out[i], modes[m]);
             p.negative = i == 1 ? "(ink:1.2) drawing" : NULL;
@@ -429,10 +396,10 @@ Test(engine, negative_prompts)
             push_inputs(engine, 0, 10);
             finish(&engine);
         }
-        check_differ(&out[0], &out[1], 0, 10, "a negative prompt");
-        check_same(&out[1], &out[2], 0, 10, "of creation or set before");
+        run_check_differ(&out[0], &out[1], 0, 10, "a negative prompt");
+        run_check_same(&out[1], &out[2], 0, 10, "of creation or set before");
         for (int i = 0; i < 3; i++)
-            drop(&out[i]);
+            run_drop(&out[i]);
     }
 }
 
@@ -444,7 +411,7 @@ Test(engine, similar_frames_are_skipped)
     static const char *const steps[] = { "37/50", "25,30,37/50" };
     for (size_t i = 0; i < COUNT(steps); i++)
         for (int b = 0; b < 2; b++) {
-            struct output out = { .count = 0 };
+            struct run_output out = { .count = 0 };
             struct l2d_engine_params p = params(&out);
             p.skip_similar = 0.98;
             p.steps = steps[i];
@@ -467,22 +434,22 @@ Test(engine, similar_frames_are_skipped)
                 cr_assert_eq(max_difference(out.frame[f], out.frame[f - 1]) == 0, f != 19,
                              "frame %u", f);
             l2d_engine_destroy(&engine);
-            drop(&out);
+            run_drop(&out);
         }
 }
 
 // Pictures that differ are all drawn, and with the filter on they are the same.
 Test(engine, other_frames_are_not)
 {
-    struct output plain = { .count = 0 }, filtered = { .count = 0 };
+    struct run_output plain = { .count = 0 }, filtered = { .count = 0 };
     struct l2d_engine_params p = params(&plain);
     run(&p, 14);
     p = params(&filtered);
     p.skip_similar = 1;
     run(&p, 14);
-    check_same(&plain, &filtered, 0, 14, "a threshold of 1");
-    drop(&plain);
-    drop(&filtered);
+    run_check_same(&plain, &filtered, 0, 14, "a threshold of 1");
+    run_drop(&plain);
+    run_drop(&filtered);
 }
 
 // ---- pictures
@@ -513,7 +480,7 @@ static struct l2d_frame *grey_i420(unsigned f, int32_t width, int32_t height)
 
 Test(engine, formats_change_on_the_way)
 {
-    struct output plain = { .count = 0 }, mixed = { .count = 0 };
+    struct run_output plain = { .count = 0 }, mixed = { .count = 0 };
     struct l2d_engine_params p = params(&plain);
     run(&p, 13);
     p = params(&mixed);
@@ -521,9 +488,9 @@ Test(engine, formats_change_on_the_way)
     for (unsigned f = 0; f < 13; f++)
         push(engine, f % 3 == 1 ? as_bgra(input(f)) : input(f));
     finish(&engine);
-    check_same(&plain, &mixed, 0, 13, "RGBA and BGRA");
-    drop(&plain);
-    drop(&mixed);
+    run_check_same(&plain, &mixed, 0, 13, "RGBA and BGRA");
+    run_drop(&plain);
+    run_drop(&mixed);
 }
 
 Test(engine, sizes_change_on_the_way)
@@ -532,7 +499,7 @@ Test(engine, sizes_change_on_the_way)
         { W, H, 0 }, { 1, 1, 0 }, { 641, 359, 0 }, { 37, 500, 90 }, { 2, 300, 270 }, { W, H, 180 },
     };
     for (int fit = L2D_FIT_COVER; fit <= L2D_FIT_STRETCH; fit++) {
-        struct output plain = { .count = 0 }, mixed = { .count = 0 };
+        struct run_output plain = { .count = 0 }, mixed = { .count = 0 };
         struct l2d_engine_params p = params(&plain);
         p.fit = (enum l2d_fit) fit;
         run(&p, 10);
@@ -548,11 +515,11 @@ Test(engine, sizes_change_on_the_way)
         push_inputs(engine, MAX_FRAMES - 1, MAX_FRAMES);
         finish(&engine);
         cr_assert_eq(mixed.count, MAX_FRAMES);
-        check_same(&plain, &mixed, 0, 9, "before another size");
+        run_check_same(&plain, &mixed, 0, 9, "before another size");
         for (unsigned f = 0; f < MAX_FRAMES; f++)
             cr_assert(mixed.frame[f]->width == W && mixed.frame[f]->height == H);
-        drop(&plain);
-        drop(&mixed);
+        run_drop(&plain);
+        run_drop(&mixed);
     }
 }
 
@@ -566,7 +533,7 @@ Test(engine, sizes_of_output)
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         for (int rgba = 0; rgba < 2; rgba++) {
-            struct output out = { .count = 0 };
+            struct run_output out = { .count = 0 };
             struct l2d_engine_params p = params(&out);
             p.width = cases[i].ask_w;
             p.height = cases[i].ask_h;
@@ -584,7 +551,7 @@ Test(engine, sizes_of_output)
             cr_assert_eq(out.count, 1);
             cr_assert(out.frame[0]->width == cases[i].w && out.frame[0]->height == cases[i].h);
             cr_assert_eq(out.frame[0]->num_planes, rgba ? 1 : 3);
-            drop(&out);
+            run_drop(&out);
         }
     }
 }
@@ -592,7 +559,7 @@ Test(engine, sizes_of_output)
 // ---- values
 
 struct watch {
-    struct output out;                  // emit and probe share their user
+    struct run_output out;                  // emit and probe share their user
     unsigned images;
     char bad[128];
 };
@@ -611,7 +578,7 @@ static void check_finite(void *user, uint32_t frame, int step, const char *name,
 static void watch_frame(void *user, struct l2d_frame *frame)
 {
     struct watch *watch = user;
-    collect(&watch->out, frame);
+    run_take(&watch->out, frame);
 }
 
 Test(engine, constant_pictures_are_finite)
@@ -635,7 +602,7 @@ Test(engine, constant_pictures_are_finite)
             finish(&engine);
             cr_assert(watch.images == 10 && watch.out.count == 10);
             cr_assert(!watch.bad[0], "value %d: %s", values[v], watch.bad);
-            drop(&watch.out);
+            run_drop(&watch.out);
         }
     }
 }
@@ -678,7 +645,7 @@ static enum stage feed(struct l2d_engine *engine, int *rc, struct l2d_error *e)
 static uint64_t run_with_fault(uint32_t chunk, enum fault fault, uint64_t nth, int code,
                                const char *name)
 {
-    struct output out = { .count = 0 };
+    struct run_output out = { .count = 0 };
     struct l2d_engine *engine = NULL;
     struct l2d_error e = { 0 }, later = { 0 };
     struct l2d_engine_params p = params(&out);
@@ -697,7 +664,7 @@ static uint64_t run_with_fault(uint32_t chunk, enum fault fault, uint64_t nth, i
                      later.msg);
     cr_assert((stage != PROMPT && rc != L2D_OK) || out.count == 11, "%u frames", out.count);
     l2d_engine_destroy(&engine);
-    drop(&out);
+    run_drop(&out);
     uint64_t leaked = faults_end();
     cr_assert(rc == code && (int) e.code == code, "%s, number %d, stage %d: code %d, %s", name,
               (int) nth, (int) stage, rc, e.msg);
@@ -708,11 +675,11 @@ static uint64_t run_with_fault(uint32_t chunk, enum fault fault, uint64_t nth, i
 
 static void survive_failures(uint32_t chunk)
 {
-    struct output out = { .count = 0 };
+    struct run_output out = { .count = 0 };
     struct l2d_engine_params p = params(&out);
     p.chunk = chunk;
     run(&p, 1);                         // programs stay with the device
-    drop(&out);
+    run_drop(&out);
     for (size_t i = 0; i < COUNT(faults); i++) {
         uint64_t count = run_with_fault(chunk, faults[i].fault, 0, L2D_OK, faults[i].name);
         cr_assert(count > 0, "no %s", faults[i].name);

@@ -8,6 +8,7 @@
 
 #include "gpu/device.h"
 #include "pipeline/engine.h"
+#include "support/engine_run.h"
 #include "support/golden_model.h"
 #include "support/watched_gpu.h"
 
@@ -19,43 +20,22 @@
 static struct golden_model model;
 static struct l2d_error err;
 
-struct output {
-    struct l2d_frame *frame[NUM_FRAMES];
-    unsigned count;
-};
-
-static void collect(void *user, struct l2d_frame *frame)
-{
-    struct output *out = user;
-    cr_assert(out->count < NUM_FRAMES);
-    out->frame[out->count++] = frame;
-}
-
 // Larger ones among them; each is there twice, for those that skip what is alike.
-static struct l2d_frame *input(unsigned f)
+static struct l2d_frame *input(const void *user, unsigned f)
 {
+    (void) user;
     return f % 5 == 4 ? golden_frame(f / 2, 2 * W, 3 * H) : golden_frame(f / 2, W, H);
 }
 
-static void run(enum l2d_lanes lanes, struct l2d_engine_params p, struct output *out)
+static void run(enum l2d_lanes lanes, struct l2d_engine_params p, struct run_output *out)
 {
     struct l2d_gpu_params g = watched_gpu_params();
     struct l2d_gpu *gpu = NULL;
-    struct l2d_engine *engine = NULL;
     g.lanes = lanes;
     g.piece_flops = lanes == L2D_LANES_SWAPPED ? 1e6 : 0;       // graphs in many pieces
-    p.user = out;
     cr_assert_eq(l2d_gpu_create(&gpu, &g, &err), L2D_OK, "%s", err.msg);
-    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
-    for (unsigned f = 0; f < NUM_FRAMES; f++) {
-        struct l2d_frame *frame = input(f);
-        cr_assert_eq(l2d_engine_push(engine, frame, &err), L2D_OK, "%s", err.msg);
-        l2d_frame_unref(&frame);
-    }
-    cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
-    l2d_engine_destroy(&engine);
+    run_engine(gpu, p, &(struct run_plan) { .num_frames = NUM_FRAMES, .input = input }, out);
     l2d_gpu_destroy(&gpu);
-    cr_assert_eq(out->count, NUM_FRAMES);
 }
 
 // How many lanes the device has by itself.
@@ -72,8 +52,8 @@ static uint32_t num_lanes(void)
     return n;
 }
 
-static void compare(const char *name, const char *what, const struct output *one,
-                    struct output *other)
+static void compare(const char *name, const char *what, const struct run_output *one,
+                    struct run_output *other)
 {
     for (unsigned f = 0; f < NUM_FRAMES; f++) {
         const struct l2d_frame *a = one->frame[f], *b = other->frame[f];
@@ -84,13 +64,12 @@ static void compare(const char *name, const char *what, const struct output *one
 
 static void check(const char *name, struct l2d_engine_params p, const char *what)
 {
-    struct output one = { .count = 0 }, swapped = { .count = 0 }, two = { .count = 0 };
+    struct run_output one = { .count = 0 }, swapped = { .count = 0 }, two = { .count = 0 };
     golden_model_make(&model, name);
     p.model = model.dir;
     p.width = W;
     p.height = H;
     p.rgba = true;
-    p.emit = collect;
     run(L2D_LANES_ONE, p, &one);
     run(L2D_LANES_SWAPPED, p, &swapped);
     compare(name, what, &one, &swapped);

@@ -9,12 +9,12 @@
 
 #include "gpu/device.h"
 #include "pipeline/engine.h"
+#include "support/engine_run.h"
 #include "support/faults.h"
 #include "support/golden_model.h"
 #include "support/watched_gpu.h"
 
 #define COUNT(a) (sizeof(a) / sizeof(*(a)))
-#define MAX_FRAMES 40
 #define W 64
 #define H 32
 
@@ -43,54 +43,26 @@ TestSuite(live, .init = open_all, .fini = close_all);
 
 // ---- a run: frames in, with changes before some of them
 
-struct output {
-    struct l2d_frame *frame[MAX_FRAMES];
-    unsigned count;
-    struct l2d_engine_stats stats;
-    float *cache;                       // number 0, as it is at the end
-    uint64_t cache_count;
-};
-
-struct step {                           // of a scenario
-    unsigned frame;                     // that is pushed next
-    struct l2d_change change;
-    uint64_t first;                     // frame that can differ, as the engine shall say
-};
-
 struct scenario {
-    const struct step *step;
+    const struct run_step *step;
     unsigned num_steps, num_frames;
     unsigned scene[4];                  // frames with which another scene begins; 0: no more
     unsigned offset;                    // of the inputs' numbers
 };
 
-static void collect(void *user, struct l2d_frame *frame)
-{
-    struct output *out = user;
-    cr_assert(out->count < MAX_FRAMES);
-    out->frame[out->count++] = frame;
-}
-
-static void drop(struct output *out)
-{
-    for (unsigned i = 0; i < out->count; i++)
-        l2d_frame_unref(&out->frame[i]);
-    free(out->cache);
-    *out = (struct output) { .count = 0 };
-}
-
-static struct l2d_engine_params params(struct output *out)
+static struct l2d_engine_params params(struct run_output *out)
 {
     return (struct l2d_engine_params) {
         .model = model.dir, .width = W, .height = H, .fit = L2D_FIT_STRETCH, .seed = 5,
         .prompt = "a bird", .steps = "25,30,37/50", .precision = L2D_PRECISION_FP32, .rgba = true,
-        .emit = collect, .user = out,
+        .emit = run_take, .user = out,
     };
 }
 
 // Scenes are dark and bright in turn.
-static struct l2d_frame *input(const struct scenario *s, unsigned f)
+static struct l2d_frame *input(const void *user, unsigned f)
 {
+    const struct scenario *s = user;
     struct l2d_frame *frame = golden_frame(f + s->offset, W, H);
     unsigned scene = 0;
     while (scene < COUNT(s->scene) && s->scene[scene] && f >= s->scene[scene])
@@ -105,30 +77,9 @@ static struct l2d_frame *input(const struct scenario *s, unsigned f)
 static void run_on(struct l2d_gpu *device, const struct l2d_engine_params *p,
                    const struct scenario *s)
 {
-    struct output *out = p->user;
-    struct l2d_engine *engine = NULL;
-    cr_assert_eq(l2d_engine_create(&engine, device, p, &err), L2D_OK, "%s", err.msg);
-    for (unsigned f = 0; f < s->num_frames; f++) {
-        for (unsigned i = 0; i < s->num_steps; i++) {
-            uint64_t first = UINT64_MAX;
-            if (s->step[i].frame != f)
-                continue;
-            cr_assert_eq(l2d_engine_change(engine, &s->step[i].change, &first, &err), L2D_OK, "%s",
-                         err.msg);
-            cr_assert_eq(first, s->step[i].first, "change %u: %d", i, (int) first);
-        }
-        struct l2d_frame *frame = input(s, f);
-        cr_assert_eq(l2d_engine_push(engine, frame, &err), L2D_OK, "%s", err.msg);
-        l2d_frame_unref(&frame);
-    }
-    cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
-    out->stats = l2d_engine_stats(engine);
-    cr_assert_eq(l2d_engine_read_cache(engine, 0, NULL, &out->cache_count, &err), L2D_OK);
-    out->cache = malloc(out->cache_count * sizeof(*out->cache));
-    cr_assert_not_null(out->cache);
-    cr_assert_eq(l2d_engine_read_cache(engine, 0, out->cache, &out->cache_count, &err), L2D_OK);
-    l2d_engine_destroy(&engine);
-    cr_assert_eq(out->count, s->num_frames, "%u of %u frames", out->count, s->num_frames);
+    struct run_output *out = p->user;
+    run_engine(device, *p, &(struct run_plan) { s->step, s->num_steps, s->num_frames, input, s },
+               out);
     for (unsigned f = 0; f < out->count; f++)
         cr_assert_eq(out->frame[f]->pts, 1000 + 40 * (int64_t) f, "frame %u", f);
 }
@@ -138,29 +89,10 @@ static void run(const struct l2d_engine_params *p, const struct scenario *s)
     run_on(gpu, p, s);
 }
 
-static bool same(const struct output *a, unsigned fa, const struct output *b, unsigned fb)
-{
-    return memcmp(a->frame[fa]->data, b->frame[fb]->data, a->frame[fa]->size_bytes) == 0;
-}
-
-static void check_same(const struct output *a, const struct output *b, unsigned from, unsigned to,
-                       const char *what)
-{
-    for (unsigned f = from; f < to; f++)
-        cr_assert(same(a, f, b, f), "%s: frame %u differs", what, f);
-}
-
-static void check_differ(const struct output *a, const struct output *b, unsigned from, unsigned to,
-                         const char *what)
-{
-    for (unsigned f = from; f < to; f++)
-        cr_assert(!same(a, f, b, f), "%s: frame %u is the same", what, f);
-}
-
 // A batch; a batch whose frames are encoded before what the frame before has left to do; a
 // sequence; and chunks, of 8 first, whose frames are encoded before what those before have left to
 // do: all the same. *out has the batch's.
-static void run_all(struct l2d_engine_params p, const struct scenario *s, struct output *out,
+static void run_all(struct l2d_engine_params p, const struct scenario *s, struct run_output *out,
                     const char *what)
 {
     static const uint32_t chunks[] = { 8, 3, 2, 5 };
@@ -169,7 +101,7 @@ static void run_all(struct l2d_engine_params p, const struct scenario *s, struct
         { L2D_BATCH, 1, true }, { L2D_SEQUENTIAL, 1, false },
         { L2D_BATCH, chunks[turn++ % COUNT(chunks)], true },
     };
-    struct output other = { .count = 0 };
+    struct run_output other = { .count = 0 };
     p.user = out;
     run(&p, s);
     p.user = &other;
@@ -179,9 +111,9 @@ static void run_all(struct l2d_engine_params p, const struct scenario *s, struct
         p.chunk = ways[i].chunk;
         snprintf(way, sizeof(way), "%s, way %zu, chunks of %u", what, i, p.chunk);
         run_on(ways[i].swapped ? swapped_gpu : gpu, &p, s);
-        check_same(out, &other, 0, s->num_frames, way);
+        run_check_same(out, &other, 0, s->num_frames, way);
         cr_assert_eq(out->stats.rewarms, other.stats.rewarms, "%s", way);
-        drop(&other);
+        run_drop(&other);
     }
 }
 
@@ -194,23 +126,23 @@ static void run_all(struct l2d_engine_params p, const struct scenario *s, struct
 Test(live, prompt_at_a_frame)
 {
     enum { FRAMES = 20, AT = 11 };
-    static const struct step steps[] = { PROMPT(AT, "ink drawing of a street", 0, 0) };
-    struct output plain = { .count = 0 }, changed = { .count = 0 };
+    static const struct run_step steps[] = { PROMPT(AT, "ink drawing of a street", 0, 0) };
+    struct run_output plain = { .count = 0 }, changed = { .count = 0 };
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { .num_frames = FRAMES });
     run_all(p, &(struct scenario) { steps, 1, FRAMES, { 0 }, 0 }, &changed, "prompt");
-    check_same(&plain, &changed, 0, AT, "before");
-    check_differ(&plain, &changed, AT, FRAMES, "after");
+    run_check_same(&plain, &changed, 0, AT, "before");
+    run_check_differ(&plain, &changed, AT, FRAMES, "after");
     cr_assert(changed.stats.refreshes == 1 && changed.stats.changes == 1 && !plain.stats.changes);
-    drop(&plain);
-    drop(&changed);
+    run_drop(&plain);
+    run_drop(&changed);
 }
 
 // Sinks that were refreshed under another prompt and then under their own are what they were.
 Test(live, sinks_come_back)
 {
-    static const struct step steps[] = { PROMPT(10, "ink", 0, 0), PROMPT(14, "a bird", 0, 0) };
-    struct output plain = { .count = 0 }, changed = { .count = 0 };
+    static const struct run_step steps[] = { PROMPT(10, "ink", 0, 0), PROMPT(14, "a bird", 0, 0) };
+    struct run_output plain = { .count = 0 }, changed = { .count = 0 };
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { .num_frames = 20 });
     run_all(p, &(struct scenario) { steps, 2, 20, { 0 }, 0 }, &changed, "there and back");
@@ -224,8 +156,8 @@ Test(live, sinks_come_back)
     }
     cr_assert(differ > plain.cache_count / 8, "the window has other keys than before");
     cr_assert_eq(changed.stats.refreshes, 2);
-    drop(&plain);
-    drop(&changed);
+    run_drop(&plain);
+    run_drop(&changed);
 }
 
 static double distance(const struct l2d_frame *a, const struct l2d_frame *b)
@@ -240,47 +172,47 @@ static double distance(const struct l2d_frame *a, const struct l2d_frame *b)
 Test(live, prompts_fade)
 {
     enum { FRAMES = 24, AT = 10, FADE = 6 };
-    static const struct step fade[] = { PROMPT(AT, "ink drawing of a street", FADE, 0) };
-    static const struct step smooth[] = { PROMPT(AT, "ink drawing of a street", FADE, 1) };
-    static const struct step late[] = { PROMPT(AT, "ink drawing of a street", FADE, 0),
-                                        PROMPT(AT + 3, "a bird", 2, 0) };
-    struct output plain = { .count = 0 }, faded = plain, eased = plain, back = plain;
+    static const struct run_step fade[] = { PROMPT(AT, "ink drawing of a street", FADE, 0) };
+    static const struct run_step smooth[] = { PROMPT(AT, "ink drawing of a street", FADE, 1) };
+    static const struct run_step late[] = { PROMPT(AT, "ink drawing of a street", FADE, 0),
+                                            PROMPT(AT + 3, "a bird", 2, 0) };
+    struct run_output plain = { .count = 0 }, faded = plain, eased = plain, back = plain;
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { .num_frames = FRAMES });
     run_all(p, &(struct scenario) { fade, 1, FRAMES, { 0 }, 0 }, &faded, "fade");
     run_all(p, &(struct scenario) { smooth, 1, FRAMES, { 0 }, 0 }, &eased, "smooth");
     run_all(p, &(struct scenario) { late, 2, FRAMES, { 0 }, 0 }, &back, "fade in a fade");
-    check_same(&plain, &faded, 0, AT, "before");
-    check_differ(&plain, &faded, AT, FRAMES, "fade");
-    check_same(&faded, &back, 0, AT + 3, "until it turns");
-    check_differ(&faded, &back, AT + 3, FRAMES, "as soon as it turns");
-    check_differ(&faded, &eased, AT, AT + 2, "easing");
+    run_check_same(&plain, &faded, 0, AT, "before");
+    run_check_differ(&plain, &faded, AT, FRAMES, "fade");
+    run_check_same(&faded, &back, 0, AT + 3, "until it turns");
+    run_check_differ(&faded, &back, AT + 3, FRAMES, "as soon as it turns");
+    run_check_differ(&faded, &eased, AT, AT + 2, "easing");
     cr_assert_lt(distance(plain.frame[AT], faded.frame[AT]),
                  distance(plain.frame[AT + FADE], faded.frame[AT + FADE]) / 2);
     cr_assert(faded.stats.refreshes == 1 && back.stats.refreshes == 1);
-    drop(&plain);
-    drop(&faded);
-    drop(&eased);
-    drop(&back);
+    run_drop(&plain);
+    run_drop(&faded);
+    run_drop(&eased);
+    run_drop(&back);
 }
 
 Test(live, words_of_guidance)
 {
-    static const struct step steps[] = {
+    static const struct run_step steps[] = {
         { 10, { .kind = L2D_CHANGE_NEGATIVE, .text = "ink", .fade_frames = 3 }, 10 },
         PROMPT(11, "a street", 2, 0),
     };
     static const struct scenario scenario = { steps, 2, 18, { 14, 0 }, 0 };
     static const enum l2d_guidance_mode modes[] = { L2D_GUIDANCE_FULL, L2D_GUIDANCE_INITIALIZE };
     for (size_t m = 0; m < COUNT(modes); m++) {
-        struct output out = { .count = 0 };
+        struct run_output out = { .count = 0 };
         struct l2d_engine_params p = params(NULL);
         p.guidance_mode = modes[m];
         p.guidance = 1.5;
         p.rewarm = L2D_REWARM_AUTO;
         run_all(p, &scenario, &out, l2d_guidance_mode_str(modes[m]));
         cr_assert(out.stats.cuts == 1 && out.stats.rewarms == 1);
-        drop(&out);
+        run_drop(&out);
     }
 }
 
@@ -289,25 +221,25 @@ Test(live, words_of_guidance)
 // What came before the first one, or has not been drawn, cannot be kept.
 Test(live, steadied)
 {
-    static const struct step steps[] = {
+    static const struct run_step steps[] = {
         { 12, { .kind = L2D_CHANGE_STEADY, .steady = 0 }, 12 },
         { 20, { .kind = L2D_CHANGE_STEADY, .steady = 0.9f }, 20 },
         { 26, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_SOURCE }, 26 },
         { 28, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_DRAWN }, 28 },
     };
-    struct output plain = { .count = 0 }, steady = plain;
+    struct run_output plain = { .count = 0 }, steady = plain;
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { steps + 2, 2, 34, { 0 }, 0 });
     p.steady = 0.6;
     run_all(p, &(struct scenario) { steps, 4, 34, { 0 }, 0 }, &steady, "steadied");
-    check_same(&plain, &steady, 0, 1, "the first");
-    check_differ(&plain, &steady, 1, 12, "with a picture before");
-    check_same(&plain, &steady, 12, 21, "turned off, and none kept");
-    check_differ(&plain, &steady, 21, 26, "turned on");
-    check_same(&plain, &steady, 26, 29, "the source, and the first drawn after it");
-    check_differ(&plain, &steady, 29, 34, "on again");
-    drop(&plain);
-    drop(&steady);
+    run_check_same(&plain, &steady, 0, 1, "the first");
+    run_check_differ(&plain, &steady, 1, 12, "with a picture before");
+    run_check_same(&plain, &steady, 12, 21, "turned off, and none kept");
+    run_check_differ(&plain, &steady, 21, 26, "turned on");
+    run_check_same(&plain, &steady, 26, 29, "the source, and the first drawn after it");
+    run_check_differ(&plain, &steady, 29, 34, "on again");
+    run_drop(&plain);
+    run_drop(&steady);
 }
 
 // Mean difference between the pictures of a picture that stands still, drawn with noise of its own
@@ -315,7 +247,7 @@ Test(live, steadied)
 static double restlessness(double share)
 {
     enum { FRAMES = 20 };
-    struct output out = { .count = 0 };
+    struct run_output out = { .count = 0 };
     struct l2d_engine *engine = NULL;
     struct l2d_engine_params p = params(&out);
     double sum = 0;
@@ -332,7 +264,7 @@ static double restlessness(double share)
     for (unsigned f = 10; f < out.count; f++)
         for (uint64_t i = 0; i < out.frame[f]->size_bytes; i++)
             sum += abs(out.frame[f]->data[i] - out.frame[f - 1]->data[i]);
-    drop(&out);
+    run_drop(&out);
     return sum;
 }
 
@@ -350,7 +282,7 @@ Test(live, steadied_pictures_flicker_less)
 Test(live, scenes_begin_anew)
 {
     enum { CUT = 13, FRAMES = 30 };
-    struct output plain = { .count = 0 }, kept = plain, cut = plain, alone = plain;
+    struct run_output plain = { .count = 0 }, kept = plain, cut = plain, alone = plain;
     const struct scenario scenario = { NULL, 0, FRAMES, { CUT }, 0 };
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { .num_frames = FRAMES });
@@ -361,15 +293,15 @@ Test(live, scenes_begin_anew)
     run_all(p, &scenario, &cut, "cut");
     cr_assert(cut.stats.cuts == 1 && cut.stats.rewarms == 2, "%d cuts, %d re-warms",
               (int) cut.stats.cuts, (int) cut.stats.rewarms);
-    check_same(&plain, &cut, 0, CUT, "before the cut");
-    check_differ(&kept, &cut, CUT, FRAMES, "after the cut");
-    drop(&cut);
+    run_check_same(&plain, &cut, 0, CUT, "before the cut");
+    run_check_differ(&kept, &cut, CUT, FRAMES, "after the cut");
+    run_drop(&cut);
 
     p.noise = L2D_NOISE_ALL_SHARED;
     run_all(p, &scenario, &cut, "cut");
     p.user = &alone;
     run(&p, &(struct scenario) { .num_frames = FRAMES - CUT, .scene = { 0 }, .offset = CUT });
-    drop(&alone);
+    run_drop(&alone);
     struct l2d_engine *engine = NULL;   // the second scene's pictures from the first frame on
     p.user = &alone;
     cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
@@ -381,11 +313,11 @@ Test(live, scenes_begin_anew)
     cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
     l2d_engine_destroy(&engine);
     for (unsigned f = CUT + 8; f < FRAMES; f++)
-        cr_assert(same(&cut, f, &alone, f - CUT), "frame %u is not as if it began there", f);
-    drop(&plain);
-    drop(&kept);
-    drop(&cut);
-    drop(&alone);
+        cr_assert(run_is_same(&cut, f, &alone, f - CUT), "frame %u is not as if it began there", f);
+    run_drop(&plain);
+    run_drop(&kept);
+    run_drop(&cut);
+    run_drop(&alone);
 }
 
 // Cuts that follow each other closely, in the warm-up, at its end; and none.
@@ -399,7 +331,7 @@ Test(live, scenes_in_a_row)
         { { 9, 14, 23 }, 3, 5 },
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct output out = { .count = 0 };
+        struct run_output out = { .count = 0 };
         struct scenario scenario = { NULL, 0, 34, { 0 }, 0 };
         memcpy(scenario.scene, cases[i].scene, sizeof(scenario.scene));
         struct l2d_engine_params p = params(NULL);
@@ -408,7 +340,7 @@ Test(live, scenes_in_a_row)
         cr_expect(out.stats.cuts == cases[i].cuts && out.stats.rewarms == cases[i].rewarms,
                   "case %zu: %d cuts, %d re-warms", i, (int) out.stats.cuts,
                   (int) out.stats.rewarms);
-        drop(&out);
+        run_drop(&out);
     }
 }
 
@@ -445,22 +377,22 @@ Test(live, scenes_that_dissolve)
 
 Test(live, rewarmed_by_time_or_on_request)
 {
-    static const struct step steps[] = { { 20, { .kind = L2D_CHANGE_REWARM }, 20 } };
-    struct output plain = { .count = 0 }, often = plain, asked = plain;
+    static const struct run_step steps[] = { { 20, { .kind = L2D_CHANGE_REWARM }, 20 } };
+    struct run_output plain = { .count = 0 }, often = plain, asked = plain;
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { .num_frames = 34 });
     run_all(p, &(struct scenario) { steps, 1, 34, { 0 }, 0 }, &asked, "on request");
     p.rewarm_seconds = 0.39;            // 10 frames
     run_all(p, &(struct scenario) { .num_frames = 34 }, &often, "by time");
-    check_same(&plain, &often, 0, 10, "before");
-    check_differ(&plain, &often, 10, 34, "after");
-    check_same(&plain, &asked, 0, 20, "before");
-    check_differ(&plain, &asked, 20, 34, "after");
+    run_check_same(&plain, &often, 0, 10, "before");
+    run_check_differ(&plain, &often, 10, 34, "after");
+    run_check_same(&plain, &asked, 0, 20, "before");
+    run_check_differ(&plain, &asked, 20, 34, "after");
     cr_assert(often.stats.rewarms == 3 && asked.stats.rewarms == 1, "%d, %d",
               (int) often.stats.rewarms, (int) asked.stats.rewarms);
-    drop(&plain);
-    drop(&often);
-    drop(&asked);
+    run_drop(&plain);
+    run_drop(&often);
+    run_drop(&asked);
 }
 
 // ---- steps, noise and what is shown
@@ -469,59 +401,59 @@ Test(live, rewarmed_by_time_or_on_request)
 Test(live, steps_change)
 {
     enum { FRAMES = 32 };
-    static const struct step steps[] = {
+    static const struct run_step steps[] = {
         { 11, { .kind = L2D_CHANGE_STEPS, .step_set = 1 }, 11 },
         { 18, { .kind = L2D_CHANGE_STEPS, .step_set = 2 }, 18 },
         { 20, { .kind = L2D_CHANGE_STEPS, .step_set = 0 }, 20 },
     };
-    static const struct step early[] = {
+    static const struct run_step early[] = {
         { 0, { .kind = L2D_CHANGE_STEPS, .step_set = 2 }, 0 },
         { 3, { .kind = L2D_CHANGE_STEPS, .step_set = 1 }, 8 },
     };
-    struct output plain = { .count = 0 }, changed = plain, one = plain, two = plain;
+    struct run_output plain = { .count = 0 }, changed = plain, one = plain, two = plain;
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { .num_frames = FRAMES });
     p.more_steps[0] = "37/50";
     p.more_steps[1] = "25,37/50";
     run_all(p, &(struct scenario) { steps, 3, FRAMES, { 26, 0 }, 0 }, &changed, "steps");
-    check_same(&plain, &changed, 0, 11, "before");
-    check_differ(&plain, &changed, 11, 26, "after");
+    run_check_same(&plain, &changed, 0, 11, "before");
+    run_check_differ(&plain, &changed, 11, 26, "after");
     cr_assert_eq(changed.stats.rewarms, 4, "%d re-warms", (int) changed.stats.rewarms);
-    drop(&changed);
+    run_drop(&changed);
 
     // A set that was changed to before the first frame is like one that there was from the start.
     run_all(p, &(struct scenario) { early, 1, 14, { 0 }, 0 }, &one, "at the start");
     p.steps = "25,37/50";
     p.user = &two;
     run(&p, &(struct scenario) { .num_frames = 14 });
-    check_same(&one, &two, 0, 14, "from the start");
+    run_check_same(&one, &two, 0, 14, "from the start");
     p.steps = "25,30,37/50";
     run_all(p, &(struct scenario) { early, 2, 14, { 0 }, 0 }, &changed, "in the warm-up");
-    check_same(&one, &changed, 0, 8, "in the warm-up");
-    check_differ(&one, &changed, 8, 14, "after the warm-up");
-    drop(&plain);
-    drop(&changed);
-    drop(&one);
-    drop(&two);
+    run_check_same(&one, &changed, 0, 8, "in the warm-up");
+    run_check_differ(&one, &changed, 8, 14, "after the warm-up");
+    run_drop(&plain);
+    run_drop(&changed);
+    run_drop(&one);
+    run_drop(&two);
 }
 
 Test(live, seed_and_noise_change)
 {
     enum { FRAMES = 16, AT = 10 };
-    static const struct step steps[2][1] = {
+    static const struct run_step steps[2][1] = {
         { { AT, { .kind = L2D_CHANGE_SEED, .seed = 77 }, AT } },
         { { AT, { .kind = L2D_CHANGE_NOISE, .noise = L2D_NOISE_ALL_SHARED }, AT } },
     };
-    struct output plain = { .count = 0 }, changed = plain;
+    struct run_output plain = { .count = 0 }, changed = plain;
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { .num_frames = FRAMES });
     for (int i = 0; i < 2; i++) {
         run_all(p, &(struct scenario) { steps[i], 1, FRAMES, { 0 }, 0 }, &changed, "noise");
-        check_same(&plain, &changed, 0, AT, "before");
-        check_differ(&plain, &changed, AT, FRAMES, "after");
-        drop(&changed);
+        run_check_same(&plain, &changed, 0, AT, "before");
+        run_check_differ(&plain, &changed, AT, FRAMES, "after");
+        run_drop(&changed);
     }
-    drop(&plain);
+    run_drop(&plain);
 }
 
 #define SHOW(at, what) { at, { .kind = L2D_CHANGE_SHOW, .show = what }, at }
@@ -530,35 +462,35 @@ Test(live, seed_and_noise_change)
 Test(live, what_is_shown)
 {
     enum { FRAMES = 36 };
-    static const struct step steps[] = {
+    static const struct run_step steps[] = {
         SHOW(12, L2D_SHOW_SOURCE), SHOW(15, L2D_SHOW_DRAWN), SHOW(19, L2D_SHOW_FROZEN),
         SHOW(22, L2D_SHOW_SOURCE), SHOW(23, L2D_SHOW_FROZEN), SHOW(25, L2D_SHOW_DRAWN),
     };
     static const struct scenario scenario = { steps, 6, FRAMES, { 24, 0 }, 0 };
-    struct output plain = { .count = 0 }, out = plain;
+    struct run_output plain = { .count = 0 }, out = plain;
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { .num_frames = FRAMES });
     run_all(p, &scenario, &out, "shown");
-    check_same(&plain, &out, 0, 12, "before");
+    run_check_same(&plain, &out, 0, 12, "before");
     for (unsigned f = 12; f < 24; f++) {
         struct l2d_frame *source = input(&scenario, f);
         bool is_source = distance(out.frame[f], source) < 0.01;
-        bool is_last = same(&out, f, &out, f - 1);
+        bool is_last = run_is_same(&out, f, &out, f - 1);
         cr_assert_eq(is_source, f < 15 || f == 22, "frame %u and its source", f);
         cr_assert_eq(is_last, (f >= 19 && f < 22) || f == 23, "frame %u and the last", f);
         l2d_frame_unref(&source);
     }
-    cr_assert(same(&out, 24, &out, 22) && !same(&out, 25, &out, 24));
+    cr_assert(run_is_same(&out, 24, &out, 22) && !run_is_same(&out, 25, &out, 24));
     cr_assert_eq(out.stats.rewarms, 2, "the cut while nothing is drawn, and what follows it: %d",
                  (int) out.stats.rewarms);
-    drop(&plain);
-    drop(&out);
+    run_drop(&plain);
+    run_drop(&out);
 }
 
 // Nothing has been drawn yet, or not enough: what is shown waits, or the stream begins with it.
 Test(live, what_is_shown_at_first)
 {
-    static const struct step steps[][2] = {
+    static const struct run_step steps[][2] = {
         { SHOW(0, L2D_SHOW_SOURCE), SHOW(3, L2D_SHOW_DRAWN) },
         { { 2, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_SOURCE }, 8 },
           SHOW(14, L2D_SHOW_DRAWN) },
@@ -567,7 +499,7 @@ Test(live, what_is_shown_at_first)
     };
     static const unsigned sources[][2] = { { 0, 3 }, { 8, 14 }, { 0, 0 }, { 0, 13 } };
     for (size_t i = 0; i < COUNT(steps); i++) {
-        struct output out = { .count = 0 };
+        struct run_output out = { .count = 0 };
         const struct scenario scenario = { steps[i], 2, 18, { 0 }, 0 };
         run_all(params(NULL), &scenario, &out, "shown");
         for (unsigned f = 0; f < 18; f++) {
@@ -577,14 +509,14 @@ Test(live, what_is_shown_at_first)
                          f);
             l2d_frame_unref(&source);
         }
-        drop(&out);
+        run_drop(&out);
     }
 }
 
 // The filter does not hold back what has changed; all frames come out.
 Test(live, changes_with_the_filter)
 {
-    static const struct step steps[] = {
+    static const struct run_step steps[] = {
         PROMPT(14, "ink", 3, 0), SHOW(20, L2D_SHOW_FROZEN), SHOW(23, L2D_SHOW_DRAWN),
         { 26, { .kind = L2D_CHANGE_STEPS, .step_set = 1 }, 26 },
     };
@@ -592,14 +524,14 @@ Test(live, changes_with_the_filter)
     p.skip_similar = 0.5;
     p.more_steps[0] = "37/50";
     for (int b = 0; b < 2; b++) {
-        struct output out = { .count = 0 };
+        struct run_output out = { .count = 0 };
         p.user = &out;
         p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
         run(&p, &(struct scenario) { steps, 4, 36, { 0 }, 0 });
         cr_assert_gt(out.stats.frames_skipped, 5);
         for (unsigned f = 14; f < 17; f++)
-            cr_assert(!same(&out, f, &out, f - 1), "frame %u", f);
-        drop(&out);
+            cr_assert(!run_is_same(&out, f, &out, f - 1), "frame %u", f);
+        run_drop(&out);
     }
 }
 
@@ -613,7 +545,7 @@ Test(live, what_cannot_change)
         { { .kind = L2D_CHANGE_STEADY, .steady = -0.5f }, "steady -0.5: must be" },
         { { .kind = (enum l2d_change_kind) 99 }, "kind 99" },
     };
-    struct output plain = { .count = 0 }, out = plain;
+    struct run_output plain = { .count = 0 }, out = plain;
     struct l2d_engine_params p = params(&plain);
     run(&p, &(struct scenario) { .num_frames = 12 });
     struct l2d_engine *engine = NULL;
@@ -631,9 +563,9 @@ Test(live, what_cannot_change)
     cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
     cr_assert_eq(l2d_engine_stats(engine).changes, 0);
     l2d_engine_destroy(&engine);
-    check_same(&plain, &out, 0, 12, "after changes that were refused");
-    drop(&plain);
-    drop(&out);
+    run_check_same(&plain, &out, 0, 12, "after changes that were refused");
+    run_drop(&plain);
+    run_drop(&out);
 
     p.more_steps[0] = "37,30/50";
     cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_EINVAL);
@@ -655,7 +587,7 @@ static uint64_t run_with_fault(enum fault fault, uint64_t nth, int code, uint64_
         { .kind = L2D_CHANGE_STEPS, .step_set = 1 },
         { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_FROZEN },
     };
-    struct output out = { .count = 0 };
+    struct run_output out = { .count = 0 };
     struct l2d_engine_params p = params(&out);
     struct l2d_engine *engine = NULL;
     int rc = L2D_OK;
@@ -680,7 +612,7 @@ static uint64_t run_with_fault(enum fault fault, uint64_t nth, int code, uint64_
     cr_assert(rc != L2D_OK || out.count == 14, "%u frames", out.count);
     uint64_t count = faults_count();
     l2d_engine_destroy(&engine);
-    drop(&out);
+    run_drop(&out);
     cr_assert_eq(faults_end(), 0, "fault %d, number %d: allocations are left", (int) fault,
                  (int) nth);
     return count;
@@ -692,11 +624,11 @@ Test(live, survives_failures)
         { FAULT_ALLOC, L2D_ENOMEM }, { FAULT_SUBMIT, L2D_EGPU },
     };
     uint64_t created, ignored;
-    struct output out = { .count = 0 };
+    struct run_output out = { .count = 0 };
     struct l2d_engine_params p = params(&out);
     p.more_steps[0] = "37/50";
     run(&p, &(struct scenario) { .num_frames = 1 });        // programs stay with the device
-    drop(&out);
+    run_drop(&out);
     for (size_t i = 0; i < COUNT(faults); i++) {
         uint64_t count = run_with_fault(faults[i].fault, 0, L2D_OK, &created);
         cr_assert_gt(count, created);

@@ -15,11 +15,11 @@
 #include "gpu/device.h"
 #include "pipeline/engine.h"
 #include "pipeline/stream.h"
+#include "support/engine_run.h"
 #include "support/lora_model.h"
 #include "support/watched_gpu.h"
 #include "tensor/convert.h"
 
-#define MAX_FRAMES 40
 #define SIDE 64
 
 static struct lora_model model;
@@ -141,110 +141,38 @@ Test(loras, one_of_two_is_kept)
 
 // ---- a run
 
-struct output {
-    struct l2d_frame *frame[MAX_FRAMES];
-    unsigned count;
-    struct l2d_engine_stats stats;
-    float *cache;
-    uint64_t cache_count;
-};
-
-struct step {
-    unsigned frame;
-    struct l2d_change change;
-    uint64_t first;                     // as the engine shall say
-};
-
-static void collect(void *user, struct l2d_frame *frame)
-{
-    struct output *out = user;
-    cr_assert(out->count < MAX_FRAMES);
-    out->frame[out->count++] = frame;
-}
-
-static void drop(struct output *out)
-{
-    for (unsigned i = 0; i < out->count; i++)
-        l2d_frame_unref(&out->frame[i]);
-    free(out->cache);
-    *out = (struct output) { .count = 0 };
-}
-
 static struct l2d_engine_params params(const char *folder)
 {
     return (struct l2d_engine_params) {
         .model = folder, .width = SIDE, .height = SIDE, .fit = L2D_FIT_STRETCH, .seed = 5,
         .prompt = "a bird", .steps = "25,37/50", .precision = L2D_PRECISION_FP32, .rgba = true,
-        .rewarm = L2D_REWARM_NEVER, .noise = L2D_NOISE_ALL_SHARED, .emit = collect,
+        .rewarm = L2D_REWARM_NEVER, .noise = L2D_NOISE_ALL_SHARED, .emit = run_take,
     };
 }
 
-// offset   of the inputs' numbers
-static void run(struct l2d_engine_params p, const struct step *step, unsigned num_steps,
-                unsigned num_frames, unsigned offset, struct output *out)
+// Input frame f, from a number on.
+static struct l2d_frame *input(const void *user, unsigned f)
 {
-    struct l2d_engine *engine = NULL;
-    *out = (struct output) { .count = 0 };
-    p.user = out;
-    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
-    for (unsigned f = 0; f < num_frames; f++) {
-        for (unsigned i = 0; i < num_steps; i++) {
-            uint64_t first = UINT64_MAX;
-            if (step[i].frame != f)
-                continue;
-            cr_assert_eq(l2d_engine_change(engine, &step[i].change, &first, &err), L2D_OK, "%s",
-                         err.msg);
-            cr_assert_eq(first, step[i].first, "change %u: %d", i, (int) first);
-        }
-        struct l2d_frame *frame = golden_frame(f + offset, SIDE, SIDE);
-        cr_assert_eq(l2d_engine_push(engine, frame, &err), L2D_OK, "%s", err.msg);
-        l2d_frame_unref(&frame);
-    }
-    cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
-    out->stats = l2d_engine_stats(engine);
-    cr_assert_eq(l2d_engine_read_cache(engine, 0, NULL, &out->cache_count, &err), L2D_OK);
-    out->cache = malloc(out->cache_count * sizeof(*out->cache));
-    cr_assert_not_null(out->cache);
-    cr_assert_eq(l2d_engine_read_cache(engine, 0, out->cache, &out->cache_count, &err), L2D_OK);
-    l2d_engine_destroy(&engine);
-    cr_assert_eq(out->count, num_frames);
+    const unsigned *offset = user;
+    return golden_frame(f + *offset, SIDE, SIDE);
 }
 
-static bool same(const struct output *a, unsigned fa, const struct output *b, unsigned fb)
+static void run(struct l2d_engine_params p, const struct run_step *step, unsigned num_steps,
+                unsigned num_frames, unsigned offset, struct run_output *out)
 {
-    return memcmp(a->frame[fa]->data, b->frame[fb]->data, a->frame[fa]->size_bytes) == 0;
-}
-
-static void check_same(const struct output *a, const struct output *b, unsigned from, unsigned to,
-                       const char *what)
-{
-    for (unsigned f = from; f < to; f++)
-        cr_assert(same(a, f, b, f), "%s: frame %u differs", what, f);
-}
-
-static void check_differ(const struct output *a, const struct output *b, unsigned from, unsigned to,
-                         const char *what)
-{
-    for (unsigned f = from; f < to; f++)
-        cr_assert(!same(a, f, b, f), "%s: frame %u is the same", what, f);
-}
-
-static bool same_cache(const struct output *a, const struct output *b)
-{
-    return a->cache_count == b->cache_count &&
-           memcmp(a->cache, b->cache, a->cache_count * sizeof(*a->cache)) == 0;
+    run_engine(gpu, p, &(struct run_plan) { step, num_steps, num_frames, input, &offset }, out);
 }
 
 // A batch and a sequence: the same. *out has the batch's.
-static void run_both(struct l2d_engine_params p, const struct step *step, unsigned num_steps,
-                     unsigned num_frames, struct output *out, const char *what)
+static void run_both(struct l2d_engine_params p, const struct run_step *step, unsigned num_steps,
+                     unsigned num_frames, struct run_output *out, const char *what)
 {
-    struct output other;
+    struct run_output other;
     run(p, step, num_steps, num_frames, 0, out);
     p.batching = L2D_SEQUENTIAL;
     run(p, step, num_steps, num_frames, 0, &other);
-    check_same(out, &other, 0, num_frames, what);
-    drop(&other);
+    run_check_same(out, &other, 0, num_frames, what);
+    run_drop(&other);
 }
 
 #define LORA(at, name, scale, from) \
@@ -253,9 +181,9 @@ static void run_both(struct l2d_engine_params p, const struct step *step, unsign
 Test(loras, opened_with_scales)
 {
     enum { FRAMES = 11 };
-    static const struct step first[] = { LORA(0, "ink", 0.7f, 0), LORA(0, "neon", -0.4f, 0) };
+    static const struct run_step first[] = { LORA(0, "ink", 0.7f, 0), LORA(0, "neon", -0.4f, 0) };
     char folder[128], plain[128];
-    struct output want, got, base;
+    struct run_output want, got, base;
     struct l2d_gpu *first_gpu = gpu, *tier1 = watched_gpu_open(L2D_TIER_1);
     fused("fused", 0.7f, -0.4f, folder);
     fused("plain", 0.5f, 0, plain);
@@ -267,26 +195,27 @@ Test(loras, opened_with_scales)
         run(p, NULL, 0, FRAMES, 0, &want);
         p.model = kept;
         run(p, first, 2, FRAMES, 0, &got);      // with those of the model, changed before a frame
-        check_same(&want, &got, 0, FRAMES, "changed before the first frame");
-        cr_assert(same_cache(&want, &got) && got.stats.changes == 2 && got.stats.refreshes == 0);
-        drop(&got);
+        run_check_same(&want, &got, 0, FRAMES, "changed before the first frame");
+        cr_assert(run_is_same_cache(&want, &got));
+        cr_assert(got.stats.changes == 2 && got.stats.refreshes == 0);
+        run_drop(&got);
         run(p, NULL, 0, FRAMES, 0, &base);
-        check_differ(&want, &base, 0, FRAMES, "the model's own");
+        run_check_differ(&want, &base, 0, FRAMES, "the model's own");
         p.lora[0].name = "neon";
         p.lora[0].scale = -0.4f;
         p.lora[1].name = "ink";
         p.lora[1].scale = 0.7f;
         run(p, NULL, 0, FRAMES, 0, &got);
-        check_same(&want, &got, 0, FRAMES, "opened with them");
-        cr_assert(same_cache(&want, &got));
-        drop(&want);
-        drop(&got);
+        run_check_same(&want, &got, 0, FRAMES, "opened with them");
+        cr_assert(run_is_same_cache(&want, &got));
+        run_drop(&want);
+        run_drop(&got);
         p.model = plain;
         p.lora[0].name = p.lora[1].name = NULL;
         run(p, NULL, 0, FRAMES, 0, &want);
-        check_same(&want, &base, 0, FRAMES, "the model's own");
-        drop(&want);
-        drop(&base);
+        run_check_same(&want, &base, 0, FRAMES, "the model's own");
+        run_drop(&want);
+        run_drop(&base);
     }
     l2d_gpu_destroy(&tier1);
     gpu = first_gpu;
@@ -297,49 +226,50 @@ Test(loras, opened_with_scales)
 Test(loras, scale_at_a_frame)
 {
     enum { FRAMES = 20, AT = 11, SINKS = 8 };
-    static const struct step steps[] = {
+    static const struct run_step steps[] = {
         LORA(AT, "neon", 1, AT), LORA(AT, "ink", 0, AT),
         { AT, { .kind = L2D_CHANGE_REWARM }, AT },
     };
-    static const struct step late[] = { LORA(3, "neon", 1, 8), LORA(3, "ink", 0, 8) };
+    static const struct run_step late[] = { LORA(3, "neon", 1, 8), LORA(3, "ink", 0, 8) };
     char folder[128];
-    struct output plain, changed, again, opened;
+    struct run_output plain, changed, again, opened;
     struct l2d_engine_params p = params(kept);
     run(p, NULL, 0, FRAMES, 0, &plain);
     run_both(p, steps, 2, FRAMES, &changed, "scales");
-    check_same(&plain, &changed, 0, AT, "before");
-    check_differ(&plain, &changed, AT, FRAMES, "after");
+    run_check_same(&plain, &changed, 0, AT, "before");
+    run_check_differ(&plain, &changed, AT, FRAMES, "after");
     cr_assert(changed.stats.refreshes == 1 && changed.stats.rewarms == 0 &&
               changed.stats.changes == 2);
     run_both(p, steps, 3, FRAMES, &again, "scales, and the window anew");
-    check_same(&plain, &again, 0, AT, "before");
+    run_check_same(&plain, &again, 0, AT, "before");
     fused("fused", 0, 1, folder);
     p.model = folder;
     run(p, NULL, 0, FRAMES - AT + SINKS, AT - SINKS, &opened);
     for (unsigned f = AT; f < FRAMES; f++)
-        cr_assert(same(&again, f, &opened, f - AT + SINKS), "frame %u is not as opened so", f);
-    cr_assert(same_cache(&again, &opened));
-    drop(&changed);
-    drop(&again);
-    drop(&opened);
+        cr_assert(run_is_same(&again, f, &opened, f - AT + SINKS), "frame %u is not as opened so",
+                  f);
+    cr_assert(run_is_same_cache(&again, &opened));
+    run_drop(&changed);
+    run_drop(&again);
+    run_drop(&opened);
 
     p.model = kept;
     run_both(p, late, 2, FRAMES, &changed, "in the warm-up");
-    check_same(&plain, &changed, 0, SINKS, "in the warm-up");
-    check_differ(&plain, &changed, SINKS, FRAMES, "after it");
-    drop(&plain);
-    drop(&changed);
+    run_check_same(&plain, &changed, 0, SINKS, "in the warm-up");
+    run_check_differ(&plain, &changed, SINKS, FRAMES, "after it");
+    run_drop(&plain);
+    run_drop(&changed);
 }
 
 // There and back: after it the weights, and the sinks, are what they were.
 Test(loras, scales_come_back)
 {
     enum { FRAMES = 16 };
-    static const struct step steps[] = {
+    static const struct run_step steps[] = {
         LORA(9, "ink", 1.5f, 9), LORA(11, "ink", 0.5f, 11), LORA(12, "ink", 1, 12),
         LORA(12, "ink", 0.5f, 12),      // which is nothing
     };
-    struct output plain, changed;
+    struct run_output plain, changed;
     struct l2d_engine_params p = params(kept);
     run(p, NULL, 0, FRAMES, 0, &plain);
     run_both(p, steps, 4, FRAMES, &changed, "there and back");
@@ -352,15 +282,15 @@ Test(loras, scales_come_back)
         differ += !equal;
     }
     cr_assert_gt(differ, plain.cache_count / 8);
-    drop(&plain);
-    drop(&changed);
+    run_drop(&plain);
+    run_drop(&changed);
 }
 
 // With a fade on its way, a negative prompt, other steps and a frozen picture.
 Test(loras, scales_among_other_changes)
 {
     enum { FRAMES = 22 };
-    static const struct step steps[] = {
+    static const struct run_step steps[] = {
         { 9, { .kind = L2D_CHANGE_PROMPT, .text = "ink :1 | a street :2", .fade_frames = 4 }, 9 },
         LORA(11, "ink", 1, 11),
         { 13, { .kind = L2D_CHANGE_STEPS, .step_set = 1 }, 13 },
@@ -370,50 +300,50 @@ Test(loras, scales_among_other_changes)
         LORA(17, "ink", 0, 17),
         { 18, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_DRAWN }, 18 },
     };
-    struct output out;
+    struct run_output out;
     struct l2d_engine_params p = params(kept);
     p.guidance_mode = L2D_GUIDANCE_FULL;
     p.guidance = 1.5;
     p.negative = "a dog";
     p.more_steps[0] = "37/50";
     run_both(p, steps, sizeof(steps) / sizeof(*steps), FRAMES, &out, "among others");
-    cr_assert(same(&out, 17, &out, 15) && !same(&out, 18, &out, 17));
-    drop(&out);
+    cr_assert(run_is_same(&out, 17, &out, 15) && !run_is_same(&out, 18, &out, 17));
+    run_drop(&out);
 }
 
 // Shares alone are what the prompt would be with them, without its words being read again.
 Test(loras, shares_of_a_blend)
 {
     enum { FRAMES = 18, AT = 10 };
-    static const struct step retyped[] = {
+    static const struct run_step retyped[] = {
         { AT, { .kind = L2D_CHANGE_PROMPT, .text = "a bird :0.2 | ink :0.6", .fade_frames = 3 },
           AT },
     };
-    static const struct step blended[] = {
+    static const struct run_step blended[] = {
         { AT, { .kind = L2D_CHANGE_BLEND, .text = " 0.2,.6 ", .fade_frames = 3 }, AT },
     };
-    static const struct step at_once[] = {
+    static const struct run_step at_once[] = {
         { 0, { .kind = L2D_CHANGE_BLEND, .text = "1 3" }, 0 },
     };
-    struct output plain, a, b;
+    struct run_output plain, a, b;
     struct l2d_engine_params p = params(kept);
     p.prompt = "a bird :0.7 | ink :0.3";
     run(p, NULL, 0, FRAMES, 0, &plain);
     run_both(p, retyped, 1, FRAMES, &a, "retyped");
     run_both(p, blended, 1, FRAMES, &b, "shares");
-    check_same(&a, &b, 0, FRAMES, "retyped and shares alone");
-    check_same(&plain, &b, 0, AT, "before");
-    check_differ(&plain, &b, AT, FRAMES, "after");
-    cr_assert(same_cache(&a, &b) && b.stats.refreshes == 1);
-    drop(&a);
-    drop(&b);
+    run_check_same(&a, &b, 0, FRAMES, "retyped and shares alone");
+    run_check_same(&plain, &b, 0, AT, "before");
+    run_check_differ(&plain, &b, AT, FRAMES, "after");
+    cr_assert(run_is_same_cache(&a, &b) && b.stats.refreshes == 1);
+    run_drop(&a);
+    run_drop(&b);
     run(p, at_once, 1, FRAMES, 0, &a);
     p.prompt = "a bird :1 | ink :3";
     run(p, NULL, 0, FRAMES, 0, &b);
-    check_same(&a, &b, 0, FRAMES, "before the first frame");
-    drop(&plain);
-    drop(&a);
-    drop(&b);
+    run_check_same(&a, &b, 0, FRAMES, "before the first frame");
+    run_drop(&plain);
+    run_drop(&a);
+    run_drop(&b);
 }
 
 // ---- what cannot be
@@ -430,7 +360,7 @@ Test(loras, what_cannot_change)
         { { .kind = L2D_CHANGE_BLEND, .text = "0" }, "blend: the shares of the blend sum to 0" },
         { { .kind = L2D_CHANGE_BLEND }, "blend: expected a number" },
     };
-    struct output out = { .count = 0 };
+    struct run_output out = { .count = 0 };
     struct l2d_engine *engine = NULL;
     struct l2d_engine_params p = params(kept);
     p.user = &out;
@@ -498,7 +428,7 @@ Test(loras, files_that_are_damaged)
     // Values are read when they are needed: its scale is 0 at first.
     for (int i = 1; i < 3; i++) {
         struct l2d_engine *engine = NULL;
-        struct output out = { .count = 0 };
+        struct run_output out = { .count = 0 };
         p.user = &out;
         spoil(MODULE ".factor", MODULE ".factor", &values[i], 1);
         cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
@@ -534,12 +464,12 @@ static void push(struct l2d_stream *stream, unsigned f)
     cr_assert_eq(l2d_stream_push(stream, &frame, &err), L2D_OK, "%s", err.msg);
 }
 
-static void pop(struct l2d_stream *stream, struct output *out)
+static void pop(struct l2d_stream *stream, struct run_output *out)
 {
     struct l2d_frame *frame = NULL;
     cr_assert_eq(l2d_stream_pop(stream, &frame, &err), L2D_OK, "%s", err.msg);
     cr_assert_not_null(frame);
-    collect(out, frame);
+    run_take(out, frame);
 }
 
 static uint64_t change(struct l2d_stream *stream, const char *name, float scale, enum l2d_when when)
@@ -554,8 +484,8 @@ static uint64_t change(struct l2d_stream *stream, const char *name, float scale,
 Test(loras, stream_in_order)
 {
     enum { FRAMES = 14, AT = 10 };
-    static const struct step steps[] = { LORA(AT, "ink", 1, AT), LORA(AT, "neon", 1, AT) };
-    struct output want, got = { .count = 0 };
+    static const struct run_step steps[] = { LORA(AT, "ink", 1, AT), LORA(AT, "neon", 1, AT) };
+    struct run_output want, got = { .count = 0 };
     uint64_t ticket[2] = { 0 };
     run(params(kept), steps, 2, FRAMES, 0, &want);
     struct l2d_stream *stream = open_stream();
@@ -574,10 +504,10 @@ Test(loras, stream_in_order)
         cr_assert(r.state == L2D_RECEIPT_DONE && r.first == AT, "%d %d", (int) r.state,
                   (int) r.first);
     }
-    check_same(&want, &got, 0, FRAMES, "a stream");
+    run_check_same(&want, &got, 0, FRAMES, "a stream");
     l2d_stream_destroy(&stream);
-    drop(&want);
-    drop(&got);
+    run_drop(&want);
+    run_drop(&got);
 }
 
 // Soon: with a frame that the receipt names, from which on all is as if it had been asked for
@@ -585,16 +515,16 @@ Test(loras, stream_in_order)
 Test(loras, stream_soon, .timeout = 300)
 {
     enum { CHANGES = 12 };
-    struct output want, got = { .count = 0 };
+    struct run_output want, got = { .count = 0 };
     struct l2d_stream *stream = open_stream();
-    struct step step[CHANGES];
+    struct run_step step[CHANGES];
     uint64_t ticket[CHANGES], unknown = change(stream, "oil", 1, L2D_WHEN_SOON);
     unsigned frames = 0, num_steps = 0, changes = 0;
-    for (bool waits = true; frames < MAX_FRAMES - 4 && (frames < 20 || waits); frames++) {
+    for (bool waits = true; frames < RUN_MAX_FRAMES - 4 && (frames < 20 || waits); frames++) {
         for (unsigned i = 0; i < 3 && changes < CHANGES && (frames == 0 || frames > 13); i++) {
             float scale = 0.1f * (float) ++changes;
-            step[changes - 1] = (struct step) { 0, { .kind = L2D_CHANGE_LORA, .text = changes % 2
-                                                     ? "ink" : "neon", .lora_scale = scale }, 0 };
+            const char *name = changes % 2 ? "ink" : "neon";
+            step[changes - 1] = (struct run_step) LORA(0, name, scale, 0);
             ticket[changes - 1] = change(stream, step[changes - 1].change.text, scale,
                                          L2D_WHEN_SOON);
         }
@@ -624,9 +554,9 @@ Test(loras, stream_soon, .timeout = 300)
     cr_assert(num_steps >= 4 && num_steps < CHANGES, "%u", num_steps);
     l2d_stream_destroy(&stream);
     run(params(kept), step, num_steps, frames, 0, &want);
-    check_same(&want, &got, 0, frames, "a stream");
-    drop(&want);
-    drop(&got);
+    run_check_same(&want, &got, 0, frames, "a stream");
+    run_drop(&want);
+    run_drop(&got);
 }
 
 // A stream that ends while scales are being computed ends at once, and says so.

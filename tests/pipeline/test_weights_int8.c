@@ -10,6 +10,7 @@
 #include "base/half.h"
 #include "gpu/device.h"
 #include "pipeline/engine.h"
+#include "support/engine_run.h"
 #include "support/golden_model.h"
 #include "support/gpu_test.h"
 #include "support/watched_gpu.h"
@@ -93,54 +94,28 @@ static void round_unet(void)
 
 // ---- runs
 
-struct output {
-    struct l2d_frame *frame[NUM_FRAMES];
-    unsigned count;
-    struct l2d_engine_memory memory;
-};
-
-static void collect(void *user, struct l2d_frame *frame)
-{
-    struct output *out = user;
-    cr_assert(out->count < NUM_FRAMES);
-    out->frame[out->count++] = frame;
-}
-
 static struct l2d_engine_params params(enum l2d_precision precision, enum l2d_weight_type type)
 {
     return (struct l2d_engine_params) {
         .model = model.dir, .width = W, .height = H, .fit = L2D_FIT_STRETCH, .seed = 5,
         .steps = "25,37/50", .precision = precision, .weight_type = type, .rgba = true,
-        .emit = collect,
     };
 }
 
-static void run(struct l2d_engine_params p, struct output *out)
+static struct l2d_frame *input(const void *user, unsigned f)
 {
-    struct l2d_engine *engine = NULL;
-    *out = (struct output) { .count = 0 };
-    p.user = out;
-    cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_OK, "%s", err.msg);
-    for (unsigned f = 0; f < NUM_FRAMES; f++) {
-        struct l2d_frame *frame = golden_frame(f, W, H);
-        cr_assert_eq(l2d_engine_push(engine, frame, &err), L2D_OK, "%s", err.msg);
-        l2d_frame_unref(&frame);
-    }
-    cr_assert_eq(l2d_engine_finish(engine, &err), L2D_OK, "%s", err.msg);
-    cr_assert_eq(l2d_engine_info(engine)->weight_type, p.weight_type);
-    out->memory = l2d_engine_info(engine)->memory;
-    l2d_engine_destroy(&engine);
-    cr_assert_eq(out->count, NUM_FRAMES);
+    (void) user;
+    return golden_frame(f, W, H);
 }
 
-static void drop(struct output *out)
+static void run(struct l2d_engine_params p, struct run_output *out)
 {
-    for (unsigned i = 0; i < out->count; i++)
-        l2d_frame_unref(&out->frame[i]);
+    run_engine(gpu, p, &(struct run_plan) { .num_frames = NUM_FRAMES, .input = input }, out);
+    cr_assert_eq(out->info.weight_type, p.weight_type);
 }
 
 // Mean squared difference, in levels.
-static double difference(const struct output *a, const struct output *b)
+static double difference(const struct run_output *a, const struct run_output *b)
 {
     double sum = 0, count = 0;
     for (unsigned f = 0; f < NUM_FRAMES; f++)
@@ -153,7 +128,7 @@ static double difference(const struct output *a, const struct output *b)
 
 static void check_exact(enum l2d_precision precision)
 {
-    struct output plain, bytes;
+    struct run_output plain, bytes;
     struct l2d_engine_params p = params(precision, L2D_WEIGHTS_INT8);
     p.chunk = 4;
     run(params(precision, L2D_WEIGHTS_AUTO), &plain);
@@ -162,8 +137,8 @@ static void check_exact(enum l2d_precision precision)
         cr_assert_eq(memcmp(plain.frame[f]->data, bytes.frame[f]->data,
                             plain.frame[f]->size_bytes), 0, "%s: frame %u",
                      precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", f);
-    drop(&plain);
-    drop(&bytes);
+    run_drop(&plain);
+    run_drop(&bytes);
 }
 
 Test(weights_int8, what_bytes_hold_is_drawn_as_it_is)
@@ -185,17 +160,17 @@ Test(weights_int8, so_it_is_by_matrix_units)
 
 Test(weights_int8, nearly_the_same_in_half_the_memory)
 {
-    struct output plain, bytes;
+    struct run_output plain, bytes;
     run(params(L2D_PRECISION_FP16, L2D_WEIGHTS_AUTO), &plain);
     run(params(L2D_PRECISION_FP16, L2D_WEIGHTS_INT8), &bytes);
     double mse = difference(&plain, &bytes);
     cr_expect(mse > 0 && 10 * log10(255 * 255 / mse) > 35, "PSNR %g dB",
               10 * log10(255 * 255 / mse));
-    cr_expect_lt(bytes.memory.weights, plain.memory.weights * 3 / 4);
-    cr_expect_eq(plain.memory.peak - bytes.memory.peak,
-                 plain.memory.weights - bytes.memory.weights);
-    drop(&plain);
-    drop(&bytes);
+    cr_expect_lt(bytes.info.memory.weights, plain.info.memory.weights * 3 / 4);
+    cr_expect_eq(plain.info.memory.peak - bytes.info.memory.peak,
+                 plain.info.memory.weights - bytes.info.memory.weights);
+    run_drop(&plain);
+    run_drop(&bytes);
 }
 
 Test(weights_int8, refused_by_tier_0)
