@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolution on matrix units (VK_KHR_cooperative_matrix), as a product of pixels by channels.
 // Slices of the sum, DEPTH channels of one tap and input, go through shared memory: while one is
-// multiplied the next is on its way in registers. Halves in, sums in f32. A workgroup is SIDE
+// multiplied the next is on its way in registers. Halves in, sums in f32; a slice may be summed up
+// in halves, which some units do twice as fast. A workgroup is SIDE
 // subgroups across the channels and as many as fit across the pixels; each has WM x WN matrices.
 // Loads are octets of channels, 16 bytes. What is not there is loaded from nowhere, behind all
 // buffers, which gives 0 (VK_EXT_robustness2). Of a block of channels all taps come before the next
@@ -33,6 +34,7 @@ layout(constant_id = 11) const uint SUBGROUPS = 8;
 layout(constant_id = 12) const uint LANES = 32;     // of a subgroup
 layout(constant_id = 13) const uint DEPTH = 64;     // a divisor of L2D_CONV_UNIT
 layout(constant_id = 14) const uint COLUMNS = 0;    // whether a slice's weights lie by columns
+layout(constant_id = 15) const uint HALVES = 0;     // whether a slice is summed up in halves
 
 layout(binding = 0, std430) readonly buffer X8 { uvec4 x_octets[]; };
 layout(binding = 1, std430) readonly buffer X28 { uvec4 x2_octets[]; };
@@ -286,23 +288,63 @@ void put_slice()
 
 SUM acc[WM * WN];
 
+#define PIXELS coopmat<float16_t, gl_ScopeSubgroup, CM, CK, gl_MatrixUseA>
+#define WEIGHTS coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB>
+
+PIXELS pixels_at(uint i, uint k)
+{
+    PIXELS m;
+    coopMatLoad(m, room, (gl_SubgroupID / SIDE * WM + i) * CM * PITCH_A + k * CK / 8u, PITCH_A,
+                gl_CooperativeMatrixLayoutRowMajor);
+    return m;
+}
+
+WEIGHTS weights_of(uint j, uint k)
+{
+    WEIGHTS m;
+    uint column = (gl_SubgroupID % SIDE * WN + j) * CN;
+    if (COLUMNS != 0u)
+        coopMatLoad(m, room, B_AT + column * PITCH_B + k * CK / 8u, PITCH_B,
+                    gl_CooperativeMatrixLayoutColumnMajor);
+    else
+        coopMatLoad(m, room, B_AT + k * CK * PITCH_B + column / 8u, PITCH_B,
+                    gl_CooperativeMatrixLayoutRowMajor);
+    return m;
+}
+
+void multiply_in_halves()
+{
+    const uint STEPS = DEPTH / CK;
+    PIXELS ma[WM * STEPS];
+    [[unroll]] for (uint i = 0; i < WM; i++)
+        [[unroll]] for (uint k = 0; k < STEPS; k++)
+            ma[i * STEPS + k] = pixels_at(i, k);
+    [[unroll]] for (uint j = 0; j < WN; j++) {
+        HALF sum[WM];
+        [[unroll]] for (uint i = 0; i < WM; i++)
+            sum[i] = HALF(0.0);
+        [[unroll]] for (uint k = 0; k < STEPS; k++) {
+            WEIGHTS mb = weights_of(j, k);
+            [[unroll]] for (uint i = 0; i < WM; i++)
+                sum[i] = coopMatMulAdd(ma[i * STEPS + k], mb, sum[i]);
+        }
+        [[unroll]] for (uint i = 0; i < WM; i++)
+            acc[i * WN + j] += SUM(sum[i]);
+    }
+}
+
 void multiply()
 {
-    uint a = gl_SubgroupID / SIDE * WM * CM * PITCH_A;
-    uint column = gl_SubgroupID % SIDE * WN * CN;
+    if (HALVES != 0u) {
+        multiply_in_halves();
+        return;
+    }
     [[unroll]] for (uint k = 0; k < DEPTH / CK; k++) {
-        coopmat<float16_t, gl_ScopeSubgroup, CM, CK, gl_MatrixUseA> ma[WM];
+        PIXELS ma[WM];
         [[unroll]] for (uint i = 0; i < WM; i++)
-            coopMatLoad(ma[i], room, a + i * CM * PITCH_A + k * CK / 8u, PITCH_A,
-                        gl_CooperativeMatrixLayoutRowMajor);
+            ma[i] = pixels_at(i, k);
         [[unroll]] for (uint j = 0; j < WN; j++) {
-            coopmat<float16_t, gl_ScopeSubgroup, CK, CN, gl_MatrixUseB> mb;
-            if (COLUMNS != 0u)
-                coopMatLoad(mb, room, B_AT + (column + j * CN) * PITCH_B + k * CK / 8u, PITCH_B,
-                            gl_CooperativeMatrixLayoutColumnMajor);
-            else
-                coopMatLoad(mb, room, B_AT + k * CK * PITCH_B + (column + j * CN) / 8u, PITCH_B,
-                            gl_CooperativeMatrixLayoutRowMajor);
+            WEIGHTS mb = weights_of(j, k);
             [[unroll]] for (uint i = 0; i < WM; i++)
                 acc[i * WN + j] = coopMatMulAdd(ma[i], mb, acc[i * WN + j]);
         }

@@ -49,6 +49,7 @@ struct l2d_gpu_caps {
     bool     has_fp16;              // 16-bit values in storage buffers
     struct l2d_matrix_shape matrix;
     bool     matrix_columns;        // lanes hold a second factor's columns, which lie together best
+    bool     matrix_halves;         // products can be added up in halves too
     struct l2d_matrix2 matrix2;
     uint64_t memory_bytes;          // of the largest device-local heap
     uint64_t max_range_bytes;       // of one storage buffer binding

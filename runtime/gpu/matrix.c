@@ -59,6 +59,20 @@ static bool has_half_sums(const VkCooperativeMatrixPropertiesKHR *p, uint32_t co
     return false;
 }
 
+static bool can_add_halves(const VkCooperativeMatrixPropertiesKHR *p, uint32_t count,
+                           const struct l2d_matrix_shape *of)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (p[i].AType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+            p[i].BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+            p[i].CType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+            p[i].ResultType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+            p[i].scope == VK_SCOPE_SUBGROUP_KHR && p[i].MSize == of->m && p[i].NSize == of->n &&
+            p[i].KSize == of->k)
+            return true;
+    return false;
+}
+
 void l2d_matrix_find(VkInstance instance, VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
 {
     // Asked of a driver without the extension, old loaders crash.
@@ -80,5 +94,6 @@ void l2d_matrix_find(VkInstance instance, VkPhysicalDevice physical, struct l2d_
         for (uint32_t i = 0; i < count; i++)
             if (is_better(&p[i], &caps->matrix) && has_half_sums(p, count, &p[i]))
                 caps->matrix = (struct l2d_matrix_shape) { p[i].MSize, p[i].NSize, p[i].KSize };
+    caps->matrix_halves = p && can_add_halves(p, count, &caps->matrix);
     free(p);
 }

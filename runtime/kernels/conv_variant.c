@@ -57,7 +57,8 @@ static struct l2d_conv_variant tier1_variant(uint32_t index)
     };
 }
 
-static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, uint32_t index)
+static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, uint32_t index,
+                                             bool halves)
 {
     const struct l2d_matrix_shape *s = &caps->matrix;
     uint32_t subgroups = tier2_tiles[index].subgroups, side = tier2_tiles[index].side;
@@ -70,15 +71,17 @@ static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, ui
     uint32_t sums = subgroups * s->m * (wn * s->n / 4 + 1);
     return (struct l2d_conv_variant) {
         .shader = "conv_t2", .size = subgroups * lanes, .pixels = m, .quads = n / 4,
-        .spec = { s->m, s->n, s->k, wm, wn, side, subgroups, lanes, depth, caps->matrix_columns },
-        .num_spec = 10,
+        .spec = { s->m, s->n, s->k, wm, wn, side, subgroups, lanes, depth, caps->matrix_columns,
+                  halves },
+        .num_spec = 11,
         .shared_bytes = 16 * (slice > sums ? slice : sums),
     };
 }
 
 // Whole panels of weights, a whole number of octets of pixels for each invocation to load, whole
 // slices in a unit, and an invocation for each octet of a line of sums. CPU drivers compile an
-// emulated matrix at a time, and have none of the large tiles.
+// emulated matrix at a time, and have none of the large tiles; with sums in halves beside them the
+// largest has more than fits registers.
 static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_variant *v)
 {
     uint32_t depth = v->spec[8], lines = v->size / (depth / 8);
@@ -87,32 +90,35 @@ static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_va
     return 4 * v->quads % L2D_CONV_PANEL == 0 && v->size % (depth / 8) == 0 && lines % 8 == 0 &&
            v->pixels % lines == 0 && L2D_CONV_UNIT % depth == 0 &&
            (v->size % of_panel == 0 || of_panel % v->size == 0) && v->size % L2D_CONV_PANEL == 0 &&
-           line_octets <= caps->subgroup_size && (caps->type != L2D_GPU_CPU || matrices <= 4);
+           line_octets <= caps->subgroup_size && (caps->type != L2D_GPU_CPU || matrices <= 4) &&
+           (!v->spec[10] || matrices <= 16);
 }
 
 static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
                  const struct l2d_conv_variant *v)
 {
     return v->shared_bytes <= caps->max_shared_bytes && v->size <= caps->max_invocations &&
-           (family != L2D_CONV_T2 || tier2_runs(caps, v));
+           (family < L2D_CONV_T2 || tier2_runs(caps, v));
 }
 
 // Number `index` of those that run.
 static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
                          uint32_t index, uint32_t quads, struct l2d_conv_variant *out)
 {
-    static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier2_tiles) };
+    static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier2_tiles),
+                                      COUNT_OF(tier2_tiles) };
     for (uint32_t i = 0; i < count[family]; i++) {
         *out = family == L2D_CONV_T0 ? tier0_variant(caps, quads)
              : family == L2D_CONV_T1 ? tier1_variant(i)
-             : tier2_variant(caps, i);
+             : tier2_variant(caps, i, family == L2D_CONV_T2_HALVES);
         out->parts = 1;
         if (i > 0 && !runs(caps, family, out))     // the first has to
             continue;
         if (index-- == 0) {
             int len = snprintf(out->name, sizeof(out->name), "%ux%u", out->pixels, 4 * out->quads);
-            if (family == L2D_CONV_T2)
-                snprintf(out->name + len, sizeof(out->name) - (size_t) len, "x%u", out->spec[8]);
+            if (family >= L2D_CONV_T2)
+                snprintf(out->name + len, sizeof(out->name) - (size_t) len, "x%u%s", out->spec[8],
+                         out->spec[10] ? "h" : "");
             return true;
         }
     }
@@ -126,6 +132,7 @@ static bool is_for(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
     if (family < L2D_CONV_T2)
         return (family == L2D_CONV_T0) == (caps->tier == L2D_TIER_0);
     return precision == L2D_F16 && caps->tier >= L2D_TIER_2 &&
+           (family == L2D_CONV_T2 || caps->matrix_halves) &&
            !(shape && (shape->cin % 8 || shape->odd_seam || shape->stride > shape->ksize));
 }
 
@@ -194,12 +201,13 @@ static double cost(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape 
     return rounds * slice * (terms / 64 / parts + 4) + (parts > 1 ? 5 + 8 * sums : 0);
 }
 
-static uint32_t best_tile(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s,
-                          uint32_t rows, uint32_t parts, double *least)
+static uint32_t best_tile(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
+                          const struct l2d_conv_shape *s, uint32_t rows, uint32_t parts,
+                          double *least)
 {
     struct l2d_conv_variant v;
     uint32_t best = 0;
-    for (uint32_t i = 0; find_variant(caps, L2D_CONV_T2, i, s->quads, &v); i++) {
+    for (uint32_t i = 0; find_variant(caps, family, i, s->quads, &v); i++) {
         double c = cost(caps, s, rows, &v, parts);
         if (i == 0 || c < *least) {
             *least = c;
@@ -223,7 +231,7 @@ static uint32_t default_parts(const struct l2d_gpu_caps *caps, const struct l2d_
     }
     double least = 0, c = 0;
     for (uint32_t parts = 1; parts <= most; parts *= 2) {
-        best_tile(caps, s, 2, parts, &c);
+        best_tile(caps, L2D_CONV_T2, s, 2, parts, &c);
         if (parts == 1 || c < least) {
             least = c;
             best = parts;
@@ -237,7 +245,7 @@ bool l2d_conv_is_promising(const struct l2d_gpu_caps *caps, const struct l2d_con
 {
     double least = 0, c = 0;
     for (uint32_t parts = 1; parts <= L2D_CONV_MAX_PARTS; parts *= 2) {
-        best_tile(caps, shape, shape->rows, parts, &c);
+        best_tile(caps, L2D_CONV_T2, shape, shape->rows, parts, &c);
         least = parts == 1 || c < least ? c : least;
     }
     return cost(caps, shape, shape->rows, v, v->parts) < 1.3 * least;
@@ -252,7 +260,8 @@ struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dty
                                                                               : L2D_CONV_T1;
     uint32_t parts = default_parts(caps, shape, family);
     double c;
-    uint32_t tile = family == L2D_CONV_T1 ? 0 : best_tile(caps, shape, shape->rows, parts, &c);
+    uint32_t tile = family == L2D_CONV_T1 ? 0
+                  : best_tile(caps, family, shape, shape->rows, parts, &c);
     return (struct l2d_choice) { family, tile, parts };
 }
 
@@ -280,8 +289,9 @@ static struct l2d_choice within(const struct l2d_gpu_caps *caps,
 {
     struct l2d_choice c = { known->family, 0, known->parts };
     double least;
-    if (c.family == L2D_CONV_T2)
-        c.variant = best_tile(caps, shape, shape->rows, c.parts, &least);
+    if (c.family >= L2D_CONV_T2)
+        c.variant = best_tile(caps, (enum l2d_conv_family) c.family, shape, shape->rows, c.parts,
+                              &least);
     else if (c.family == rule.family)
         c.variant = rule.variant;
     return c;

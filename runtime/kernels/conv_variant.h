@@ -14,10 +14,11 @@
 // A shader and how much of the output one of its workgroups makes.
 struct l2d_conv_variant {
     const char *shader;
-    char name[20];                          // "128x64": pixels by channels, and by depth on T2
+    char name[20];                          // "128x64": pixels by channels; on T2 by depth, and
+                                            // h if that is summed up in halves
     uint32_t size;                          // of a workgroup
     uint32_t pixels, quads;
-    uint32_t spec[10], num_spec;            // from constant 5 on
+    uint32_t spec[11], num_spec;            // from constant 5 on
     uint32_t shared_bytes;
     uint32_t parts;                         // of the sum
 };
@@ -29,7 +30,10 @@ struct l2d_conv_shape {
     uint32_t odd_seam;          // 1: of two inputs, whose first ends within an octet of channels
 };
 
-enum l2d_conv_family { L2D_CONV_T0, L2D_CONV_T1, L2D_CONV_T2, L2D_CONV_NUM_FAMILIES };
+// T2_HALVES: T2 with the terms of a slice summed up in halves, and slices in floats. Matrix units
+// of GeForce cards do that twice as fast; on others it is no faster, and there are conversions.
+enum l2d_conv_family { L2D_CONV_T0, L2D_CONV_T1, L2D_CONV_T2, L2D_CONV_T2_HALVES,
+                       L2D_CONV_NUM_FAMILIES };
 
 #define L2D_CONV_MAX_PARTS 8
 
@@ -48,7 +52,7 @@ bool l2d_conv_shape_of_key(const struct l2d_shape *key, struct l2d_conv_shape *s
 struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                                    const struct l2d_conv_shape *shape);
 
-/** Whether a variant of tier 2, with its parts, may by rule be among the fastest. */
+/** Whether a variant of tier 2, either family, with its parts may by rule be among the fastest. */
 bool l2d_conv_is_promising(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *shape,
                            const struct l2d_conv_variant *variant);
 

@@ -28,6 +28,7 @@ struct tuner {
     struct l2d_buf *x, *weight, *y, *parts;
     double deadline_s;
     bool has_fast_matrices;     // tier 1 took more than twice as long
+    bool has_fast_halves;       // tier 2 is faster with slices summed up in halves
 };
 
 // What a shape works on.
@@ -146,7 +147,8 @@ static int time_choice(struct tuner *t, const struct l2d_conv_shape *s, enum l2d
 // ---- one shape
 
 // Beside matrix units, tier 1's tiles are for drivers that emulate these: on one shape two of them
-// show whether it does. Parts pay where tiles are few.
+// show whether it does. Sums in halves are tried in place of those in floats, or not at all. Parts
+// pay where tiles are few.
 static bool is_candidate(const struct tuner *t, const struct l2d_conv_shape *s,
                          const struct l2d_conv_variant *v, const struct l2d_choice *c,
                          const struct l2d_choice *rule, bool fixed)
@@ -155,10 +157,11 @@ static bool is_candidate(const struct tuner *t, const struct l2d_conv_shape *s,
     uint64_t pixels = (uint64_t) s->rows * s->out_h * s->out_w;
     uint64_t tiles = (uint64_t) div_up(pixels, v->pixels) * div_up(s->quads, v->quads);
     bool power = (c->parts & (c->parts - 1)) == 0;
-    if (c->family != rule->family)
+    if (c->family == L2D_CONV_T1 && rule->family != L2D_CONV_T1)
         return c->variant <= 1 && c->parts == 1 && !t->has_fast_matrices;
-    if (c->family == L2D_CONV_T2)
-        return fixed || (power && l2d_conv_is_promising(caps, s, v));
+    if (c->family >= L2D_CONV_T2)
+        return fixed || (t->has_fast_halves == (c->family == L2D_CONV_T2_HALVES) && power &&
+                         l2d_conv_is_promising(caps, s, v));
     return c->parts == 1 || c->parts == rule->parts ||
            (power && tiles < 2 * (uint64_t) (caps->num_cores ? caps->num_cores : 8) &&
             s->cin * s->ksize * s->ksize / c->parts >= 256);
@@ -264,6 +267,52 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
 }
 
 // ---- before any of them
+
+// One shape by rule and with slices summed up in halves, of the same tile, and by rule again: the
+// clock of a GPU rises meanwhile.
+static int compare_halves(struct tuner *t, const struct l2d_tune_params *p,
+                          const struct l2d_conv_shape *s, enum l2d_dtype type,
+                          const struct l2d_choice *rule, struct l2d_error *err)
+{
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(t->gpu);
+    struct l2d_choice c = { L2D_CONV_T2_HALVES, 0, rule->parts };
+    struct l2d_conv_variant by_rule, v = { 0 };
+    double first = 0, halves = 0, again = 0;
+    l2d_conv_variant_of(caps, type, s, rule, &by_rule);
+    while (l2d_conv_variant_of(caps, type, s, &c, &v) &&
+           (v.pixels != by_rule.pixels || v.quads != by_rule.quads))
+        c.variant++;
+    if (!l2d_conv_variant_of(caps, type, s, &c, &v))
+        return L2D_OK;
+    int rc = time_choice(t, s, type, rule, 0, &first, err);
+    if (rc == L2D_OK)
+        rc = time_choice(t, s, type, &c, 0, &halves, err);
+    if (rc == L2D_OK)
+        rc = time_choice(t, s, type, rule, 0, &again, err);
+    again = again < first ? again : first;
+    t->has_fast_halves = rc == L2D_OK && halves < BETTER * again;
+    if (rc == L2D_OK && p->log)
+        l2d_log_print(p->log, L2D_LOG_DEBUG, "%s: %.4f ms, with slices summed up in halves %.4f",
+                      by_rule.name, again, halves);
+    return is_fatal(rc) ? rc : L2D_OK;
+}
+
+// On the first shape that goes to matrix units.
+static int try_halves(struct tuner *t, const struct l2d_tune_params *p,
+                      const struct l2d_chosen *shapes, uint32_t count, struct l2d_error *err)
+{
+    for (uint32_t i = 0; i < count && l2d_gpu_caps(t->gpu)->matrix_halves; i++) {
+        struct l2d_conv_shape s;
+        enum l2d_dtype type;
+        bool fixed = true;
+        if (!l2d_conv_shape_of_key(&shapes[i].shape, &s, &type))
+            continue;
+        struct l2d_choice rule = l2d_conv_rule(t->gpu, type, &s, &fixed);
+        if (!fixed && rule.family == L2D_CONV_T2)
+            return compare_halves(t, p, &s, type, &rule, err);
+    }
+    return L2D_OK;
+}
 
 // The pipelines of all candidates at once: made one by one, in between, they would take longer
 // than all else, and let the GPU fall asleep.
@@ -400,6 +449,8 @@ int l2d_tune(struct l2d_gpu *gpu, const struct l2d_tune_params *p, struct l2d_tu
                              l2d_gpu_caps(gpu)->name);
     struct l2d_chosen *list = list_shapes(gpu, p->max_rows, &result->shapes);
     int rc = result->shapes ? take_buffers(&t, list, result->shapes, err) : L2D_OK;
+    if (rc == L2D_OK && result->shapes)
+        rc = try_halves(&t, p, list, result->shapes, err);
     if (rc == L2D_OK && result->shapes)
         rc = make_programs(&t, list, result->shapes, err);
     if (rc == L2D_OK && result->shapes)

@@ -94,9 +94,13 @@ static struct l2d_conv upload(struct gpu_test *t, const struct conv_case *c, con
     return conv;
 }
 
+// How weights are kept, and slices summed up.
+enum { IN_BYTES = 1, IN_HALVES = 2 };
+
 static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum l2d_dtype type,
-                     bool bytes)
+                     int how)
 {
+    bool bytes = how & IN_BYTES;
     const struct conv_case *c = &cases[index];
     int cin = c->c0 + c->c1, oh, ow, oc;
     struct l2d_ref_conv ref = {
@@ -178,6 +182,8 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
         tol = (struct gt_tol) { 1e-3, 2e-3 * size, 1.0 / 512 };     // sums of weights are rounded
     if (c->flags & UP && bytes)                 // and then rounded to bytes
         tol = (struct gt_tol) { 2e-2, 0.1 * size, 0 };
+    if (how & IN_HALVES)
+        tol = (struct gt_tol) { 1e-3, 1e-2 * size, 2e-3 };      // rounded with each matrix
     if (c->act == L2D_ACT_GEGLU && fill == GT_TINY)
         tol = (struct gt_tol) { 1, 1e-6, 1e-3 };        // products of tiny numbers
     for (int r = 0; r < c->rows; r++)
@@ -200,7 +206,8 @@ static void run_all(enum l2d_tier tier, bool bytes)
                 // The large ones once; in f32 tiers 2 and 3 are tier 1.
                 if (((i >= 9 && i < COUNT(cases) - 2) || fill == GT_NORMAL) &&
                     (f16 || tier < L2D_TIER_2))
-                    run_case(&t, i, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32, bytes);
+                    run_case(&t, i, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32,
+                             bytes ? IN_BYTES : 0);
     gt_close(&t);
 }
 
@@ -236,7 +243,9 @@ static void run_variants(struct gpu_test *t, enum l2d_conv_family family, unsign
                 if ((i + v + f16) % every == 0) {
                     struct l2d_choice choice = { family, v, parts[(i + v) % COUNT(parts)] };
                     l2d_choices_force(t->gpu, &choice);
-                    run_case(t, i, GT_NORMAL, type, (i + v / 2) % 3 == 0);
+                    run_case(t, i, GT_NORMAL, type,
+                             ((i + v / 2) % 3 ? 0 : IN_BYTES) |
+                             (family == L2D_CONV_T2_HALVES ? IN_HALVES : 0));
                     num_run++;
                 }
     }
@@ -267,6 +276,16 @@ Test(conv, tier2_rows)
     struct gpu_test t;
     gt_open_matrix_rows(&t);
     run_variants(&t, L2D_CONV_T2, 2);
+}
+
+// Slices are summed up in halves: a little less exact.
+Test(conv, tier2_halves)
+{
+    if (!gt_has_matrix_units())
+        cr_skip_test("the device has no matrix units");
+    struct gpu_test t;
+    gt_open(&t, L2D_TIER_2);
+    run_variants(&t, L2D_CONV_T2_HALVES, 2);
 }
 
 // ---- what is chosen
