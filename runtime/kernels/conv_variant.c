@@ -297,6 +297,14 @@ static struct l2d_choice within(const struct l2d_gpu_caps *caps,
     return c;
 }
 
+struct l2d_choice l2d_conv_in_halves(const struct l2d_gpu_caps *caps,
+                                     const struct l2d_conv_shape *shape,
+                                     const struct l2d_choice *choice)
+{
+    struct l2d_choice halves = { L2D_CONV_T2_HALVES, 0, choice->parts };
+    return choice->family == L2D_CONV_T2 ? within(caps, shape, *choice, &halves) : *choice;
+}
+
 struct l2d_choice l2d_conv_rule(struct l2d_gpu *gpu, enum l2d_dtype precision,
                                 const struct l2d_conv_shape *shape, bool *fixed)
 {

@@ -63,6 +63,11 @@ bool l2d_conv_is_promising(const struct l2d_gpu_caps *caps, const struct l2d_con
 struct l2d_choice l2d_conv_rule(struct l2d_gpu *gpu, enum l2d_dtype precision,
                                 const struct l2d_conv_shape *shape, bool *fixed);
 
+/** The same with slices summed up in halves, where a choice is of tier 2. */
+struct l2d_choice l2d_conv_in_halves(const struct l2d_gpu_caps *caps,
+                                     const struct l2d_conv_shape *shape,
+                                     const struct l2d_choice *choice);
+
 /** The variant with parts that a choice stands for. returns false if there is none. */
 bool l2d_conv_variant_of(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                          const struct l2d_conv_shape *shape, const struct l2d_choice *choice,

@@ -223,6 +223,8 @@ static uint32_t candidates_of(struct tuner *t, const struct l2d_shape *key,
     if (!l2d_conv_shape_of_key(key, s, type))
         return 0;
     struct l2d_choice rule = l2d_conv_rule(t->gpu, *type, s, &fixed);
+    if (t->has_fast_halves && !fixed)
+        rule = l2d_conv_in_halves(l2d_gpu_caps(t->gpu), s, &rule);
     return list_candidates(t, s, *type, &rule, fixed, list);
 }
 
@@ -257,7 +259,7 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
         }
         timed++;
     }
-    if (rule.family == L2D_CONV_T2 && tier1_ms > 0)
+    if (rule.family >= L2D_CONV_T2 && tier1_ms > 0)
         t->has_fast_matrices = tier1_ms > 2 * best_ms;
     result->measured += timed > 1;
     result->changed += memcmp(&best, &rule, sizeof(best)) != 0;
@@ -268,22 +270,16 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
 
 // ---- before any of them
 
-// One shape by rule and with slices summed up in halves, of the same tile, and by rule again: the
-// clock of a GPU rises meanwhile.
+// One shape by rule, with slices summed up in halves, and by rule again, since the clock of a GPU
+// rises meanwhile.
 static int compare_halves(struct tuner *t, const struct l2d_tune_params *p,
                           const struct l2d_conv_shape *s, enum l2d_dtype type,
                           const struct l2d_choice *rule, struct l2d_error *err)
 {
     const struct l2d_gpu_caps *caps = l2d_gpu_caps(t->gpu);
-    struct l2d_choice c = { L2D_CONV_T2_HALVES, 0, rule->parts };
-    struct l2d_conv_variant by_rule, v = { 0 };
+    struct l2d_choice c = l2d_conv_in_halves(caps, s, rule);
+    struct l2d_conv_variant v;
     double first = 0, halves = 0, again = 0;
-    l2d_conv_variant_of(caps, type, s, rule, &by_rule);
-    while (l2d_conv_variant_of(caps, type, s, &c, &v) &&
-           (v.pixels != by_rule.pixels || v.quads != by_rule.quads))
-        c.variant++;
-    if (!l2d_conv_variant_of(caps, type, s, &c, &v))
-        return L2D_OK;
     int rc = time_choice(t, s, type, rule, 0, &first, err);
     if (rc == L2D_OK)
         rc = time_choice(t, s, type, &c, 0, &halves, err);
@@ -291,9 +287,9 @@ static int compare_halves(struct tuner *t, const struct l2d_tune_params *p,
         rc = time_choice(t, s, type, rule, 0, &again, err);
     again = again < first ? again : first;
     t->has_fast_halves = rc == L2D_OK && halves < BETTER * again;
-    if (rc == L2D_OK && p->log)
-        l2d_log_print(p->log, L2D_LOG_DEBUG, "%s: %.4f ms, with slices summed up in halves %.4f",
-                      by_rule.name, again, halves);
+    if (rc == L2D_OK && p->log && l2d_conv_variant_of(caps, type, s, &c, &v))
+        l2d_log_print(p->log, L2D_LOG_DEBUG, "slices summed up in halves: %s, %.4f ms; in floats "
+                      "%.4f", v.name, halves, again);
     return is_fatal(rc) ? rc : L2D_OK;
 }
 

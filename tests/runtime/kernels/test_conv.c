@@ -364,7 +364,8 @@ Test(conv, parts_by_rule)
                 for (uint32_t cores = 0; cores <= 132; cores = cores ? 8 * cores + 4 : 16) {
                     struct l2d_gpu_caps caps = {
                         .tier = (enum l2d_tier) tier, .num_cores = cores, .subgroup_size = 32,
-                        .matrix = { 16, 16, 16 }, .max_range_bytes = 128u << 20,
+                        .matrix = { 16, 16, 16 }, .matrix_halves = true,
+                        .max_range_bytes = 128u << 20,
                         .max_shared_bytes = 49152, .max_invocations = 1024,
                     };
                     struct l2d_conv_shape shape = {
@@ -378,6 +379,12 @@ Test(conv, parts_by_rule)
                                                                        : want[i].large[t],
                                  "case %zu, %u cores: %u", i, cores, c.parts);
                     cr_expect_eq(c.family, tier == L2D_TIER_1 ? L2D_CONV_T1 : L2D_CONV_T2);
+                    struct l2d_choice halves = l2d_conv_in_halves(&caps, &shape, &c);
+                    struct l2d_conv_variant v;
+                    cr_expect_eq(halves.family, c.family == L2D_CONV_T2 ? L2D_CONV_T2_HALVES
+                                                                        : L2D_CONV_T1);
+                    cr_expect_eq(halves.parts, c.parts);
+                    cr_expect(l2d_conv_variant_of(&caps, L2D_F16, &shape, &halves, &v));
                 }
 }
 
