@@ -164,8 +164,10 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p11 };
     VkPhysicalDeviceVulkan11Features f11 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES };
+    VkPhysicalDeviceVulkan12Features f12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &f11 };
     VkPhysicalDeviceFeatures2 features = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f11 };
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f12 };
     VkPhysicalDeviceMemoryProperties memory;
     vkGetPhysicalDeviceProperties2(physical, &props);
     vkGetPhysicalDeviceFeatures2(physical, &features);
@@ -178,6 +180,7 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
         .subgroup_size = subgroup_size(&p11, &p13),
         .sets_subgroup_size = p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT,
         .has_fp16 = f11.storageBuffer16BitAccess,
+        .has_half_math = f11.storageBuffer16BitAccess && f12.shaderFloat16,
         .max_range_bytes = limits->maxStorageBufferRange < L2D_MAX_RANGE_BYTES
                          ? limits->maxStorageBufferRange : L2D_MAX_RANGE_BYTES,
         .max_texels = limits->maxTexelBufferElements,
@@ -349,7 +352,7 @@ static int create_device(struct l2d_gpu *gpu, struct l2d_error *err)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
         .pNext = matrix ? (void *) &matrix_features : &f13,
         .timelineSemaphore = VK_TRUE, .hostQueryReset = VK_TRUE,
-        .shaderFloat16 = matrix, .vulkanMemoryModel = matrix,
+        .shaderFloat16 = gpu->caps.has_half_math, .vulkanMemoryModel = matrix,
         .vulkanMemoryModelDeviceScope = matrix,         // what shaders of the older model name
     };
     const char *const extensions[] = { VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME,

@@ -47,6 +47,7 @@ struct l2d_gpu_caps {
     uint32_t subgroup_size;
     bool     sets_subgroup_size;    // a pipeline can ask for it
     bool     has_fp16;              // 16-bit values in storage buffers
+    bool     has_half_math;         // and arithmetic with them
     struct l2d_matrix_shape matrix;
     bool     matrix_columns;        // lanes hold a second factor's columns, which lie together best
     bool     matrix_halves;         // products can be added up in halves too

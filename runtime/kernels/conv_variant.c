@@ -46,14 +46,15 @@ static struct l2d_conv_variant tier0_variant(const struct l2d_gpu_caps *caps, ui
     };
 }
 
-static struct l2d_conv_variant tier1_variant(uint32_t index)
+static struct l2d_conv_variant tier1_variant(uint32_t index, bool halves)
 {
     uint32_t m = tier1_tiles[index].m, n = tier1_tiles[index].n;
     uint32_t pixels = tier1_tiles[index].pixels, depth = tier1_tiles[index].depth;
     return (struct l2d_conv_variant) {
-        .shader = "conv_t1", .size = m / pixels * (n / 8), .pixels = m, .quads = n / 4,
+        .shader = halves ? "conv_halves_t1" : "conv_t1",
+        .size = m / pixels * (n / 8), .pixels = m, .quads = n / 4,
         .spec = { m, n, pixels, depth }, .num_spec = 4,
-        .shared_bytes = 4 * depth * (m + 4 + n),
+        .shared_bytes = halves ? 2 * depth * (m + 8 + n) : 4 * depth * (m + 4 + n),
     };
 }
 
@@ -80,8 +81,8 @@ static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, ui
 
 // Whole panels of weights, a whole number of octets of pixels for each invocation to load, whole
 // slices in a unit, and an invocation for each octet of a line of sums. CPU drivers compile an
-// emulated matrix at a time, and have none of the large tiles; with sums in halves beside them the
-// largest has more than fits registers.
+// emulated matrix at a time, and have none of the large tiles. Sums in halves are of as many terms
+// in each tile.
 static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_variant *v)
 {
     uint32_t depth = v->spec[8], lines = v->size / (depth / 8);
@@ -91,7 +92,7 @@ static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_va
            v->pixels % lines == 0 && L2D_CONV_UNIT % depth == 0 &&
            (v->size % of_panel == 0 || of_panel % v->size == 0) && v->size % L2D_CONV_PANEL == 0 &&
            line_octets <= caps->subgroup_size && (caps->type != L2D_GPU_CPU || matrices <= 4) &&
-           (!v->spec[10] || matrices <= 16);
+           (!v->spec[10] || v->spec[8] == 4 * v->spec[2]);
 }
 
 static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
@@ -105,20 +106,22 @@ static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
 static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
                          uint32_t index, uint32_t quads, struct l2d_conv_variant *out)
 {
-    static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier2_tiles),
-                                      COUNT_OF(tier2_tiles) };
+    static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier1_tiles),
+                                      COUNT_OF(tier2_tiles), COUNT_OF(tier2_tiles) };
+    bool halves = family == L2D_CONV_T1_HALVES || family == L2D_CONV_T2_HALVES;
     for (uint32_t i = 0; i < count[family]; i++) {
         *out = family == L2D_CONV_T0 ? tier0_variant(caps, quads)
-             : family == L2D_CONV_T1 ? tier1_variant(i)
-             : tier2_variant(caps, i, family == L2D_CONV_T2_HALVES);
+             : family < L2D_CONV_T2 ? tier1_variant(i, halves)
+             : tier2_variant(caps, i, halves);
         out->parts = 1;
         if (i > 0 && !runs(caps, family, out))     // the first has to
             continue;
         if (index-- == 0) {
-            int len = snprintf(out->name, sizeof(out->name), "%ux%u", out->pixels, 4 * out->quads);
+            char deep[12] = "";
             if (family >= L2D_CONV_T2)
-                snprintf(out->name + len, sizeof(out->name) - (size_t) len, "x%u%s", out->spec[8],
-                         out->spec[10] ? "h" : "");
+                snprintf(deep, sizeof(deep), "x%u", out->spec[8]);
+            snprintf(out->name, sizeof(out->name), "%ux%u%.4s%s", out->pixels, 4 * out->quads, deep,
+                     halves ? "h" : "");
             return true;
         }
     }
@@ -129,6 +132,8 @@ static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family f
 static bool is_for(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                    enum l2d_conv_family family, const struct l2d_conv_shape *shape)
 {
+    if (family == L2D_CONV_T1_HALVES)
+        return precision == L2D_F16 && caps->has_half_math && caps->tier == L2D_TIER_1;
     if (family < L2D_CONV_T2)
         return (family == L2D_CONV_T0) == (caps->tier == L2D_TIER_0);
     return precision == L2D_F16 && caps->tier >= L2D_TIER_2 &&
@@ -297,12 +302,15 @@ static struct l2d_choice within(const struct l2d_gpu_caps *caps,
     return c;
 }
 
-struct l2d_choice l2d_conv_in_halves(const struct l2d_gpu_caps *caps,
+struct l2d_choice l2d_conv_in_halves(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                                      const struct l2d_conv_shape *shape,
                                      const struct l2d_choice *choice)
 {
-    struct l2d_choice halves = { L2D_CONV_T2_HALVES, 0, choice->parts };
-    return choice->family == L2D_CONV_T2 ? within(caps, shape, *choice, &halves) : *choice;
+    struct l2d_choice halves = { choice->family + 1, 0, choice->parts };
+    if ((choice->family != L2D_CONV_T1 && choice->family != L2D_CONV_T2) ||
+        !is_for(caps, precision, (enum l2d_conv_family) halves.family, shape))
+        return *choice;
+    return within(caps, shape, *choice, &halves);
 }
 
 struct l2d_choice l2d_conv_rule(struct l2d_gpu *gpu, enum l2d_dtype precision,

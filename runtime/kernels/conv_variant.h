@@ -15,7 +15,7 @@
 struct l2d_conv_variant {
     const char *shader;
     char name[20];                          // "128x64": pixels by channels; on T2 by depth, and
-                                            // h if that is summed up in halves
+                                            // h if sums are in halves
     uint32_t size;                          // of a workgroup
     uint32_t pixels, quads;
     uint32_t spec[11], num_spec;            // from constant 5 on
@@ -30,10 +30,10 @@ struct l2d_conv_shape {
     uint32_t odd_seam;          // 1: of two inputs, whose first ends within an octet of channels
 };
 
-// T2_HALVES: T2 with the terms of a slice summed up in halves, and slices in floats. Matrix units
-// of GeForce cards do that twice as fast; on others it is no faster, and there are conversions.
-enum l2d_conv_family { L2D_CONV_T0, L2D_CONV_T1, L2D_CONV_T2, L2D_CONV_T2_HALVES,
-                       L2D_CONV_NUM_FAMILIES };
+// HALVES: some terms are summed up in halves, and these sums in floats: 64 with matrix units, which
+// those of GeForce cards do twice as fast, and 16 in tier 1, of which many GPUs do two at once.
+enum l2d_conv_family { L2D_CONV_T0, L2D_CONV_T1, L2D_CONV_T1_HALVES, L2D_CONV_T2,
+                       L2D_CONV_T2_HALVES, L2D_CONV_NUM_FAMILIES };
 
 #define L2D_CONV_MAX_PARTS 8
 
@@ -63,8 +63,8 @@ bool l2d_conv_is_promising(const struct l2d_gpu_caps *caps, const struct l2d_con
 struct l2d_choice l2d_conv_rule(struct l2d_gpu *gpu, enum l2d_dtype precision,
                                 const struct l2d_conv_shape *shape, bool *fixed);
 
-/** The same with slices summed up in halves, where a choice is of tier 2. */
-struct l2d_choice l2d_conv_in_halves(const struct l2d_gpu_caps *caps,
+/** The same with sums in halves, if the device and the choice's family have that. */
+struct l2d_choice l2d_conv_in_halves(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                                      const struct l2d_conv_shape *shape,
                                      const struct l2d_choice *choice);
 

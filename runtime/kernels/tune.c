@@ -28,7 +28,7 @@ struct tuner {
     struct l2d_buf *x, *weight, *y, *parts;
     double deadline_s;
     bool has_fast_matrices;     // tier 1 took more than twice as long
-    bool has_fast_halves;       // tier 2 is faster with slices summed up in halves
+    bool has_fast_halves;       // sums in halves are faster
 };
 
 // What a shape works on.
@@ -147,8 +147,7 @@ static int time_choice(struct tuner *t, const struct l2d_conv_shape *s, enum l2d
 // ---- one shape
 
 // Beside matrix units, tier 1's tiles are for drivers that emulate these: on one shape two of them
-// show whether it does. Sums in halves are tried in place of those in floats, or not at all. Parts
-// pay where tiles are few.
+// show whether it does. Parts pay where tiles are few.
 static bool is_candidate(const struct tuner *t, const struct l2d_conv_shape *s,
                          const struct l2d_conv_variant *v, const struct l2d_choice *c,
                          const struct l2d_choice *rule, bool fixed)
@@ -157,11 +156,14 @@ static bool is_candidate(const struct tuner *t, const struct l2d_conv_shape *s,
     uint64_t pixels = (uint64_t) s->rows * s->out_h * s->out_w;
     uint64_t tiles = (uint64_t) div_up(pixels, v->pixels) * div_up(s->quads, v->quads);
     bool power = (c->parts & (c->parts - 1)) == 0;
-    if (c->family == L2D_CONV_T1 && rule->family != L2D_CONV_T1)
+    if (fixed)
+        return true;
+    if (c->family == L2D_CONV_T1 && rule->family >= L2D_CONV_T2)
         return c->variant <= 1 && c->parts == 1 && !t->has_fast_matrices;
+    if (c->family != rule->family)
+        return false;
     if (c->family >= L2D_CONV_T2)
-        return fixed || (t->has_fast_halves == (c->family == L2D_CONV_T2_HALVES) && power &&
-                         l2d_conv_is_promising(caps, s, v));
+        return power && l2d_conv_is_promising(caps, s, v);
     return c->parts == 1 || c->parts == rule->parts ||
            (power && tiles < 2 * (uint64_t) (caps->num_cores ? caps->num_cores : 8) &&
             s->cin * s->ksize * s->ksize / c->parts >= 256);
@@ -224,7 +226,7 @@ static uint32_t candidates_of(struct tuner *t, const struct l2d_shape *key,
         return 0;
     struct l2d_choice rule = l2d_conv_rule(t->gpu, *type, s, &fixed);
     if (t->has_fast_halves && !fixed)
-        rule = l2d_conv_in_halves(l2d_gpu_caps(t->gpu), s, &rule);
+        rule = l2d_conv_in_halves(l2d_gpu_caps(t->gpu), *type, s, &rule);
     return list_candidates(t, s, *type, &rule, fixed, list);
 }
 
@@ -270,42 +272,43 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
 
 // ---- before any of them
 
-// One shape by rule, with slices summed up in halves, and by rule again, since the clock of a GPU
+// One shape by rule, the same with sums in halves, and by rule again, since the clock of a GPU
 // rises meanwhile.
 static int compare_halves(struct tuner *t, const struct l2d_tune_params *p,
                           const struct l2d_conv_shape *s, enum l2d_dtype type,
-                          const struct l2d_choice *rule, struct l2d_error *err)
+                          const struct l2d_choice *rule, const struct l2d_choice *in_halves,
+                          struct l2d_error *err)
 {
-    const struct l2d_gpu_caps *caps = l2d_gpu_caps(t->gpu);
-    struct l2d_choice c = l2d_conv_in_halves(caps, s, rule);
     struct l2d_conv_variant v;
     double first = 0, halves = 0, again = 0;
     int rc = time_choice(t, s, type, rule, 0, &first, err);
     if (rc == L2D_OK)
-        rc = time_choice(t, s, type, &c, 0, &halves, err);
+        rc = time_choice(t, s, type, in_halves, 0, &halves, err);
     if (rc == L2D_OK)
         rc = time_choice(t, s, type, rule, 0, &again, err);
     again = again < first ? again : first;
     t->has_fast_halves = rc == L2D_OK && halves < BETTER * again;
-    if (rc == L2D_OK && p->log && l2d_conv_variant_of(caps, type, s, &c, &v))
-        l2d_log_print(p->log, L2D_LOG_DEBUG, "slices summed up in halves: %s, %.4f ms; in floats "
-                      "%.4f", v.name, halves, again);
+    if (rc == L2D_OK && p->log &&
+        l2d_conv_variant_of(l2d_gpu_caps(t->gpu), type, s, in_halves, &v))
+        l2d_log_print(p->log, L2D_LOG_DEBUG, "sums in halves: %s %s, %.4f ms; in floats %.4f",
+                      v.shader, v.name, halves, again);
     return is_fatal(rc) ? rc : L2D_OK;
 }
 
-// On the first shape that goes to matrix units.
+// On the first shape that can have them.
 static int try_halves(struct tuner *t, const struct l2d_tune_params *p,
                       const struct l2d_chosen *shapes, uint32_t count, struct l2d_error *err)
 {
-    for (uint32_t i = 0; i < count && l2d_gpu_caps(t->gpu)->matrix_halves; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         struct l2d_conv_shape s;
         enum l2d_dtype type;
         bool fixed = true;
         if (!l2d_conv_shape_of_key(&shapes[i].shape, &s, &type))
             continue;
         struct l2d_choice rule = l2d_conv_rule(t->gpu, type, &s, &fixed);
-        if (!fixed && rule.family == L2D_CONV_T2)
-            return compare_halves(t, p, &s, type, &rule, err);
+        struct l2d_choice halves = l2d_conv_in_halves(l2d_gpu_caps(t->gpu), type, &s, &rule);
+        if (!fixed && halves.family != rule.family)
+            return compare_halves(t, p, &s, type, &rule, &halves, err);
     }
     return L2D_OK;
 }

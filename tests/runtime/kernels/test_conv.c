@@ -182,8 +182,10 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
         tol = (struct gt_tol) { 1e-3, 2e-3 * size, 1.0 / 512 };     // sums of weights are rounded
     if (c->flags & UP && bytes)                 // and then rounded to bytes
         tol = (struct gt_tol) { 2e-2, 0.1 * size, 0 };
-    if (how & IN_HALVES)
-        tol = (struct gt_tol) { 1e-3, 1e-2 * size, 2e-3 };      // rounded with each matrix
+    if (how & IN_HALVES) {              // rounded with each matrix, or term
+        tol.l2 += 1e-3;
+        tol.abs += 1e-2 * size;
+    }
     if (c->act == L2D_ACT_GEGLU && fill == GT_TINY)
         tol = (struct gt_tol) { 1, 1e-6, 1e-3 };        // products of tiny numbers
     for (int r = 0; r < c->rows; r++)
@@ -245,7 +247,8 @@ static void run_variants(struct gpu_test *t, enum l2d_conv_family family, unsign
                     l2d_choices_force(t->gpu, &choice);
                     run_case(t, i, GT_NORMAL, type,
                              ((i + v / 2) % 3 ? 0 : IN_BYTES) |
-                             (family == L2D_CONV_T2_HALVES ? IN_HALVES : 0));
+                             (family == L2D_CONV_T1_HALVES ||
+                              family == L2D_CONV_T2_HALVES ? IN_HALVES : 0));
                     num_run++;
                 }
     }
@@ -258,6 +261,16 @@ Test(conv, tier1_variants)
     struct gpu_test t;
     gt_open(&t, L2D_TIER_1);
     run_variants(&t, L2D_CONV_T1, 2);
+}
+
+Test(conv, tier1_halves)
+{
+    struct gpu_test t;
+    gt_open(&t, L2D_TIER_1);
+    if (l2d_gpu_caps(t.gpu)->has_half_math)
+        run_variants(&t, L2D_CONV_T1_HALVES, 2);
+    else
+        gt_close(&t);
 }
 
 Test(conv, tier2_variants)
@@ -364,7 +377,7 @@ Test(conv, parts_by_rule)
                 for (uint32_t cores = 0; cores <= 132; cores = cores ? 8 * cores + 4 : 16) {
                     struct l2d_gpu_caps caps = {
                         .tier = (enum l2d_tier) tier, .num_cores = cores, .subgroup_size = 32,
-                        .matrix = { 16, 16, 16 }, .matrix_halves = true,
+                        .matrix = { 16, 16, 16 }, .matrix_halves = true, .has_half_math = true,
                         .max_range_bytes = 128u << 20,
                         .max_shared_bytes = 49152, .max_invocations = 1024,
                     };
@@ -379,10 +392,10 @@ Test(conv, parts_by_rule)
                                                                        : want[i].large[t],
                                  "case %zu, %u cores: %u", i, cores, c.parts);
                     cr_expect_eq(c.family, tier == L2D_TIER_1 ? L2D_CONV_T1 : L2D_CONV_T2);
-                    struct l2d_choice halves = l2d_conv_in_halves(&caps, &shape, &c);
+                    struct l2d_choice halves = l2d_conv_in_halves(&caps, L2D_F16, &shape, &c);
                     struct l2d_conv_variant v;
                     cr_expect_eq(halves.family, c.family == L2D_CONV_T2 ? L2D_CONV_T2_HALVES
-                                                                        : L2D_CONV_T1);
+                                                                        : L2D_CONV_T1_HALVES);
                     cr_expect_eq(halves.parts, c.parts);
                     cr_expect(l2d_conv_variant_of(&caps, L2D_F16, &shape, &halves, &v));
                 }
