@@ -66,30 +66,31 @@ float sum_of_query(float v)
     return v;
 }
 
+// A key's quad of channels, or of its value; zeros where there is none. first: of the head's.
+f16vec4 quad_of(uint first, uint key, uint quad)
+{
+    bool there = key < p.keys && quad < QUADS;
+    uint at = min(key, p.keys - 1u) * p.kv_stride + min(quad, QUADS - 1u);
+    return there ? halves(kv[first + at]) : f16vec4(0.0);
+}
+
 // Two keys of a block and a quad of channels at a time; lanes go through keys first, then channels.
 void load_values(uint t, uint v_at, uint block)
 {
     for (uint i = t; i < BLOCK / 2u * COVER_V; i += SIZE) {
         uint pair = i / (8u * COVER_V) * 8u + i % 8u, quad = i / 8u % COVER_V;
-        f16vec4 v[2];
-        [[unroll]] for (uint k = 0; k < 2; k++) {
-            uint key = block + 2u * pair + k;
-            bool there = key < p.keys && quad < QUADS;
-            uint at = min(key, p.keys - 1u) * p.kv_stride + min(quad, QUADS - 1u);
-            v[k] = there ? halves(kv[v_at + at]) : f16vec4(0.0);
-        }
+        f16vec4 v0 = quad_of(v_at, block + 2u * pair, quad);
+        f16vec4 v1 = quad_of(v_at, block + 2u * pair + 1u, quad);
         [[unroll]] for (uint c = 0; c < 4; c++)
-            values[(4u * quad + c) * PITCH_V + pair] = f16vec2(v[0][c], v[1][c]);
+            values[(4u * quad + c) * PITCH_V + pair] = f16vec2(v0[c], v1[c]);
     }
 }
 
 void load_keys(uint t, uint k_at, uint block)
 {
     for (uint i = t; i < BLOCK * COVER_K; i += SIZE) {
-        uint key = block + i / COVER_K, quad = i % COVER_K;
-        bool there = key < p.keys && quad < QUADS;
-        uint at = min(key, p.keys - 1u) * p.kv_stride + min(quad, QUADS - 1u);
-        keys[i / COVER_K * PITCH_K + quad] = there ? halves(kv[k_at + at]) : f16vec4(0.0);
+        uint quad = i % COVER_K;
+        keys[i / COVER_K * PITCH_K + quad] = quad_of(k_at, block + i / COVER_K, quad);
     }
 }
 

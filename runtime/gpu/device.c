@@ -138,15 +138,6 @@ static int create_instance(VkInstance *out, bool validation, bool *debug_utils,
 }
 
 // Which the device has the extensions for.
-// Kernels are laid out for 32, which AMD's drivers have too when they are asked for it.
-static uint32_t subgroup_size(const VkPhysicalDeviceVulkan11Properties *p11,
-                              const VkPhysicalDeviceVulkan13Properties *p13)
-{
-    bool can = p13->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
-    return can && p13->minSubgroupSize <= 32 && p13->maxSubgroupSize >= 32 ? 32
-                                                                          : p11->subgroupSize;
-}
-
 static enum l2d_tier highest_tier(const struct l2d_gpu_caps *caps)
 {
     return !caps->matrix.m ? L2D_TIER_1 : !caps->matrix2.grain.m ? L2D_TIER_2 : L2D_TIER_3;
@@ -175,10 +166,13 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
 
     const VkPhysicalDeviceLimits *limits = &props.properties.limits;
     struct l2d_vk_queues queues = l2d_vk_find_queues(physical);
+    // Kernels are laid out for subgroups of 32, which AMD's drivers have too when asked for them.
+    bool sets_size = p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
+    bool sets_32 = sets_size && p13.minSubgroupSize <= 32 && p13.maxSubgroupSize >= 32;
     *caps = (struct l2d_gpu_caps) {
         .api_version = props.properties.apiVersion,
-        .subgroup_size = subgroup_size(&p11, &p13),
-        .sets_subgroup_size = p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT,
+        .subgroup_size = sets_32 ? 32 : p11.subgroupSize,
+        .sets_subgroup_size = sets_size,
         .has_fp16 = f11.storageBuffer16BitAccess,
         .has_half_math = f11.storageBuffer16BitAccess && f12.shaderFloat16,
         .max_range_bytes = limits->maxStorageBufferRange < L2D_MAX_RANGE_BYTES

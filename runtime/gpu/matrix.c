@@ -36,14 +36,19 @@ static bool has_features(VkPhysicalDevice physical)
            f12.vulkanMemoryModelDeviceScope && robustness.robustBufferAccess2;
 }
 
-// Halves times halves to floats within a subgroup, in sides that the shader's quads and pairs of
-// quads divide. Of several the one with the most arithmetic for what it loads.
+// Halves times halves within a subgroup, added up in this type.
+static bool adds_products(const VkCooperativeMatrixPropertiesKHR *p, VkComponentTypeKHR sums)
+{
+    return p->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && p->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+           p->CType == sums && p->ResultType == sums && p->scope == VK_SCOPE_SUBGROUP_KHR;
+}
+
+// In floats, and in sides that the shader's quads and pairs of quads divide. Of several the one
+// with the most arithmetic for what it loads.
 static bool is_better(const VkCooperativeMatrixPropertiesKHR *p,
                       const struct l2d_matrix_shape *than)
 {
-    return p->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && p->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
-           p->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
-           p->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && p->scope == VK_SCOPE_SUBGROUP_KHR &&
+    return adds_products(p, VK_COMPONENT_TYPE_FLOAT32_KHR) &&
            p->MSize <= 16 && p->NSize % 8 == 0 && p->NSize <= 16 && p->KSize % 8 == 0 &&
            p->KSize <= 16 && p->MSize * p->NSize * p->KSize > than->m * than->n * than->k;
 }
@@ -63,12 +68,8 @@ static bool can_add_halves(const VkCooperativeMatrixPropertiesKHR *p, uint32_t c
                            const struct l2d_matrix_shape *of)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (p[i].AType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
-            p[i].BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
-            p[i].CType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
-            p[i].ResultType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
-            p[i].scope == VK_SCOPE_SUBGROUP_KHR && p[i].MSize == of->m && p[i].NSize == of->n &&
-            p[i].KSize == of->k)
+        if (adds_products(&p[i], VK_COMPONENT_TYPE_FLOAT16_KHR) && p[i].MSize == of->m &&
+            p[i].NSize == of->n && p[i].KSize == of->k)
             return true;
     return false;
 }

@@ -117,11 +117,12 @@ static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family f
         if (i > 0 && !runs(caps, family, out))     // the first has to
             continue;
         if (index-- == 0) {
-            char deep[12] = "";
+            const char *h = halves ? "h" : "";
             if (family >= L2D_CONV_T2)
-                snprintf(deep, sizeof(deep), "x%u", out->spec[8]);
-            snprintf(out->name, sizeof(out->name), "%ux%u%.4s%s", out->pixels, 4 * out->quads, deep,
-                     halves ? "h" : "");
+                snprintf(out->name, sizeof(out->name), "%ux%ux%u%s", out->pixels, 4 * out->quads,
+                         out->spec[8], h);
+            else
+                snprintf(out->name, sizeof(out->name), "%ux%u%s", out->pixels, 4 * out->quads, h);
             return true;
         }
     }

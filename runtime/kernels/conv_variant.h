@@ -30,8 +30,9 @@ struct l2d_conv_shape {
     uint32_t odd_seam;          // 1: of two inputs, whose first ends within an octet of channels
 };
 
-// HALVES: some terms are summed up in halves, and these sums in floats: 64 with matrix units, which
-// those of GeForce cards do twice as fast, and 16 in tier 1, of which many GPUs do two at once.
+// HALVES, each behind the family with sums in floats: some terms are summed up in halves, and these
+// sums in floats; 64 with matrix units, which those of GeForce cards do twice as fast, and 16 in
+// tier 1, of which many GPUs do two at once.
 enum l2d_conv_family { L2D_CONV_T0, L2D_CONV_T1, L2D_CONV_T1_HALVES, L2D_CONV_T2,
                        L2D_CONV_T2_HALVES, L2D_CONV_NUM_FAMILIES };
 

@@ -279,7 +279,6 @@ static int compare_halves(struct tuner *t, const struct l2d_tune_params *p,
                           const struct l2d_choice *rule, const struct l2d_choice *in_halves,
                           struct l2d_error *err)
 {
-    struct l2d_conv_variant v;
     double first = 0, halves = 0, again = 0;
     int rc = time_choice(t, s, type, rule, 0, &first, err);
     if (rc == L2D_OK)
@@ -288,10 +287,10 @@ static int compare_halves(struct tuner *t, const struct l2d_tune_params *p,
         rc = time_choice(t, s, type, rule, 0, &again, err);
     again = again < first ? again : first;
     t->has_fast_halves = rc == L2D_OK && halves < BETTER * again;
-    if (rc == L2D_OK && p->log &&
-        l2d_conv_variant_of(l2d_gpu_caps(t->gpu), type, s, in_halves, &v))
-        l2d_log_print(p->log, L2D_LOG_DEBUG, "sums in halves: %s %s, %.4f ms; in floats %.4f",
-                      v.shader, v.name, halves, again);
+    if (rc == L2D_OK) {
+        report_one(t, p, s, type, rule, again);
+        report_one(t, p, s, type, in_halves, halves);
+    }
     return is_fatal(rc) ? rc : L2D_OK;
 }
 
@@ -299,7 +298,7 @@ static int compare_halves(struct tuner *t, const struct l2d_tune_params *p,
 static int try_halves(struct tuner *t, const struct l2d_tune_params *p,
                       const struct l2d_chosen *shapes, uint32_t count, struct l2d_error *err)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count && l2d_clock_s() < t->deadline_s; i++) {
         struct l2d_conv_shape s;
         enum l2d_dtype type;
         bool fixed = true;

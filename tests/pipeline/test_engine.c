@@ -35,9 +35,8 @@ static void open_all(void)
 // Objects that somebody has forgotten to destroy are messages of the validation layer.
 static void close_all(void)
 {
-    l2d_gpu_destroy(&gpu);
     golden_model_remove(&model);
-    watched_gpu_check();
+    watched_gpu_close(&gpu);
 }
 
 TestSuite(engine, .init = open_all, .fini = close_all);

@@ -4,7 +4,7 @@
 // give it to the device in small pieces. More such streams, with all that can change on the way:
 // test_live.c.
 #include <criterion/criterion.h>
-#include <string.h>
+#include <stdio.h>
 
 #include "gpu/device.h"
 #include "pipeline/engine.h"
@@ -52,19 +52,11 @@ static uint32_t num_lanes(void)
     return n;
 }
 
-static void compare(const char *name, const char *what, const struct run_output *one,
-                    struct run_output *other)
-{
-    for (unsigned f = 0; f < NUM_FRAMES; f++) {
-        const struct l2d_frame *a = one->frame[f], *b = other->frame[f];
-        cr_assert_eq(memcmp(a->data, b->data, a->size_bytes), 0, "%s, %s: frame %u", name, what, f);
-        l2d_frame_unref(&other->frame[f]);
-    }
-}
-
 static void check(const char *name, struct l2d_engine_params p, const char *what)
 {
-    struct run_output one = { .count = 0 }, swapped = { .count = 0 }, two = { .count = 0 };
+    struct run_output one, swapped, two;
+    char both[64];
+    snprintf(both, sizeof(both), "%s, %s", name, what);
     golden_model_make(&model, name);
     p.model = model.dir;
     p.width = W;
@@ -72,13 +64,14 @@ static void check(const char *name, struct l2d_engine_params p, const char *what
     p.rgba = true;
     run(L2D_LANES_ONE, p, &one);
     run(L2D_LANES_SWAPPED, p, &swapped);
-    compare(name, what, &one, &swapped);
+    run_check_same(&one, &swapped, 0, NUM_FRAMES, both);
+    run_drop(&swapped);
     if (num_lanes() > 1) {
         run(L2D_LANES_AUTO, p, &two);
-        compare(name, what, &one, &two);
+        run_check_same(&one, &two, 0, NUM_FRAMES, both);
+        run_drop(&two);
     }
-    for (unsigned f = 0; f < NUM_FRAMES; f++)
-        l2d_frame_unref(&one.frame[f]);
+    run_drop(&one);
     golden_model_remove(&model);
     watched_gpu_check();
 }

@@ -33,10 +33,9 @@ static void open_all(void)
 
 static void close_all(void)
 {
-    l2d_gpu_destroy(&gpu);
-    l2d_gpu_destroy(&swapped_gpu);
     golden_model_remove(&model);
-    watched_gpu_check();
+    watched_gpu_close(&gpu);
+    watched_gpu_close(&swapped_gpu);
 }
 
 TestSuite(live, .init = open_all, .fini = close_all);

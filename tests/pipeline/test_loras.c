@@ -37,9 +37,8 @@ static void setup(void)
 
 static void teardown(void)
 {
-    l2d_gpu_destroy(&gpu);
     lora_model_remove(&model);
-    watched_gpu_check();
+    watched_gpu_close(&gpu);
 }
 
 TestSuite(loras, .init = setup, .fini = teardown);

@@ -28,9 +28,8 @@ static void open_all(void)
 
 static void close_all(void)
 {
-    l2d_gpu_destroy(&gpu);
     golden_model_remove(&model);
-    watched_gpu_check();
+    watched_gpu_close(&gpu);
 }
 
 TestSuite(refusals, .init = open_all, .fini = close_all);

@@ -33,9 +33,8 @@ static void open_all(void)
 
 static void close_all(void)
 {
-    l2d_gpu_destroy(&gpu);
     golden_model_remove(&model);
-    watched_gpu_check();
+    watched_gpu_close(&gpu);
 }
 
 TestSuite(weights_int8, .init = open_all, .fini = close_all);

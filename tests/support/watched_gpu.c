@@ -33,6 +33,12 @@ struct l2d_gpu *watched_gpu_open(enum l2d_tier tier)
     return gpu;
 }
 
+void watched_gpu_close(struct l2d_gpu **gpu)
+{
+    l2d_gpu_destroy(gpu);
+    watched_gpu_check();
+}
+
 void watched_gpu_check(void)
 {
     if (num_messages)                   // the test has passed already: an assertion is not counted

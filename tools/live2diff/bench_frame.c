@@ -98,7 +98,7 @@ static int measure_live(struct bench *bench, struct l2d_engine *engine, struct r
     struct l2d_pace pace = { 0 };
     int64_t frames = LIVE_WARM_UP_FRAMES + (int64_t) bench->frames;
     double begin_s = 0;
-    int rc = l2d_engine_collect(engine, 0, err);
+    int rc = L2D_OK;
     if (run->info.chunk > 1)
         return rc;
     struct l2d_engine_stats stats = l2d_engine_stats(engine);

@@ -267,39 +267,30 @@ Test(conv, tier1_halves)
 {
     struct gpu_test t;
     gt_open(&t, L2D_TIER_1);
-    if (l2d_gpu_caps(t.gpu)->has_half_math)
-        run_variants(&t, L2D_CONV_T1_HALVES, 2);
-    else
+    if (!l2d_gpu_caps(t.gpu)->has_half_math) {
         gt_close(&t);
+        cr_skip_test("the device does not calculate with halves");
+    }
+    run_variants(&t, L2D_CONV_T1_HALVES, 2);
 }
 
-Test(conv, tier2_variants)
+static void run_tier2_variants(void (*open)(struct gpu_test *t), enum l2d_conv_family family)
 {
+    struct gpu_test t;
     if (!gt_has_matrix_units())
         cr_skip_test("the device has no matrix units");
-    struct gpu_test t;
-    gt_open(&t, L2D_TIER_2);
-    run_variants(&t, L2D_CONV_T2, 2);
+    open(&t);
+    run_variants(&t, family, 2);
 }
 
-Test(conv, tier2_rows)
+static void open_tier2(struct gpu_test *t)
 {
-    if (!gt_has_matrix_units())
-        cr_skip_test("the device has no matrix units");
-    struct gpu_test t;
-    gt_open_matrix_rows(&t);
-    run_variants(&t, L2D_CONV_T2, 2);
+    gt_open(t, L2D_TIER_2);
 }
 
-// Slices are summed up in halves: a little less exact.
-Test(conv, tier2_halves)
-{
-    if (!gt_has_matrix_units())
-        cr_skip_test("the device has no matrix units");
-    struct gpu_test t;
-    gt_open(&t, L2D_TIER_2);
-    run_variants(&t, L2D_CONV_T2_HALVES, 2);
-}
+Test(conv, tier2_variants) { run_tier2_variants(open_tier2, L2D_CONV_T2); }
+Test(conv, tier2_rows) { run_tier2_variants(gt_open_matrix_rows, L2D_CONV_T2); }
+Test(conv, tier2_halves) { run_tier2_variants(open_tier2, L2D_CONV_T2_HALVES); }
 
 // ---- what is chosen
 
