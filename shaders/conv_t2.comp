@@ -514,10 +514,10 @@ void finish_lines(uint first_pixel, uint first_quad)
     }
 }
 
-// Adds up all parts of the tile; so many loads are on their way at once.
+// Adds up all parts of the tile; so many loads are on their way at once, fewer where registers are.
 void finish_parts(uint first_pixel, uint first_quad)
 {
-    const uint EACH = 16u / PARTS, OCTETS = TILE_M * (TILE_N / 8u);
+    const uint EACH = (LANES < 32u ? 8u : 16u) / PARTS, OCTETS = TILE_M * (TILE_N / 8u);
     uint num_pixels = p.num_rows * p.ow * p.oh, size = num_pixels * p.out_quads;
     for (uint o0 = gl_LocalInvocationID.x; o0 < OCTETS; o0 += EACH * SIZE) {
         vec4 v[2u * EACH * PARTS];

@@ -16,6 +16,7 @@
 #define LAYER "VK_LAYER_KHRONOS_validation"
 #define MAX_DEVICES 16
 #define NVIDIA 0x10deu
+#define INTEL  0x8086u
 
 const char *l2d_vk_str(VkResult result)
 {
@@ -167,19 +168,26 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
     const VkPhysicalDeviceLimits *limits = &props.properties.limits;
     struct l2d_vk_queues queues = l2d_vk_find_queues(physical);
     // Kernels are laid out for subgroups of 32, which AMD's drivers have too when asked for them.
+    // On Intel's devices the lanes of a subgroup share its registers: 128 for each of the fewest.
+    bool shares_registers = props.properties.vendorID == INTEL;
+    uint32_t wanted = shares_registers ? p13.minSubgroupSize : 32;
     bool sets_size = p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
-    bool sets_32 = sets_size && p13.minSubgroupSize <= 32 && p13.maxSubgroupSize >= 32;
+    bool sets_wanted = sets_size && p13.minSubgroupSize <= wanted && p13.maxSubgroupSize >= wanted;
+    uint32_t subgroup_size = sets_wanted ? wanted : p11.subgroupSize;
+    uint64_t in_subgroups = (uint64_t) p13.maxComputeWorkgroupSubgroups * subgroup_size;
     *caps = (struct l2d_gpu_caps) {
         .api_version = props.properties.apiVersion,
-        .subgroup_size = sets_32 ? 32 : p11.subgroupSize,
+        .subgroup_size = subgroup_size,
         .sets_subgroup_size = sets_size,
+        .lane_registers = shares_registers && sets_wanted ? 128 : 0,
         .has_fp16 = f11.storageBuffer16BitAccess,
         .has_half_math = f11.storageBuffer16BitAccess && f12.shaderFloat16,
         .max_range_bytes = limits->maxStorageBufferRange < L2D_MAX_RANGE_BYTES
                          ? limits->maxStorageBufferRange : L2D_MAX_RANGE_BYTES,
         .max_texels = limits->maxTexelBufferElements,
         .max_shared_bytes = limits->maxComputeSharedMemorySize,
-        .max_invocations = limits->maxComputeWorkGroupInvocations,
+        .max_invocations = limits->maxComputeWorkGroupInvocations < in_subgroups
+                         ? limits->maxComputeWorkGroupInvocations : (uint32_t) in_subgroups,
         .timestamp_ns = queues.have_timestamps ? limits->timestampPeriod : 0,
         .num_lanes = queues.count,
         .matrix_columns = props.properties.vendorID != NVIDIA,

@@ -46,6 +46,7 @@ struct l2d_gpu_caps {
     uint32_t api_version;
     uint32_t subgroup_size;
     bool     sets_subgroup_size;    // a pipeline can ask for it
+    uint32_t lane_registers;        // of 32 bits for an invocation, if they are few; 0: enough
     bool     has_fp16;              // 16-bit values in storage buffers
     bool     has_half_math;         // and arithmetic with them
     struct l2d_matrix_shape matrix;
@@ -57,7 +58,7 @@ struct l2d_gpu_caps {
     uint64_t max_texels;            // of one that is read as texels
     uint32_t num_cores;             // that each run workgroups of their own, or a guess; CPUs: 0
     uint32_t max_shared_bytes;
-    uint32_t max_invocations;       // in one workgroup
+    uint32_t max_invocations;       // in one workgroup, of whole subgroups
     double   timestamp_ns;          // per tick; 0 if the queues have no timestamps
     uint32_t num_lanes;             // 2: a second queue works ahead
 };

@@ -11,7 +11,7 @@
 
 #define KERNEL_CONV 1u                  // first word of a key, in bits above the precision's
 
-// ---- families: the first variant is what the others are measured against
+// ---- families: those of their variants that run on a device
 
 // Pixels by channels, pixels of an invocation, depth of a slice.
 static const struct { uint32_t m, n, pixels, depth; } tier1_tiles[] = {
@@ -33,6 +33,11 @@ static const struct { uint32_t subgroups, side, wm, wn, deep; } tier2_tiles[] = 
     { 8, 1, 2, 4, 4 },                  // 256x64x64
     { 4, 2, 4, 2, 2 },                  // 128x64x32
     { 8, 2, 2, 2, 4 },                  // 128x64x64
+    { 8, 2, 2, 2, 2 },                  // from here for few registers, of matrices of 8x16x16:
+    { 16, 2, 2, 2, 2 },                 // 64x64x32, 128x64x32
+    { 32, 4, 2, 2, 2 },                 // 128x128x32
+    { 32, 4, 2, 2, 4 },                 // 128x128x64
+    { 32, 2, 2, 2, 2 },                 // 256x64x32
 };
 
 static struct l2d_conv_variant tier0_variant(const struct l2d_gpu_caps *caps, uint32_t quads)
@@ -79,10 +84,23 @@ static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, ui
     };
 }
 
+// Registers of 32 bits that an invocation needs. Sums count twice: where loads of matrices may move
+// ahead, a compiler keeps about as much again. Of what Intel's (Mesa 26.1) makes for its Xe2 this
+// tells what stays within registers, but for a few of them.
+static uint32_t registers_of(const struct l2d_conv_variant *v)
+{
+    uint32_t m = v->spec[0], n = v->spec[1], k = v->spec[2], wm = v->spec[3], wn = v->spec[4];
+    uint32_t lanes = v->spec[7], depth = v->spec[8];
+    uint32_t loads_a = div_up(v->pixels * depth / 8, v->size);
+    uint32_t loads_b = div_up(v->quads * depth / 2, v->size);
+    uint32_t matrices = 4 * 2 * wm * wn * m * n + 2 * (wm * m + n) * k;
+    return div_up(matrices, 4 * lanes) + 4 * (loads_a + loads_b) + 3 * loads_a + loads_b + 12;
+}
+
 // Whole panels of weights, a whole number of octets of pixels for each invocation to load, whole
 // slices in a unit, and an invocation for each octet of a line of sums. CPU drivers compile an
-// emulated matrix at a time, and have none of the large tiles. Sums in halves are of as many terms
-// in each tile.
+// emulated matrix at a time, and have none of the large tiles. Many small subgroups are for devices
+// with few registers. Sums in halves are of as many terms in each tile.
 static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_variant *v)
 {
     uint32_t depth = v->spec[8], lines = v->size / (depth / 8);
@@ -92,6 +110,7 @@ static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_va
            v->pixels % lines == 0 && L2D_CONV_UNIT % depth == 0 &&
            (v->size % of_panel == 0 || of_panel % v->size == 0) && v->size % L2D_CONV_PANEL == 0 &&
            line_octets <= caps->subgroup_size && (caps->type != L2D_GPU_CPU || matrices <= 4) &&
+           (caps->lane_registers ? registers_of(v) <= caps->lane_registers : v->size <= 256) &&
            (!v->spec[10] || v->spec[8] == 4 * v->spec[2]);
 }
 
@@ -114,9 +133,7 @@ static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family f
              : family < L2D_CONV_T2 ? tier1_variant(i, halves)
              : tier2_variant(caps, i, halves);
         out->parts = 1;
-        if (i > 0 && !runs(caps, family, out))     // the first has to
-            continue;
-        if (index-- == 0) {
+        if (runs(caps, family, out) && index-- == 0) {
             const char *h = halves ? "h" : "";
             if (family >= L2D_CONV_T2)
                 snprintf(out->name, sizeof(out->name), "%ux%ux%u%s", out->pixels, 4 * out->quads,
@@ -133,12 +150,13 @@ static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family f
 static bool is_for(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                    enum l2d_conv_family family, const struct l2d_conv_shape *shape)
 {
+    struct l2d_conv_variant v;
     if (family == L2D_CONV_T1_HALVES)
         return precision == L2D_F16 && caps->has_half_math && caps->tier == L2D_TIER_1;
     if (family < L2D_CONV_T2)
         return (family == L2D_CONV_T0) == (caps->tier == L2D_TIER_0);
     return precision == L2D_F16 && caps->tier >= L2D_TIER_2 &&
-           (family == L2D_CONV_T2 || caps->matrix_halves) &&
+           (family == L2D_CONV_T2 || caps->matrix_halves) && find_variant(caps, family, 0, 8, &v) &&
            !(shape && (shape->cin % 8 || shape->odd_seam || shape->stride > shape->ksize));
 }
 
@@ -213,6 +231,7 @@ static uint32_t best_tile(const struct l2d_gpu_caps *caps, enum l2d_conv_family 
 {
     struct l2d_conv_variant v;
     uint32_t best = 0;
+    *least = 0;
     for (uint32_t i = 0; find_variant(caps, family, i, s->quads, &v); i++) {
         double c = cost(caps, s, rows, &v, parts);
         if (i == 0 || c < *least) {

@@ -6,7 +6,6 @@
 #include "shaders/params/norm.h"
 
 #define MAX_KEPT 16                     // loads that an invocation keeps in registers
-#define MAX_SUBGROUPS 16                // of a workgroup: no known device has less
 #define MAX_CHANNELS 1024               // that a CPU driver's workgroup keeps statistics of
 
 struct operands {
@@ -44,7 +43,7 @@ static struct reading gpu_reading(const struct l2d_graph *graph, const struct l2
     const struct l2d_gpu_caps *caps = l2d_gpu_caps(l2d_graph_gpu(graph));
     uint32_t width = width_of(params);
     struct reading r = { .unit = width % 4 == 0 ? 4 : width % 2 == 0 ? 2 : 1, .size = 512 };
-    while (r.size > caps->max_invocations || r.size > MAX_SUBGROUPS * caps->subgroup_size)
+    while (r.size > caps->max_invocations)
         r.size /= 2;
     uint32_t units = width / r.unit, most = MAX_KEPT * r.size / units;
     if (!most)

@@ -392,6 +392,50 @@ Test(conv, parts_by_rule)
                 }
 }
 
+// ---- few registers
+
+// An Intel device of the Xe2 generation, but for its registers.
+static struct l2d_gpu_caps caps_of_xe2(uint32_t lane_registers)
+{
+    return (struct l2d_gpu_caps) {
+        .tier = L2D_TIER_2, .num_cores = 20, .subgroup_size = 16, .lane_registers = lane_registers,
+        .matrix = { 8, 16, 16 }, .matrix_columns = true, .max_range_bytes = 1u << 30,
+        .max_shared_bytes = 65536, .max_invocations = 1024,
+    };
+}
+
+Test(conv, tiles_fit_registers)
+{
+    static const char *const want[] = { "64x64x32", "128x64x32", "128x128x32", "128x128x64",
+                                        "256x64x32" };
+    const struct l2d_conv_shape shape = { .rows = 2, .out_h = 64, .out_w = 64, .quads = 80,
+                                          .cin = 320, .ksize = 3, .stride = 1 };
+    struct l2d_gpu_caps caps = caps_of_xe2(128);
+    struct l2d_conv_variant v;
+    cr_assert_eq(l2d_conv_num_variants(&caps, L2D_F16, L2D_CONV_T2), COUNT(want));
+    for (uint32_t i = 0; i < COUNT(want); i++) {
+        struct l2d_choice c = { L2D_CONV_T2, i, 1 };
+        cr_assert(l2d_conv_variant_of(&caps, L2D_F16, &shape, &c, &v));
+        cr_expect_str_eq(v.name, want[i]);
+    }
+    cr_expect_eq(l2d_conv_default(&caps, L2D_F16, &shape).family, L2D_CONV_T2);
+
+    // Where no tile fits, tier 1 has some that compilers keep small.
+    caps = caps_of_xe2(32);
+    cr_expect_eq(l2d_conv_num_variants(&caps, L2D_F16, L2D_CONV_T2), 0);
+    cr_expect_eq(l2d_conv_default(&caps, L2D_F16, &shape).family, L2D_CONV_T1);
+
+    // Where registers are enough, nothing is in workgroups of more than 256.
+    caps = caps_of_xe2(0);
+    uint32_t count = l2d_conv_num_variants(&caps, L2D_F16, L2D_CONV_T2);
+    cr_expect(count > COUNT(want));
+    for (uint32_t i = 0; i < count; i++) {
+        struct l2d_choice c = { L2D_CONV_T2, i, 1 };
+        cr_assert(l2d_conv_variant_of(&caps, L2D_F16, &shape, &c, &v));
+        cr_expect(v.size <= 256, "%s", v.name);
+    }
+}
+
 Test(conv, pack_by_parts)
 {
     // q, k and v packed one after the other are what they are when packed together.
