@@ -44,17 +44,29 @@ const char *l2d_engine_kv_str(const struct l2d_engine_info *info)
 
 // ---- the parts that submissions are made of
 
-static void add_encode(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
+// With a range of their own, the warm-up frames' structures wait for all maps.
+static void add_depth(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
+{
+    if (e->depth)
+        l2d_submission_add(s, e->depth, L2D_STAGE_ENCODE);
+    if (e->warm_done || !e->ring_range) {
+        l2d_submission_add(s, e->map_range, L2D_STAGE_ENCODE);
+        l2d_submission_add_frame(s, e->structure, L2D_STAGE_ENCODE, frame);
+    }
+}
+
+// depth_later: with those of its chunk.
+static void add_encode(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame,
+                       bool depth_later)
 {
     e->settings[frame % L2D_TIMES] = e->now;
     s->block->encode = l2d_row_of(e, frame, 0);
     l2d_steady_see(e, s, frame);
     l2d_submission_add_frame(s, e->encode, L2D_STAGE_ENCODE, frame);
-    // With a range of its own, a warm-up frame's structure waits for all maps.
-    if (e->structure && !(e->ring_range && frame < L2D_SINKS)) {
-        l2d_submission_add(s, e->map_range, L2D_STAGE_ENCODE);
-        l2d_submission_add_frame(s, e->structure, L2D_STAGE_ENCODE, frame);
-    }
+    if (depth_later)
+        l2d_submission_add(s, e->put_depth[e->gathered], L2D_STAGE_ENCODE);
+    else if (e->structure)
+        add_depth(e, s, frame);
 }
 
 static void add_output(struct l2d_engine *e, struct l2d_submission *s, struct l2d_graph *decode,
@@ -139,7 +151,7 @@ static int push_warmup(struct l2d_engine *e, const struct l2d_frame *frame, stru
     int rc = l2d_submission_begin_frame(e, &s, frame, err);
     if (rc != L2D_OK)
         return rc;
-    add_encode(e, &s, e->frames);
+    add_encode(e, &s, e->frames, false);
     rc = l2d_submission_submit(e, &s, err);
     if (rc == L2D_OK && ++e->frames == L2D_SINKS)
         rc = warm_up(e, err);
@@ -156,7 +168,7 @@ static int pad_warmup(struct l2d_engine *e, struct l2d_error *err)
         if (rc != L2D_OK)
             return rc;
         l2d_submission_add_upload(&s);
-        add_encode(e, &s, f);
+        add_encode(e, &s, f, false);
         rc = l2d_submission_submit(e, &s, err);
     }
     return rc == L2D_OK ? warm_up(e, err) : rc;
@@ -210,12 +222,39 @@ static void add_oldest(struct l2d_engine *e, struct l2d_submission *s)
     e->flight_begin++;
 }
 
-// The new frame has been gathered.
-static void add_sequence(struct l2d_engine *e, struct l2d_submission *s)
+// The depths of the whole chunk that has been gathered, and what is made of them.
+static void add_depths(struct l2d_engine *e, struct l2d_submission *s)
 {
-    if (++e->gathered == e->chunk)
+    for (uint32_t i = 0; i < e->gathered; i++) {
+        struct l2d_row_params row = l2d_row_of(e, e->frames - e->gathered + i, 0);
+        s->block->each[i].row = row;
+        s->block->together[i / L2D_DPT_MAX_ROWS].row[i % L2D_DPT_MAX_ROWS] = row;
+    }
+    l2d_submission_add(s, e->depths, L2D_STAGE_ENCODE);
+}
+
+// The new frame is gathered; one whose depth did not wait takes its steps alone.
+static void add_sequence(struct l2d_engine *e, struct l2d_submission *s, bool depth_later)
+{
+    if (e->gathered++ == 0)
+        e->taken = 0;
+    if (e->depths && !depth_later) {
+        add_steps(e, s, 1);
+    } else if (e->gathered == e->chunk) {
+        if (e->depths)
+            add_depths(e, s);
         add_steps(e, s, e->chunk);
+    }
     add_oldest(e, s);
+}
+
+// The depth of the oldest gathered frame, before its chunk is whole.
+static void take_depth(struct l2d_engine *e, struct l2d_submission *s)
+{
+    uint32_t frame = e->frames - e->gathered;
+    s->block->encode = l2d_row_of(e, frame, 0);
+    l2d_submission_add(s, e->take_depth[e->taken++], L2D_STAGE_ENCODE);
+    add_depth(e, s, frame);
 }
 
 // One more gathered frame, if there is one, takes its steps alone, and the oldest goes out.
@@ -226,6 +265,8 @@ static int send_oldest(struct l2d_engine *e, struct l2d_error *err)
     if (rc != L2D_OK)
         return rc;
     l2d_submission_add_upload(&s);
+    if (e->gathered > 0 && e->depths)
+        take_depth(e, &s);
     if (e->gathered > 0)
         add_steps(e, &s, 1);
     add_oldest(e, &s);
@@ -249,10 +290,11 @@ int l2d_engine_stream_frame(struct l2d_engine *e, struct l2d_submission *s,
     if (e->filter)
         l2d_submission_add(s, e->keep, L2D_STAGE_UPLOAD);
     l2d_live_before(e, s, f);
-    add_encode(e, s, f);
+    bool depth_later = e->depths && e->beginning != L2D_REWARM_STILL;   // whose sinks it is itself
+    add_encode(e, s, f, depth_later);
     l2d_live_after(e, s, f);
     if (e->sequential)
-        add_sequence(e, s);
+        add_sequence(e, s, depth_later);
     else
         add_batch(e, s, f);
     s->apart = true;
@@ -410,7 +452,9 @@ int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint
 int l2d_engine_profile(struct l2d_engine *e, struct l2d_profile_row *rows, uint32_t cap,
                        uint32_t *count, struct l2d_error *err)
 {
-    struct l2d_graph *graph[] = { e->color_in, e->encode, e->map_range, e->structure,
+    bool together = e->depths != NULL;
+    struct l2d_graph *graph[] = { e->color_in, e->encode, e->depths,
+                                  together ? NULL : e->map_range, together ? NULL : e->structure,
                                   l2d_engine_stream_call(e),
                                   e->now.steady > 0 ? e->track : NULL,
                                   e->now.steady > 0 ? e->decode_steady : e->decode };

@@ -225,11 +225,17 @@ static int declare_depth(struct l2d_engine *e, struct l2d_error *err)
 {
     if (e->model->config.structure != L2D_STRUCTURE_DEPTH)
         return L2D_OK;
-    struct l2d_tensor maps = l2d_engine_depth_maps(e);
+    struct l2d_tensor maps = l2d_engine_depth_maps(e), input = l2d_engine_depth_inputs(e);
     int rc = l2d_engine_declare(e, &e->depth_maps, l2d_tensor_bytes(&maps), L2D_MEMORY_DEVICE,
                                 "depth maps", err);
     if (rc == L2D_OK)
         rc = l2d_engine_declare(e, &e->depth_range, 16, L2D_MEMORY_DEVICE, "depth range", err);
+    if (rc == L2D_OK && input.rows > 0)
+        rc = l2d_engine_declare(e, &e->depth_inputs, l2d_tensor_bytes(&input), L2D_MEMORY_DEVICE,
+                                "depth network's inputs", err);
+    if (rc == L2D_OK && input.rows > 0)
+        rc = l2d_engine_declare(e, &e->depth_input, l2d_tensor_bytes(&input) / (uint64_t) input.rows,
+                                L2D_MEMORY_DEVICE, "depth network's input", err);
     return rc;
 }
 

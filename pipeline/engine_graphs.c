@@ -70,11 +70,41 @@ struct l2d_tensor l2d_engine_depth_maps(const struct l2d_engine *e)
     return l2d_tensor_view(e->depth_maps, 0, e->precision, (int32_t) e->ring, side, side, 4);
 }
 
-// The structure latent of the frame in block->encode is mapped for the denoiser.
-static void record_structure(struct l2d_engine *e, struct l2d_graph *g, struct l2d_tensor latent)
+// Probes are of one frame.
+struct l2d_tensor l2d_engine_depth_inputs(const struct l2d_engine *e)
+{
+    struct l2d_tensor inputs = l2d_engine_depth_maps(e);
+    inputs.buf = e->depth_inputs;
+    inputs.rows = e->chunk > 1 && !e->probe ? (int32_t) e->chunk : 0;
+    return inputs;
+}
+
+static struct l2d_tensor depth_input(const struct l2d_engine *e)
+{
+    struct l2d_tensor input = l2d_engine_depth_maps(e);
+    input.buf = e->depth_input;
+    input.rows = 1;
+    return input;
+}
+
+// The structure latent of a frame is mapped for the denoiser.
+static void record_structure(struct l2d_engine *e, struct l2d_graph *g, struct l2d_tensor row,
+                             struct l2d_tensor latent)
 {
     l2d_graph_probe(g, latent, "latent.structure");
-    l2d_unet_record_cond(g, &e->model->unet, &e->state, L2D_BLOCK_VIEW(e, encode), latent);
+    l2d_unet_record_cond(g, &e->model->unet, &e->state, row, latent);
+}
+
+// To the frame's map, or, where maps are made of several frames together, just to what they are
+// made of.
+static void record_depth(struct l2d_engine *e, struct l2d_graph *g, struct l2d_tensor picture)
+{
+    struct l2d_tensor input = l2d_dpt_input(g, &e->model->depth, picture);
+    if (e->depth_input)
+        l2d_graph_copy(g, depth_input(e), input);
+    else
+        l2d_dpt_record(g, &e->model->depth, input, L2D_BLOCK_VIEW(e, encode),
+                       l2d_engine_depth_maps(e));
 }
 
 static int build_encode(struct l2d_engine *e, struct l2d_error *err)
@@ -88,7 +118,7 @@ static int build_encode(struct l2d_engine *e, struct l2d_error *err)
     int32_t num_images = 1;
     bool mapped = e->model->config.unet.cond_mapping;
     if (e->model->config.structure == L2D_STRUCTURE_DEPTH)
-        l2d_dpt_record(g, &e->model->depth, images[0], rows, l2d_engine_depth_maps(e));
+        record_depth(e, g, images[0]);
     if (mapped && e->model->config.structure == L2D_STRUCTURE_LUMA) {
         images[1] = l2d_luma_structure(g, images[0]);
         l2d_graph_probe(g, images[1], "structure");
@@ -99,7 +129,62 @@ static int build_encode(struct l2d_engine *e, struct l2d_error *err)
     l2d_latent_noise(g, l2d_tensor_rows(z, 0, 1), 1, l2d_engine_ring(e, e->latents),
                      rows, l2d_engine_ring(e, e->sinks.recent));
     if (mapped && e->model->config.structure != L2D_STRUCTURE_DEPTH)
-        record_structure(e, g, l2d_tensor_rows(z, num_images - 1, 1));
+        record_structure(e, g, rows, l2d_tensor_rows(z, num_images - 1, 1));
+    return L2D_OK;
+}
+
+static struct l2d_tensor depth_range(const struct l2d_engine *e)
+{
+    return l2d_tensor_view(e->depth_range, 0, L2D_F32, 1, 1, 1, 4);
+}
+
+static void record_range(struct l2d_engine *e, struct l2d_graph *g, struct l2d_tensor row)
+{
+    l2d_depth_range(g, l2d_engine_depth_maps(e), row, depth_range(e),
+                    e->model->config.depth.smooth ? DEPTH_RATE : 1);
+}
+
+static void record_depth_structure(struct l2d_engine *e, struct l2d_graph *g, struct l2d_tensor row)
+{
+    struct l2d_tensor picture = l2d_depth_structure(g, l2d_engine_depth_maps(e), row,
+                                                    depth_range(e), e->geometry.canvas_height,
+                                                    e->geometry.canvas_width);
+    l2d_graph_probe(g, picture, "structure");
+    l2d_graph_enable_probes(g, false);          // the picture's encode has these names
+    struct l2d_tensor z = l2d_codec_encode(g, &e->model->vae, &picture, 1);
+    l2d_graph_enable_probes(g, e->probe != NULL);
+    record_structure(e, g, row, z);
+}
+
+// In chunks: the frames' maps together, which a GPU is not full with one of, then what follows for
+// each in its turn; and the same for one frame by itself.
+static int build_depths(struct l2d_engine *e, struct l2d_error *err)
+{
+    struct l2d_tensor inputs = l2d_engine_depth_inputs(e), maps = l2d_engine_depth_maps(e);
+    int rc = l2d_engine_new_ahead(e, &e->depth, "depth", err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_new_ahead(e, &e->depths, "depths of a chunk", err);
+    for (int32_t i = 0; i < inputs.rows && rc == L2D_OK; i++) {
+        rc = l2d_engine_new_ahead(e, &e->put_depth[i], "put depth", err);
+        if (rc == L2D_OK)
+            rc = l2d_engine_new_ahead(e, &e->take_depth[i], "take depth", err);
+        if (rc != L2D_OK)
+            break;
+        l2d_graph_copy(e->put_depth[i], l2d_tensor_rows(inputs, i, 1), depth_input(e));
+        l2d_graph_copy(e->take_depth[i], depth_input(e), l2d_tensor_rows(inputs, i, 1));
+    }
+    if (rc != L2D_OK)
+        return rc;
+    l2d_dpt_record(e->depth, &e->model->depth, depth_input(e), L2D_BLOCK_VIEW(e, encode), maps);
+    for (int32_t i = 0; i < inputs.rows; i += L2D_DPT_MAX_ROWS) {
+        int32_t left = inputs.rows - i, rows = left < L2D_DPT_MAX_ROWS ? left : L2D_DPT_MAX_ROWS;
+        l2d_dpt_record(e->depths, &e->model->depth, l2d_tensor_rows(inputs, i, rows),
+                       L2D_BLOCK_VIEW(e, together[i / L2D_DPT_MAX_ROWS]), maps);
+    }
+    for (int32_t i = 0; i < inputs.rows; i++) {
+        record_range(e, e->depths, L2D_BLOCK_VIEW(e, each[i]));
+        record_depth_structure(e, e->depths, L2D_BLOCK_VIEW(e, each[i]));
+    }
     return L2D_OK;
 }
 
@@ -107,8 +192,7 @@ static int build_encode(struct l2d_engine *e, struct l2d_error *err)
 static int build_depth(struct l2d_engine *e, struct l2d_error *err)
 {
     const struct l2d_depth_config *c = &e->model->config.depth;
-    struct l2d_tensor maps = l2d_engine_depth_maps(e), rows = L2D_BLOCK_VIEW(e, encode);
-    struct l2d_tensor range = l2d_tensor_view(e->depth_range, 0, L2D_F32, 1, 1, 1, 4);
+    struct l2d_tensor row = L2D_BLOCK_VIEW(e, encode);
     int rc = l2d_engine_new_ahead(e, &e->map_range, "depth range", err);
     if (rc == L2D_OK)
         rc = l2d_engine_new_ahead(e, &e->structure, "structure", err);
@@ -116,18 +200,11 @@ static int build_depth(struct l2d_engine *e, struct l2d_error *err)
         rc = l2d_engine_new_ahead(e, &e->ring_range, "depth ranges", err);
     if (rc != L2D_OK)
         return rc;
-    l2d_depth_range(e->map_range, maps, rows, range, c->smooth ? DEPTH_RATE : 1);
+    record_range(e, e->map_range, row);
     if (e->ring_range)
-        l2d_depth_range(e->ring_range, maps, L2D_NO_TENSOR, range, 1);
-    struct l2d_tensor picture = l2d_depth_structure(e->structure, maps, rows, range,
-                                                    e->geometry.canvas_height,
-                                                    e->geometry.canvas_width);
-    l2d_graph_probe(e->structure, picture, "structure");
-    l2d_graph_enable_probes(e->structure, false);           // the picture's encode has these names
-    struct l2d_tensor z = l2d_codec_encode(e->structure, &e->model->vae, &picture, 1);
-    l2d_graph_enable_probes(e->structure, e->probe != NULL);
-    record_structure(e, e->structure, z);
-    return L2D_OK;
+        l2d_depth_range(e->ring_range, l2d_engine_depth_maps(e), L2D_NO_TENSOR, depth_range(e), 1);
+    record_depth_structure(e, e->structure, row);
+    return e->depth_inputs ? build_depths(e, err) : L2D_OK;
 }
 
 // A state with the keys and values of as many rows of words as a call has.

@@ -18,6 +18,7 @@ uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
                                &e->latents, &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
                                &e->out_pixels, &e->activations,
                                &e->ahead_activations, &e->depth_maps, &e->depth_range,
+                               &e->depth_input, &e->depth_inputs,
                                &e->origins, &e->lumas, &e->last_picture, &e->last_canvas,
                                &e->sums, &e->sums_back,
                                &e->sinks.recent, &e->sinks.clean, &e->sinks.cond, &e->sinks.work,
@@ -50,6 +51,7 @@ uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
     struct l2d_graph **one[] = { &e->color_in, &e->encode, &e->warm, &e->decode,
                                  &e->decode_steady, &e->track, &e->show,
                                  &e->text, &e->map_range, &e->ring_range, &e->structure,
+                                 &e->depth, &e->depths,
                                  &e->warm_first, &e->stream_first, &e->in_chunk,
                                  &e->in_chunk_first, &e->compare, &e->keep,
                                  &e->sinks.keep_newest, &e->sinks.noise, &e->sinks.warm,
@@ -62,6 +64,10 @@ uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
         list[n++] = &e->stream[i];
         list[n++] = &e->select[i];
         list[n++] = &e->sinks.select[i];
+    }
+    for (size_t i = 0; i < COUNT_OF(e->put_depth); i++) {
+        list[n++] = &e->put_depth[i];
+        list[n++] = &e->take_depth[i];
     }
     for (size_t i = 0; i < COUNT_OF(e->sinks.keep_still); i++)
         list[n++] = &e->sinks.keep_still[i];

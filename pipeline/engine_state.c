@@ -152,9 +152,11 @@ static void count_flops(struct l2d_engine *e)
     i->gflop_encode = l2d_graph_flops(e->encode) * 1e-9;
     if (e->structure)
         i->gflop_encode += l2d_graph_flops(e->structure) * 1e-9;
+    if (e->depth)
+        i->gflop_encode += l2d_graph_flops(e->depth) * 1e-9;
     double unet = l2d_graph_flops(l2d_engine_stream_call(e)) * 1e-9;
     double frames = e->sequential ? e->chunk : 1;       // that a call takes one step further
-    i->works_ahead = e->ahead_activations != NULL;
+    i->works_ahead = e->ahead_activations != NULL && !e->filter;    // which waits for all
     i->dispatches_unet = l2d_graph_dispatches(l2d_engine_stream_call(e));
     i->gflop_unet = unet * (e->sequential ? e->schedule.num_steps : 1) / frames;
     const struct l2d_graph *first = e->in_chunk ? e->in_chunk_first : e->stream_first;

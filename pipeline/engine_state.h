@@ -22,13 +22,17 @@
 #define L2D_MAX_RING (2 * L2D_MAX_CHUNK + 2)        // of l2d_ring_frames
 #define L2D_TIMES 32                // frames whose time and place are kept: more than in flight
 #define L2D_ENGINE_MAX_BUFFERS (2 * L2D_UNET_MAX_ATTENTIONS + 96)
-#define L2D_ENGINE_MAX_GRAPHS 160
+#define L2D_ENGINE_MAX_GRAPHS 180
 
 // Per-frame values. One block is uploaded with each submission, what graphs ahead read by itself;
 // views of it are 256-byte aligned.
 struct l2d_frame_block {
     _Alignas(256) struct l2d_color_in_params color_in;  // of the frame that comes in: ahead
     _Alignas(256) struct l2d_row_params encode;
+    // Of a chunk's frames: each, and those that the depth network sees together.
+    struct { _Alignas(256) struct l2d_row_params row; } each[L2D_MAX_CHUNK];
+    struct { _Alignas(256) struct l2d_row_params row[L2D_DPT_MAX_ROWS]; }
+        together[(L2D_MAX_CHUNK + L2D_DPT_MAX_ROWS - 1) / L2D_DPT_MAX_ROWS];
     _Alignas(256) struct l2d_steady_params track;
     _Alignas(256) struct l2d_color_out_params color_out;    // of the frame that goes out
     _Alignas(256) struct l2d_row_params decode;
@@ -157,6 +161,7 @@ struct l2d_engine {
     struct l2d_buf *cache[L2D_UNET_MAX_ATTENTIONS];
     struct l2d_buf *latents, *cond;             // rings
     struct l2d_buf *depth_maps, *depth_range;   // a ring; the range that maps to [-1,1]
+    struct l2d_buf *depth_input, *depth_inputs; // what the depth network sees; of a chunk's frames
     struct l2d_buf *origins;                    // a ring for INITIALIZE, or NULL
     struct l2d_engine_words prompt, negative_prompt;
     struct l2d_engine_sinks sinks;
@@ -195,6 +200,9 @@ struct l2d_engine {
     struct l2d_graph *select[L2D_MAX_STEPS];    // block->set[k] -> rows
     // Depth, whose map encode makes: its range, that of all maps in the ring, and what follows.
     struct l2d_graph *map_range, *ring_range, *structure;
+    // In chunks encode makes depth_input alone, which depth makes the map of. put keeps it for a
+    // frame of the chunk, and depths does all that follows for all of them; or take gives it back.
+    struct l2d_graph *depth, *depths, *put_depth[L2D_MAX_CHUNK], *take_depth[L2D_MAX_CHUNK];
     struct l2d_engine_slot slot[L2D_MAX_SLOTS];
 
     // --- the stream
@@ -205,6 +213,7 @@ struct l2d_engine {
     bool warm_done, finished;
     uint32_t flight_begin;          // frames before it have gone out
     uint32_t gathered;              // the newest, which have not begun their steps
+    uint32_t taken;                 // frames of their chunk before them, which began them alone
     struct l2d_frame_settings now, settings[L2D_TIMES];
 
     // --- what changes; engine_live.c
@@ -306,8 +315,10 @@ struct l2d_tensor l2d_engine_bytes(struct l2d_buf *buf, uint64_t offset, uint64_
     l2d_engine_bytes((e)->params, offsetof(struct l2d_frame_block, field), \
                      sizeof(((struct l2d_frame_block *) 0)->field))
 
-/** The depth maps of the frames in flight. */
+/** The depth maps of the frames in flight; and what the network sees of a chunk's frames, no rows
+    where it sees each frame by itself. */
 struct l2d_tensor l2d_engine_depth_maps(const struct l2d_engine *engine);
+struct l2d_tensor l2d_engine_depth_inputs(const struct l2d_engine *engine);
 
 /** An empty graph that keeps activations if there is a probe; one that copies. */
 int l2d_engine_new_graph(struct l2d_engine *engine, struct l2d_graph **graph, const char *name,

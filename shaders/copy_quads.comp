@@ -12,7 +12,7 @@ layout(push_constant, std430) uniform Push { l2d_copy_params p; };
 
 void main()
 {
-    uint item = flat_invocation();
-    if (item < p.count)
-        y[p.to + item] = STORE4(LOAD4(x[p.from + item]));
+    uint item = flat_invocation(), row = item / p.count, i = item % p.count;
+    if (row < p.num_rows)
+        y[row * p.to_row + p.to + i] = STORE4(LOAD4(x[row * p.from_row + p.from + i]));
 }

@@ -3,6 +3,8 @@
 #include "pipeline/models/dpt.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define GROUP_EPS 1e-5f
 #define LAYER_EPS 1e-6f
@@ -44,16 +46,19 @@ static void load_bottleneck(struct l2d_dpt_bottleneck *b, struct l2d_weights *ld
 static void load_tokens(struct l2d_dpt *dpt, struct l2d_weights *ld)
 {
     int32_t c = dpt->config.hidden_size, n = dpt->config.input_size / 16;
+    size_t others = (size_t) (n * n) * (size_t) c;
     float *pos = l2d_ld_host(ld, 3, (int64_t[]) { 1, 1 + n * n, c }, false, MODEL ".pos_embed");
     float *cls = l2d_ld_host(ld, 3, (int64_t[]) { 1, 1, c }, false, MODEL ".cls_token");
-    if (pos && cls) {
+    float *each = pos && cls ? malloc(L2D_DPT_MAX_ROWS * others * sizeof(*each)) : NULL;
+    if (each) {
         for (int32_t i = 0; i < c; i++)
             cls[i] += pos[i];
-        for (int32_t i = 0; i < n * n * c; i++)
-            pos[i] = pos[i + c];
+        for (int32_t r = 0; r < L2D_DPT_MAX_ROWS; r++)
+            memcpy(each + (size_t) r * others, pos + c, others * sizeof(*each));
     }
+    free(pos);
     l2d_ld_values(ld, &dpt->cls_token, cls, 1, 1, 1, c);
-    l2d_ld_values(ld, &dpt->pos_embed, pos, 1, n, n, c);
+    l2d_ld_values(ld, &dpt->pos_embed, each, L2D_DPT_MAX_ROWS, n, n, c);
 }
 
 static void load_vit(struct l2d_dpt *dpt, struct l2d_weights *ld)
@@ -188,7 +193,9 @@ static void vit(struct l2d_graph *g, const struct l2d_dpt *dpt, T map, T tokens[
 {
     const struct l2d_dpt_config *config = &dpt->config;
     int32_t c = config->hidden_size;
-    T x = l2d_token_concat(g, dpt->cls_token, add_linear(g, &dpt->patch_proj, map, dpt->pos_embed));
+    T x = l2d_token_concat(g, dpt->cls_token,
+                           add_linear(g, &dpt->patch_proj, map,
+                                      l2d_tensor_rows(dpt->pos_embed, 0, map.rows)));
     for (int32_t i = 0; i < config->num_hidden_layers; i++) {
         const struct l2d_dpt_layer *l = &dpt->layer[i];
         T h = l2d_layer_norm(g, &l->norm1, x, LAYER_EPS);
@@ -257,18 +264,23 @@ static T decoder(struct l2d_graph *g, const struct l2d_dpt *dpt, const T tap[L2D
     return x;
 }
 
-void l2d_dpt_record(struct l2d_graph *g, const struct l2d_dpt *dpt, T image, T rows, T maps)
+T l2d_dpt_input(struct l2d_graph *g, const struct l2d_dpt *dpt, T picture)
+{
+    int32_t side = dpt->config.input_size;
+    return l2d_resize(g, picture, side, side, false, L2D_NO_TENSOR);
+}
+
+void l2d_dpt_record(struct l2d_graph *g, const struct l2d_dpt *dpt, T input, T rows, T maps)
 {
     int32_t side = dpt->config.input_size;
     T map[3], tokens[2];
     l2d_graph_push(g, "depth");
-    T x = l2d_resize(g, image, side, side, false, L2D_NO_TENSOR);
-    backbone(g, dpt, x, map);
+    backbone(g, dpt, input, map);
     vit(g, dpt, map[2], tokens);
     const T tap[L2D_DPT_LEVELS] = {
         map[0], map[1], reassemble(g, dpt, 0, tokens[0]), reassemble(g, dpt, 1, tokens[1]),
     };
-    x = decoder(g, dpt, tap);
+    T x = decoder(g, dpt, tap);
 
     x = l2d_conv2d(g, &L2D_CONV_DESC(&dpt->output_conv[0], x));
     l2d_graph_probe(g, x, "depth.scratch.output_conv.0");

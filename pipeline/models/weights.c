@@ -319,6 +319,8 @@ void l2d_ld_standardise(struct l2d_weights *w, const struct l2d_conv *conv, doub
 void l2d_ld_values(struct l2d_weights *w, struct l2d_tensor *tensor, float *values, int32_t rows,
                    int32_t h, int32_t width, int32_t c)
 {
+    if (!values && !w->want)
+        fail(w, L2D_ENOMEM, "out of memory");
     struct item *item = w->error.code == L2D_OK && values ? append(w) : NULL;
     if (!item) {
         free(values);
@@ -331,8 +333,10 @@ void l2d_ld_values(struct l2d_weights *w, struct l2d_tensor *tensor, float *valu
 
 void l2d_ld_ignore(struct l2d_weights *w, const char *prefix)
 {
+    if (w->want)                        // there is no file
+        return;
     const struct file *f = &w->file[w->num_files - 1];
-    for (size_t i = 0; !w->want && i < l2d_safetensors_count(f->st); i++)
+    for (size_t i = 0; i < l2d_safetensors_count(f->st); i++)
         if (strncmp(l2d_safetensors_get(f->st, i)->name, prefix, strlen(prefix)) == 0)
             f->used[i] = true;
 }
@@ -455,7 +459,10 @@ int l2d_weights_place(struct l2d_weights *w, struct l2d_error *err)
             item->at = size;
             size += bytes;
         }
-        assert(w->num_blocks < L2D_WEIGHTS_MAX_BLOCKS);
+        if (w->num_blocks == L2D_WEIGHTS_MAX_BLOCKS)
+            return l2d_error_set(err, L2D_EUNSUPPORTED, "weights of more than %" PRIu64 " GiB: no "
+                                 "model is that large; is its model.json right?",
+                                 L2D_WEIGHTS_MAX_BLOCKS * BLOCK_BYTES >> 30);
         int rc = l2d_buf_declare(&w->block[w->num_blocks], w->gpu, size, L2D_MEMORY_DEVICE,
                                  "weights", err);
         if (rc != L2D_OK)

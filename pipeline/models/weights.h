@@ -91,7 +91,7 @@ void l2d_ld_standardise(struct l2d_weights *ld, const struct l2d_conv *conv, dou
 
 /**
  * A tensor T [rows,h,w,c] that is neither conv nor norm.
- * values   malloc'ed; taken over in any case. NULL after an error
+ * values   malloc'ed; taken over in any case. NULL: after an error, or there is no memory for them
  */
 void l2d_ld_values(struct l2d_weights *ld, struct l2d_tensor *tensor, float *values, int32_t rows,
                    int32_t h, int32_t w, int32_t c);

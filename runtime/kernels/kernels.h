@@ -204,11 +204,14 @@ struct l2d_tensor l2d_max_pool(struct l2d_graph *graph, struct l2d_tensor x);
 struct l2d_tensor l2d_resize(struct l2d_graph *graph, struct l2d_tensor x, int32_t h, int32_t w,
                              bool align_corners, struct l2d_tensor add);
 
-/** Tokens of both, a's first; each [1,...,c] T. returns [1,1,tokens of a + tokens of b,c]. */
+/**
+ * Tokens of both, a's first: a [R,...,c] or, the same for all rows, [1,...,c], b [R,...,c], T.
+ * returns  [R,1,tokens of a + tokens of b,c] T
+ */
 struct l2d_tensor l2d_token_concat(struct l2d_graph *graph, struct l2d_tensor a,
                                    struct l2d_tensor b);
 
-/** Tokens first .. first+h*w-1 of x [1,...,c] T, as [1,h,w,c]. */
+/** Tokens first .. first+h*w-1 of each row of x [R,...,c] T, as [R,h,w,c]. */
 struct l2d_tensor l2d_token_slice(struct l2d_graph *graph, struct l2d_tensor x, int32_t first,
                                   int32_t h, int32_t w);
 

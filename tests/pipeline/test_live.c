@@ -394,6 +394,44 @@ Test(live, rewarmed_by_time_or_on_request)
     run_drop(&asked);
 }
 
+// ---- depths
+
+// In chunks a depth network sees several frames together: those of a chunk that becomes whole, and
+// none where a prompt, a cut, other steps or the end come first. The range of depths that follows
+// the frames is theirs in their order.
+Test(live, depths_of_a_chunk)
+{
+    static const struct run_step steps[] = {
+        PROMPT(12, "ink drawing of a street", 0, 0),
+        { 31, { .kind = L2D_CHANGE_STEPS, .step_set = 1 }, 31 },
+        { 34, { .kind = L2D_CHANGE_SEED, .seed = 9 }, 34 },
+    };
+    static const struct scenario scenarios[] = {
+        { NULL, 0, 30, { 0 }, 0 }, { steps, COUNT(steps), 39, { 21, 23, 0 }, 0 },
+    };
+    static const uint32_t chunks[] = { 8, 5, 4, 3 };
+    golden_model_remove(&model);
+    golden_model_make(&model, "narrowd");
+    for (size_t s = 0; s < COUNT(scenarios); s++) {
+        struct run_output batch = { .count = 0 }, other = { .count = 0 };
+        struct l2d_engine_params p = params(&batch);
+        p.more_steps[0] = "30/50";
+        p.rewarm = L2D_REWARM_AUTO;
+        run(&p, &scenarios[s]);
+        cr_assert_eq(batch.stats.cuts, 2 * s);
+        p.user = &other;
+        for (size_t i = 0; i < COUNT(chunks); i++) {
+            char what[48];
+            p.chunk = chunks[i];
+            snprintf(what, sizeof(what), "scenario %zu, chunks of %u", s, p.chunk);
+            run_on(i % 2 ? gpu : swapped_gpu, &p, &scenarios[s]);
+            run_check_same(&batch, &other, 0, scenarios[s].num_frames, what);
+            run_drop(&other);
+        }
+        run_drop(&batch);
+    }
+}
+
 // ---- steps, noise and what is shown
 
 // Sets of 3, 1 and 2 steps: nothing is lost, and what was in flight ends as it began.
@@ -484,6 +522,30 @@ Test(live, what_is_shown)
                  (int) out.stats.rewarms);
     run_drop(&plain);
     run_drop(&out);
+}
+
+// Frames before number 8 that are in no warm-up have structures of their own: what is drawn does not
+// depend on for how long the source was shown before.
+Test(live, depths_without_a_warm_up)
+{
+    enum { DRAWN = 12 };
+    static const unsigned begins[] = { 3, 13 };
+    struct run_output out[COUNT(begins)] = { { .count = 0 }, { .count = 0 } };
+    golden_model_remove(&model);
+    golden_model_make(&model, "narrowd");
+    for (size_t i = 0; i < COUNT(begins); i++) {
+        unsigned begin = begins[i];
+        const struct run_step steps[] = { SHOW(0, L2D_SHOW_SOURCE), SHOW(begin, L2D_SHOW_DRAWN) };
+        struct l2d_engine_params p = params(&out[i]);
+        p.noise = L2D_NOISE_ALL_SHARED;
+        p.rewarm = L2D_REWARM_NEVER;
+        p.steady = -1;
+        run(&p, &(struct scenario) { steps, 2, begin + DRAWN, { 0 }, 100 - begin });
+    }
+    for (unsigned f = 0; f < DRAWN; f++)
+        cr_assert(run_is_same(&out[0], begins[0] + f, &out[1], begins[1] + f), "frame %u", f);
+    run_drop(&out[0]);
+    run_drop(&out[1]);
 }
 
 // Nothing has been drawn yet, or not enough: what is shown waits, or the stream begins with it.

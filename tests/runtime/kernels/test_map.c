@@ -80,27 +80,36 @@ static void run_resize(struct gpu_test *t, unsigned index, enum gt_fill fill, en
     free(got);
 }
 
-// [cls, grid] -> grid and cls, and back.
-static void run_tokens(struct gpu_test *t, int h, int w, int c, enum l2d_dtype type)
+// Of each row [cls, grid] -> grid and cls, and back; in the end with the first row's cls for all.
+static void run_tokens(struct gpu_test *t, int rows, int h, int w, int c, enum l2d_dtype type)
 {
-    size_t n = (size_t) ((1 + h * w) * c), grid = (size_t) (h * w * c);
-    float *x = gt_floats(n);
+    size_t row = (size_t) ((1 + h * w) * c), grid = (size_t) (h * w * c), n = (size_t) rows * row;
+    float *x = gt_floats(n), *want = gt_floats(n);
     gt_fill(x, n, GT_NORMAL, 1, 1, type, (unsigned) n);
-    for (int back = 0; back < 2; back++) {
+    for (int back = 0; back < 3; back++) {
         gt_begin(t, type);
-        struct l2d_tensor all = gt_tensor(t, type, 1, 1, 1 + h * w, c, x, false);
+        struct l2d_tensor all = gt_tensor(t, type, rows, 1, 1 + h * w, c, x, false);
         struct l2d_tensor y = l2d_token_slice(t->graph, all, 1, h, w);
-        cr_assert(y.h == h && y.w == w && y.c == c);
-        if (back)
-            y = l2d_token_concat(t->graph, l2d_token_slice(t->graph, all, 0, 1, 1), y);
+        cr_assert(y.rows == rows && y.h == h && y.w == w && y.c == c);
+        if (back) {
+            struct l2d_tensor cls = l2d_token_slice(t->graph, all, 0, 1, 1);
+            y = l2d_token_concat(t->graph, back == 1 ? cls : l2d_tensor_rows(cls, 0, 1), y);
+        }
         gt_keep(t, y);
         gt_run(t);
-        float *got = gt_read_kept(t, back ? n : grid);
-        cr_assert(memcmp(got, back ? x : x + c, (back ? n : grid) * sizeof(*got)) == 0);
+        size_t each = back ? row : grid;
+        for (size_t r = 0; r < (size_t) rows; r++) {
+            memcpy(want + r * each, x + r * row + (back ? 0 : c), each * sizeof(*want));
+            if (back == 2)
+                memcpy(want + r * each, x, (size_t) c * sizeof(*want));
+        }
+        float *got = gt_read_kept(t, (size_t) rows * each);
+        cr_assert(memcmp(got, want, (size_t) rows * each * sizeof(*got)) == 0, "%d", back);
         free(got);
         gt_end(t);
     }
     free(x);
+    free(want);
 }
 
 static void run_all(enum l2d_tier tier)
@@ -116,9 +125,9 @@ static void run_all(enum l2d_tier tier)
                 run_resize(&t, i, (enum gt_fill) fill, type);
         }
     for (int f16 = 0; f16 < 2; f16++) {
-        run_tokens(&t, 6, 6, 24, f16 ? L2D_F16 : L2D_F32);
-        run_tokens(&t, 24, 24, 64, f16 ? L2D_F16 : L2D_F32);
-        run_tokens(&t, 1, 1, 4, f16 ? L2D_F16 : L2D_F32);
+        run_tokens(&t, 3, 6, 6, 24, f16 ? L2D_F16 : L2D_F32);
+        run_tokens(&t, 1, 24, 24, 64, f16 ? L2D_F16 : L2D_F32);
+        run_tokens(&t, 2, 1, 1, 4, f16 ? L2D_F16 : L2D_F32);
     }
     gt_close(&t);
 }
