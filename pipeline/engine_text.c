@@ -282,7 +282,7 @@ int l2d_words_change(struct l2d_engine *e, struct l2d_engine_words *w,
     struct l2d_prompt parsed;
     struct embedding em = { 0 };
     int rc = l2d_prompt_parse(&parsed, negative ? "{}" : e->model->config.prompt_template,
-                              change->text, e->prompt_syntax, err);
+                              change->text ? change->text : "", e->prompt_syntax, err);
     if (rc == L2D_OK)
         rc = embed(e, &parsed, &em, err);
     if (rc == L2D_OK && em.cut)

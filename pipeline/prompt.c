@@ -38,7 +38,7 @@ static int complain(const struct reader *r, size_t at, const char *what)
 static void emit(struct reader *r, char byte, double weight)
 {
     r->out->text[r->len] = byte;
-    r->out->weight[r->len++] = (float) weight;
+    r->out->weight[r->len++] = (float) fmin(weight, L2D_PROMPT_MAX_WEIGHT);
 }
 
 // A backslash that makes a character of what follows it?
@@ -133,7 +133,8 @@ static int read_bracket(struct reader *r, size_t *at, size_t end, double weight)
                         "character");
     double factor = numbered ? number : round ? BRACKET_WEIGHT : 1 / BRACKET_WEIGHT;
     *at = close + 1;
-    return read_text(r, open + 1, numbered ? colon : close, weight * factor);
+    return read_text(r, open + 1, numbered ? colon : close,
+                     fmin(weight * factor, L2D_PROMPT_MAX_WEIGHT));
 }
 
 static int read_text(struct reader *r, size_t begin, size_t end, double weight)

@@ -2,7 +2,7 @@
 // What a prompt says: texts to mix, and how much each byte of them counts. Text in, numbers out;
 // the text tower between the tokens and their embedding is the engine's.
 //
-//     a (red:1.3) house            a weight: 0 to 4, nested ones multiply
+//     a (red:1.3) house            a weight: 0 to 4, nested ones multiply, up to 4
 //     a cat :0.7 | a dog :0.3      a blend of two embeddings; shares are brought to the sum 1
 //     \( \) \[ \] \| \: \\         the character itself
 //

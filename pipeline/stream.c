@@ -100,9 +100,11 @@ static void settle(struct l2d_stream *s, struct waiting *w, enum l2d_receipt_sta
                    uint64_t first, const char *why)
 {
     pthread_mutex_lock(&s->lock);
-    struct l2d_receipt *r = &s->receipt[w->ticket % NUM_RECEIPTS];
-    *r = (struct l2d_receipt) { .state = state, .first = first };
-    snprintf(r->why, sizeof(r->why), "%.255s", why);
+    if (s->num_tickets - w->ticket < NUM_RECEIPTS) {        // else it is a later ticket's
+        struct l2d_receipt *r = &s->receipt[w->ticket % NUM_RECEIPTS];
+        *r = (struct l2d_receipt) { .state = state, .first = first };
+        snprintf(r->why, sizeof(r->why), "%.255s", why);
+    }
     s->num_waiting--;
     pthread_mutex_unlock(&s->lock);
     free(w->text);

@@ -225,8 +225,8 @@ int l2d_lora_find(struct l2d_lora *l, enum l2d_part part, const char *module, ui
         return l2d_error_set(err, L2D_EFORMAT, "%s: %s: has its lora_%s but not its other half",
                              path, module, c.down ? "down" : "up");
     uint64_t rank = c.down->ndim > 0 ? c.down->dims[0] : 0, inner = num_elements / cout;
-    if (rank == 0 || c.up->count != cout * rank || c.down->count != rank * inner ||
-        c.up->dims[0] != cout || (c.alpha && c.alpha->count != 1))
+    if (rank == 0 || rank > UINT32_MAX || c.up->count != cout * rank ||
+        c.down->count != rank * inner || c.up->dims[0] != cout || (c.alpha && c.alpha->count != 1))
         return l2d_error_set(err, L2D_EFORMAT, "%s: %s: has %" PRIu64 " and %" PRIu64 " values of "
                              "rank %" PRIu64 ", which do not make a weight of %" PRIu64 "x%" PRIu64
                              "; is it for another model?", path, module, c.up->count, c.down->count,

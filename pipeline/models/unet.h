@@ -14,8 +14,10 @@
 #define L2D_UNET_MAX_LAYERS 5           // resnets of an up block
 #define L2D_UNET_MAX_RESNETS 40
 #define L2D_UNET_MAX_TRANSFORMERS 40
-#define L2D_UNET_MAX_ATTENTIONS 320     // temporal: KV caches
 #define L2D_UNET_MAX_PER_MODULE 4       // config: num_transformer_blocks, num_attention_blocks
+// Temporal attentions, which have KV caches: of a motion module behind each layer, down and up.
+#define L2D_UNET_MAX_ATTENTIONS (L2D_MAX_LEVELS * (2 * L2D_UNET_MAX_LAYERS - 1) * \
+                                 L2D_UNET_MAX_PER_MODULE * L2D_UNET_MAX_PER_MODULE)
 
 struct l2d_resnet {                     // ResnetBlock2D
     struct l2d_norm norm1, norm2;

@@ -2,9 +2,11 @@
 // What an engine says it will need is what it takes; and where a device has less, it takes nothing,
 // says by part what is missing, and the option that it names is enough.
 #include <criterion/criterion.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gpu/buffer.h"
 #include "gpu/device.h"
@@ -333,6 +335,47 @@ Test(memory, of_a_description_alone)
     cr_assert_eq(l2d_engine_create(&engine, gpu, &p, &err), L2D_EINVAL);
     cr_assert(strstr(err.msg, "without weights"), "%s", err.msg);
     cr_assert_eq(l2d_gpu_taken(gpu).peak_bytes, 0);
+    l2d_gpu_destroy(&gpu);
+}
+
+// A description at the limits of what model.json may say, in the model's folder. Its path.
+static const char *describe(int layers, int channels, int each)
+{
+    static char path[160];
+    golden_model_make(&model, "narrow4");
+    snprintf(path, sizeof(path), "%s/model.json", model.dir);
+    json_t *root = json_load_file(path, 0, NULL), *unet = json_object_get(root, "unet");
+    json_t *motion = json_object_get(unet, "motion_module_kwargs"), *types = json_array();
+    json_t *widths = json_object_get(unet, "block_out_channels");
+    for (int i = 0; i < each; i++)
+        json_array_append_new(types, json_string("Temporal_Self"));
+    for (size_t i = 0; i < json_array_size(widths); i++)
+        json_array_set_new(widths, i, json_integer(channels));
+    json_object_set_new(unet, "layers_per_block", json_integer(layers));
+    json_object_set_new(motion, "num_transformer_block", json_integer(each));
+    json_object_set_new(motion, "attention_block_types", types);
+    cr_assert_eq(unlink(path), 0);      // a link to the file of tests/data
+    cr_assert_eq(json_dump_file(root, path, 0), 0);
+    json_decref(root);
+    return path;
+}
+
+Test(memory, of_the_largest_descriptions)
+{
+    struct l2d_engine_info info;
+    struct l2d_gpu *gpu = open_gpu(0, 0);
+    struct l2d_engine_params p = params(64, 64, "25/50");
+    p.model = describe(4, 32, 4);       // 576 temporal attentions
+    cr_assert_eq(l2d_engine_plan(&info, gpu, &p, &err), L2D_OK, "%s", err.msg);
+    // A byte for each number of 16 keys and values, a step of each for each of 8 heads.
+    const uint64_t pixels = 64 + 16 + 4 + 1;
+    cr_expect_eq(info.memory.kv_cache, 9 * 16 * pixels * 16 * (2 * 32 + 8 * 4), "%d",
+                 (int) info.memory.kv_cache);
+    golden_model_remove(&model);
+
+    p.model = describe(4, 4096, 4);
+    cr_assert_eq(l2d_engine_plan(&info, gpu, &p, &err), L2D_EUNSUPPORTED, "%s", err.msg);
+    cr_assert(strstr(err.msg, "weights of more than 32 GiB"), "%s", err.msg);
     l2d_gpu_destroy(&gpu);
 }
 

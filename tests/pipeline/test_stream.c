@@ -323,6 +323,54 @@ Test(stream, changes_are_acknowledged)
     l2d_stream_destroy(&stream);
 }
 
+// Until there are so many, a change is followed by another.
+struct followed {
+    struct l2d_stream *stream;
+    uint64_t ticket, last;
+};
+
+static void follow(void *user, const struct l2d_change *change, const struct l2d_frame *frame)
+{
+    struct followed *f = user;
+    (void) frame;
+    if (f->ticket < f->last)
+        cr_assert_eq(l2d_stream_change(f->stream, change, L2D_WHEN_SOON, &f->ticket, &err), L2D_OK);
+}
+
+// A change that waits while as many follow as receipts are kept has none any more, and takes none.
+Test(stream, changes_keep_their_receipts, .timeout = 600)
+{
+    struct followed f = { .stream = NULL };
+    struct l2d_stream_params params = {
+        .engine = { .model = L2D_SOURCE_DIR "/samples/models/paint-s", .width = 32, .height = 32,
+                    .input_width = SIDE, .input_height = SIDE, .rgba = true },
+        .queue_frames = 2, .on_change = follow, .on_change_user = &f,
+    };
+    const struct l2d_change change = { .kind = L2D_CHANGE_SEED };
+    uint64_t first = 0;
+    cr_assert_eq(l2d_stream_create(&f.stream, &params, &err), L2D_OK, "%s", err.msg);
+    l2d_stream_pause(f.stream, true);
+    struct l2d_frame *frame = new_frame(0), *out = NULL;
+    cr_assert_eq(l2d_stream_push(f.stream, &frame, &err), L2D_OK);
+    cr_assert_eq(l2d_stream_change(f.stream, &change, L2D_WHEN_IN_ORDER, &first, &err), L2D_OK);
+    f.last = first + 256;
+    cr_assert_eq(l2d_stream_change(f.stream, &change, L2D_WHEN_SOON, &f.ticket, &err), L2D_OK);
+    l2d_stream_pause(f.stream, false);
+    frame = new_frame(1);
+    cr_assert_eq(l2d_stream_push(f.stream, &frame, &err), L2D_OK);
+    l2d_stream_end(f.stream);
+    do {
+        cr_assert_eq(l2d_stream_pop(f.stream, &out, &err), L2D_OK, "%s", err.msg);
+        l2d_frame_unref(&out);
+    } while (l2d_stream_stats(f.stream).frames_out < 2);
+    cr_assert_eq(f.ticket, f.last);
+    cr_expect_eq(l2d_stream_receipt(f.stream, first).state, L2D_RECEIPT_UNKNOWN);
+    struct l2d_receipt receipt = l2d_stream_receipt(f.stream, f.last);
+    cr_expect_eq(receipt.state, L2D_RECEIPT_DONE, "%s", receipt.why);
+    cr_expect_eq(receipt.first, 0);     // the other one was made with frame 1
+    l2d_stream_destroy(&f.stream);
+}
+
 // In order: with the frame that is pushed next, however many are waiting.
 Test(stream, changes_are_made_with_their_frame, .timeout = 600)
 {

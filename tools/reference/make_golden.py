@@ -54,6 +54,7 @@ PROMPTS = [                                       # template, prompt, syntax
     ("{}", r"a \(red:1.3\) \[x\] \| \\ \n", "numbers"), ("{}", r"(a\:1.3)", "numbers"),
     ("{}", r"(a\\:1.5)", "numbers"), ("{}", r"(a\\\:1.5)", "numbers"), ("{}", "(a:1." + "0" * 38 + ")", "numbers"),
     ("{}", "(a:1." + "0" * 39 + ")", "numbers"),
+    ("({}:3)", "(((a:4):0):4) ((b:2):4) (c:2)", "numbers"), ("{}", "(" * 20 + "a" + ")" * 20, "brackets"),
     ("{}", "(a : 1.25 )b", "numbers"), ("{}", "(:2)", "numbers"),
     ("{}", "(é:+.5)日本", "numbers"), ("{}", "(a:1.2.3) (b:1e1)", "numbers"),
     ("oil of {}, good", "a cat :0.7 | a (dog:1.2) :0.3", "numbers"),

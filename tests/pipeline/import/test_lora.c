@@ -195,4 +195,16 @@ Test(import_lora, refuses)
                  L2D_EFORMAT);
     cr_assert(strstr(err.msg, "other half"), "%s", err.msg);
     l2d_lora_close(&lora);
+
+    // No bytes, of a rank with which sizes are 0 in 64 bits.
+    const struct l2d_safetensors_entry huge[2] = {
+        { KOHYA "to_q.lora_down.weight", L2D_SAFETENSORS_F32, 2, { UINT64_C(1) << 62, 0 }, down, 0 },
+        { KOHYA "to_q.lora_up.weight", L2D_SAFETENSORS_F32, 2, { 4, 0 }, up, 0 },
+    };
+    cr_assert_eq(l2d_safetensors_write(path, huge, 2, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_lora_open(&lora, path, 1, false, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_lora_add(lora, L2D_PART_UNET, ATTENTION ".to_q", weight, 4, 12, &applied,
+                              &err), L2D_EFORMAT);
+    cr_assert(strstr(err.msg, "do not make a weight of 4x3"), "%s", err.msg);
+    l2d_lora_close(&lora);
 }

@@ -9,7 +9,7 @@ stable-diffusion-webui does ("original" emphasis).
 import re
 
 SYNTAXES = ("numbers", "brackets", "plain")
-MAX_WEIGHT, MAX_PARTS, MAX_MEAN_RATIO = 4, 8, 4.0
+MAX_WEIGHT, MAX_PARTS, MAX_MEAN_RATIO = 4.0, 8, 4.0
 ESCAPE = re.compile(r"\\[()\[\]|:\\]")
 NUMBER = re.compile(r"(?<!\\)(\\\\)*: *([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)) *$")
 MAX_NUMBER = 40             # characters
@@ -54,7 +54,7 @@ def read(text, syntax, weight=1.0, fill=None, offset=0):
     while at < len(text):
         c = text[at]
         if fill is not None and text.startswith("{}", at):
-            out += [(f, weight * w) for f, w in fill]
+            out += [(f, min(weight * w, MAX_WEIGHT)) for f, w in fill]
             at += 2
         elif syntax != "plain" and ESCAPE.match(text, at):
             out.append((text[at + 1], weight))
@@ -75,7 +75,8 @@ def read(text, syntax, weight=1.0, fill=None, offset=0):
             if numbered and not 0 <= numbered[1] <= MAX_WEIGHT:
                 raise PromptError(colon, "a weight must be from 0 to 4")
             factor = numbered[1] if numbered else 1.1 if c == "(" else 1 / 1.1
-            out += read(numbered[0] if numbered else inside, syntax, weight * factor, fill, offset + at + 1)
+            inner = min(weight * factor, MAX_WEIGHT)
+            out += read(numbered[0] if numbered else inside, syntax, inner, fill, offset + at + 1)
             at = close + 1
         elif syntax == "brackets" and c in ")]":
             raise PromptError(offset + at + 1, f"{c!r} closes nothing")
