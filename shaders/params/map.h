@@ -12,8 +12,8 @@ struct l2d_map_params {
 };
 L2D_PUSH_CHECK(l2d_map_params);
 
-// copy_quads, of each row: y[to + i] = x[from + i], for i < count; all in quads of channels. A row of
-// x begins from_row after the one before, or 0, which is the same one; of y to_row.
+// copy_quads, of each row: y[to + i] = x[from + i], for i < count; all in quads of channels. A row
+// of x begins from_row after the one before, or 0, which is the same one; of y to_row.
 struct l2d_copy_params {
     u32 from, to, count, num_rows, from_row, to_row;
 };

@@ -524,8 +524,8 @@ Test(live, what_is_shown)
     run_drop(&out);
 }
 
-// Frames before number 8 that are in no warm-up have structures of their own: what is drawn does not
-// depend on for how long the source was shown before.
+// Frames before number 8 that are in no warm-up have structures of their own: what is drawn does
+// not depend on for how long the source was shown before.
 Test(live, depths_without_a_warm_up)
 {
     enum { DRAWN = 12 };

@@ -198,7 +198,8 @@ Test(import_lora, refuses)
 
     // No bytes, of a rank with which sizes are 0 in 64 bits.
     const struct l2d_safetensors_entry huge[2] = {
-        { KOHYA "to_q.lora_down.weight", L2D_SAFETENSORS_F32, 2, { UINT64_C(1) << 62, 0 }, down, 0 },
+        { KOHYA "to_q.lora_down.weight", L2D_SAFETENSORS_F32, 2, { UINT64_C(1) << 62, 0 }, down,
+          0 },
         { KOHYA "to_q.lora_up.weight", L2D_SAFETENSORS_F32, 2, { 4, 0 }, up, 0 },
     };
     cr_assert_eq(l2d_safetensors_write(path, huge, 2, &err), L2D_OK, "%s", err.msg);
