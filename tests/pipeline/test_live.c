@@ -77,8 +77,8 @@ static void run_on(struct l2d_gpu *device, const struct l2d_engine_params *p,
                    const struct scenario *s)
 {
     struct run_output *out = p->user;
-    run_engine(device, *p, &(struct run_plan) { s->step, s->num_steps, s->num_frames, input, s },
-               out);
+    struct run_plan plan = { s->step, s->num_steps, s->num_frames, input, s, NULL };
+    run_engine(device, *p, &plan, out);
     for (unsigned f = 0; f < out->count; f++)
         cr_assert_eq(out->frame[f]->pts, 1000 + 40 * (int64_t) f, "frame %u", f);
 }

@@ -159,7 +159,8 @@ static struct l2d_frame *input(const void *user, unsigned f)
 static void run(struct l2d_engine_params p, const struct run_step *step, unsigned num_steps,
                 unsigned num_frames, unsigned offset, struct run_output *out)
 {
-    run_engine(gpu, p, &(struct run_plan) { step, num_steps, num_frames, input, &offset }, out);
+    struct run_plan plan = { step, num_steps, num_frames, input, &offset, NULL };
+    run_engine(gpu, p, &plan, out);
 }
 
 // A batch and a sequence: the same. *out has the batch's.

@@ -36,6 +36,7 @@ struct run_plan {
     unsigned num_steps, num_frames;
     struct l2d_frame *(*input)(const void *user, unsigned f);
     const void *user;
+    uint64_t *first;                    // not NULL: the steps' firsts are not known, and go here
 };
 
 /** p's emit and user are set. As many frames come out as went in. */
