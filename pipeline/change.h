@@ -36,7 +36,7 @@ enum l2d_show { L2D_SHOW_DRAWN, L2D_SHOW_SOURCE, L2D_SHOW_FROZEN };
 
 struct l2d_change {
     enum l2d_change_kind kind;
-    const char *text;
+    const char *text;           // NULL: ""
     uint32_t fade_frames;       // drawn frames until the text counts fully; 0 and 1: at once
     enum l2d_easing easing;
     float lora_scale;

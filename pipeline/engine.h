@@ -112,7 +112,7 @@ struct l2d_engine_params {          // zero means default
     enum l2d_matrix matrix;         // of I420 output; RGB (0): BT.601 below 720 lines, else BT.709
     bool full_range;                // of I420 output
 
-    // Every output frame, in order, from within push and finish. The callee owns it.
+    // Every output frame, in order, from within push, collect and finish. The callee owns it.
     void (*emit)(void *user, struct l2d_frame *frame);
     l2d_probe_fn *probe;            // NULL: none. Slow: every activation is kept and read back
     void *user;
@@ -199,12 +199,16 @@ int l2d_engine_create(struct l2d_engine **out, struct l2d_gpu *gpu,
 /** Accepts NULL. Waits for the GPU; frames in flight are thrown away. */
 void l2d_engine_destroy(struct l2d_engine **engine);
 
+/** What it is, and draws with; valid until destroy. What it has done. */
 const struct l2d_engine_info *l2d_engine_info(const struct l2d_engine *engine);
 struct l2d_engine_stats l2d_engine_stats(const struct l2d_engine *engine);
 
 /**
  * Translate one more frame; the frame stays the caller's. Emits what has become ready. The size and
- * format of frames may change; time and duration are passed on to the output frame.
+ * format of frames may change; time and duration are passed on to the output frame. Not after
+ * finish.
+ * returns  L2D_OK; L2D_EGPU, L2D_EGPUMEM, L2D_ENOMEM, L2D_EUNSUPPORTED. An error stays: then only
+ *          destroy.
  */
 int l2d_engine_push(struct l2d_engine *engine, const struct l2d_frame *frame,
                     struct l2d_error *err);
@@ -222,7 +226,10 @@ int l2d_engine_collect(struct l2d_engine *engine, uint32_t keep, struct l2d_erro
 int l2d_engine_wait_for(struct l2d_engine *engine, double seconds, bool *done,
                         struct l2d_error *err);
 
-/** No more frames: emit all that are still inside. Every pushed frame has then come out. */
+/**
+ * No more frames: emit all that are still inside. Every pushed frame has then come out. May be
+ * repeated. returns as push.
+ */
 int l2d_engine_finish(struct l2d_engine *engine, struct l2d_error *err);
 
 /**
@@ -261,7 +268,8 @@ const float *l2d_engine_loras(const struct l2d_engine *engine);
 int l2d_engine_find_lora(const struct l2d_engine *engine, const char *name, int32_t *index,
                          struct l2d_error *err);
 
-/** Change the prompt, or the negative one, without a fade. */
+/** Change the prompt, or the negative one, without a fade. returns as l2d_engine_change; the first
+    L2D_OK without a model too. */
 int l2d_engine_set_prompt(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
 int l2d_engine_set_negative(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);
 

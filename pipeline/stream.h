@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The library's front door: a stream of pictures through a model, on a thread of its own. Push
-// frames at one end, pop translated ones at the other; as many come out as were accepted.
+// frames at one end, pop translated ones at the other; as many come out as were accepted, but for
+// those that a live stream lets go. Nothing comes out before 8 frames are in, or the end; and push
+// waits where the stream is full: so push on one thread and pop on another, unless the frames are
+// few. See samples/.
 //
-//     struct l2d_stream *stream;
+//     struct l2d_stream *stream = NULL;
 //     l2d_stream_create(&stream, &(struct l2d_stream_params) { .engine = { .model = dir } }, &err);
 //     push frames ... l2d_stream_end(stream) ... pop until *frame is NULL
 //     l2d_stream_destroy(&stream);
@@ -20,7 +23,7 @@
 struct l2d_stream;              // opaque. Any thread may call all but create and destroy
 
 struct l2d_stream_params {      // zero means default
-    struct l2d_engine_params engine;    // emit and user are the stream's own; probe gets user
+    struct l2d_engine_params engine;    // emit, probe and user are the stream's own
     struct l2d_gpu_params gpu;
     uint32_t queue_frames;      // capacity of the input and the output queue; 0: 4
     bool live;                  // a full input queue lets go of its oldest frame and counts it;
@@ -40,8 +43,10 @@ struct l2d_stream_stats {
 };
 
 /**
- * Open the device, load the model, start the thread.
- * returns  L2D_OK, or a code and a line that says what, where and what to do.
+ * Open the device, load the model, start the thread: seconds. Strings of params are copied; what
+ * log.user and on_change_user point to is used until destroy.
+ * returns  L2D_OK, or a code and a line that says what, where and what to do; *out is then as it
+ *          was
  */
 int l2d_stream_create(struct l2d_stream **out, const struct l2d_stream_params *params,
                       struct l2d_error *err);
@@ -49,24 +54,33 @@ int l2d_stream_create(struct l2d_stream **out, const struct l2d_stream_params *p
 /** Stop without draining and free. Nobody may be inside push or pop any more. Accepts NULL. */
 void l2d_stream_destroy(struct l2d_stream **stream);
 
+/** As at creation, steps and prompt too: what is in effect is in the stats. Valid until destroy. */
 const struct l2d_engine_info *l2d_stream_info(const struct l2d_stream *stream);
+
+/** The device. Valid until destroy. */
 const struct l2d_gpu_caps *l2d_stream_gpu(const struct l2d_stream *stream);
+
+/** The counts so far. */
 struct l2d_stream_stats l2d_stream_stats(struct l2d_stream *stream);
 
 /**
  * Hand over a frame. Waits while the queue is full, unless the stream is live.
- * Ownership: on L2D_OK the stream owns the frame and *frame is NULL; else it is still yours.
- * returns  L2D_OK; L2D_ECLOSED after end or stop; or the error that ended the stream.
+ * frame    of any size and format that frame.h can describe; they may change from frame to frame
+ * Ownership: on L2D_OK the stream owns the frame, nobody writes to it any more, and *frame is NULL;
+ * else it is still yours.
+ * returns  L2D_OK; L2D_ECLOSED after end or stop; L2D_ENOMEM; or the error that ended the stream.
  */
 int l2d_stream_push(struct l2d_stream *stream, struct l2d_frame **frame, struct l2d_error *err);
 
 /**
- * Take the next translated frame, waiting for it; pts, duration and time base are those of its
- * source. *frame is NULL at the end of the stream. returns L2D_OK, or the error that ended it.
+ * Take the next translated frame, waiting for it: I420, or RGBA8 if params asked for it, of info's
+ * width and height; pts, duration and time base are those of its source. It is the caller's to
+ * unref. *frame is NULL at the end of the stream and ever after.
+ * returns  L2D_OK, or the error that ended it
  */
 int l2d_stream_pop(struct l2d_stream *stream, struct l2d_frame **frame, struct l2d_error *err);
 
-/** The same, waiting for at most timeout_ms; then *frame is NULL and *timed_out true. */
+/** The same, waiting for at most timeout_ms; then *frame is NULL, *timed_out true and L2D_OK. */
 int l2d_stream_pop_timed(struct l2d_stream *stream, struct l2d_frame **frame, int timeout_ms,
                          bool *timed_out, struct l2d_error *err);
 
@@ -118,7 +132,7 @@ int l2d_stream_change(struct l2d_stream *stream, const struct l2d_change *change
 /** What has become of a change; the last 256 are known. Does not wait. */
 struct l2d_receipt l2d_stream_receipt(struct l2d_stream *stream, uint64_t ticket);
 
-/** Change the prompt, or the negative one, soon and without a fade. */
+/** Change the prompt, or the negative one, soon and without a fade. returns as above. */
 int l2d_stream_set_prompt(struct l2d_stream *stream, const char *prompt, struct l2d_error *err);
 int l2d_stream_set_negative(struct l2d_stream *stream, const char *prompt, struct l2d_error *err);
 

@@ -24,7 +24,7 @@ struct l2d_sink_params {
     int32_t sar_num, sar_den;                   // 0: square
     enum l2d_matrix matrix;                     // for the file's tags; L2D_MATRIX_RGB is refused
     bool full_range;
-    const struct l2d_audio_info *audio;         // NULL: none will come
+    const struct l2d_audio_info *audio;         // used until destroy; NULL: none will come
 
     const char *format;             // "matroska", "flv", "yuv4mpegpipe"; NULL: by name
     const char *codec;              // encoder: "libx264", "libx265", "ffv1"; NULL: by format
@@ -92,6 +92,7 @@ int l2d_sink_idle(struct l2d_sink *sink, struct l2d_error *err);
  */
 int l2d_sink_finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err);
 
+/** So far; on the sink's thread. */
 struct l2d_sink_stats l2d_sink_stats(const struct l2d_sink *sink);
 
 /** Without finish, remove the unfinished file. Accepts NULL; sets *sink to NULL. */

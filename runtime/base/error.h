@@ -28,7 +28,7 @@ enum l2d_code {
     L2D_ECLOSED      = -8,  // the stream was stopped
 };
 
-struct l2d_error {
+struct l2d_error {          // written by failures alone: after L2D_OK it is what it was
     enum l2d_code code;
     char msg[1024];         // one line, no newline at its end
 };

@@ -58,12 +58,14 @@ struct l2d_frame {
     atomic_int refs;
 };
 
-/** Formats that we write ourselves. */
+/** Formats that we write ourselves: planes Y, Cb, Cr of 8 bits, chroma halved both ways; bytes
+    R, G, B, A, of which A is not read, and written as 255. */
 struct l2d_pixel_format l2d_pixel_format_i420(enum l2d_matrix matrix, bool full_range);
 struct l2d_pixel_format l2d_pixel_format_rgba8(void);
 
 /**
- * Allocate a frame; planes follow each other, rows padded to 4 bytes. Pixels are not initialised.
+ * Allocate a frame; planes follow each other, rows padded to 4 bytes. Pixels are not initialised;
+ * pts is 0, its time base 1/1, pixels are square and upright.
  * returns  L2D_OK, L2D_EINVAL for a size outside 1..L2D_FRAME_MAX_DIM or an inconsistent format,
  *          L2D_ENOMEM. *out has one reference.
  */

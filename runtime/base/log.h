@@ -22,13 +22,14 @@ struct l2d_log {
     const char *name;           // "gpu", "stream", "reader"; a string literal
 };
 
+/** Without a sink, or where the level is finer than log's, nothing; lines end after 1023 bytes. */
 void l2d_log_print(const struct l2d_log *log, enum l2d_log_level level, const char *fmt, ...)
     L2D_PRINTF(3, 4);
 
 /** The same sink and level under another name. */
 struct l2d_log l2d_log_named(const struct l2d_log *log, const char *name);
 
-/** "error", "warn", ... */
+/** "error", "warning", "info", "debug", "trace". */
 const char *l2d_log_level_str(enum l2d_log_level level);
 
 #ifdef __cplusplus

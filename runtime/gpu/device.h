@@ -65,7 +65,8 @@ struct l2d_gpu_caps {
 
 struct l2d_gpu_params {             // zero means default
     const char *device;             // index, or part of the name; NULL: the best one
-    const char *cache_dir;          // pipeline cache; NULL: $XDG_CACHE_HOME/live2diff; "": none
+    const char *cache_dir;          // pipelines, and what tuning chose; NULL: live2diff below
+                                    // $XDG_CACHE_HOME, else ~/.cache; "": nothing is kept
     bool validation;                // with the validation layer; a missing layer is an error
     enum l2d_tier tier;             // AUTO: by device
     enum l2d_lanes lanes;           // AUTO: two, if the device has them
@@ -80,7 +81,8 @@ struct l2d_gpu_params {             // zero means default
 /**
  * Open a device. Without params->device: discrete before integrated before virtual before CPU, then
  * the larger memory; the choice and its reason are logged at INFO.
- * returns  L2D_OK, or L2D_EGPU with a line that names what is missing and what to install.
+ * returns  L2D_OK; L2D_EGPU with a line that names what is missing and what to install;
+ *          L2D_EUNSUPPORTED: a tier that the device does not have; L2D_ENOMEM
  * Thread-safety: a gpu may be used by one thread at a time.
  */
 int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
@@ -89,6 +91,7 @@ int l2d_gpu_create(struct l2d_gpu **out, const struct l2d_gpu_params *params,
 /** Wait until the device is idle and free it. Accepts NULL. */
 void l2d_gpu_destroy(struct l2d_gpu **gpu);
 
+/** What it can do; valid until destroy. */
 const struct l2d_gpu_caps *l2d_gpu_caps(const struct l2d_gpu *gpu);
 
 // Memory of all buffers, as the driver rounded it.
@@ -103,9 +106,11 @@ uint32_t l2d_gpu_num_validation_messages(const struct l2d_gpu *gpu);
 /**
  * List the devices in the order of --device indices.
  * cap      entries in desc; *count is the number of devices, which may be larger.
+ * returns  L2D_OK, or L2D_EGPU if there is no driver
  */
 int l2d_gpu_list(struct l2d_gpu_caps *desc, uint32_t cap, uint32_t *count, struct l2d_error *err);
 
+/** "discrete", "integrated", ... */
 const char *l2d_gpu_type_str(enum l2d_gpu_type type);
 
 #endif

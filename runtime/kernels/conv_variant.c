@@ -23,6 +23,7 @@ static const struct { uint32_t m, n, pixels, depth; } tier1_tiles[] = {
 // the pixels; depth of a slice in matrices. The comment is the tile of 16x16x16 matrices. On
 // an H100 each of them is the fastest for some shapes of SD1.5. Those of four subgroups have two
 // workgroups on a core, where there are so many, which take turns with their loads and products.
+#define FIRST_OF_FEW_REGISTERS 9
 static const struct { uint32_t subgroups, side, wm, wn, deep; } tier2_tiles[] = {
     { 4, 2, 2, 2, 4 },                  // 64x64x64
     { 8, 2, 2, 5, 4 },                  // 128x160x64; 160 divides SD's widths
@@ -33,8 +34,9 @@ static const struct { uint32_t subgroups, side, wm, wn, deep; } tier2_tiles[] = 
     { 8, 1, 2, 4, 4 },                  // 256x64x64
     { 4, 2, 4, 2, 2 },                  // 128x64x32
     { 8, 2, 2, 2, 4 },                  // 128x64x64
-    { 8, 2, 2, 2, 2 },                  // from here for few registers, of matrices of 8x16x16:
-    { 16, 2, 2, 2, 2 },                 // 64x64x32, 128x64x32
+    // For devices with few registers, and CPU drivers; of matrices of 8x16x16.
+    [FIRST_OF_FEW_REGISTERS] = { 8, 2, 2, 2, 2 },       // 64x64x32
+    { 16, 2, 2, 2, 2 },                 // 128x64x32
     { 32, 4, 2, 2, 2 },                 // 128x128x32
     { 32, 4, 2, 2, 4 },                 // 128x128x64
     { 32, 2, 2, 2, 2 },                 // 256x64x32
@@ -99,8 +101,8 @@ static uint32_t registers_of(const struct l2d_conv_variant *v)
 
 // Whole panels of weights, a whole number of octets of pixels for each invocation to load, whole
 // slices in a unit, and an invocation for each octet of a line of sums. CPU drivers compile an
-// emulated matrix at a time, and have none of the large tiles. Many small subgroups are for devices
-// with few registers. Sums in halves are of as many terms in each tile.
+// emulated matrix at a time, and have none of the large tiles. Sums in halves are of as many terms
+// in each tile.
 static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_variant *v)
 {
     uint32_t depth = v->spec[8], lines = v->size / (depth / 8);
@@ -110,7 +112,7 @@ static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_va
            v->pixels % lines == 0 && L2D_CONV_UNIT % depth == 0 &&
            (v->size % of_panel == 0 || of_panel % v->size == 0) && v->size % L2D_CONV_PANEL == 0 &&
            line_octets <= caps->subgroup_size && (caps->type != L2D_GPU_CPU || matrices <= 4) &&
-           (caps->lane_registers ? registers_of(v) <= caps->lane_registers : v->size <= 256) &&
+           (!caps->lane_registers || registers_of(v) <= caps->lane_registers) &&
            (!v->spec[10] || v->spec[8] == 4 * v->spec[2]);
 }
 
@@ -125,10 +127,11 @@ static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
 static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
                          uint32_t index, uint32_t quads, struct l2d_conv_variant *out)
 {
-    static const uint32_t count[] = { 1, COUNT_OF(tier1_tiles), COUNT_OF(tier1_tiles),
-                                      COUNT_OF(tier2_tiles), COUNT_OF(tier2_tiles) };
+    bool few = caps->lane_registers || caps->type == L2D_GPU_CPU;
     bool halves = family == L2D_CONV_T1_HALVES || family == L2D_CONV_T2_HALVES;
-    for (uint32_t i = 0; i < count[family]; i++) {
+    uint32_t count = family == L2D_CONV_T0 ? 1 : family < L2D_CONV_T2 ? COUNT_OF(tier1_tiles)
+                   : few ? COUNT_OF(tier2_tiles) : FIRST_OF_FEW_REGISTERS;
+    for (uint32_t i = 0; i < count; i++) {
         *out = family == L2D_CONV_T0 ? tier0_variant(caps, quads)
              : family < L2D_CONV_T2 ? tier1_variant(i, halves)
              : tier2_variant(caps, i, halves);
