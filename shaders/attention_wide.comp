@@ -26,7 +26,7 @@ layout(push_constant, std430) uniform Push { l2d_attention_params p; };
 const uint OWN = (QUADS + 7u) / 8u;
 
 shared vec4 q_part[QUERIES * PITCH], k_part[KEYS * PITCH];
-shared float score[QUERIES * KEYS], weight[QUERIES * KEYS];
+shared float score[QUERIES * KEYS];              // then weights: all fits in 16 KiB
 
 void main()
 {
@@ -75,10 +75,10 @@ void main()
         float new_top = top;
         for (uint n = 0u; n < KEYS; n++)
             new_top = max(new_top, score[mine * KEYS + n]);
+        barrier();
         [[unroll]] for (uint j = 0u; j < 4u; j++) {
-            uint n = lane + 8u * j;
-            weight[mine * KEYS + n] = block + n <= limit ? exp1(score[mine * KEYS + n] - new_top)
-                                                         : 0.0;
+            uint n = mine * KEYS + lane + 8u * j;
+            score[n] = block + lane + 8u * j <= limit ? exp1(score[n] - new_top) : 0.0;
         }
         float shrink = exp1(top - new_top);
         sum *= shrink;
@@ -88,7 +88,7 @@ void main()
         barrier();
 
         for (uint n = 0u; n < KEYS; n++) {
-            float w = weight[mine * KEYS + n];
+            float w = score[mine * KEYS + n];
             uint at = v_at + min(block + n, last_key) * p.kv_stride;
             sum += w;
             [[unroll]] for (uint i = 0u; i < OWN; i++)

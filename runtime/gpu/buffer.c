@@ -271,6 +271,17 @@ static int copy_half(struct l2d_buf *buf, uint64_t offset, uint32_t half, uint64
     VkBuffer staging = s->buf->vk->buffer, other = buf->vk->buffer;
     vkCmdCopyBuffer(s->cmd[half], to_buffer ? staging : other, to_buffer ? other : staging, 1,
                     &copy);
+    if (!to_buffer)                     // to wait for it is not yet to see it
+        vkCmdPipelineBarrier2(s->cmd[half], &(VkDependencyInfo) {
+            .sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO, .memoryBarrierCount = 1,
+            .pMemoryBarriers = &(VkMemoryBarrier2) {
+                .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
+                .srcStageMask = VK_PIPELINE_STAGE_2_COPY_BIT,
+                .srcAccessMask = VK_ACCESS_2_TRANSFER_WRITE_BIT,
+                .dstStageMask = VK_PIPELINE_STAGE_2_HOST_BIT,
+                .dstAccessMask = VK_ACCESS_2_HOST_READ_BIT,
+            },
+        });
     return l2d_vk_end(buf->gpu, &s->cmd[half], &s->ticket[half], err);
 }
 
@@ -307,7 +318,8 @@ int l2d_buf_write(struct l2d_buf *buf, uint64_t offset_bytes, const void *src, u
                   struct l2d_error *err)
 {
     int rc = l2d_buf_send(buf, offset_bytes, src, size_bytes, err);
-    return rc == L2D_OK ? l2d_buf_sent(buf->gpu, err) : rc;
+    int sent = l2d_buf_sent(buf->gpu, rc == L2D_OK ? err : NULL);   // buf stays until then
+    return rc == L2D_OK ? sent : rc;
 }
 
 int l2d_buf_read(struct l2d_buf *buf, uint64_t offset_bytes, void *dst, uint64_t size_bytes,

@@ -229,7 +229,9 @@ void l2d_choices_load(struct l2d_gpu *gpu)
     c->loaded = true;
     if (l2d_file_read(&text, &size, c->path, FILE_MAX_BYTES, NULL) != L2D_OK)
         return;
+    uint32_t before = c->count;
     if (!read_lines(gpu, text, size)) {
+        c->count = before;
         l2d_log_print(&gpu->log, L2D_LOG_DEBUG, "%s: not ours, or damaged: ignored", c->path);
         l2d_choices_forget(gpu);
     }

@@ -188,6 +188,8 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
         .max_shared_bytes = limits->maxComputeSharedMemorySize,
         .max_invocations = limits->maxComputeWorkGroupInvocations < in_subgroups
                          ? limits->maxComputeWorkGroupInvocations : (uint32_t) in_subgroups,
+        .max_groups = { limits->maxComputeWorkGroupCount[0], limits->maxComputeWorkGroupCount[1],
+                        limits->maxComputeWorkGroupCount[2] },
         .timestamp_ns = queues.have_timestamps ? limits->timestampPeriod : 0,
         .num_lanes = queues.count,
         .matrix_columns = props.properties.vendorID != NVIDIA,
@@ -224,12 +226,23 @@ static const char *what_it_lacks(VkPhysicalDevice physical)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &f13 };
     VkPhysicalDeviceFeatures2 features = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f12 };
+    VkPhysicalDeviceVulkan11Properties p11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES };
+    VkPhysicalDeviceProperties2 all = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p11 };
+    const VkSubgroupFeatureFlags ops = VK_SUBGROUP_FEATURE_SHUFFLE_BIT |
+                                       VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
     VkPhysicalDeviceProperties props;
     vkGetPhysicalDeviceProperties(physical, &props);
     if (props.apiVersion < VK_API_VERSION_1_3)
         return "Vulkan 1.3";
     if (!l2d_vk_find_queues(physical).count)
         return "a compute queue";
+    if (props.limits.maxPerStageDescriptorStorageBuffers < L2D_MAX_BINDINGS)
+        return "enough storage buffers";
+    vkGetPhysicalDeviceProperties2(physical, &all);
+    if ((p11.subgroupSupportedOperations & ops) != ops)
+        return "subgroup shuffles and sums";
     vkGetPhysicalDeviceFeatures2(physical, &features);
     return !f12.timelineSemaphore ? "timeline semaphores" : !f12.hostQueryReset ? "host query reset"
          : !f13.synchronization2 ? "synchronization2" : !f13.maintenance4 ? "maintenance4" : NULL;

@@ -59,6 +59,7 @@ struct l2d_gpu_caps {
     uint32_t num_cores;             // that each run workgroups of their own, or a guess; CPUs: 0
     uint32_t max_shared_bytes;
     uint32_t max_invocations;       // in one workgroup, of whole subgroups
+    uint32_t max_groups[3];         // of one dispatch
     double   timestamp_ns;          // per tick; 0 if the queues have no timestamps
     uint32_t num_lanes;             // 2: a second queue works ahead
 };

@@ -169,6 +169,9 @@ int l2d_graph_plan(struct l2d_graph *graph, uint64_t *size_bytes, struct l2d_err
 int l2d_graph_declare_programs(const struct l2d_graph *graph, struct l2d_error *err);
 int l2d_gpu_make_programs(struct l2d_gpu *gpu, struct l2d_error *err);
 
+/** Those that were declared and have no pipeline are not wanted any more. */
+void l2d_gpu_forget_programs(struct l2d_gpu *gpu);
+
 /**
  * Create pipelines, descriptor sets and the command buffer. activations must be at least as large
  * as planned and may be shared by graphs that never run at the same time; it may be NULL if there

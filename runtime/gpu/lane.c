@@ -6,6 +6,11 @@
 
 #include "gpu/vk.h"
 
+static uint64_t mask_of(uint32_t bits)
+{
+    return bits < 64 ? (UINT64_C(1) << bits) - 1 : UINT64_MAX;
+}
+
 struct l2d_vk_queues l2d_vk_find_queues(VkPhysicalDevice physical)
 {
     VkQueueFamilyProperties family[32];
@@ -16,13 +21,16 @@ struct l2d_vk_queues l2d_vk_find_queues(VkPhysicalDevice physical)
         if (family[i].queueFlags & VK_QUEUE_COMPUTE_BIT) {
             q.family[q.count++] = i;
             q.have_timestamps = family[i].timestampValidBits > 0;
+            q.tick_mask[0] = q.tick_mask[1] = mask_of(family[i].timestampValidBits);
         }
     for (uint32_t i = 0; i < count && q.count == 1; i++) {
         bool alone = (family[i].queueFlags & VK_QUEUE_COMPUTE_BIT) &&
                      !(family[i].queueFlags & VK_QUEUE_GRAPHICS_BIT);
         bool timed = family[i].timestampValidBits > 0 || !q.have_timestamps;
-        if (i != q.family[0] && alone && timed)
+        if (i != q.family[0] && alone && timed) {
+            q.tick_mask[1] = mask_of(family[i].timestampValidBits);
             q.family[q.count++] = i;
+        }
     }
     if (q.count == 1) {
         q.family[1] = q.family[0];
@@ -82,22 +90,29 @@ static int mark(struct l2d_gpu *gpu, enum l2d_lane which, struct l2d_error *err)
     struct l2d_vk_lane *lane = &gpu->lane[which];
     uint32_t count = L2D_NUM_TICKETS * L2D_MAX_MARKS;
     int rc = L2D_OK;
-    lane->mark_cmd = calloc(count, sizeof(*lane->mark_cmd));
-    if (!lane->mark_cmd)
+    VkQueryPool marks = VK_NULL_HANDLE;
+    VkCommandBuffer *cmd = calloc(count, sizeof(*cmd));
+    if (!cmd)
         return l2d_error_set(err, L2D_ENOMEM, "gpu: out of memory");
     VK_TRY(vkCreateQueryPool(gpu->device, &(VkQueryPoolCreateInfo) {
         .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
         .queryType = VK_QUERY_TYPE_TIMESTAMP, .queryCount = count,
-    }, NULL, &lane->marks));
+    }, NULL, &marks));
     for (uint32_t i = 0; i < count; i++) {
-        rc = l2d_vk_begin(gpu, which, &lane->mark_cmd[i], err);
+        rc = l2d_vk_begin(gpu, which, &cmd[i], err);
         if (rc != L2D_OK)
-            return rc;
-        vkCmdWriteTimestamp2(lane->mark_cmd[i], VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, lane->marks,
-                             i);
-        VK_TRY(vkEndCommandBuffer(lane->mark_cmd[i]));
+            goto fail;
+        vkCmdWriteTimestamp2(cmd[i], VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, marks, i);
+        VK_TRY(vkEndCommandBuffer(cmd[i]));
     }
-fail:
+    lane->marks = marks;
+    lane->mark_cmd = cmd;
+    return L2D_OK;
+
+fail:                                   // the next submission tries again
+    vkFreeCommandBuffers(gpu->device, lane->pool, count, cmd);
+    vkDestroyQueryPool(gpu->device, marks, NULL);
+    free(cmd);
     return rc;
 }
 

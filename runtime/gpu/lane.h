@@ -28,6 +28,7 @@ struct l2d_vk_queues {
     uint32_t count;                     // 0: none computes
     uint32_t family[L2D_NUM_LANES], index[L2D_NUM_LANES];
     bool     have_timestamps;
+    uint64_t tick_mask[L2D_NUM_LANES];  // bits that timestamps have: some begin anew within hours
 };
 
 /**

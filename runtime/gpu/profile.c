@@ -94,8 +94,8 @@ int l2d_graph_profile(struct l2d_graph *g, struct l2d_profile_row *rows, uint32_
     VK_TRY(vkGetQueryPoolResults(g->gpu->device, marks, 0, n, n * sizeof(*ticks), ticks,
                                  sizeof(*ticks), VK_QUERY_RESULT_64_BIT));
     for (uint32_t i = 0; i < g->num_ops; i++)
-        add_to_profile(g, i, (double) (ticks[i + 1] - ticks[i]) * g->gpu->caps.timestamp_ns * 1e-6,
-                       first, rows, cap, count);
+        add_to_profile(g, i, (double) ((ticks[i + 1] - ticks[i]) & g->gpu->queues.tick_mask[0]) *
+                             g->gpu->caps.timestamp_ns * 1e-6, first, rows, cap, count);
     qsort(rows, *count, sizeof(*rows), by_time);
 fail:
     vkDestroyQueryPool(g->gpu->device, marks, NULL);

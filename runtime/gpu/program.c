@@ -180,6 +180,19 @@ int l2d_gpu_make_programs(struct l2d_gpu *gpu, struct l2d_error *err)
     return rc;
 }
 
+void l2d_gpu_forget_programs(struct l2d_gpu *gpu)
+{
+    for (struct l2d_program **at = &gpu->programs; *at;) {
+        struct l2d_program *p = *at;
+        if (p->pipeline) {
+            at = &p->next;
+            continue;
+        }
+        *at = p->next;
+        free(p);
+    }
+}
+
 // The blob of an intact cache file, or NULL.
 static void *read_blob(const char *path, size_t *size_bytes)
 {
@@ -249,8 +262,10 @@ static void save(struct l2d_gpu *gpu)
                           strerror(errno));
         }
     }
-    if (f)
+    if (f) {
         fclose(f);
+        remove(tmp);
+    }
     free(blob);
 }
 

@@ -198,8 +198,9 @@ int l2d_graph_record(struct l2d_graph *g, VkCommandBuffer cmd, VkQueryPool marks
         }
         record_op(cmd, &g->op[i]);
     }
-    full_barrier(cmd);
-    if (marks)
+    if (rc == L2D_OK)                   // else cmd has ended
+        full_barrier(cmd);
+    if (rc == L2D_OK && marks)
         vkCmdWriteTimestamp2(cmd, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, marks, g->num_ops);
     for (int k = 0; k < NUM_KINDS; k++)
         free(pending[k].span);
@@ -240,6 +241,16 @@ int l2d_graph_declare_programs(const struct l2d_graph *g, struct l2d_error *err)
     return rc;
 }
 
+static int check_groups(const struct l2d_graph *g, const struct l2d_op *op, struct l2d_error *err)
+{
+    for (int i = 0; i < 3; i++)
+        if (op->groups[i] > g->gpu->caps.max_groups[i])
+            return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: %u workgroups are more than this "
+                                 "device takes at once, %u; a smaller --size may do", op->shader,
+                                 op->groups[i], g->gpu->caps.max_groups[i]);
+    return L2D_OK;
+}
+
 int l2d_graph_finish(struct l2d_graph *g, struct l2d_buf *activations, struct l2d_error *err)
 {
     assert(g->planned && (!g->size_bytes || activations->size_bytes >= g->size_bytes));
@@ -258,8 +269,10 @@ int l2d_graph_finish(struct l2d_graph *g, struct l2d_buf *activations, struct l2
             resolve(g, &op->bind[b].tensor, activations);
         if (op->copy)
             continue;
-        rc = l2d_program_get(&op->program, g->gpu, op->shader, g->precision == L2D_F16, op->spec,
-                             op->num_spec, op->num_bind, op->params_size, err);
+        rc = check_groups(g, op, err);
+        if (rc == L2D_OK)
+            rc = l2d_program_get(&op->program, g->gpu, op->shader, g->precision == L2D_F16,
+                                 op->spec, op->num_spec, op->num_bind, op->params_size, err);
         if (rc == L2D_OK)
             rc = l2d_operands_bind(&g->operands, g->gpu, op->program, op->bind, op->label, &op->set,
                                    err);

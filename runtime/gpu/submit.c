@@ -195,7 +195,8 @@ int l2d_vk_end_and_wait(struct l2d_gpu *gpu, VkCommandBuffer cmd, struct l2d_err
     if (rc != L2D_OK)
         return rc;
     rc = l2d_gpu_wait(gpu, ticket, err);
-    vkFreeCommandBuffers(gpu->device, gpu->lane[L2D_LANE_MAIN].pool, 1, &cmd);
+    if (rc == L2D_OK)                   // else it may still run: the pool's end frees it
+        vkFreeCommandBuffers(gpu->device, gpu->lane[L2D_LANE_MAIN].pool, 1, &cmd);
     return rc;
 }
 
@@ -240,8 +241,8 @@ static int send_ahead(struct l2d_gpu *gpu, const struct l2d_submit *items, uint3
     return rc == L2D_OK && ahead.count ? send(gpu, L2D_LANE_AHEAD, &ahead, err) : rc;
 }
 
-int l2d_gpu_submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
-                         uint64_t after, uint64_t *ticket, struct l2d_error *err)
+static int submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
+                        uint64_t after, uint64_t *ticket, struct l2d_error *err)
 {
     assert(count < L2D_MAX_MARKS);
     int rc = gpu->caps.timestamp_ns > 0 ? l2d_vk_lanes_mark(gpu, err) : L2D_OK;
@@ -266,6 +267,17 @@ int l2d_gpu_submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, ui
     return L2D_OK;
 }
 
+int l2d_gpu_submit_after(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
+                         uint64_t after, uint64_t *ticket, struct l2d_error *err)
+{
+    int rc = submit_after(gpu, items, count, after, ticket, err);
+    if (rc != L2D_OK) {                 // a part of it may run; what it should signal never comes
+        vkDeviceWaitIdle(gpu->device);
+        *ticket = gpu->lane[L2D_LANE_MAIN].submitted;
+    }
+    return rc;
+}
+
 int l2d_gpu_submit(struct l2d_gpu *gpu, const struct l2d_submit *items, uint32_t count,
                    uint64_t *ticket, struct l2d_error *err)
 {
@@ -288,8 +300,10 @@ bool l2d_gpu_stage_ms(struct l2d_gpu *gpu, uint64_t ticket, double ms[L2D_MAX_ST
                                   m->count, sizeof(ticks), ticks, sizeof(*ticks),
                                   VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
             return false;
+        uint64_t mask = gpu->queues.tick_mask[gpu->swapped ? 0 : lane];
         for (uint32_t i = 1; i < m->count; i++)
-            ms[m->stage[i]] += (double) (ticks[i] - ticks[i - 1]) * gpu->caps.timestamp_ns * 1e-6;
+            ms[m->stage[i]] += (double) ((ticks[i] - ticks[i - 1]) & mask) *
+                               gpu->caps.timestamp_ns * 1e-6;
         any = true;
     }
     return any;

@@ -317,6 +317,8 @@ static struct l2d_choice within(const struct l2d_gpu_caps *caps,
 {
     struct l2d_choice c = { known->family, 0, known->parts };
     double least;
+    if (c.family >= L2D_CONV_NUM_FAMILIES || (c.family >= L2D_CONV_T2 && !caps->matrix.m))
+        return rule;                    // a file may say anything
     if (c.family >= L2D_CONV_T2)
         c.variant = best_tile(caps, (enum l2d_conv_family) c.family, shape, shape->rows, c.parts,
                               &least);

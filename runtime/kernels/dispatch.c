@@ -41,7 +41,8 @@ bool l2d_check_bytes(struct l2d_graph *graph, const char *op, const char *name,
 uint32_t l2d_reduction_size(struct l2d_graph *graph, const char *op, const struct l2d_tensor *x,
                             uint64_t rounds)
 {
-    uint32_t size = is_tier0(graph) ? 8 : 256;
+    uint32_t most = l2d_gpu_caps(l2d_graph_gpu(graph))->max_invocations;
+    uint32_t size = is_tier0(graph) ? 8 : most < 256 ? 128 : 256;
     while (size < 256 && rounds / size > CPU_LOOP_ROUNDS / 2)
         size *= 2;
     if (is_for_cpu(graph, x) && rounds / size > CPU_LOOP_ROUNDS)

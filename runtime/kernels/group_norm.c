@@ -114,13 +114,16 @@ static void in_two(struct l2d_graph *graph, const struct operands *o,
                    enum l2d_act act)
 {
     struct l2d_tensor stats = statistics(graph, o, params, r);
+    struct l2d_group_norm_params apply = *params;
     uint32_t quads = (params->c0 + params->c1) / 4, size = flat_size(graph);
-    uint32_t items = quads * div_up(params->pixels, params->pixels_per_item);
+    while ((uint64_t) quads * div_up(apply.pixels, apply.pixels_per_item) > UINT64_C(65535) * size)
+        apply.pixels_per_item *= 2;
+    uint32_t items = quads * div_up(apply.pixels, apply.pixels_per_item);
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
         .shader = "group_norm_apply",
         .spec = (uint32_t[]) { size, (uint32_t) act, l2d_tensor_exists(&o->residual), r->parts },
         .num_spec = 4,
-        .params = params, .params_size = sizeof(*params),
+        .params = &apply, .params_size = sizeof(apply),
         .bind = (struct l2d_binding[]) {
             { o->x, L2D_READ }, { o->x2, L2D_READ }, { stats, L2D_READ },
             { o->norm->weight, L2D_READ }, { o->norm->bias, L2D_READ }, { o->residual, L2D_READ },

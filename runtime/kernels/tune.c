@@ -400,7 +400,8 @@ static int take(struct tuner *t, struct l2d_buf **buf, uint64_t bytes, const cha
         uint64_t rest = (*buf)->size_bytes - at;
         rc = l2d_buf_send(*buf, at, noise, rest < NOISE_BYTES ? rest : NOISE_BYTES, err);
     }
-    return rc == L2D_OK ? l2d_buf_sent(t->gpu, err) : rc;
+    int sent = l2d_buf_sent(t->gpu, rc == L2D_OK ? err : NULL);     // the buffer stays until then
+    return rc == L2D_OK ? sent : rc;
 }
 
 static int take_buffers(struct tuner *t, const struct l2d_chosen *list, uint32_t count,
@@ -455,6 +456,7 @@ int l2d_tune(struct l2d_gpu *gpu, const struct l2d_tune_params *p, struct l2d_tu
         rc = wake(&t, list, err);
     for (uint32_t i = 0; i < result->shapes && rc == L2D_OK; i++)
         rc = tune_shape(&t, p, &list[i].shape, result, err);
+    l2d_gpu_forget_programs(gpu);       // else whoever comes next makes them, or fails to
     struct l2d_buf **all[] = { &t.x, &t.weight, &t.y, &t.parts };
     for (size_t i = 0; i < COUNT_OF(all); i++)
         l2d_buf_destroy(all[i]);

@@ -52,6 +52,7 @@ struct machine {
     uint32_t cap_storages, cap_tensors, cap_named;
     struct l2d_pickle_tensor *tensor;   // all; those with a name end up in out
     uint32_t num_tensors;
+    uint64_t copied;                    // of what may be named again and again
     int rc;
     struct l2d_error *err;
 };
@@ -84,6 +85,16 @@ static void no_memory(struct machine *m)
 {
     if (m->rc == L2D_OK)
         m->rc = l2d_error_set(m->err, L2D_ENOMEM, "%s: pickle: out of memory", m->file);
+}
+
+// What is there once may be named often, and copied each time: not more in all than the file is
+// large.
+static bool may_copy(struct machine *m, uint64_t amount)
+{
+    m->copied += amount;
+    if (m->copied > (uint64_t) (m->end - m->start))
+        fail(m, "copies more than a model does");
+    return m->rc == L2D_OK;
 }
 
 // Room for one more element. false: no memory.
@@ -454,6 +465,8 @@ static void push_ordered_dict(struct machine *m, const struct value *args)
     struct value dict = { .kind = VALUE_DICT };
     uint32_t id = make(m, dict);
     const struct value *pairs = args->ids.count == 1 ? item(m, args, 0) : NULL;
+    if (pairs && pairs->kind == VALUE_LIST && !may_copy(m, pairs->ids.count))
+        return;
     for (uint32_t i = 0; pairs && pairs->kind == VALUE_LIST && i < pairs->ids.count; i++) {
         const struct value *pair = item(m, pairs, i);
         if ((pair->kind != VALUE_TUPLE && pair->kind != VALUE_LIST) || pair->ids.count != 2) {
@@ -712,7 +725,7 @@ static void collect(struct machine *m)
     for (uint32_t i = 0; i < ids->count && m->rc == L2D_OK; i++) {
         const struct value *v = &m->value[ids->id[i]];
         const struct value *other = &m->value[ids->id[dict ? i ^ 1 : i]];
-        if (v->kind == VALUE_STRING && other->kind == VALUE_STRING &&
+        if (v->kind == VALUE_STRING && other->kind == VALUE_STRING && may_copy(m, v->text.len) &&
             (out->string[out->num_strings] = copy_text(m, v->text)))
             out->num_strings++;
     }

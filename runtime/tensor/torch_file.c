@@ -164,6 +164,8 @@ static bool find_storage(struct l2d_torch_file *tf, const struct l2d_pickle_stor
     for (; s < sorted + num && !strcmp((*s)->key, key); s++) {
         if ((*s)->count != count || l2d_safetensors_dtype_bytes((*s)->dtype) != size)
             return false;
+        if (tf->data_at[*s - first])                // the key was there before
+            return false;
         tf->data_at[*s - first] = *at + 8;
     }
     *at += 8 + count * size;

@@ -136,7 +136,7 @@ static void dispatch_copy(struct l2d_graph *graph, struct l2d_tensor dst, struct
     uint32_t size = 64, quads = (uint32_t) dst.c / 4;
     l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
         .shader = "copy_quads", .spec = &size, .num_spec = 1,
-        .params = &(struct l2d_copy_params) { .count = quads },
+        .params = &(struct l2d_copy_params) { .count = quads, .num_rows = 1 },
         .params_size = sizeof(struct l2d_copy_params),
         .bind = (struct l2d_binding[]) { { src, L2D_READ }, { dst, L2D_WRITE } }, .num_bind = 2,
         .groups = { quads / size, 1, 1 },
@@ -228,6 +228,23 @@ Test(graph, errors_stick_and_name_their_place)
     cr_assert_eq(l2d_graph_plan(graph, &size, &err), L2D_OK);
     cr_expect_eq(l2d_graph_finish(graph, NULL, &err), L2D_EINVAL);
     cr_expect_neq(strstr(err.msg, "no_such_shader"), NULL, "%s", err.msg);
+    l2d_graph_destroy(&graph);
+    l2d_buf_destroy(&buf);
+}
+
+Test(graph, more_workgroups_than_the_device_takes)
+{
+    struct l2d_graph *graph = new_graph();
+    struct l2d_buf *buf = new_buf(N);
+    uint64_t size;
+    l2d_graph_dispatch(graph, &(struct l2d_dispatch) {
+        .shader = "copy_quads", .num_bind = 1,
+        .groups = { 1, l2d_gpu_caps(gpu)->max_groups[1] + 1, 1 },
+        .bind = &(struct l2d_binding) { words(buf, 0, N), L2D_WRITE },
+    });
+    cr_assert_eq(l2d_graph_plan(graph, &size, &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(l2d_graph_finish(graph, NULL, &err), L2D_EUNSUPPORTED);
+    cr_expect_neq(strstr(err.msg, "--size"), NULL, "%s", err.msg);
     l2d_graph_destroy(&graph);
     l2d_buf_destroy(&buf);
 }

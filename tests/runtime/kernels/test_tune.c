@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gpu/vk.h"
 #include "kernels/conv_variant.h"
 #include "kernels/kernels.h"
 #include "kernels/tune.h"
@@ -162,6 +163,43 @@ Test(tune, choices_are_used)
     close_gpu(&gpu);
 }
 
+// ---- a driver that cannot make one of the candidates
+
+static bool refuses;
+
+VkResult __real_vkCreateComputePipelines(VkDevice device, VkPipelineCache cache, uint32_t count,
+                                         const VkComputePipelineCreateInfo *info,
+                                         const VkAllocationCallbacks *none, VkPipeline *out);
+VkResult __wrap_vkCreateComputePipelines(VkDevice device, VkPipelineCache cache, uint32_t count,
+                                         const VkComputePipelineCreateInfo *info,
+                                         const VkAllocationCallbacks *none, VkPipeline *out);
+VkResult __wrap_vkCreateComputePipelines(VkDevice device, VkPipelineCache cache, uint32_t count,
+                                         const VkComputePipelineCreateInfo *info,
+                                         const VkAllocationCallbacks *none, VkPipeline *out)
+{
+    const VkSpecializationInfo *spec = info->stage.pSpecializationInfo;
+    const uint32_t *value = spec ? spec->pData : NULL;
+    if (refuses && spec && spec->mapEntryCount > 6 && value[5] == 128 && value[6] == 128) {
+        *out = VK_NULL_HANDLE;
+        return VK_ERROR_UNKNOWN;
+    }
+    return __real_vkCreateComputePipelines(device, cache, count, info, none, out);
+}
+
+// Tuning gives up, and leaves nothing that whoever makes pipelines next would have to make.
+Test(tune, a_variant_that_cannot_be_made)
+{
+    struct l2d_gpu *gpu = open_gpu("");
+    struct l2d_tune_result found;
+    l2d_choices_use(gpu, true);
+    ask(gpu, &shapes[0]);
+    refuses = true;
+    cr_assert_neq(l2d_tune(gpu, &(struct l2d_tune_params) { .max_rows = 8, .seconds = 60 }, &found,
+                           &err), L2D_OK);
+    cr_assert_eq(l2d_gpu_make_programs(gpu, &err), L2D_OK, "%s", err.msg);
+    close_gpu(&gpu);
+}
+
 // ---- the file
 
 static void path_of_file(char *path, size_t size)
@@ -195,6 +233,25 @@ static void write_file(const char *path, const char *text, size_t size)
     cr_assert_not_null(f);
     cr_assert_eq(fwrite(text, 1, size, f), size);
     fclose(f);
+}
+
+// Whoever can write the file can say anything in it; of other rows, too.
+Test(tune, choices_that_cannot_be)
+{
+    static const uint32_t families[] = { L2D_CONV_T0, L2D_CONV_T2, L2D_CONV_T2_HALVES,
+                                         L2D_CONV_NUM_FAMILIES, 7, UINT32_MAX };
+    for (size_t i = 0; i < COUNT(families); i++) {
+        struct l2d_gpu *gpu = open_gpu("");
+        struct l2d_conv_shape s = shapes[0];
+        struct l2d_shape key = l2d_conv_shape_key(&s, L2D_F32);
+        struct l2d_choice c = { families[i], 3, 3 };
+        l2d_choices_use(gpu, true);
+        cr_assert_eq(l2d_choices_set(gpu, &key, &c, &err), L2D_OK);
+        ask(gpu, &s);
+        s.rows = s.rows == 1 ? 2 : 1;
+        ask(gpu, &s);
+        close_gpu(&gpu);
+    }
 }
 
 Test(tune, file_of_another_or_damaged)

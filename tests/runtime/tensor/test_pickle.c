@@ -193,6 +193,44 @@ Test(pickle, large_programs, .timeout = 120)
     free(data);
 }
 
+static size_t put(char *data, size_t at, const char *unit, size_t size)
+{
+    memcpy(data + at, unit, size);
+    return at + size;
+}
+
+// What is there once may be named again and again, and would be copied each time.
+Test(pickle, programs_that_swell)
+{
+    enum { SIZE = 100000 };
+    struct l2d_error err = { 0 };
+    struct l2d_pickle *p;
+    char *data = calloc(3, SIZE);
+    cr_assert_not_null(data);
+    // Dictionaries of one list, which has one pair many times.
+    size_t at = put(data, 0, STR("ccollections\nOrderedDict\nq\0" "0NN\x86q\1" "0]q\2("));
+    while (at < SIZE)
+        at = put(data, at, STR("h\1"));
+    at = put(data, at, STR("e0"));
+    while (at < 2 * SIZE)
+        at = put(data, at, STR("h\0h\2\x85R0"));
+    at = put(data, at, STR("N."));
+    cr_assert_eq(read_it(&p, data, at, &err), L2D_EFORMAT);
+    cr_assert(strstr(err.msg, "copies more than"), "%s", err.msg);
+    // A list of one string.
+    const uint32_t length = SIZE;
+    at = put(data, 0, STR("X"));
+    at = put(data, at, (const char *) &length, sizeof(length));
+    memset(data + at, 'a', length);
+    at = put(data, at + length, STR("q\0" "0]("));
+    for (int i = 0; i < 100; i++)
+        at = put(data, at, STR("h\0"));
+    at = put(data, at, STR("e."));
+    cr_assert_eq(read_it(&p, data, at, &err), L2D_EFORMAT);
+    cr_assert(strstr(err.msg, "copies more than"), "%s", err.msg);
+    free(data);
+}
+
 Test(pickle, mutated_programs, .timeout = 300)
 {
     static const char good[] = "\x80\2ccollections\nOrderedDict\n)R(\x8c\1a" TENSOR "\x8c\1" "b"

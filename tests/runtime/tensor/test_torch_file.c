@@ -209,6 +209,35 @@ Test(torch_file, refuses_what_could_swell)
     unlink(path);
 }
 
+// The old format's list of storages, with a key twice: each would be looked for among all.
+Test(torch_file, refuses_a_storage_that_is_there_twice)
+{
+    static const char head[] =
+        "\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\2M\xe9\3.\x80\2}."
+        "\x80\2(U\7storagectorch\nFloatStorage\nU\1" "0U\3" "cpuK\0tq\0" "0h\0Q0h\0Q0}."
+        "\x80\2U\1" "0q\0" "0](h\0h\0e.";
+    static const char counts[16] = { 0 };
+    char path[] = "/tmp/l2d_torch_XXXXXX";
+    struct l2d_torch_file *tf = NULL;
+    struct l2d_error err = { 0 };
+    int fd = mkstemp(path);
+    cr_assert_geq(fd, 0);
+    for (size_t keys = 1; keys <= 2; keys++) {
+        FILE *f = fopen(path, "wb");
+        cr_assert_not_null(f);
+        size_t size = sizeof(head) - 1;     // up to the list's second key, and what ends it
+        cr_assert_eq(fwrite(head, 1, size - (keys == 2 ? 0 : 4), f), size - (keys == 2 ? 0 : 4));
+        cr_assert_eq(fwrite("e.", 1, keys == 2 ? 0 : 2, f), keys == 2 ? 0 : 2);
+        cr_assert_eq(fwrite(counts, 8, keys, f), keys);
+        fclose(f);
+        cr_assert_eq(l2d_torch_file_open(&tf, path, &err), keys == 1 ? L2D_OK : L2D_EFORMAT,
+                     "%zu: %s", keys, err.msg);
+        l2d_torch_file_close(&tf);
+    }
+    close(fd);
+    unlink(path);
+}
+
 // A flipped bit within a tensor of an archive is noticed by its checksum.
 Test(torch_file, mutated_files, .timeout = 300)
 {
