@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <libavutil/audio_fifo.h>
+#include <libavutil/avstring.h>
 #include <libavutil/channel_layout.h>
 #include <libavutil/opt.h>
 #include <libswresample/swresample.h>
@@ -45,10 +46,13 @@ static bool container_takes(const AVOutputFormat *format, enum AVCodecID id, int
         return false;
     if (!strcmp(format->name, "mov") && (id == AV_CODEC_ID_OPUS || id == AV_CODEC_ID_FLAC))
         return false;
+    if (av_match_name(format->name, "mp4,ipod,ismv") &&     // experimental in there, says the muxer
+        (id == AV_CODEC_ID_FLAC || id == AV_CODEC_ID_TRUEHD))
+        return false;
     int takes = avformat_query_codec(format, id, FF_COMPLIANCE_NORMAL);
     if (takes >= 0)
         return takes == 1;
-    bool is_ts = !strcmp(format->name, "mpegts") || !strcmp(format->name, "hls");
+    bool is_ts = av_match_name(format->name, "mpegts,rtp_mpegts,hls");
     for (size_t i = 0; is_ts && i < sizeof(mpegts) / sizeof(*mpegts); i++)
         if (mpegts[i] == id)
             return true;

@@ -23,6 +23,7 @@ struct l2d_encoder {
     AVFrame *picture, *converted, *uploaded;
     AVPacket *pkt;
     struct { int64_t pts, duration; } timing[MAX_DELAY];
+    bool ended;                 // it was told so
     unsigned num_timing;        // ever put in; the ring holds the last MAX_DELAY
 };
 
@@ -218,6 +219,23 @@ static int open_codec(struct l2d_encoder *e, const AVCodec *codec, struct l2d_si
     return rc;
 }
 
+// MPEG-TS has no list, and writes what it does not know as data that nobody can read.
+static bool container_takes(const AVOutputFormat *format, enum AVCodecID id)
+{
+    static const enum AVCodecID mpegts[] = {
+        AV_CODEC_ID_H264, AV_CODEC_ID_HEVC, AV_CODEC_ID_MPEG1VIDEO, AV_CODEC_ID_MPEG2VIDEO,
+        AV_CODEC_ID_MPEG4, AV_CODEC_ID_CAVS, AV_CODEC_ID_AVS2, AV_CODEC_ID_AVS3,
+        AV_CODEC_ID_DIRAC, AV_CODEC_ID_VC1,
+    };
+    int takes = avformat_query_codec(format, id, FF_COMPLIANCE_NORMAL);
+    if (takes >= 0 || (strcmp(format->name, "mpegts") && strcmp(format->name, "rtp_mpegts")))
+        return takes != 0;
+    for (size_t i = 0; i < sizeof(mpegts) / sizeof(*mpegts); i++)
+        if (mpegts[i] == id)
+            return true;
+    return false;
+}
+
 static int open_named(struct l2d_encoder *e, struct l2d_sink_params *p,
                       const AVOutputFormat *format, bool live, struct l2d_error *err)
 {
@@ -225,7 +243,7 @@ static int open_named(struct l2d_encoder *e, struct l2d_sink_params *p,
     if (!codec || codec->type != AVMEDIA_TYPE_VIDEO)
         return l2d_error_set(err, L2D_EINVAL, "no video encoder '%s'; 'ffmpeg -encoders' lists "
                              "them", p->codec);
-    if (avformat_query_codec(format, codec->id, FF_COMPLIANCE_NORMAL) == 0)
+    if (!container_takes(format, codec->id))
         return l2d_error_set(err, L2D_EINVAL, "%s: format %s cannot hold %s", e->name, format->name,
                              avcodec_get_name(codec->id));
     return open_codec(e, codec, p, format, live, err);
@@ -246,8 +264,8 @@ static int open_preferred(struct l2d_encoder *e, struct l2d_sink_params *p,
         if (rc == L2D_OK && name != list)
             l2d_log_print(&e->log, L2D_LOG_WARN, "%s: encoder %s is missing; using %s", e->name,
                           list[0], *name);
-        if (rc != L2D_EUNSUPPORTED && rc != L2D_EIO)
-            break;
+        if ((rc != L2D_EUNSUPPORTED && rc != L2D_EIO) || p->codec_options)
+            break;                      // options are for the first
     }
     if (!tried)
         l2d_error_set(err, rc, "%s: this build of FFmpeg has none of the encoders for %s (%s, ...)",
@@ -334,12 +352,29 @@ int l2d_encoder_create(struct l2d_encoder **out, struct l2d_sink_params *params,
     return L2D_OK;
 }
 
+// SVT-AV1 waits for ever when it is closed without having ended, and ends only after a picture.
+static void end_quietly(struct l2d_encoder *e)
+{
+    AVCodecContext *c = e->ctx;
+    if (!c || !avcodec_is_open(c) || e->ended || strcmp(c->codec->name, "libsvtav1"))
+        return;
+    e->picture->format = c->pix_fmt;
+    e->picture->width = c->width;
+    e->picture->height = c->height;
+    if (e->num_timing == 0 && av_frame_get_buffer(e->picture, 0) >= 0)
+        avcodec_send_frame(c, e->picture);
+    avcodec_send_frame(c, NULL);
+    while (avcodec_receive_packet(c, e->pkt) >= 0)
+        av_packet_unref(e->pkt);
+}
+
 void l2d_encoder_destroy(struct l2d_encoder **encoder)
 {
     struct l2d_encoder *e = *encoder;
     *encoder = NULL;
     if (!e)
         return;
+    end_quietly(e);
     avcodec_free_context(&e->ctx);
     sws_freeContext(e->sws);
     av_frame_free(&e->picture);
@@ -437,6 +472,7 @@ int l2d_encoder_push(struct l2d_encoder *encoder, const struct l2d_frame *frame,
     }
     if (rc == L2D_OK) {
         int av = avcodec_send_frame(e->ctx, av_frame);
+        e->ended = e->ended || !frame;
         if (av < 0)
             rc = l2d_libav_error(err, av, "%s: encoder %s", e->name, e->ctx->codec->name);
     }

@@ -10,6 +10,7 @@
 
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
+#include <libavutil/avstring.h>
 #include <libavutil/display.h>
 #include <libavutil/pixdesc.h>
 #include <libavutil/time.h>
@@ -50,7 +51,7 @@ struct l2d_reader {
 
     bool frame_ready;                   // frame_pts is set; not yet given out
     bool input_ended, decoder_ended;
-    int read_errors;                    // in a row
+    int read_errors, convert_errors;    // in a row
     bool waits;                         // the last try to read gave nothing yet
     int last_decode_error;              // AVERROR code, for the message if nothing can be decoded
 
@@ -104,9 +105,12 @@ static void close_discontinuity(struct l2d_reader *r, struct track *t, AVPacket 
     pkt->dts += offset;
     if (pkt->pts != AV_NOPTS_VALUE)
         pkt->pts += offset;
-    t->next_dts_us = dts_us + av_rescale_q(pkt->duration, t->st->time_base, US);
-    if (t->next_dts_us > t->end_us)
-        t->end_us = t->next_dts_us;
+    int64_t duration_us = av_rescale_q(pkt->duration, t->st->time_base, US), end_us;
+    t->next_dts_us = end_us = dts_us + duration_us;
+    if (pkt->pts != AV_NOPTS_VALUE)     // which pictures that wait for others are shown after
+        end_us = av_rescale_q(pkt->pts, t->st->time_base, US) + duration_us;
+    if (end_us > t->end_us)
+        t->end_us = end_us;
 }
 
 static int64_t frame_ticks(const struct l2d_reader *r, int64_t num_frames)
@@ -336,9 +340,21 @@ static int give_frame(struct l2d_reader *r, struct l2d_item *item, struct l2d_er
     struct l2d_frame *f = NULL;
     AVFrame *av = r->frame;
     av->sample_aspect_ratio = av_guess_sample_aspect_ratio(r->in.fmt, r->video.st, av);
-    int rc = l2d_importer_convert(r->importer, av, &f, err);
+    struct l2d_error why = { 0 };
+    int rc = l2d_importer_convert(r->importer, av, &f, &why);
+    if (rc != L2D_OK && rc != L2D_ENOMEM && r->stats.frames > 0 &&
+        ++r->convert_errors < MAX_READ_ERRORS) {        // one among many is damage
+        if (r->convert_errors == 1)
+            l2d_log_print(&r->log, L2D_LOG_WARN, "%s: a picture is left out: %s", r->in.shown,
+                          why.msg);
+        r->stats.decode_errors++;
+        av_frame_unref(av);
+        r->frame_ready = false;
+        return L2D_OK;
+    }
     if (rc != L2D_OK)
-        return l2d_error_wrap(err, rc, "%s", r->in.shown);
+        return l2d_error_set(err, rc, "%s: %s", r->in.shown, why.msg);
+    r->convert_errors = 0;
     f->pts = r->frame_pts;
     f->duration = av->pkt_duration > 0 ? av->pkt_duration : 0;
     f->time_base_num = r->info.time_base_num;
@@ -383,16 +399,18 @@ static int give_end(struct l2d_reader *r, struct l2d_item *item, struct l2d_erro
                              r->in.shown);
     // Containers that know their length tell whether all of it came.
     int64_t end_us = r->video.end_us > r->audio.end_us ? r->video.end_us : r->audio.end_us;
-    bool known = r->in.fmt->duration > 0 && r->in.fmt->pb &&
+    bool known = r->in.fmt->duration > 0 &&
                  r->in.fmt->duration_estimation_method == AVFMT_DURATION_FROM_STREAM;
-    int64_t start = r->in.fmt->start_time != AV_NOPTS_VALUE ? r->in.fmt->start_time : 0;
+    // Most lengths are the time of the end; those of lists of segments begin with the first.
+    bool from_start = av_match_name("hls", r->in.fmt->iformat->name) ||
+                      av_match_name("dash", r->in.fmt->iformat->name);
+    if (from_start && r->in.fmt->start_time != AV_NOPTS_VALUE)
+        end_us -= r->in.fmt->start_time;
     if (known && !reached_max(r) && !r->stats.truncated &&
-        end_us + 500000 + r->in.fmt->duration / 100 < start + r->in.fmt->duration)
-    {
+        end_us + 500000 + r->in.fmt->duration / 100 < r->in.fmt->duration) {
         r->stats.truncated = true;
         l2d_log_print(&r->log, L2D_LOG_WARN, "%s: ends at %.1f s of %.1f s: the file is truncated",
-                      r->in.shown, (double) (end_us - start) / 1e6,
-                      (double) r->in.fmt->duration / 1e6);
+                      r->in.shown, (double) end_us / 1e6, (double) r->in.fmt->duration / 1e6);
     }
     *item = (struct l2d_item) { .kind = L2D_ITEM_END };
     return L2D_OK;
@@ -401,6 +419,7 @@ static int give_end(struct l2d_reader *r, struct l2d_item *item, struct l2d_erro
 int l2d_reader_next(struct l2d_reader *reader, struct l2d_item *item, struct l2d_error *err)
 {
     struct l2d_reader *r = reader;
+    item->kind = L2D_ITEM_END;
     for (;;) {
         if (l2d_input_is_stopped(&r->in))
             return l2d_input_closed(&r->in, err);
@@ -413,8 +432,12 @@ int l2d_reader_next(struct l2d_reader *reader, struct l2d_item *item, struct l2d
             av_frame_unref(r->frame);
             r->frame_ready = false;
         }
-        if (r->frame_ready)
-            return give_frame(r, item, err);
+        if (r->frame_ready) {
+            int given = give_frame(r, item, err);
+            if (given != L2D_OK || item->kind == L2D_ITEM_VIDEO)
+                return given;
+            continue;
+        }
         if (r->decoder_ended)
             return give_end(r, item, err);
         int rc = step(r, err);
@@ -443,7 +466,12 @@ static bool is_live(const struct l2d_reader *r)
     if (in->flags & AVFMT_NOFILE)
         return strncmp(in->name, "lavfi", 5) != 0 && !strstr(in->name, "image2");
     bool network = strstr(r->in.name, "://") != NULL;
-    return network && r->in.fmt->duration <= 0;
+    // What has a size has an end, though it may not say when (MPEG-TS, or a server without ranges);
+    // but for lists of what is elsewhere, and cameras' pictures.
+    bool no_end = av_match_name("hls", in->name) || av_match_name("dash", in->name) ||
+                  av_match_name("sdp", in->name) || av_match_name("mpjpeg", in->name);
+    bool has_size = !no_end && r->in.fmt->pb && avio_size(r->in.fmt->pb) > 0;
+    return network && r->in.fmt->duration <= 0 && !has_size;
 }
 
 static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *err)

@@ -39,7 +39,10 @@ struct writer {
     const atomic_bool *abort;
     int64_t deadline_us;            // of libav's clock: no waiting beyond it; 0: none
     bool is_network;
-    int own_stdout;                 // see open_stdout; -1: none
+    int files_error;                // of a file that the format opens by itself; 0: none
+    int (*open_file)(AVFormatContext *, AVIOContext **, const char *, int, AVDictionary **);
+    int (*close_file)(AVFormatContext *, AVIOContext *);
+    int own_pipe;                   // see open_pipe; -1: none
 
     AVFormatContext *fmt;
     struct l2d_encoder *encoder;
@@ -89,8 +92,11 @@ static int write_failed(const struct writer *w, int averror, struct l2d_error *e
     if (averror == AVERROR(EPIPE) && !w->part_name)
         return l2d_error_set(err, L2D_ECLOSED, "%s: its reader has gone", w->name);
     if (averror == AVERROR(ENOSPC))
-        return l2d_error_set(err, L2D_EIO, "%s: the disk is full; the unfinished file is removed",
-                             w->name);
+        return l2d_error_set(err, L2D_EIO, "%s: the disk is full%s", w->name,
+                             w->part_name ? "; the unfinished file is removed" : "");
+    if (averror == AVERROR(EINVAL) && !strcmp(w->fmt->oformat->name, "image2"))
+        return l2d_error_set(err, L2D_EINVAL, "%s: one picture, but there are more; number them "
+                             "with a name such as %%05d.png, or take one with --frames 1", w->name);
     return l2d_libav_error(err, averror, "writing %s", w->name);
 }
 
@@ -120,6 +126,8 @@ static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, st
         av_packet_unref(pkt);
     if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
         rc = w->fmt->pb->error;
+    if (w->files_error && !w->p.live)   // live, the next segment may do
+        rc = w->files_error;
     if (w->is_network && w->fmt->pb)    // a session that breaks off has written them all the same
         w->base.stats.bytes = (uint64_t) avio_tell(w->fmt->pb);
     return rc < 0 ? write_failed(w, rc, err) : L2D_OK;
@@ -336,12 +344,21 @@ static bool is_url(const char *target)
     return strstr(target, "://") != NULL;
 }
 
+// "file:" as FFmpeg has it: what follows is a name.
+static const char *without_file_scheme(const char *target)
+{
+    const char *path = target;
+    if (access(target, F_OK) != 0)
+        av_strstart(target, "file:", &path);
+    return !strncmp(path, "///", 3) ? path + 2 : path;
+}
+
 // Of what has no extension. NULL: nothing known.
 static const char *format_of_target(const char *target)
 {
     static const char *const known[][2] = {
         { "rtmp", "flv" }, { "srt://", "mpegts" }, { "udp://", "mpegts" }, { "tcp://", "mpegts" },
-        { "rtsp", "rtsp" },
+        { "rtp://", "rtp_mpegts" }, { "rtsp", "rtsp" },
     };
     for (size_t i = 0; is_url(target) && i < sizeof(known) / sizeof(*known); i++)
         if (!strncmp(target, known[i][0], strlen(known[i][0])))
@@ -375,15 +392,89 @@ static int choose_format(const struct writer *w, const char *target, const AVOut
                          dot ? "" : "no extension, and ", dot ? dot : "the name alone");
 }
 
+// HLS, DASH and pictures are files that their muxers open and close, and of which some tell nobody
+// what went wrong.
+static int open_part(AVFormatContext *fmt, AVIOContext **pb, const char *url, int flags,
+                     AVDictionary **options)
+{
+    struct writer *w = fmt->opaque;
+    int av = w->open_file(fmt, pb, url, flags, options);
+    if (av < 0 && flags & AVIO_FLAG_WRITE && !w->files_error)
+        w->files_error = av;
+    return av;
+}
+
+static int close_part(AVFormatContext *fmt, AVIOContext *pb)
+{
+    struct writer *w = fmt->opaque;
+    int before = pb->error, av = w->close_file(fmt, pb);
+    int why = before < 0 ? before : av;
+    if (why < 0 && !w->files_error)
+        w->files_error = why;
+    return av;
+}
+
+static void watch_parts(struct writer *w)
+{
+    w->open_file = w->fmt->io_open;
+    w->close_file = w->fmt->io_close2;
+    w->fmt->opaque = w;
+    w->fmt->io_open = open_part;
+    w->fmt->io_close2 = close_part;
+}
+
+static bool is_input(const struct writer *w, const char *target, const struct stat *s)
+{
+    struct stat in;
+    const char *input = w->p.input;
+    if (!input)
+        return false;
+    if (!strcmp(input, target))
+        return true;                    // a pattern
+    input = without_file_scheme(input);
+    int known = !strcmp(input, "-") ? fstat(STDIN_FILENO, &in) : stat(input, &in);
+    return known == 0 && in.st_dev == s->st_dev && in.st_ino == s->st_ino;
+}
+
+static int refuse_existing(const struct writer *w, const char *target, const char *path,
+                           struct l2d_error *err)
+{
+    struct stat s;
+    if (stat(path, &s) != 0)
+        return L2D_OK;
+    if (is_input(w, target, &s))
+        return l2d_error_set(err, L2D_EINVAL, "%s: is the input; write to another file", w->name);
+    if (S_ISREG(s.st_mode) && !w->p.overwrite)
+        return l2d_error_set(err, L2D_EINVAL, "%s: exists already; %s", path,
+                             w->p.joins ? "name another" : "--overwrite replaces it");
+    return L2D_OK;
+}
+
+// Formats that open files by themselves write them in place: what is there stays, unless told.
+static int check_files(const struct writer *w, const char *target, const AVOutputFormat *format,
+                       struct l2d_error *err)
+{
+    char first[PATH_MAX];
+    bool numbered = !strcmp(format->name, "image2") || !strcmp(format->name, "segment");
+    if (!strcmp(format->name, "null"))
+        return L2D_OK;
+    for (int i = !strcmp(format->name, "image2"); numbered && i < 2; i++)
+        if (av_get_frame_filename2(first, sizeof(first), target, i, 0) == 0) {
+            int rc = refuse_existing(w, target, first, err);
+            if (rc != L2D_OK)
+                return rc;
+        }
+    return refuse_existing(w, target, target, err);
+}
+
 // Where the bytes go: decides between NAME.part and direct writing, and locks the former.
 static int prepare_file(struct writer *w, const char *target, struct l2d_error *err)
 {
-    struct stat s, in;
+    struct stat s;
     bool exists = stat(target, &s) == 0;
     if (exists && S_ISDIR(s.st_mode))
         return l2d_error_set(err, L2D_EINVAL, "%s: is a directory; name a file in it", w->name);
-    if (exists && w->p.input && stat(w->p.input, &in) == 0 && in.st_dev == s.st_dev &&
-        in.st_ino == s.st_ino)
+    if (exists && is_input(w, target, &s))
         return l2d_error_set(err, L2D_EINVAL, "%s: is the input; write to another file", w->name);
     if (exists && !S_ISREG(s.st_mode))
         return L2D_OK;
@@ -411,14 +502,33 @@ static int prepare_file(struct writer *w, const char *target, struct l2d_error *
     return l2d_libav_error(err, AVERROR(why), "%s: cannot be written", w->name);
 }
 
-// A pipe of which nobody reads would block in write(2) past every stop; a description of our own
-// does not, and leaves the one that others share as it is.
-static char *open_stdout(struct writer *w)
+// A pipe of which nobody reads would block in open(2) or write(2) past every stop; a description of
+// our own does not, and leaves the one that others share as it is. Others than pipes: none. Of one
+// that has a name somebody may read yet.
+static void open_pipe(struct writer *w, const char *path)
 {
     struct stat s;
-    if (fstat(STDOUT_FILENO, &s) == 0 && S_ISFIFO(s.st_mode))
-        w->own_stdout = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-    return av_asprintf("pipe:%d", w->own_stdout >= 0 ? w->own_stdout : STDOUT_FILENO);
+    if (stat(path, &s) != 0 || !S_ISFIFO(s.st_mode))
+        return;
+    bool named = strncmp(path, "/proc/", 6) != 0 && strncmp(path, "/dev/fd/", 8) != 0 &&
+                 strncmp(path, "/dev/std", 8) != 0;
+    do {
+        w->own_pipe = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    } while (named && w->own_pipe < 0 && errno == ENXIO && !interrupted(w) &&
+             av_usleep(20000) == 0);
+}
+
+static char *url_of(struct writer *w, const char *target, bool is_file)
+{
+    bool is_stdout = !strcmp(target, "-");
+    if (is_stdout || is_file)
+        open_pipe(w, is_stdout ? "/proc/self/fd/1" : target);
+    if (w->own_pipe >= 0 || is_stdout)
+        return av_asprintf("pipe:%d", w->own_pipe >= 0 ? w->own_pipe : STDOUT_FILENO);
+    const char *path = w->part_name ? w->part_name : target;
+    bool like_scheme = !w->is_network && !l2d_camera_is_path(path) && *path != '[' &&
+                       path[strcspn(path, ":/")] == ':';
+    return is_file || like_scheme ? av_asprintf("file:%s", path) : av_strdup(path);
 }
 
 static int add_streams(struct writer *w, struct l2d_error *err)
@@ -443,9 +553,10 @@ static int write_header(struct writer *w, bool live, struct l2d_error *err)
     AVRational tb = l2d_encoder_context(w->encoder)->time_base;
     AVDictionary *opts = NULL;
     bool is_mov = av_match_name(of->name, "mp4,mov,ipod,3gp,f4v");
-    if (is_mov) {
-        av_dict_set_int(&opts, "video_track_timescale", tb.den, 0);
-        av_dict_set_int(&opts, "movie_timescale", tb.den > 1000 ? tb.den : 1000, 0);
+    if (is_mov) {                       // a gap in it takes 31 bits
+        int ticks = tb.den < 1000000 ? tb.den : 1000000;
+        av_dict_set_int(&opts, "video_track_timescale", ticks, 0);
+        av_dict_set_int(&opts, "movie_timescale", ticks > 1000 ? ticks : 1000, 0);
         if (w->fmt->pb && w->fmt->pb->seekable & AVIO_SEEKABLE_NORMAL && w->part_name &&
             !w->p.live)
             av_dict_set(&opts, "movflags", "+faststart", 0);
@@ -501,18 +612,24 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
     bool is_file = !is_stdout && !w->is_network && !(format && format->flags & AVFMT_NOFILE);
     if (rc == L2D_OK && is_file)
         rc = prepare_file(w, target, err);
+    else if (rc == L2D_OK && !is_stdout && !w->is_network)
+        rc = check_files(w, target, format, err);
     if (rc != L2D_OK)
         return rc;
 
-    const char *path = w->part_name ? w->part_name : target;
-    char *url = is_stdout ? open_stdout(w) : is_file ? av_asprintf("file:%s", path)
-                                                          : av_strdup(path);
+    char *url = url_of(w, target, is_file);
+    if (interrupted(w)) {
+        av_free(url);
+        return l2d_error_set(err, L2D_ECLOSED, "%s: stopped", w->name);
+    }
     int av = url ? avformat_alloc_output_context2(&w->fmt, format, NULL, url) : AVERROR(ENOMEM);
     if (av >= 0) {
         w->fmt->interrupt_callback = (AVIOInterruptCB) { interrupted, w };
         begin_io(w);
         if (!(format->flags & AVFMT_NOFILE))
             av = open_io(w, url);
+        else if (!w->is_network)
+            watch_parts(w);
     }
     av_free(url);
     if (av < 0 && is_late(w))
@@ -529,6 +646,8 @@ static int close_file(struct writer *w, struct l2d_error *err)
 {
     begin_io(w);
     int av = av_write_trailer(w->fmt);
+    if (av >= 0)
+        av = w->files_error;
     if (w->fmt->pb && !(w->fmt->oformat->flags & AVFMT_NOFILE)) {
         int64_t size = avio_size(w->fmt->pb);
         w->base.stats.bytes = (uint64_t) (size > 0 ? size : avio_tell(w->fmt->pb));
@@ -581,8 +700,8 @@ static void destroy(struct l2d_sink *sink)
         unlink(w->part_name);
     if (w->lock_fd >= 0)
         close(w->lock_fd);
-    if (w->own_stdout >= 0)
-        close(w->own_stdout);
+    if (w->own_pipe >= 0)
+        close(w->own_pipe);
     av_free(w->part_name);
     av_free(w->final_name);
     av_free(w->name);
@@ -599,11 +718,12 @@ int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_
     struct writer *w = calloc(1, sizeof(*w));
     if (!w)
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", target);
+    target = without_file_scheme(target);
     w->base.ops = &ops;
     w->log = l2d_log_named(params->log, "writer");
     w->p = *params;
     w->abort = params->abort;
-    w->lock_fd = w->own_stdout = -1;
+    w->lock_fd = w->own_pipe = -1;
     w->is_network = is_url(target);
     w->last_dts[0] = w->last_dts[1] = AV_NOPTS_VALUE;
     w->name = av_strdup(!strcmp(target, "-") ? "standard output" : target);

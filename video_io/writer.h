@@ -7,9 +7,9 @@
 
 /**
  * Open an encoder and a container, and write the container's header.
- * target   a file (container by extension), a URL (rtmp:// as flv, srt://, udp:// and tcp:// as
- *          mpegts, rtsp:// as rtsp), a loopback camera (/dev/videoN), or "-": standard output, as
- *          Y4M. params->format overrides.
+ * target   a file (container by extension), a URL (rtmp:// as flv, srt://, udp://, tcp:// and
+ *          rtp:// as mpegts, rtsp:// as rtsp), a loopback camera (/dev/videoN), or "-": standard
+ *          output, as Y4M. params->format overrides.
  * Defaults: H.264 with libx264, CRF 18, preset medium (veryfast and no delay for network streams),
  * yuv420p, tags from params; VP9 for .webm; otherwise the container's own codec. MP4 has its index
  * at the front.

@@ -7,7 +7,7 @@ same="--passthrough --size 64x64"
 endless="-f lavfi -i testsrc2=size=64x64:rate=25"
 
 # Signals. realtime makes the input last.
-for signal in INT TERM; do
+for signal in INT TERM HUP; do
     # shellcheck disable=SC2086
     "$program" run $endless,realtime -o $signal.mp4 $same 2>said &
     pid=$!
@@ -20,6 +20,17 @@ for signal in INT TERM; do
     [ ! -e $signal.mp4.part ] || fail "SIG$signal: a .part file is left"
     grep -q "$frames in = $frames out + 0 dropped" said || fail "SIG$signal: $(cat said)"
 done
+# A terminal that is closed says so twice.
+# shellcheck disable=SC2086
+"$program" run $endless,realtime -o hangup.mp4 $same 2>said &
+pid=$!
+sleep 1
+kill -HUP $pid
+kill -HUP $pid 2>/dev/null
+wait $pid
+is "SIGHUP twice: exit status" $? 130
+frames=$(count_frames hangup.mp4)
+[ "${frames:-0}" -gt 1 ] || fail "SIGHUP twice: $frames frames"
 # shellcheck disable=SC2086
 "$program" run $endless,realtime -o twice.mp4 $same 2>said &
 pid=$!

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "commands.h"
@@ -28,7 +29,8 @@ static const struct option_row rows[] = {
     { 'l', "list", OPTION_FLAG, NULL, NULL, "list what can be changed, with ranges and values",
       AT(list), NULL },
     { 's', "snapshot", OPTION_TEXT, "FILE", NULL,
-      "write the newest picture there: .jpg, or PNG; - is standard output", AT(snapshot), NULL },
+      "write the newest picture there: .png or .jpg; - is standard output, PNG", AT(snapshot),
+      NULL },
     { 0, "add-output", OPTION_TEXT, "URL", NULL,
       "one more output of the run: a URL, or a new file in its current folder", AT(add_output),
       NULL },
@@ -299,7 +301,12 @@ static int remove_output(const struct ctl_options *o, struct l2d_error *err)
 static int take_snapshot(const struct ctl_options *o, struct l2d_error *err)
 {
     const char *end = strrchr(o->snapshot, '.');
-    bool jpeg = end && (!strcmp(end, ".jpg") || !strcmp(end, ".jpeg"));
+    if (end && strchr(end, '/'))
+        end = NULL;                     // a folder's
+    bool jpeg = end && (!strcasecmp(end, ".jpg") || !strcasecmp(end, ".jpeg"));
+    if (!jpeg && end && end != o->snapshot && strcasecmp(end, ".png") != 0)
+        return l2d_error_set(err, L2D_EINVAL, "--snapshot %s: expected a name that ends in .png, "
+                             ".jpg or .jpeg, or has no such end", o->snapshot);
     struct http_answer answer = { 0 };
     int rc = ask(o, "POST", jpeg ? "/api/snapshot?format=jpeg" : "/api/snapshot", NULL, &answer,
                  err);

@@ -33,7 +33,8 @@ static struct flow_stops stops;
 static void on_signal(int number)
 {
     atomic_store(&stops.source, true);
-    if (atomic_exchange(&stops.input, true)) {
+    bool again = atomic_exchange(&stops.input, true);
+    if (again && number != SIGHUP) {    // which a shell and the kernel may both send
         atomic_store(&stops.now, true);
         signal(number, SIG_DFL);
     }
@@ -45,6 +46,9 @@ static void catch_signals(void)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    struct sigaction was;               // a terminal that is closed; nohup's choice stays
+    if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 
@@ -242,6 +246,7 @@ static int open_outputs(struct run *run, struct l2d_error *err)
         .fps_num = o->fps.num, .fps_den = o->fps.den, .live = flow->live,
         .overwrite = o->overwrite > 0, .input = o->input, .unpaced = flow->live,
         .hooks = flow->keys ? keys_hooks(flow->keys) : NULL, .log = &run->log,
+        .abort = &stops.input,
     });
     for (unsigned i = 0; rc == L2D_OK && i < o->num_outputs; i++)
         rc = outputs_add(&flow->outputs, &o->output[i], OUTPUTS_FIRST, NULL, err);

@@ -2,15 +2,17 @@
 // See output.h.
 #include "output.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "video_io/camera.h"
 
+#define LOOK_EVERY_NS 50000000
 #define RECENT_S 10
+#define STUCK_S  8              // a write that takes longer is one that nobody reads
 #define IDLE_MS  20             // a window hears its keys at least so often
 
 static void set_error(struct output *out, const struct l2d_error *err)
@@ -45,6 +47,7 @@ static int write_item(struct output *out, struct l2d_sink *sink, struct shared_i
         return l2d_sink_write_audio(sink, shared->item.packet, err);
     pthread_mutex_lock(&out->lock);
     out->writing = true;
+    out->writing_s = l2d_clock_s();
     pthread_mutex_unlock(&out->lock);
     int rc = l2d_sink_write_video(sink, shared->item.frame, err);
     pthread_mutex_lock(&out->lock);
@@ -172,7 +175,7 @@ static void output_main(void *arg)
 
 bool output_is_network(const char *name)
 {
-    return strstr(name, "://") || l2d_camera_is_path(name);
+    return (strstr(name, "://") && strncmp(name, "file:", 5) != 0) || l2d_camera_is_path(name);
 }
 
 int output_start(struct output *out, const char *name, const struct l2d_sink_params *params,
@@ -180,6 +183,7 @@ int output_start(struct output *out, const char *name, const struct l2d_sink_par
 {
     out->name = name;
     out->params = *params;
+    out->stop = params->abort;
     out->params.abort = &out->interrupt;
     out->live = params->live;
     out->network = output_is_network(name);
@@ -200,12 +204,17 @@ int output_start(struct output *out, const char *name, const struct l2d_sink_par
 
 int output_wait_open(struct output *out, struct l2d_error *err)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec++;
-    while ((out->returns ? sem_timedwait(&out->opened, &until) : sem_wait(&out->opened)) != 0 &&
-           errno == EINTR)
-        ;
+    double until_s = l2d_clock_s() + 1;
+    struct timespec next;
+    do {
+        clock_gettime(CLOCK_REALTIME, &next);
+        next.tv_nsec += LOOK_EVERY_NS;
+        next.tv_sec += next.tv_nsec / 1000000000;
+        next.tv_nsec %= 1000000000;
+        if (out->stop && atomic_load(out->stop))
+            atomic_store(&out->interrupt, true);
+    } while (sem_timedwait(&out->opened, &next) != 0 &&
+             !(out->returns && l2d_clock_s() > until_s));
     if (atomic_load(&out->state) != OUTPUT_FAILED)
         return L2D_OK;
     *err = out->err;
@@ -222,6 +231,8 @@ void output_finish(struct output *out, bool cut_audio)
 {
     atomic_store(&out->cut_audio, cut_audio);
     outbox_close(&out->box);
+    if (out->late && atomic_load(&out->state) == OUTPUT_OPENING)    // it has got nothing
+        atomic_store(&out->interrupt, true);
 }
 
 void output_leave(struct output *out)
@@ -230,10 +241,27 @@ void output_leave(struct output *out)
     output_finish(out, true);
 }
 
+// Its reader may keep it waiting.
+static bool is_pipe(const struct output *out)
+{
+    struct stat s;
+    const char *path = out->name + (strncmp(out->name, "file:", 5) ? 0 : 5);
+    return !strcmp(path, "-") || (stat(path, &s) == 0 && S_ISFIFO(s.st_mode));
+}
+
 void output_hurry(struct output *out)
 {
     bool may = out->live || atomic_load(&out->leaving);
-    if (may && (out->network || !strcmp(out->name, "-")))
+    if (may && (out->network || is_pipe(out)))
+        atomic_store(&out->interrupt, true);
+}
+
+void output_give_up(struct output *out)
+{
+    pthread_mutex_lock(&out->lock);
+    bool stuck = out->writing && l2d_clock_s() - out->writing_s > STUCK_S;
+    pthread_mutex_unlock(&out->lock);
+    if (stuck && (out->network || is_pipe(out)))
         atomic_store(&out->interrupt, true);
 }
 

@@ -35,6 +35,7 @@ struct output_counts {          // of pictures; given = written + stalled + lost
 struct output {
     const char *name;
     struct l2d_sink_params params;
+    const atomic_bool *stop;    // whoever waits for it to open does not want it any more; or NULL
     bool live, network;         // network: or a camera: what comes and goes
     bool returns;               // is opened again when it is lost
     bool late;                  // see output_start
@@ -51,6 +52,7 @@ struct output {
     struct l2d_sink_stats stats;    // settled once state is past RETRYING
     uint64_t written, broken, losses;
     bool writing;
+    double writing_s;           // since when
     struct histogram latency;   // ms from the source's arrival to the end of the write
     struct histogram recent[2]; // the same of the last ten to twenty seconds: both together
     double recent_s;            // when recent[0] began
@@ -85,6 +87,9 @@ void output_leave(struct output *out);
 /** Let an output that waits for a network or a pipe give up, if its run is live or it leaves. Does
  *  not wait. */
 void output_hurry(struct output *out);
+
+/** The run is to end: an output whose reader has kept one write waiting for long is cut off. */
+void output_give_up(struct output *out);
 
 /** Stop now; the unfinished file is removed. Does not wait. */
 void output_abort(struct output *out);

@@ -349,6 +349,14 @@ void outputs_status(struct outputs *set, struct run_status *status)
     pthread_mutex_unlock(&set->lock);
 }
 
+void outputs_give_up(struct outputs *set)
+{
+    pthread_mutex_lock(&set->lock);
+    for (unsigned i = 0; i < set->num_members; i++)
+        output_give_up(&set->member[i]->output);
+    pthread_mutex_unlock(&set->lock);
+}
+
 static void close_and(struct outputs *set, void (*what)(struct output *))
 {
     pthread_mutex_lock(&set->lock);

@@ -94,6 +94,9 @@ bool outputs_are_fair(struct outputs *set);
 /** Into status->output. */
 void outputs_status(struct outputs *set, struct run_status *status);
 
+/** As output_give_up, for all. */
+void outputs_give_up(struct outputs *set);
+
 /** The run ends: as output_finish, output_hurry and output_abort, for all. None may come after. */
 void outputs_end(struct outputs *set, bool cut_audio);
 void outputs_hurry(struct outputs *set);

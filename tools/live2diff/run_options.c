@@ -215,6 +215,41 @@ static const char *folder_fault(const char *folder)
     return access(folder, W_OK | X_OK) != 0 ? strerror(errno) : NULL;
 }
 
+// The same file, by whichever names.
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !strcmp(a, b) || (stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) &&
+                             x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
+// What is written beside the video is neither the input nor an output.
+static int check_files(const struct run_options *o, const struct command *c)
+{
+    const struct { const char *option, *file; } beside[] = {
+        { "--json", o->json }, { "--record-timeline", o->record_timeline },
+    };
+    bool to_stdout = false;
+    for (unsigned i = 0; i < o->num_outputs; i++) {
+        bool is_stdout = !strcmp(o->output[i].name, "-");
+        if (is_stdout && to_stdout)
+            return options_complain(c, "two outputs to -: they would mix");
+        to_stdout |= is_stdout;
+    }
+    for (size_t k = 0; k < sizeof(beside) / sizeof(beside[0]); k++) {
+        const char *file = beside[k].file;      // null and display are no files
+        if (file && is_same_file(file, o->input) && strcmp(file, "-") != 0)
+            return options_complain(c, "%s %.80s: is the input", beside[k].option, file);
+        for (unsigned i = 0; file && i < o->num_outputs; i++)
+            if (strcmp(file, "null") && strcmp(file, "display") &&
+                is_same_file(file, o->output[i].name))
+                return options_complain(c, "%s %.80s and -o %.80s would both write to %s",
+                                        beside[k].option, file, o->output[i].name,
+                                        strcmp(file, "-") ? "it" : "standard output");
+    }
+    return -1;
+}
+
 int run_options_parse(int argc, char **argv, struct run_options *o)
 {
     const struct command *c = &command_run;
@@ -263,10 +298,7 @@ int run_options_parse(int argc, char **argv, struct run_options *o)
         return options_complain(c, "--osc '%s': %s", o->osc_at, err.msg);
     if ((o->control_token || o->osc_at) && !o->control_at)
         return options_complain(c, "--control-token and --osc need --control");
-    for (unsigned i = 0; i < o->num_outputs; i++)
-        if (o->json && !strcmp(o->json, "-") && !strcmp(o->output[i].name, "-"))
-            return options_complain(c, "--json - and -o - would both write to standard output");
-    return -1;
+    return check_files(o, c);
 }
 
 const struct command command_run = {
@@ -277,8 +309,9 @@ const struct command command_run = {
              "  live2diff run -i in.mp4 -o out.mp4 -p \"a van gogh painting\"\n"
              "  live2diff run -f v4l2 -i /dev/video0 -o display\n"
              "  live2diff run -f lavfi -i testsrc2=size=320x240:duration=5 -o - | ffplay -\n"
-             "SIGINT or SIGTERM ends the input: what was read is finished and the files are\n"
-             "playable; a second one stops at once and removes unfinished files.\n",
+             "SIGINT, SIGTERM or SIGHUP ends the input: what was read is finished and the files\n"
+             "are playable; a second SIGINT or SIGTERM stops at once and removes unfinished\n"
+             "files.\n",
     .rows = rows, .num_rows = sizeof(rows) / sizeof(rows[0]),
     .main = run_main,
 };

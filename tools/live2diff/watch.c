@@ -118,6 +118,8 @@ static void look(struct watch *watch, double now_s)
     pass_on_signals(watch);
     if (atomic_load(&flow->ended) && !watch->finishing && !watch->aborted)
         finish_outputs(watch, now_s);
+    if (watch->stop_said)
+        outputs_give_up(&flow->outputs);
     if (watch->finishing && flow->live && now_s - watch->finishing_s > HURRY_AFTER_S)
         outputs_hurry(&flow->outputs);
     outputs_tend(&flow->outputs, now_s);
