@@ -265,10 +265,11 @@ static int send_oldest(struct l2d_engine *e, struct l2d_error *err)
     if (rc != L2D_OK)
         return rc;
     l2d_submission_add_upload(&s);
-    if (e->gathered > 0 && e->depths)
-        take_depth(e, &s);
-    if (e->gathered > 0)
+    if (e->gathered > 0) {
+        if (e->depths)
+            take_depth(e, &s);
         add_steps(e, &s, 1);
+    }
     add_oldest(e, &s);
     s.apart = s.slot->is_part = true;
     return l2d_submission_submit(e, &s, err);

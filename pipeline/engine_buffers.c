@@ -230,12 +230,13 @@ static int declare_depth(struct l2d_engine *e, struct l2d_error *err)
                                 "depth maps", err);
     if (rc == L2D_OK)
         rc = l2d_engine_declare(e, &e->depth_range, 16, L2D_MEMORY_DEVICE, "depth range", err);
-    if (rc == L2D_OK && input.rows > 0)
-        rc = l2d_engine_declare(e, &e->depth_inputs, l2d_tensor_bytes(&input), L2D_MEMORY_DEVICE,
-                                "depth network's inputs", err);
-    struct l2d_tensor one = l2d_tensor_rows(input, 0, input.rows > 0);
-    if (rc == L2D_OK && input.rows > 0)
-        rc = l2d_engine_declare(e, &e->depth_input, l2d_tensor_bytes(&one), L2D_MEMORY_DEVICE,
+    if (rc != L2D_OK || input.rows == 0)
+        return rc;
+    rc = l2d_engine_declare(e, &e->depth_inputs, l2d_tensor_bytes(&input), L2D_MEMORY_DEVICE,
+                            "depth network's inputs", err);
+    input.rows = 1;
+    if (rc == L2D_OK)
+        rc = l2d_engine_declare(e, &e->depth_input, l2d_tensor_bytes(&input), L2D_MEMORY_DEVICE,
                                 "depth network's input", err);
     return rc;
 }

@@ -344,8 +344,7 @@ static bool is_url(const char *target)
     return strstr(target, "://") != NULL;
 }
 
-// "file:" as FFmpeg has it: what follows is a name.
-static const char *without_file_scheme(const char *target)
+const char *l2d_writer_path(const char *target)
 {
     const char *path = target;
     if (access(target, F_OK) != 0)
@@ -431,7 +430,7 @@ static bool is_input(const struct writer *w, const char *target, const struct st
         return false;
     if (!strcmp(input, target))
         return true;                    // a pattern
-    input = without_file_scheme(input);
+    input = l2d_writer_path(input);
     int known = !strcmp(input, "-") ? fstat(STDIN_FILENO, &in) : stat(input, &in);
     return known == 0 && in.st_dev == s->st_dev && in.st_ino == s->st_ino;
 }
@@ -474,13 +473,9 @@ static int prepare_file(struct writer *w, const char *target, struct l2d_error *
     bool exists = stat(target, &s) == 0;
     if (exists && S_ISDIR(s.st_mode))
         return l2d_error_set(err, L2D_EINVAL, "%s: is a directory; name a file in it", w->name);
-    if (exists && is_input(w, target, &s))
-        return l2d_error_set(err, L2D_EINVAL, "%s: is the input; write to another file", w->name);
-    if (exists && !S_ISREG(s.st_mode))
-        return L2D_OK;
-    if (exists && !w->p.overwrite)
-        return l2d_error_set(err, L2D_EINVAL, "%s: exists already; %s", w->name,
-                             w->p.joins ? "name another" : "--overwrite replaces it");
+    int rc = refuse_existing(w, target, target, err);
+    if (rc != L2D_OK || (exists && !S_ISREG(s.st_mode)))
+        return rc;
 
     char *resolved = exists ? realpath(target, NULL) : NULL;
     w->final_name = av_strdup(resolved ? resolved : target);
@@ -718,7 +713,7 @@ int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_
     struct writer *w = calloc(1, sizeof(*w));
     if (!w)
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", target);
-    target = without_file_scheme(target);
+    target = l2d_writer_path(target);
     w->base.ops = &ops;
     w->log = l2d_log_named(params->log, "writer");
     w->p = *params;

@@ -37,4 +37,7 @@
 int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_sink_params *params,
                     struct l2d_error *err);
 
+/** A target without "file:", as FFmpeg has it, behind which is a name; part of it. Any thread. */
+const char *l2d_writer_path(const char *target);
+
 #endif

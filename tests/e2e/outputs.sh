@@ -70,14 +70,17 @@ if ffmpeg -v error -encoders | grep -q libsvtav1; then
     timeout 60 "$program" run -i in.mp4 -c libsvtav1 -o exists.mkv $same 2>said
     is "an encoder that has had no picture: exit status" $? 1
 fi
+end_it() {      # end_it SECONDS: the run in the background, after so many; its status is $?
+    pid=$!
+    sleep "$1"
+    kill -TERM $pid
+    ( sleep 40; kill -KILL $pid 2>/dev/null ) &
+    wait $pid
+}
 mkfifo unread.mkv
 # shellcheck disable=SC2086
 "$program" run -i in.mp4 -o unread.mkv $same 2>said &
-pid=$!
-sleep 1
-kill -TERM $pid
-( sleep 20; kill -KILL $pid 2>/dev/null ) &
-wait $pid
+end_it 1
 is "a FIFO that nobody opens: exit status" $? 1
 grep -q "unread.mkv: stopped" said || fail "a FIFO that nobody opens: $(cat said)"
 mkfifo stuck.mkv
@@ -85,11 +88,7 @@ exec 9<>stuck.mkv               # opened, and never read
 # shellcheck disable=SC2086
 "$program" run -f lavfi -i testsrc2=size=256x256:rate=25 -o stuck.mkv -o good.mkv --passthrough \
     --size 256x256 2>said &
-pid=$!
-sleep 2
-kill -TERM $pid
-( sleep 40; kill -KILL $pid 2>/dev/null ) &
-wait $pid
+end_it 2
 is "a FIFO that nobody reads: exit status" $? 130
 exec 9<&-
 frames=$(count_frames good.mkv)

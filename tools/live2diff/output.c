@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "video_io/camera.h"
+#include "video_io/writer.h"
 
 #define LOOK_EVERY_NS 50000000
 #define RECENT_S 10
@@ -175,7 +176,7 @@ static void output_main(void *arg)
 
 bool output_is_network(const char *name)
 {
-    return (strstr(name, "://") && strncmp(name, "file:", 5) != 0) || l2d_camera_is_path(name);
+    return strstr(l2d_writer_path(name), "://") || l2d_camera_is_path(name);
 }
 
 int output_start(struct output *out, const char *name, const struct l2d_sink_params *params,
@@ -241,19 +242,19 @@ void output_leave(struct output *out)
     output_finish(out, true);
 }
 
-// Its reader may keep it waiting.
-static bool is_pipe(const struct output *out)
+// If its reader may keep it waiting, it waits no more.
+static void cut_off(struct output *out)
 {
     struct stat s;
-    const char *path = out->name + (strncmp(out->name, "file:", 5) ? 0 : 5);
-    return !strcmp(path, "-") || (stat(path, &s) == 0 && S_ISFIFO(s.st_mode));
+    const char *path = l2d_writer_path(out->name);
+    if (out->network || !strcmp(path, "-") || (stat(path, &s) == 0 && S_ISFIFO(s.st_mode)))
+        atomic_store(&out->interrupt, true);
 }
 
 void output_hurry(struct output *out)
 {
-    bool may = out->live || atomic_load(&out->leaving);
-    if (may && (out->network || is_pipe(out)))
-        atomic_store(&out->interrupt, true);
+    if (out->live || atomic_load(&out->leaving))
+        cut_off(out);
 }
 
 void output_give_up(struct output *out)
@@ -261,8 +262,8 @@ void output_give_up(struct output *out)
     pthread_mutex_lock(&out->lock);
     bool stuck = out->writing && l2d_clock_s() - out->writing_s > STUCK_S;
     pthread_mutex_unlock(&out->lock);
-    if (stuck && (out->network || is_pipe(out)))
-        atomic_store(&out->interrupt, true);
+    if (stuck)
+        cut_off(out);
 }
 
 void output_abort(struct output *out)

@@ -349,18 +349,10 @@ void outputs_status(struct outputs *set, struct run_status *status)
     pthread_mutex_unlock(&set->lock);
 }
 
-void outputs_give_up(struct outputs *set)
+static void tell_all(struct outputs *set, bool close, void (*what)(struct output *))
 {
     pthread_mutex_lock(&set->lock);
-    for (unsigned i = 0; i < set->num_members; i++)
-        output_give_up(&set->member[i]->output);
-    pthread_mutex_unlock(&set->lock);
-}
-
-static void close_and(struct outputs *set, void (*what)(struct output *))
-{
-    pthread_mutex_lock(&set->lock);
-    set->closed = true;
+    set->closed |= close;
     for (unsigned i = 0; i < set->num_members; i++)
         what(&set->member[i]->output);
     pthread_mutex_unlock(&set->lock);
@@ -376,19 +368,24 @@ static void finish_cut(struct output *out)
     output_finish(out, true);
 }
 
+void outputs_give_up(struct outputs *set)
+{
+    tell_all(set, false, output_give_up);
+}
+
 void outputs_end(struct outputs *set, bool cut_audio)
 {
-    close_and(set, cut_audio ? finish_cut : finish_whole);
+    tell_all(set, true, cut_audio ? finish_cut : finish_whole);
 }
 
 void outputs_hurry(struct outputs *set)
 {
-    close_and(set, output_hurry);
+    tell_all(set, true, output_hurry);
 }
 
 void outputs_abort(struct outputs *set)
 {
-    close_and(set, output_abort);
+    tell_all(set, true, output_abort);
 }
 
 void outputs_join(struct outputs *set)

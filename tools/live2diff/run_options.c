@@ -237,10 +237,10 @@ static int check_files(const struct run_options *o, const struct command *c)
         to_stdout |= is_stdout;
     }
     for (size_t k = 0; k < sizeof(beside) / sizeof(beside[0]); k++) {
-        const char *file = beside[k].file;      // null and display are no files
+        const char *file = beside[k].file;
         if (file && is_same_file(file, o->input) && strcmp(file, "-") != 0)
             return options_complain(c, "%s %.80s: is the input", beside[k].option, file);
-        for (unsigned i = 0; file && i < o->num_outputs; i++)
+        for (unsigned i = 0; file && i < o->num_outputs; i++)      // null and display are no files
             if (strcmp(file, "null") && strcmp(file, "display") &&
                 is_same_file(file, o->output[i].name))
                 return options_complain(c, "%s %.80s and -o %.80s would both write to %s",
