@@ -32,6 +32,8 @@ is "the input by standard input: exit status" $? 1
 refuses 2 "--json in.mp4: is the input" run -i in.mp4 -o null --json in.mp4 $same
 refuses 2 "--record-timeline ./in.mp4: is the input" run -i in.mp4 -o null \
     --record-timeline ./in.mp4
+refuses 2 "--json in.mp4: is the input" run -i file:in.mp4 -o null --json in.mp4 $same
+refuses 2 "--json x.mkv and -o file:x.mkv" run -i in.mp4 -o file:x.mkv --json x.mkv $same
 refuses 2 "--json x.mkv and -o x.mkv" run -i in.mp4 -o x.mkv --json x.mkv $same
 refuses 2 "two outputs to -" run -i in.mp4 -o - -o - $same
 is "the input is left alone" "$(cksum <in.mp4)" "$before"

@@ -14,6 +14,7 @@
 #include "hold.h"
 #include "stamped_name.h"
 #include "video_io/source.h"
+#include "video_io/writer.h"
 
 #define MAX_BUFFER_MS 2000
 
@@ -219,6 +220,8 @@ static const char *folder_fault(const char *folder)
 static bool is_same_file(const char *a, const char *b)
 {
     struct stat x, y;
+    a = l2d_writer_path(a);
+    b = l2d_writer_path(b);
     return !strcmp(a, b) || (stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) &&
                              x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
