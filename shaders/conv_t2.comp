@@ -35,6 +35,7 @@ layout(constant_id = 12) const uint LANES = 32;     // of a subgroup
 layout(constant_id = 13) const uint DEPTH = 64;     // a divisor of L2D_CONV_UNIT
 layout(constant_id = 14) const uint COLUMNS = 0;    // whether a slice's weights lie by columns
 layout(constant_id = 15) const uint HALVES = 0;     // whether a slice is summed up in halves
+layout(constant_id = 16) const uint SLICES = 1;     // at a time, 1 or 2
 
 layout(binding = 0, std430) readonly buffer X8 { uvec4 x_octets[]; };
 layout(binding = 1, std430) readonly buffer X28 { uvec4 x2_octets[]; };
@@ -46,14 +47,14 @@ const uint SIZE = SUBGROUPS * LANES;                // what gl_WorkGroupSize.x i
 const uint TILE_M = SUBGROUPS / SIDE * WM * CM, TILE_N = SIDE * WN * CN;    // whole panels
 const uint UNIT_8 = L2D_CONV_UNIT / 8;              // from here in octets
 const uint DEPTH_8 = DEPTH / 8, PANEL_8 = L2D_CONV_PANEL / 8;
-const uint PITCH_A = DEPTH_8 + 1;                   // of a line, to spread the banks
-const uint PITCH_B = (COLUMNS != 0u ? DEPTH_8 : TILE_N / 8) + 1;
+const uint PITCH_A = SLICES * DEPTH_8 + 1;          // of a line, to spread the banks
+const uint PITCH_B = (COLUMNS != 0u ? SLICES * DEPTH_8 : TILE_N / 8) + 1;
 const uint LINES_A = SIZE / DEPTH_8, LOADS_A = TILE_M / LINES_A;    // at a time; of an invocation
 const uint OF_PANEL = PANEL_8 * DEPTH, OCTETS_B = TILE_N / 8 * DEPTH;       // in a slice
 const uint LOADS_B = (OCTETS_B + SIZE - 1u) / SIZE;
 const uint B_AT = TILE_M * PITCH_A;
 const uint PITCH_S = WN * CN / 4 + 1;               // of a line of sums, 4 of them at a time
-const uint SLICE = B_AT + (COLUMNS != 0u ? TILE_N : DEPTH) * PITCH_B;
+const uint SLICE = B_AT + (COLUMNS != 0u ? TILE_N : SLICES * DEPTH) * PITCH_B;
 const uint SUMS = SUBGROUPS * CM * PITCH_S;
 
 // [pixel][k]; [k][channel] or [channel][k]; in the end [subgroup][pixel][channel] of sums, results
@@ -73,7 +74,7 @@ uint base[LOADS_A], sides[LOADS_A], row[LOADS_A];
 uint weights_from[LOADS_B];
 uvec4 steps[LOADS_B];                               // of weights in bytes, as halves
 uint a_octet, a_at, b_at;
-uvec4 next_a[LOADS_A], next_b[LOADS_B];
+uvec4 next_a[SLICES * LOADS_A], next_b[SLICES * LOADS_B];
 
 // The slice that comes next, and how many there are from it on.
 uint left, block, octet;                            // of x or x2; of the block
@@ -212,8 +213,8 @@ bool is_there(uint i)                               // the i-th octet of weights
     return OCTETS_B % SIZE == 0u || t + i * SIZE < OCTETS_B;
 }
 
-// The next slice sets out; nothing waits for it. Behind the last one there are zeros.
-void load_slice()
+// The next slice sets out, as the n-th; nothing waits for it. Behind the last one there are zeros.
+void load_slice(uint n)
 {
     uint c0 = p.q0 / 2u, c1 = p.q1 / 2u, channels = second ? c1 : c0;
     uint mine = block + octet + a_octet, want = 1u << tap.y | 1u << KSIZE + tap.x;
@@ -228,17 +229,26 @@ void load_slice()
     }
     if ((FLAGS & L2D_CONV_X2) != 0u && second) {
         [[unroll]] for (uint i = 0; i < LOADS_A; i++)
-            next_a[i] = x2_octets[from[i]];
+            next_a[n * LOADS_A + i] = x2_octets[from[i]];
     } else {
         [[unroll]] for (uint i = 0; i < LOADS_A; i++)
-            next_a[i] = x_octets[from[i]];
+            next_a[n * LOADS_A + i] = x_octets[from[i]];
     }
     uint k = 8u * ((tap.y * KSIZE + tap.x) * (c0 + c1) + (second ? c0 : 0u) + block + octet);
     k = left == 0u ? L2D_CONV_NOWHERE : PANEL_8 * k;
     [[unroll]] for (uint i = 0; i < LOADS_B; i++)
         if (is_there(i))
-            next_b[i] = BYTES ? weight_bytes[weights_from[i] + k].xyxy
-                              : weight_octets[weights_from[i] + k];
+            next_b[n * LOADS_B + i] = BYTES ? weight_bytes[weights_from[i] + k].xyxy
+                                            : weight_octets[weights_from[i] + k];
+}
+
+void load_slices()
+{
+    load_slice(0u);
+    if (SLICES > 1u) {
+        advance();
+        load_slice(1u);
+    }
 }
 
 // relu of two halves
@@ -261,9 +271,9 @@ void put_columns(uint at, uvec4 v)
     }
 }
 
-void put_weights(uint i, uvec4 v)
+void put_weights(uint n, uint i, uvec4 v)
 {
-    uint panel = i * SIZE / OF_PANEL, k = i * SIZE % OF_PANEL / PANEL_8;
+    uint panel = i * SIZE / OF_PANEL, k = n * DEPTH + i * SIZE % OF_PANEL / PANEL_8;
     if (COLUMNS != 0u)
         put_columns(b_at + panel * L2D_CONV_PANEL * PITCH_B + k / 8u, v);
     else
@@ -271,17 +281,19 @@ void put_weights(uint i, uvec4 v)
 }
 
 // What has been loaded goes to shared memory.
-void put_slice()
+void put_slices()
 {
     if ((p.flags & L2D_CONV_RELU_IN) != 0u)
-        [[unroll]] for (uint i = 0; i < LOADS_A; i++)
+        [[unroll]] for (uint i = 0; i < SLICES * LOADS_A; i++)
             next_a[i] = uvec4(relu2(next_a[i].x), relu2(next_a[i].y), relu2(next_a[i].z),
                               relu2(next_a[i].w));
-    [[unroll]] for (uint i = 0; i < LOADS_A; i++)
-        room[a_at + i * LINES_A * PITCH_A] = next_a[i];
-    [[unroll]] for (uint i = 0; i < LOADS_B; i++)
-        if (is_there(i))
-            put_weights(i, BYTES ? octet_of(next_b[i].xy, steps[i]) : next_b[i]);
+    [[unroll]] for (uint i = 0; i < SLICES * LOADS_A; i++)
+        room[a_at + i % LOADS_A * LINES_A * PITCH_A + i / LOADS_A * DEPTH_8] = next_a[i];
+    [[unroll]] for (uint i = 0; i < SLICES * LOADS_B; i++) {
+        uint of = i % LOADS_B;
+        if (is_there(of))
+            put_weights(i / LOADS_B, of, BYTES ? octet_of(next_b[i].xy, steps[of]) : next_b[i]);
+    }
 }
 
 // ---- sums
@@ -339,7 +351,7 @@ void multiply()
         multiply_in_halves();
         return;
     }
-    [[unroll]] for (uint k = 0; k < DEPTH / CK; k++) {
+    [[unroll]] for (uint k = 0; k < SLICES * DEPTH / CK; k++) {
         PIXELS ma[WM];
         [[unroll]] for (uint i = 0; i < WM; i++)
             ma[i] = pixels_at(i, k);
@@ -443,9 +455,9 @@ SUM finished(SUM v)
 void finish_matrices_of(uint i, uint first_pixel, uint first_quad)
 {
     const uint OCTETS = WN * CN / 8u, PITCH = OCTETS + 1u;
-    uint sub = gl_SubgroupID, at = sub * CM * PITCH, num_pixels = p.num_rows * p.ow * p.oh;
-    uint first = first_quad + sub % SIDE * WN * CN / 4u;
-    uint m0 = first_pixel + (sub / SIDE * WM + i) * CM;
+    uint at = gl_SubgroupID * CM * PITCH, num_pixels = p.num_rows * p.ow * p.oh;
+    uint first = first_quad + gl_SubgroupID % SIDE * WN * CN / 4u;
+    uint m0 = first_pixel + (gl_SubgroupID / SIDE * WM + i) * CM;
     bool up = (FLAGS & L2D_CONV_UP) != 0u;
     [[unroll]] for (uint j = 0; j < WN; j++)
         coopMatStore(HALF(finished(acc[i * WN + j])), room, at + j * CN / 8u, PITCH,
@@ -476,7 +488,7 @@ void finish_matrices(uint first_pixel, uint first_quad)
 void finish_lines_of(uint i, uint first_pixel, uint column, bool busy, vec4 b0, vec4 b1)
 {
     const uint OCTETS = WN * CN / 8u, LINES = LANES / OCTETS;
-    uint sub = gl_SubgroupID, at = sub * CM * PITCH_S, num_pixels = p.num_rows * p.ow * p.oh;
+    uint at = gl_SubgroupID * CM * PITCH_S, num_pixels = p.num_rows * p.ow * p.oh;
     uint lane = gl_SubgroupInvocationID, pair = lane % OCTETS * 2u;
     [[unroll]] for (uint j = 0; j < WN; j++)
         coopMatStore(acc[i * WN + j], room, at + j * CN / 4u, PITCH_S,
@@ -484,7 +496,7 @@ void finish_lines_of(uint i, uint first_pixel, uint column, bool busy, vec4 b0, 
     subgroupMemoryBarrierShared();
     subgroupBarrier();
     [[dont_unroll]] for (uint line = lane / OCTETS; line < CM; line += LINES) {
-        uint m = first_pixel + (sub / SIDE * WM + i) * CM + line;
+        uint m = first_pixel + (gl_SubgroupID / SIDE * WM + i) * CM + line;
         if (!busy || m >= num_pixels)
             continue;
         vec4 v0 = uintBitsToFloat(room[at + line * PITCH_S + pair]);
@@ -550,17 +562,17 @@ void main()
     t = COLUMNS != 0u ? gl_SubgroupID * LANES + gl_SubgroupInvocationID : gl_LocalInvocationID.x;
     begin_tile(first_pixel, first_quad);
     begin_slices();
-    load_slice();
+    uint rounds = (left + SLICES - 1u) / SLICES;
+    load_slices();
     begin_sums(first_pixel, first_quad);
-    uint slices = left;
-    put_slice();
+    put_slices();
     advance();
     barrier();
-    for (; slices > 0u; slices--) {
-        load_slice();
+    for (; rounds > 0u; rounds--) {
+        load_slices();
         multiply();
         barrier();
-        put_slice();
+        put_slices();
         advance();
         barrier();
     }

@@ -78,7 +78,7 @@ struct l2d_binding {
 };
 
 #define L2D_MAX_BINDINGS 12
-#define L2D_MAX_SPEC 16
+#define L2D_MAX_SPEC 17
 
 // One dispatch. Bindings are numbered 0.. in order, all in set 0; those that a shader declares as
 // texel buffers are bound as such (see lib/precision.glsl), all others as storage buffers.

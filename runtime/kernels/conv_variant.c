@@ -20,26 +20,28 @@ static const struct { uint32_t m, n, pixels, depth; } tier1_tiles[] = {
 };
 
 // Subgroups, of them side by side across the channels, and matrices of one, 2 or 4 of them across
-// the pixels; depth of a slice in matrices. The comment is the tile of 16x16x16 matrices. On
-// an H100 each of them is the fastest for some shapes of SD1.5. Those of four subgroups have two
-// workgroups on a core, where there are so many, which take turns with their loads and products.
-#define FIRST_OF_FEW_REGISTERS 9
-static const struct { uint32_t subgroups, side, wm, wn, deep; } tier2_tiles[] = {
-    { 4, 2, 2, 2, 4 },                  // 64x64x64
-    { 8, 2, 2, 5, 4 },                  // 128x160x64; 160 divides SD's widths
-    { 4, 2, 4, 5, 2 },                  // 128x160x32
-    { 4, 2, 4, 4, 2 },                  // 128x128x32
-    { 4, 2, 2, 5, 4 },                  // 64x160x64
-    { 8, 2, 2, 4, 4 },                  // 128x128x64
-    { 8, 1, 2, 4, 4 },                  // 256x64x64
-    { 4, 2, 4, 2, 2 },                  // 128x64x32
-    { 8, 2, 2, 2, 4 },                  // 128x64x64
+// the pixels; depth of a slice in matrices, and slices at a time. The comment is the tile of
+// 16x16x16 matrices. On an H100 each of them is the fastest for some shapes of SD1.5. Those of four
+// subgroups have two workgroups on a core, where there are so many, which take turns with their
+// loads and products; two slices at a time are for small tiles, which wait for memory.
+#define FIRST_OF_FEW_REGISTERS 10
+static const struct { uint32_t subgroups, side, wm, wn, deep, slices; } tier2_tiles[] = {
+    { 4, 2, 2, 2, 4, 1 },               // 64x64x64
+    { 8, 2, 2, 5, 4, 1 },               // 128x160x64; 160 divides SD's widths
+    { 4, 2, 4, 5, 2, 1 },               // 128x160x32
+    { 4, 2, 4, 4, 2, 1 },               // 128x128x32
+    { 4, 2, 2, 5, 4, 1 },               // 64x160x64
+    { 8, 2, 2, 4, 4, 1 },               // 128x128x64
+    { 8, 1, 2, 4, 4, 1 },               // 256x64x64
+    { 4, 2, 4, 2, 2, 1 },               // 128x64x32
+    { 8, 2, 2, 2, 4, 1 },               // 128x64x64
+    { 4, 2, 2, 2, 4, 2 },               // 64x64x128
     // For devices with few registers, and CPU drivers; of matrices of 8x16x16.
-    [FIRST_OF_FEW_REGISTERS] = { 8, 2, 2, 2, 2 },       // 64x64x32
-    { 16, 2, 2, 2, 2 },                 // 128x64x32
-    { 32, 4, 2, 2, 2 },                 // 128x128x32
-    { 32, 4, 2, 2, 4 },                 // 128x128x64
-    { 32, 2, 2, 2, 2 },                 // 256x64x32
+    [FIRST_OF_FEW_REGISTERS] = { 8, 2, 2, 2, 2, 1 },    // 64x64x32
+    { 16, 2, 2, 2, 2, 1 },              // 128x64x32
+    { 32, 4, 2, 2, 2, 1 },              // 128x128x32
+    { 32, 4, 2, 2, 4, 1 },              // 128x128x64
+    { 32, 2, 2, 2, 2, 1 },              // 256x64x32
 };
 
 static struct l2d_conv_variant tier0_variant(const struct l2d_gpu_caps *caps, uint32_t quads)
@@ -72,16 +74,17 @@ static struct l2d_conv_variant tier2_variant(const struct l2d_gpu_caps *caps, ui
     uint32_t subgroups = tier2_tiles[index].subgroups, side = tier2_tiles[index].side;
     uint32_t wm = tier2_tiles[index].wm, wn = tier2_tiles[index].wn, lanes = caps->subgroup_size;
     uint32_t m = subgroups / side * wm * s->m, n = side * wn * s->n;
-    uint32_t depth = tier2_tiles[index].deep * s->k;
+    uint32_t depth = tier2_tiles[index].deep * s->k, slices = tier2_tiles[index].slices;
     depth = depth < L2D_CONV_UNIT ? depth : L2D_CONV_UNIT;
-    uint32_t slice = m * (depth / 8 + 1) +
-                     (caps->matrix_columns ? n * (depth / 8 + 1) : depth * (n / 8 + 1));
+    uint32_t deep = slices * depth;
+    uint32_t slice = m * (deep / 8 + 1) +
+                     (caps->matrix_columns ? n * (deep / 8 + 1) : deep * (n / 8 + 1));
     uint32_t sums = subgroups * s->m * (wn * s->n / 4 + 1);
     return (struct l2d_conv_variant) {
         .shader = "conv_t2", .size = subgroups * lanes, .pixels = m, .quads = n / 4,
         .spec = { s->m, s->n, s->k, wm, wn, side, subgroups, lanes, depth, caps->matrix_columns,
-                  halves },
-        .num_spec = 11,
+                  halves, slices },
+        .num_spec = 12,
         .shared_bytes = 16 * (slice > sums ? slice : sums),
     };
 }
@@ -93,8 +96,8 @@ static uint32_t registers_of(const struct l2d_conv_variant *v)
 {
     uint32_t m = v->spec[0], n = v->spec[1], k = v->spec[2], wm = v->spec[3], wn = v->spec[4];
     uint32_t lanes = v->spec[7], depth = v->spec[8];
-    uint32_t loads_a = div_up(v->pixels * depth / 8, v->size);
-    uint32_t loads_b = div_up(v->quads * depth / 2, v->size);
+    uint32_t loads_a = v->spec[11] * div_up(v->pixels * depth / 8, v->size);
+    uint32_t loads_b = v->spec[11] * div_up(v->quads * depth / 2, v->size);
     uint32_t matrices = 4 * 2 * wm * wn * m * n + 2 * (wm * m + n) * k;
     return div_up(matrices, 4 * lanes) + 4 * (loads_a + loads_b) + 3 * loads_a + loads_b + 12;
 }
@@ -113,7 +116,7 @@ static bool tier2_runs(const struct l2d_gpu_caps *caps, const struct l2d_conv_va
            (v->size % of_panel == 0 || of_panel % v->size == 0) && v->size % L2D_CONV_PANEL == 0 &&
            line_octets <= caps->subgroup_size && (caps->type != L2D_GPU_CPU || matrices <= 4) &&
            (!caps->lane_registers || registers_of(v) <= caps->lane_registers) &&
-           (!v->spec[10] || v->spec[8] == 4 * v->spec[2]);
+           (!v->spec[10] || (v->spec[8] == 4 * v->spec[2] && v->spec[11] == 1));
 }
 
 static bool runs(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
@@ -140,7 +143,7 @@ static bool find_variant(const struct l2d_gpu_caps *caps, enum l2d_conv_family f
             const char *h = halves ? "h" : "";
             if (family >= L2D_CONV_T2)
                 snprintf(out->name, sizeof(out->name), "%ux%ux%u%s", out->pixels, 4 * out->quads,
-                         out->spec[8], h);
+                         out->spec[11] * out->spec[8], h);
             else
                 snprintf(out->name, sizeof(out->name), "%ux%u%s", out->pixels, 4 * out->quads, h);
             return true;

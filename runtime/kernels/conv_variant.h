@@ -18,7 +18,7 @@ struct l2d_conv_variant {
                                             // h if sums are in halves
     uint32_t size;                          // of a workgroup
     uint32_t pixels, quads;
-    uint32_t spec[11], num_spec;            // from constant 5 on
+    uint32_t spec[12], num_spec;            // from constant 5 on
     uint32_t shared_bytes;
     uint32_t parts;                         // of the sum
 };

@@ -31,6 +31,7 @@ static struct variant choose(const struct l2d_graph *graph, uint32_t quads, uint
         v.way = LANES;
         v.lanes = lanes;
         v.size = most > v.size ? most : v.size;
+        v.padded_pixels = (uint64_t) div_up(pixels, most / lanes) * (most / lanes);
     } else if (subgroup_lanes(graph) == 8 && quads <= 10) {     // else it spills
         v.way = SHARED;
         v.padded_pixels = 8 * div_up(pixels, 8);

@@ -11,11 +11,13 @@
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
 
-// Runs of a variant, one after the other; then all of them again. Of what takes long, few.
-#define RUNS 6
-#define LONG_RUNS 2
-#define LONG_GFLOP 4.0
-#define WEIGHT_COPIES 4
+// Runs of a variant, one after the other; then all of them again. Each has weights of its own: in a
+// frame they come from memory, so as many runs as have more of them than caches hold, if they are
+// short enough for that.
+#define MIN_RUNS 2
+#define MAX_RUNS 24
+#define RUNS_MS 3.0
+#define WEIGHTS_BYTES (96u << 20)
 #define MAX_CANDIDATES 64
 #define PARTS_BYTES (128u << 20)        // shapes with so much are not those that parts are for
 #define BETTER 0.97
@@ -29,6 +31,7 @@ struct tuner {
     double deadline_s;
     bool has_fast_matrices;     // tier 1 took more than twice as long
     bool has_fast_halves;       // sums in halves are faster
+    uint32_t runs;              // of each variant of the shape at hand
 };
 
 // What a shape works on.
@@ -36,12 +39,6 @@ struct operands {
     int32_t h, w;               // of the input
     uint64_t x_bytes, weight_bytes, y_bytes, parts_bytes;
 };
-
-static uint32_t runs_of(const struct l2d_conv_shape *s)
-{
-    double gflop = 8e-9 * s->rows * s->out_h * s->out_w * s->quads * s->cin * s->ksize * s->ksize;
-    return gflop > LONG_GFLOP ? LONG_RUNS : RUNS;
-}
 
 // A shape's convolution, without weights.
 static struct l2d_conv conv_of(const struct l2d_conv_shape *s)
@@ -77,7 +74,7 @@ static void add_runs(struct tuner *t, struct l2d_graph *g, const struct l2d_conv
 {
     struct operands o = operands_of(s, type);
     int32_t rows = (int32_t) s->rows;
-    for (uint64_t i = 0; i < runs_of(s); i++) {
+    for (uint64_t i = 0; i < t->runs; i++) {
         uint64_t copies = t->weight->size_bytes / o.weight_bytes;
         struct l2d_conv conv = conv_of(s);
         conv.weight = l2d_tensor_view(t->weight, i % copies * o.weight_bytes, type, 1, 1, 1,
@@ -109,8 +106,7 @@ static int build(struct tuner *t, struct l2d_graph **out, const struct l2d_conv_
     return rc;
 }
 
-static int run(struct tuner *t, struct l2d_graph *g, uint32_t runs, double *ms,
-               struct l2d_error *err)
+static int run(struct tuner *t, struct l2d_graph *g, double *ms, struct l2d_error *err)
 {
     double stage[L2D_MAX_STAGES];
     uint64_t ticket;
@@ -120,7 +116,7 @@ static int run(struct tuner *t, struct l2d_graph *g, uint32_t runs, double *ms,
     if (rc == L2D_OK && !l2d_gpu_stage_ms(t->gpu, ticket, stage))
         rc = l2d_error_set(err, L2D_EUNSUPPORTED, "tune: no timestamps");
     if (rc == L2D_OK)
-        *ms = stage[0] / runs;
+        *ms = stage[0] / t->runs;
     return rc;
 }
 
@@ -135,9 +131,9 @@ static int time_choice(struct tuner *t, const struct l2d_conv_shape *s, enum l2d
     if (rc == L2D_OK)
         rc = l2d_graph_finish(g, t->parts, err);
     if (rc == L2D_OK)
-        rc = run(t, g, runs_of(s), ms, err);
+        rc = run(t, g, ms, err);
     if (rc == L2D_OK && (best_ms <= 0 || *ms < FAR * best_ms))
-        rc = run(t, g, runs_of(s), &again, err);
+        rc = run(t, g, &again, err);
     if (rc == L2D_OK && again > 0 && again < *ms)
         *ms = again;
     l2d_graph_destroy(&g);
@@ -145,6 +141,22 @@ static int time_choice(struct tuner *t, const struct l2d_conv_shape *s, enum l2d
 }
 
 // ---- one shape
+
+// As a first measurement shows.
+static int find_runs(struct tuner *t, const struct l2d_conv_shape *s, enum l2d_dtype type,
+                     const struct l2d_choice *rule, struct l2d_error *err)
+{
+    double ms;
+    t->runs = MIN_RUNS;
+    int rc = time_choice(t, s, type, rule, 0, &ms, err);
+    if (rc != L2D_OK)
+        return rc;
+    uint64_t copies = WEIGHTS_BYTES / operands_of(s, type).weight_bytes + 1;
+    uint32_t most = copies < MAX_RUNS ? (uint32_t) copies : MAX_RUNS;
+    while (t->runs < most && (t->runs + 1) * ms < RUNS_MS)
+        t->runs++;
+    return L2D_OK;
+}
 
 // Beside matrix units, tier 1's tiles are for drivers that emulate these: on one shape two of them
 // show whether it does. Parts pay where tiles are few.
@@ -242,14 +254,17 @@ static int tune_shape(struct tuner *t, const struct l2d_tune_params *p,
         return L2D_OK;
     struct l2d_choice rule = list[0], best = rule;
     double rule_ms = 0, best_ms = 0, tier1_ms = 0;
-    for (uint32_t i = 0; i < n && n > 1 && l2d_clock_s() < t->deadline_s; i++) {
+    int rc = n > 1 && l2d_clock_s() < t->deadline_s ? find_runs(t, &s, type, &rule, err) : L2D_OK;
+    if (is_fatal(rc))
+        return rc;
+    for (uint32_t i = 0; i < n && n > 1 && rc == L2D_OK && l2d_clock_s() < t->deadline_s; i++) {
         double ms;
-        int rc = time_choice(t, &s, type, &list[i], best_ms, &ms, err);
-        if (is_fatal(rc))
-            return rc;
-        if (rc != L2D_OK && i == 0)
+        int failed = time_choice(t, &s, type, &list[i], best_ms, &ms, err);
+        if (is_fatal(failed))
+            return failed;
+        if (failed != L2D_OK && i == 0)
             break;                      // it cannot be measured
-        if (rc != L2D_OK)
+        if (failed != L2D_OK)
             continue;
         report_one(t, p, &s, type, &list[i], ms);
         if (list[i].family == L2D_CONV_T1 && (tier1_ms <= 0 || ms < tier1_ms))
@@ -350,7 +365,7 @@ static int wake(struct tuner *t, const struct l2d_chosen *shapes, struct l2d_err
     if (rc == L2D_OK)
         rc = l2d_graph_finish(g, t->parts, err);
     while (rc == L2D_OK && l2d_clock_s() < until && l2d_clock_s() < t->deadline_s)
-        rc = run(t, g, runs_of(&s), &ms, err);
+        rc = run(t, g, &ms, err);
     l2d_graph_destroy(&g);
     return is_fatal(rc) ? rc : L2D_OK;
 }
@@ -428,7 +443,7 @@ static int take_buffers(struct tuner *t, const struct l2d_chosen *list, uint32_t
     make_noise(noise);
     int rc = take(t, &t->x, most.x_bytes, "tune.x", noise, err);
     if (rc == L2D_OK)
-        rc = take(t, &t->weight, WEIGHT_COPIES * most.weight_bytes, "tune.weight", noise, err);
+        rc = take(t, &t->weight, WEIGHTS_BYTES + most.weight_bytes, "tune.weight", noise, err);
     if (rc == L2D_OK)
         rc = take(t, &t->y, most.y_bytes, "tune.y", NULL, err);
     if (rc == L2D_OK)
@@ -441,7 +456,7 @@ int l2d_tune(struct l2d_gpu *gpu, const struct l2d_tune_params *p, struct l2d_tu
              struct l2d_error *err)
 {
     double begin = l2d_clock_s();
-    struct tuner t = { .gpu = gpu, .deadline_s = begin + p->seconds };
+    struct tuner t = { .gpu = gpu, .deadline_s = begin + p->seconds, .runs = MIN_RUNS };
     *result = (struct l2d_tune_result) { 0 };
     if (l2d_gpu_caps(gpu)->timestamp_ns <= 0)
         return l2d_error_set(err, L2D_EUNSUPPORTED, "tune: %s has no timestamps",

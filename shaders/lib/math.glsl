@@ -117,6 +117,21 @@ vec4 erf4(vec4 a)
 
 vec4 sigmoid4(vec4 x)  { return 1.0 / (1.0 + exp4(-x)); }
 vec4 silu4(vec4 x)     { return x * sigmoid4(x); }
-vec4 gelu4(vec4 x)     { return 0.5 * x * (1.0 + erf4(x * 0.707106781)); }
+
+// Beside halves the complement of erf is of half as many operations (Abramowitz and Stegun, 7.1.26:
+// absolute error 1.5e-7).
+vec4 gelu4(vec4 x)
+{
+#ifdef L2D_FAST_EXP
+    vec4 t = 1.0 / (0.231641888 * abs(x) + 1.0);
+    vec4 p = 0.5307027145 * t - 0.7265760135;
+    p = p * t + 0.7107068705;
+    p = p * t - 0.142248368;
+    p = p * t + 0.127414796;
+    return max(x, 0.0) - abs(x) * t * p * exp(-0.5 * x * x);
+#else
+    return 0.5 * x * (1.0 + erf4(x * 0.707106781));
+#endif
+}
 
 #endif

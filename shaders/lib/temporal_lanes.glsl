@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention over the frames that a pixel remembers, for GPUs: LANES neighbours of a subgroup share
 // a pixel, head and row. The quads of a head are dealt out to them in turn, so that neighbours read
-// neighbours; scores are added up across them. The slots of a batch are all on their way before the
-// first is waited for.
+// neighbours; scores are added up across them. A subgroup has pixels of the same head, which read
+// the same positions, and the next ones have the other heads of these pixels. The slots of a batch
+// are all on their way before the first is waited for.
 // What is read and written, and why, is as in temporal_attention.glsl. The same lanes go through
-// rows in turn, and each reads of the cache what it has written itself.
+// rows in turn, and each reads of the cache what it has written itself. Rows in turn and apart are
+// shaders of their own, which a compiler might round in ways of their own: so it is said here what
+// is fused, and nothing is left that could be.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -87,14 +90,14 @@ void attend(vec4 k[EACH], vec4 v[EACH], uint index)
 {
     vec4 dots = vec4(0.0);
     [[unroll]] for (uint i = 0u; i < EACH; i++)
-        dots += q[i] * (k[i] + at_pos(index, 1u, i));
+        dots = fma(q[i], k[i] + at_pos(index, 1u, i), dots);
     float score = sum_of_lanes((dots.x + dots.y) + (dots.z + dots.w));
     float new_top = max(top, score), shrink = exp1(top - new_top);
     float w = exp1(score - new_top);
-    sum = sum * shrink + w;
+    sum = fma(sum, shrink, w);
     top = new_top;
     [[unroll]] for (uint i = 0u; i < EACH; i++)
-        acc[i] = acc[i] * shrink + w * (v[i] + at_pos(index, 2u, i));
+        acc[i] = fma(acc[i], vec4(shrink), w * (v[i] + at_pos(index, 2u, i)));
 }
 
 #if KV_INT8
@@ -165,27 +168,28 @@ void attend_to_cache(uint pixel_slot, l2d_row_params r)
             uint slot = batch + s, index = position_of_slot(r, slot);
             vec4 stored = q_offset, placed = vec4(0.0);
             [[unroll]] for (uint i = 0u; i < EACH; i++) {
-                stored += q[i] * numbers(k_cell[s * EACH + i]);
-                placed += q[i] * at_pos(index, 1u, i);
+                stored = fma(q[i], numbers(k_cell[s * EACH + i]), stored);
+                placed = fma(q[i], at_pos(index, 1u, i), placed);
             }
-            vec4 dots = stored * steps[s].x + placed;
+            vec4 dots = fma(stored, vec4(steps[s].x), placed);
             score[s] = sum_of_lanes((dots.x + dots.y) + (dots.z + dots.w));
             score[s] = counts(r, slot, num_keys) ? score[s] : -3.0e38;
             new_top = max(new_top, score[s]);
         }
         float shrink = exp1(top - new_top);
         top = new_top;
-        sum *= shrink;
         stored_sum *= shrink;
         [[unroll]] for (uint i = 0u; i < EACH; i++)
             acc[i] *= shrink;
         [[unroll]] for (uint s = 0u; s < BATCH; s++) {
             uint index = position_of_slot(r, batch + s);
             float w = exp1(score[s] - top), w_stored = w * steps[s].y;
-            sum += w;
-            stored_sum += w_stored;
-            [[unroll]] for (uint i = 0u; i < EACH; i++)
-                acc[i] += w_stored * numbers(v_cell[s * EACH + i]) + w * at_pos(index, 2u, i);
+            sum = fma(sum, s == 0u ? shrink : 1.0, w);
+            stored_sum = fma(w, steps[s].y, stored_sum);
+            [[unroll]] for (uint i = 0u; i < EACH; i++) {
+                acc[i] = fma(vec4(w), at_pos(index, 2u, i), acc[i]);
+                acc[i] = fma(vec4(w_stored), numbers(v_cell[s * EACH + i]), acc[i]);
+            }
         }
     }
 }
@@ -214,7 +218,7 @@ void attend_to_window(uint row, uint pixel)
     }
     q_offset = vec4(0.0);
     [[unroll]] for (uint i = 0u; i < EACH; i++)
-        q_offset -= OFFSET * q[i];
+        q_offset = fma(q[i], vec4(-OFFSET), q_offset);
     cache_write(cache_place(pixel_slot + r.kv_slot), own_pixel, own_k, own_v);
     top = -3.0e38;
     sum = stored_sum = 0.0;
@@ -233,7 +237,7 @@ void attend_to_window(uint row, uint pixel)
     }
     [[unroll]] for (uint i = 0u; i < EACH; i++)
         if (has(i))
-            y[out_at + quad(i)] = STORE4((acc[i] - OFFSET * stored_sum) / sum);
+            y[out_at + quad(i)] = STORE4(fma(vec4(stored_sum), vec4(-OFFSET), acc[i]) / sum);
 }
 
 void main()
@@ -241,15 +245,18 @@ void main()
     uint invocation = (flat_group() * gl_NumSubgroups + gl_SubgroupID) * gl_SubgroupSize +
                       gl_SubgroupInvocationID;
     lane = gl_SubgroupInvocationID % LANES;
-    uint item = invocation / LANES;
-    head = item % p.heads;
+    uint item = invocation / LANES, together = gl_SubgroupSize / LANES;
+    uint blocks = (p.pixels + together - 1u) / together, block = item / together / p.heads;
+    head = item / together % p.heads;
     c = p.heads * QUADS;
     first = head * QUADS;
-    uint pixel = item / p.heads % p.pixels, row = item / p.heads / p.pixels;
+    uint pixel = block % blocks * together + item % together, row = block / blocks;
+    if (pixel >= p.pixels)                      // all lanes of an item, here and below
+        return;
     if (IN_TURN) {
         [[dont_unroll]] for (uint turn = 0u; turn < p.num_rows && row == 0u; turn++)
             attend_to_window(turn, pixel);
-    } else if (row < p.num_rows) {              // all lanes of an item
+    } else if (row < p.num_rows) {
         attend_to_window(row, pixel);
     }
 }

@@ -427,7 +427,7 @@ Test(conv, tiles_fit_registers)
 
     // Where registers are enough, there are none of these.
     caps = caps_of_xe2(0);
-    cr_expect_eq(l2d_conv_num_variants(&caps, L2D_F16, L2D_CONV_T2), 9);
+    cr_expect_eq(l2d_conv_num_variants(&caps, L2D_F16, L2D_CONV_T2), 10);
 }
 
 Test(conv, pack_by_parts)
