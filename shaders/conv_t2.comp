@@ -455,9 +455,9 @@ SUM finished(SUM v)
 void finish_matrices_of(uint i, uint first_pixel, uint first_quad)
 {
     const uint OCTETS = WN * CN / 8u, PITCH = OCTETS + 1u;
-    uint at = gl_SubgroupID * CM * PITCH, num_pixels = p.num_rows * p.ow * p.oh;
-    uint first = first_quad + gl_SubgroupID % SIDE * WN * CN / 4u;
-    uint m0 = first_pixel + (gl_SubgroupID / SIDE * WM + i) * CM;
+    uint sub = gl_SubgroupID, at = sub * CM * PITCH, num_pixels = p.num_rows * p.ow * p.oh;
+    uint first = first_quad + sub % SIDE * WN * CN / 4u;
+    uint m0 = first_pixel + (sub / SIDE * WM + i) * CM;
     bool up = (FLAGS & L2D_CONV_UP) != 0u;
     [[unroll]] for (uint j = 0; j < WN; j++)
         coopMatStore(HALF(finished(acc[i * WN + j])), room, at + j * CN / 8u, PITCH,
@@ -488,7 +488,7 @@ void finish_matrices(uint first_pixel, uint first_quad)
 void finish_lines_of(uint i, uint first_pixel, uint column, bool busy, vec4 b0, vec4 b1)
 {
     const uint OCTETS = WN * CN / 8u, LINES = LANES / OCTETS;
-    uint at = gl_SubgroupID * CM * PITCH_S, num_pixels = p.num_rows * p.ow * p.oh;
+    uint sub = gl_SubgroupID, at = sub * CM * PITCH_S, num_pixels = p.num_rows * p.ow * p.oh;
     uint lane = gl_SubgroupInvocationID, pair = lane % OCTETS * 2u;
     [[unroll]] for (uint j = 0; j < WN; j++)
         coopMatStore(acc[i * WN + j], room, at + j * CN / 4u, PITCH_S,
@@ -496,7 +496,7 @@ void finish_lines_of(uint i, uint first_pixel, uint column, bool busy, vec4 b0, 
     subgroupMemoryBarrierShared();
     subgroupBarrier();
     [[dont_unroll]] for (uint line = lane / OCTETS; line < CM; line += LINES) {
-        uint m = first_pixel + (gl_SubgroupID / SIDE * WM + i) * CM + line;
+        uint m = first_pixel + (sub / SIDE * WM + i) * CM + line;
         if (!busy || m >= num_pixels)
             continue;
         vec4 v0 = uintBitsToFloat(room[at + line * PITCH_S + pair]);
