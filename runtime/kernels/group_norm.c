@@ -37,7 +37,7 @@ static struct reading cpu_reading(const struct l2d_graph *graph,
     return (struct reading) { .unit = 4 * quads, .size = lanes, .parts = 1 };
 }
 
-static struct reading gpu_reading(const struct l2d_graph *graph, const struct l2d_tensor *x,
+static struct reading gpu_reading(const struct l2d_graph *graph,
                                   struct l2d_group_norm_params *params)
 {
     const struct l2d_gpu_caps *caps = l2d_gpu_caps(l2d_graph_gpu(graph));
@@ -49,10 +49,9 @@ static struct reading gpu_reading(const struct l2d_graph *graph, const struct l2
     if (!most)
         return r;
     r.parts = div_up(params->pixels, most);
-    if (r.parts > 1) {                  // then enough of them to have all cores read
-        uint32_t wanted = div_up(2 * (uint64_t) caps->num_cores,
-                                 params->groups * (uint64_t) x->rows);
-        r.parts = r.parts < wanted ? wanted : r.parts;
+    if (r.parts > 1) {                  // then enough of them to have all cores read two rows,
+        uint32_t wanted = div_up(caps->num_cores, params->groups);
+        r.parts = r.parts < wanted ? wanted : r.parts;          // however many there are
     }
     params->part_pixels = div_up(params->pixels, r.parts);
     r.parts = div_up(params->pixels, params->part_pixels);
@@ -160,7 +159,7 @@ static struct l2d_tensor group_norm(struct l2d_graph *graph, const struct l2d_no
         .pixels_per_item = 16, .eps = eps,
     };
     struct reading r = is_tier0(graph) ? cpu_reading(graph, &params)
-                                       : gpu_reading(graph, &x, &params);
+                                       : gpu_reading(graph, &params);
     struct l2d_tensor y = l2d_graph_alloc(graph, type, x.rows, x.h, x.w, c);
     if (l2d_graph_failed(graph))
         return L2D_NO_TENSOR;

@@ -22,13 +22,13 @@ static void must(int rc, const struct l2d_error *err)
     cr_assert(rc == L2D_OK, "%s", err->msg);
 }
 
-static void open_as(struct gpu_test *t, enum l2d_tier tier, bool matrix_rows)
+static void open_as(struct gpu_test *t, struct l2d_gpu_params p)
 {
     struct l2d_error err = { 0 };
-    *t = (struct gpu_test) { .tier = tier };
-    must(l2d_gpu_create(&t->gpu, &(struct l2d_gpu_params) {
-        .cache_dir = "", .validation = true, .tier = tier, .matrix_rows = matrix_rows,
-    }, &err), &err);
+    *t = (struct gpu_test) { .tier = p.tier };
+    p.cache_dir = "";
+    p.validation = true;
+    must(l2d_gpu_create(&t->gpu, &p, &err), &err);
     must(l2d_buf_create(&t->arena, t->gpu, ARENA_BYTES, L2D_MEMORY_DEVICE, "test.arena", &err),
          &err);
     must(l2d_buf_create(&t->activations, t->gpu, ARENA_BYTES, L2D_MEMORY_DEVICE, "test.act", &err),
@@ -39,12 +39,17 @@ static void open_as(struct gpu_test *t, enum l2d_tier tier, bool matrix_rows)
 
 void gt_open(struct gpu_test *t, enum l2d_tier tier)
 {
-    open_as(t, tier, false);
+    open_as(t, (struct l2d_gpu_params) { .tier = tier });
+}
+
+void gt_open_cores(struct gpu_test *t, enum l2d_tier tier, uint32_t num_cores)
+{
+    open_as(t, (struct l2d_gpu_params) { .tier = tier, .num_cores = num_cores });
 }
 
 void gt_open_matrix_rows(struct gpu_test *t)
 {
-    open_as(t, L2D_TIER_2, true);
+    open_as(t, (struct l2d_gpu_params) { .tier = L2D_TIER_2, .matrix_rows = true });
 }
 
 static struct l2d_gpu_caps caps_of_device(void)

@@ -42,6 +42,9 @@ struct gpu_test {
 
 void gt_open(struct gpu_test *t, enum l2d_tier tier);
 
+/** As if the device had so many cores; 0: as it is. */
+void gt_open_cores(struct gpu_test *t, enum l2d_tier tier, uint32_t num_cores);
+
 /** In tier 2, with what lies by columns for most devices by rows. */
 void gt_open_matrix_rows(struct gpu_test *t);
 

@@ -308,19 +308,19 @@ static void check_profile(struct gpu_test *t, int n, int h, int w, int cin, int 
 }
 
 // The first `count` rows of a convolution of three; the caller frees it.
-static float *convolve(struct gpu_test *t, int count, const struct l2d_choice *choice)
+static float *convolve(struct gpu_test *t, enum l2d_dtype type, int count,
+                       const struct l2d_choice *choice)
 {
     enum { H = 5, W = 7, CIN = 64, COUT = 72, IN = 3 * H * W * CIN };
     static float x[IN], weight[COUT * CIN * 9], bias[COUT];
     struct conv_case c = { count, H, W, CIN, 0, COUT, 3, L2D_ACT_SILU, BIAS };
-    gt_fill(x, IN, GT_NORMAL, 1, 1, L2D_F32, 1);
-    gt_fill(weight, COUNT(weight), GT_NORMAL, 0.04, 1, L2D_F32, 2);
+    gt_fill(x, IN, GT_NORMAL, 1, 1, type, 1);
+    gt_fill(weight, COUNT(weight), GT_NORMAL, 0.04, 1, type, 2);
     gt_fill(bias, COUT, GT_NORMAL, 1, 1, L2D_F32, 3);
     l2d_choices_force(t->gpu, choice);
-    gt_begin(t, L2D_F32);
-    struct l2d_conv conv = upload(t, &c, weight, bias, t->precision);
-    struct l2d_conv_desc d =
-        L2D_CONV_DESC(&conv, gt_tensor(t, L2D_F32, count, H, W, CIN, x, false));
+    gt_begin(t, type);
+    struct l2d_conv conv = upload(t, &c, weight, bias, type);
+    struct l2d_conv_desc d = L2D_CONV_DESC(&conv, gt_tensor(t, type, count, H, W, CIN, x, false));
     d.act = L2D_ACT_SILU;
     gt_keep(t, l2d_conv2d(t->graph, &d));
     gt_run(t);
@@ -330,18 +330,20 @@ static float *convolve(struct gpu_test *t, int count, const struct l2d_choice *c
     return y;
 }
 
-Test(conv, rows_do_not_change_each_other)
+// The variants of a family differ in speed alone: another number of rows may have another one.
+static void check_rows(enum l2d_tier tier, enum l2d_dtype type, enum l2d_conv_family family)
 {
     struct gpu_test t;
     const size_t row = 5 * 7 * 72;
-    gt_open(&t, L2D_TIER_1);
-    uint32_t count = l2d_conv_num_variants(l2d_gpu_caps(t.gpu), L2D_F32, L2D_CONV_T1);
-    cr_assert(count > 2);
-    for (uint32_t parts = 1; parts <= 4; parts += 3) {
-        float *want = convolve(&t, 3, &(struct l2d_choice) { L2D_CONV_T1, 0, parts });
+    gt_open(&t, tier);
+    uint32_t count = l2d_conv_num_variants(l2d_gpu_caps(t.gpu), type, family);
+    bool halves = family == L2D_CONV_T1_HALVES || family == L2D_CONV_T2_HALVES;
+    cr_assert(halves || count > 2);
+    for (uint32_t parts = 1; count && parts <= 4; parts += 3) {
+        float *want = convolve(&t, type, 3, &(struct l2d_choice) { family, 0, parts });
         for (uint32_t v = 0; v < count; v++)
             for (int n = 1; n <= 3; n += 2) {
-                float *got = convolve(&t, n, &(struct l2d_choice) { L2D_CONV_T1, v, parts });
+                float *got = convolve(&t, type, n, &(struct l2d_choice) { family, v, parts });
                 cr_assert(memcmp(want, got, (size_t) n * row * sizeof(*got)) == 0,
                           "variant %u, %u parts, %d rows", v, parts, n);
                 free(got);
@@ -349,6 +351,21 @@ Test(conv, rows_do_not_change_each_other)
         free(want);
     }
     gt_close(&t);
+}
+
+Test(conv, tier1_tiles_are_alike)
+{
+    check_rows(L2D_TIER_1, L2D_F32, L2D_CONV_T1);
+    check_rows(L2D_TIER_1, L2D_F16, L2D_CONV_T1);
+    check_rows(L2D_TIER_1, L2D_F16, L2D_CONV_T1_HALVES);
+}
+
+Test(conv, tier2_tiles_are_alike)
+{
+    if (!gt_has_matrix_units())
+        cr_skip_test("the device has no matrix units");
+    check_rows(L2D_TIER_2, L2D_F16, L2D_CONV_T2);
+    check_rows(L2D_TIER_2, L2D_F16, L2D_CONV_T2_HALVES);
 }
 
 Test(conv, parts_by_rule)
