@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
+#include "kernels/attention_variant.h"
 #include "kernels/kernels.h"
 #include "ref/ref.h"
 #include "support/gpu_test.h"
@@ -82,14 +83,40 @@ static void run_all(enum l2d_tier tier)
     gt_close(&t);
 }
 
+// Those that the rule does not take.
+static void run_variants(enum l2d_tier tier)
+{
+    struct gpu_test t;
+    unsigned num_run = 0;
+    gt_open(&t, tier);
+    for (unsigned i = 2; i < COUNT(cases); i++) {           // the small ones
+        const struct attention_case *k = &cases[i];
+        struct l2d_attention_shape shape = {
+            (uint32_t) k->rows, (uint32_t) (k->h * k->w), (uint32_t) k->keys, (uint32_t) k->heads,
+            (uint32_t) (k->c / k->heads / 4), k->causal,
+        };
+        struct l2d_attention_variant v;
+        for (uint32_t n = 1; l2d_attention_variant_of(l2d_gpu_caps(t.gpu), L2D_F16, &shape, n, &v);
+             n++, num_run++) {
+            l2d_choices_force(t.gpu, &(struct l2d_choice) { .family = n, .parts = 1 });
+            run_case(&t, i, GT_NORMAL, L2D_F16);
+            run_case(&t, i, GT_HUGE, L2D_F16);
+        }
+    }
+    cr_assert(num_run >= COUNT(cases), "%u", num_run);
+    gt_close(&t);
+}
+
 Test(attention, tier0) { run_all(L2D_TIER_0); }
 Test(attention, tier1) { run_all(L2D_TIER_1); }
+Test(attention, tier1_variants) { run_variants(L2D_TIER_1); }
 
 Test(attention, tier2)
 {
     if (!gt_has_matrix_units())
         cr_skip_test("the device has no matrix units");
     run_all(L2D_TIER_2);
+    run_variants(L2D_TIER_2);
 }
 
 Test(attention, tier3)
@@ -97,4 +124,5 @@ Test(attention, tier3)
     if (!gt_has_matrix2())
         cr_skip_test("the device has no matrices of any size");
     run_all(L2D_TIER_3);
+    run_variants(L2D_TIER_3);
 }

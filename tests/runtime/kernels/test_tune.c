@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "gpu/vk.h"
-#include "kernels/conv_variant.h"
 #include "kernels/kernels.h"
 #include "kernels/tune.h"
+#include "kernels/tuner.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define MAX_SHAPES 16
@@ -165,7 +165,7 @@ Test(tune, choices_are_used)
 
 // ---- a driver that cannot make one of the candidates
 
-static bool refuses;
+static bool refuses, computes_wrongly;
 
 VkResult __real_vkCreateComputePipelines(VkDevice device, VkPipelineCache cache, uint32_t count,
                                          const VkComputePipelineCreateInfo *info,
@@ -183,6 +183,14 @@ VkResult __wrap_vkCreateComputePipelines(VkDevice device, VkPipelineCache cache,
         *out = VK_NULL_HANDLE;
         return VK_ERROR_UNKNOWN;
     }
+    if (computes_wrongly && spec && spec->mapEntryCount == 3 && value[0] == 128) {
+        uint32_t causal[] = { value[0], value[1], 1 };
+        VkSpecializationInfo other = *spec;
+        VkComputePipelineCreateInfo wrong = *info;
+        other.pData = causal;
+        wrong.stage.pSpecializationInfo = &other;
+        return __real_vkCreateComputePipelines(device, cache, count, &wrong, none, out);
+    }
     return __real_vkCreateComputePipelines(device, cache, count, info, none, out);
 }
 
@@ -197,6 +205,81 @@ Test(tune, a_variant_that_cannot_be_made)
     cr_assert_neq(l2d_tune(gpu, &(struct l2d_tune_params) { .max_rows = 8, .seconds = 60 }, &found,
                            &err), L2D_OK);
     cr_assert_eq(l2d_gpu_make_programs(gpu, &err), L2D_OK, "%s", err.msg);
+    close_gpu(&gpu);
+}
+
+// ---- attention
+
+static const struct l2d_attention_shape attention = {
+    .rows = 2, .queries = 9, .keys = 7, .heads = 2, .quads = 3,
+};
+
+static struct l2d_attention_variant choose(struct l2d_gpu *gpu, uint32_t rows)
+{
+    struct l2d_attention_shape s = attention;
+    struct l2d_graph *g = NULL;
+    s.rows = rows;
+    cr_assert_eq(l2d_graph_create(&g, gpu, L2D_F32, "asks", &err), L2D_OK);
+    struct l2d_attention_variant v = l2d_attention_choose(g, &s, 1);
+    l2d_graph_destroy(&g);
+    return v;
+}
+
+Test(tune, attention_is_measured)
+{
+    struct l2d_gpu *gpu = open_gpu("");
+    struct l2d_tune_result found;
+    struct l2d_attention_variant v;
+    struct l2d_chosen list[MAX_SHAPES];
+    l2d_choices_use(gpu, true);
+    choose(gpu, 2);
+    cr_assert_eq(l2d_tune(gpu, &(struct l2d_tune_params) { .max_rows = 2, .seconds = 120 }, &found,
+                          &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(found.measured, 1);
+    cr_assert_eq(known(gpu, list), 1);
+    cr_assert(l2d_attention_variant_of(l2d_gpu_caps(gpu), L2D_F32, &attention,
+                                       list[0].choice.family, &v));
+    cr_expect_str_eq(choose(gpu, 2).name, v.name);
+    close_gpu(&gpu);
+}
+
+// It rounds in its own way, so all numbers of rows have it; and what is not there is not taken.
+Test(tune, attention_is_the_same_for_other_rows)
+{
+    struct l2d_gpu *gpu = open_gpu("");
+    struct l2d_shape key = l2d_attention_shape_key(&attention, L2D_F32);
+    cr_expect_str_eq(choose(gpu, 2).name, "64");
+    cr_assert_eq(l2d_choices_set(gpu, &key, &(struct l2d_choice) { .family = 1, .parts = 1 }, &err),
+                 L2D_OK);
+    cr_expect_str_eq(choose(gpu, 2).name, "64");        // not used yet
+    l2d_choices_use(gpu, true);
+    cr_expect_str_eq(choose(gpu, 2).name, "128");
+    cr_expect_str_eq(choose(gpu, 5).name, "128");
+    l2d_choices_forget(gpu);
+    cr_assert_eq(l2d_choices_set(gpu, &key, &(struct l2d_choice) { .family = 9, .parts = 1 }, &err),
+                 L2D_OK);
+    cr_expect_str_eq(choose(gpu, 1).name, "64");
+    close_gpu(&gpu);
+}
+
+// A driver that computes something else with one of them.
+Test(tune, what_computes_wrongly_is_told)
+{
+    struct l2d_gpu *gpu = open_gpu("");
+    struct l2d_tuner tuner;
+    struct l2d_chosen shape = { .shape = l2d_attention_shape_key(&attention, L2D_F32) };
+    struct l2d_tune_shape s;
+    const struct l2d_choice rule = { .parts = 1 }, wrong = { .family = 1, .parts = 1 };
+    const struct l2d_choice right = { .family = 2, .parts = 1 };
+    bool same = false;
+    computes_wrongly = true;
+    cr_assert(l2d_tune_shape_of_key(&shape.shape, &s));
+    cr_assert_eq(l2d_tuner_open(&tuner, gpu, &shape, 1, &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(l2d_tuner_compare(&tuner, &s, &rule, &right, &same, &err), L2D_OK, "%s", err.msg);
+    cr_expect(same);
+    cr_assert_eq(l2d_tuner_compare(&tuner, &s, &rule, &wrong, &same, &err), L2D_OK, "%s", err.msg);
+    cr_expect_not(same);
+    l2d_tuner_close(&tuner);
     close_gpu(&gpu);
 }
 
