@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention by matrices of any size (VK_NV_cooperative_matrix2) with an online softmax. A subgroup
-// has BR queries of one head, whose scores with BC keys are one matrix: maxima and sums of its rows
-// are reductions, weights are made element by element, and all of it stays in registers. What
-// weights are relative to, a row's top, changes only when one would be larger than 2^HIGH, which
-// after the first keys is seldom: else there is nothing to reduce and to multiply anew. The
-// workgroup's subgroups share blocks of keys and values, of which the next is on its way while one
-// is used. Halves in, scores and sums in f32, weights as halves. Debian 12's compiler does not know
-// the extension: see shaders/spirv/README.md.
+// has BR queries of one head, whose scores with BC keys are one matrix that stays in registers, as
+// do the results. Matrices are wider than a head: one more channel takes from a query's scores what
+// they are relative to, its top, times UNIT, which all keys have there, and adds up its weights,
+// since values have a 1. So neither needs a matrix of its own. A top changes only when a weight
+// would be larger than 2^HIGH, which after the first keys is seldom: else there is nothing to
+// reduce and to multiply anew. The workgroup's subgroups share blocks of keys and values, of which
+// the next is on its way while one is used. Halves in, scores and sums in f32, weights as halves.
+// Debian 12's compiler does not know the extension: see shaders/spirv/README.md.
 #version 460
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
@@ -24,9 +25,10 @@ layout(constant_id = 1) const uint QUADS = 10;      // d / 4, even
 layout(constant_id = 2) const uint CAUSAL = 0;
 layout(constant_id = 3) const uint BR = 16;         // queries of a subgroup
 layout(constant_id = 4) const uint BC = 32;         // keys at a time
-layout(constant_id = 5) const uint DEPTH = 48;      // d, and what a matrix needs more
+layout(constant_id = 5) const uint DEPTH = 48;      // more than d
 layout(constant_id = 6) const uint SUBGROUPS = 4;
 layout(constant_id = 7) const uint LANES = 32;      // of a subgroup
+layout(constant_id = 8) const uint SYNCS = 1;       // subgroups wait for their lanes
 layout(binding = 0, std430) readonly buffer Q { uvec4 q_in[]; };    // octets of channels
 layout(binding = 1, std430) readonly buffer KV { uvec4 kv[]; };
 layout(binding = 2, std430) writeonly buffer Y { OUT4 y[]; };
@@ -35,14 +37,26 @@ layout(push_constant, std430) uniform Push { l2d_attention_params p; };
 const uint SIZE = SUBGROUPS * LANES;                // what gl_WorkGroupSize.x is
 const uint HEAD_8 = QUADS / 2, DEPTH_8 = DEPTH / 8; // from here in octets
 const uint PITCH = DEPTH_8 + 1;                     // of a line, to spread the banks
-const uint LINES = SUBGROUPS * BR > 2 * BC ? SUBGROUPS * BR : 2 * BC;
+const uint QUERIES = SUBGROUPS * BR;
 const uint LOADS = (BC * DEPTH_8 + SIZE - 1) / SIZE;
 const float LOWEST = -3.0e38, HIGH = 8.0;
+const float UNIT = 64.0;                            // of tops, which are halves
+const uint ONE_BITS = 0x3c00u, UNIT_BITS = 0x5400u; // as halves
 
-shared uvec4 room[LINES * PITCH];                   // the queries, then keys and values
+shared uvec4 queries[QUERIES * PITCH];
+shared uvec4 keys[BC * PITCH];
+shared uvec4 values[BC * PITCH];
+shared float tops[QUERIES];
+shared float shrinks[QUERIES];                      // what a new top multiplies sums by
 
 #define SCORES coopmat<float, gl_ScopeSubgroup, BR, BC, gl_MatrixUseAccumulator>
 #define RESULT coopmat<float, gl_ScopeSubgroup, BR, DEPTH, gl_MatrixUseAccumulator>
+
+// Weights are powers of 2 of scores times this.
+float scale()
+{
+    return p.scale * 1.44269504;
+}
 
 // Of a score. Keys are counted from the block's first, and so is the last that there is.
 float masked(const in uint line, const in uint key, const in float score, const in uint first_query,
@@ -54,25 +68,36 @@ float masked(const in uint line, const in uint key, const in float score, const 
     return block + key <= last ? score : LOWEST;
 }
 
-// Weights are powers of 2, and so are tops.
-float exponent(const in uint line, const in uint key, const in float score, const in float top)
+float weight(const in uint line, const in uint key, const in float score)
 {
-    return fma(score, p.scale * 1.44269504, -top);
+    return exp2(score * scale());
 }
 
-float weight(const in uint line, const in uint key, const in float e)
+// A row's top moves up by its highest score, which is relative to it; the first may move it down.
+float raised(const in uint line, const in uint key, const in float highest, const in uint block)
 {
-    return exp2(e);
+    uint query = gl_SubgroupID * BR + line;
+    if (key == 0u) {
+        float top = tops[query];
+        float new_top = top + (block == 0u ? highest : max(highest, 0.0));
+        uint bits = packHalf2x16(vec2(new_top / -UNIT, 0.0));
+        new_top = unpackHalf2x16(bits).x * -UNIT;
+        queries[query * PITCH + HEAD_8].x = bits;
+        shrinks[query] = block == 0u ? 0.0 : exp2((top - new_top) * scale());
+        tops[query] = new_top;
+    }
+    return highest;
 }
 
-float raised(const in uint line, const in uint key, const in float score, const in float top)
+float shrunk(const in uint line, const in uint channel, const in float v)
 {
-    return max(score * (p.scale * 1.44269504), top);
+    return v * shrinks[gl_SubgroupID * BR + line];
 }
 
-float shrinkage(const in uint line, const in uint key, const in float top, const in float new_top)
+// The sum of weights, in its row.
+float total(const in uint line, const in uint channel, const in float v)
 {
-    return exp2(top - new_top);
+    return channel == 4u * QUADS ? v : 0.0;
 }
 
 float quotient(const in uint line, const in uint channel, const in float v, const in float by)
@@ -111,37 +136,50 @@ void load_block(uint k_at, uint v_at, uint block, out uvec4 k[LOADS], out uvec4 
     }
 }
 
+// An octet behind a head's last, where keys and values have what the channel more is for.
+uvec4 more(uint octet, uint bits)
+{
+    return uvec4(octet == HEAD_8 ? bits : 0u, 0u, 0u, 0u);
+}
+
+// What a lane has written to shared memory is there for its subgroup.
+void subgroup_sync()
+{
+    subgroupMemoryBarrierShared();
+    if (SYNCS != 0u)
+        subgroupBarrier();
+}
+
 void main()
 {
     uint t = gl_LocalInvocationID.x, head = gl_WorkGroupID.y, row = gl_WorkGroupID.z;
-    uint first_of_group = gl_WorkGroupID.x * SUBGROUPS * BR;
+    uint first_of_group = gl_WorkGroupID.x * QUERIES;
     uint first_query = first_of_group + gl_SubgroupID * BR;
     uint k_at = (row * p.kv_row_stride + p.k_first + head * QUADS) / 2u;
     uint v_at = (row * p.kv_row_stride + p.v_first + head * QUADS) / 2u;
 
-    for (uint i = t; i < SUBGROUPS * BR * DEPTH_8; i += SIZE) {
+    for (uint i = t; i < QUERIES * DEPTH_8; i += SIZE) {
         uint query = min(first_of_group + i / DEPTH_8, p.queries - 1u), octet = i % DEPTH_8;
         uint at = ((row * p.queries + query) * p.q_stride + p.q_first + head * QUADS) / 2u;
-        room[i / DEPTH_8 * PITCH + octet] = octet < HEAD_8 ? q_in[at + octet] : uvec4(0u);
+        queries[i / DEPTH_8 * PITCH + octet] = octet < HEAD_8 ? q_in[at + octet] : uvec4(0u);
     }
+    for (uint i = t; i < QUERIES; i += SIZE)
+        tops[i] = 0.0;
     barrier();
     coopmat<float16_t, gl_ScopeSubgroup, BR, DEPTH, gl_MatrixUseA> q;
-    coopMatLoad(q, room, gl_SubgroupID * BR * PITCH, PITCH, gl_CooperativeMatrixLayoutRowMajor);
-    barrier();
+    coopMatLoad(q, queries, gl_SubgroupID * BR * PITCH, PITCH, gl_CooperativeMatrixLayoutRowMajor);
 
     RESULT acc = RESULT(0.0);
-    SCORES top = SCORES(LOWEST);                    // of a row, in all of its elements
-    SCORES total = SCORES(0.0);                     // of weights, each element its own
     uvec4 next_k[LOADS], next_v[LOADS];
     load_block(k_at, v_at, 0u, next_k, next_v);
     // Unrolled, where keys are few, fetching code takes longer than all else.
     [[dont_unroll]] for (uint block = 0; block < p.keys; block += BC) {
         [[unroll]] for (uint i = 0; i < LOADS; i++) {
-            uint item = t + i * SIZE, into = item / DEPTH_8 * PITCH + item % DEPTH_8;
-            bool there = block + item / DEPTH_8 < p.keys && item % DEPTH_8 < HEAD_8;
+            uint item = t + i * SIZE, octet = item % DEPTH_8, into = item / DEPTH_8 * PITCH + octet;
+            bool there = block + item / DEPTH_8 < p.keys && octet < HEAD_8;
             if (BC * DEPTH_8 % SIZE == 0u || item < BC * DEPTH_8) {
-                room[into] = there ? next_k[i] : uvec4(0u);
-                room[BC * PITCH + into] = there ? next_v[i] : uvec4(0u);
+                keys[into] = there ? next_k[i] : more(octet, UNIT_BITS);
+                values[into] = there ? next_v[i] : more(octet, ONE_BITS);
             }
         }
         barrier();
@@ -149,38 +187,36 @@ void main()
             load_block(k_at, v_at, block + BC, next_k, next_v);
 
         coopmat<float16_t, gl_ScopeSubgroup, DEPTH, BC, gl_MatrixUseB> k;
-        coopMatLoad(k, room, 0, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+        coopMatLoad(k, keys, 0, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
         SCORES s = coopMatMulAdd(q, k, SCORES(0.0));
-        if (CAUSAL != 0u || block + BC > p.keys)
+        bool masks = CAUSAL != 0u || block + BC > p.keys;
+        if (masks)
             coopMatPerElementNV(s, s, masked, first_query, block);
 
-        SCORES e, w;
         float highest = LOWEST;
-        coopMatPerElementNV(e, s, exponent, top);
-        [[unroll]] for (uint i = 0; i < e.length(); i++)
-            highest = max(highest, e[i]);
-        if (subgroupAny(highest > HIGH)) {
-            SCORES new_top, shrink;
-            RESULT shrinks;                         // all elements of a row are the same
-            coopMatReduceNV(new_top, s, gl_CooperativeMatrixReduceRowNV, larger);
-            coopMatPerElementNV(new_top, new_top, raised, top);
-            coopMatPerElementNV(shrink, top, shrinkage, new_top);
-            coopMatReduceNV(shrinks, shrink, gl_CooperativeMatrixReduceRowNV, larger);
-            total *= shrink;
-            acc *= shrinks;
-            top = new_top;
-            coopMatPerElementNV(e, s, exponent, top);
+        [[unroll]] for (uint i = 0; i < s.length(); i++)
+            highest = max(highest, s[i]);
+        if (block == 0u || subgroupAny(highest * scale() > HIGH)) {
+            coopMatReduceNV(s, s, gl_CooperativeMatrixReduceRowNV, larger);
+            coopMatPerElementNV(s, s, raised, block);
+            subgroup_sync();
+            coopMatPerElementNV(acc, acc, shrunk);
+            coopMatLoad(q, queries, gl_SubgroupID * BR * PITCH, PITCH,
+                        gl_CooperativeMatrixLayoutRowMajor);
+            s = coopMatMulAdd(q, k, SCORES(0.0));
+            if (masks)
+                coopMatPerElementNV(s, s, masked, first_query, block);
         }
-        coopMatPerElementNV(w, e, weight);
-        total += w;
+        coopMatPerElementNV(s, s, weight);
         coopmat<float16_t, gl_ScopeSubgroup, BC, DEPTH, gl_MatrixUseB> v;
-        coopMatLoad(v, room, BC * PITCH, PITCH, gl_CooperativeMatrixLayoutRowMajor);
-        acc = coopMatMulAdd(coopmat<float16_t, gl_ScopeSubgroup, BR, BC, gl_MatrixUseA>(w), v, acc);
+        coopMatLoad(v, values, 0, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+        acc = coopMatMulAdd(coopmat<float16_t, gl_ScopeSubgroup, BR, BC, gl_MatrixUseA>(s), v, acc);
         barrier();
     }
 
     RESULT totals;
-    coopMatReduceNV(totals, total, gl_CooperativeMatrixReduceRowNV, sum);
+    coopMatPerElementNV(totals, acc, total);
+    coopMatReduceNV(totals, totals, gl_CooperativeMatrixReduceRowNV, sum);
     coopMatPerElementNV(acc, acc, quotient, totals);
     coopMatPerElementNV(acc, acc, put, first_query);
 }

@@ -58,15 +58,17 @@ static const struct { uint32_t queries, keys, subgroups; } tier3_blocks[] = {
     { 2, 2, 8 }, { 1, 2, 8 }, { 1, 1, 8 }, { 1, 4, 8 },
 };
 
+// A head's channels and at least one more, see attention_t3.comp.
 static uint32_t tier3_depth(const struct l2d_gpu_caps *caps, uint32_t quads)
 {
     const struct l2d_matrix_shape *g = &caps->matrix2.grain;
     uint32_t grain = g->n > g->k ? g->n : g->k;
-    return grain ? div_up(4 * quads, grain) * grain : 0;
+    return grain ? (4 * quads / grain + 1) * grain : 0;
 }
 
-// Heads are of octets; four matrices of scores, the queries and their results fit an invocation's
-// registers. lavapipe 26 reduces rows wrongly where a matrix has more than one grain both ways.
+// Heads are of octets; a matrix of scores, the queries and their results fit an invocation's
+// registers. lavapipe 26 reduces rows wrongly where a matrix has more than one grain both ways, and
+// takes a subgroup's barrier for the workgroup's, where it needs none.
 static bool tier3_variant(const struct l2d_gpu_caps *caps, uint32_t index,
                           const struct l2d_attention_shape *s, struct l2d_attention_variant *v)
 {
@@ -74,17 +76,19 @@ static bool tier3_variant(const struct l2d_gpu_caps *caps, uint32_t index,
     uint32_t lanes = caps->subgroup_size, subgroups = tier3_blocks[index].subgroups;
     uint32_t queries = tier3_blocks[index].queries * g->m, depth = tier3_depth(caps, s->quads);
     uint32_t keys = tier3_blocks[index].keys * (g->n > g->k ? g->n : g->k);
-    uint32_t lines = subgroups * queries > 2 * keys ? subgroups * queries : 2 * keys;
-    uint32_t registers = (4 * queries * keys + queries * depth * 3 / 2) / lanes + 40;
+    uint32_t shared = 16 * (subgroups * queries + 2 * keys) * (depth / 8 + 1) +
+                      8 * subgroups * queries;
+    uint32_t registers = (queries * keys + queries * depth * 3 / 2) / lanes + 56;
     bool one = tier3_blocks[index].queries == 1 && tier3_blocks[index].keys == 1;
     *v = (struct l2d_attention_variant) {
         "attention_t3", "", subgroups * queries,
-        { subgroups * lanes, s->quads, s->causal, queries, keys, depth, subgroups, lanes }, 8,
+        { subgroups * lanes, s->quads, s->causal, queries, keys, depth, subgroups, lanes,
+          caps->type != L2D_GPU_CPU }, 9,
     };
     snprintf(v->name, sizeof(v->name), "%ux%u", v->queries, keys);
     return depth && s->quads % 2 == 0 && depth <= caps->matrix2.max_side &&
            subgroups * lanes <= caps->max_invocations &&
-           16 * lines * (depth / 8 + 1) <= caps->max_shared_bytes &&
+           shared <= caps->max_shared_bytes &&
            (caps->type == L2D_GPU_CPU ? one : registers <= 256);
 }
 
@@ -100,12 +104,13 @@ static const struct tier {
     [L2D_TIER_3] = { COUNT_OF(tier3_blocks), tier3_variant },
 };
 
-static uint32_t rule_of(const struct l2d_gpu_caps *caps, enum l2d_tier tier, uint32_t quads)
+static uint32_t rule_of(const struct l2d_gpu_caps *caps, enum l2d_tier tier,
+                        const struct l2d_attention_shape *s)
 {
-    uint32_t depth = tier3_depth(caps, quads);
+    uint32_t depth = tier3_depth(caps, s->quads);
     if (tier == L2D_TIER_3)
         return caps->type == L2D_GPU_CPU || depth > 96 ? 2 : depth > 48 ? 1 : 0;
-    return tier == L2D_TIER_2 && quads > 12;
+    return tier == L2D_TIER_2 && (s->quads > 12 || s->keys <= 32);
 }
 
 // The highest tier that has the shape.
@@ -114,7 +119,7 @@ static enum l2d_tier tier_of(const struct l2d_gpu_caps *caps, enum l2d_dtype pre
 {
     struct l2d_attention_variant v;
     enum l2d_tier tier = precision == L2D_F16 ? caps->tier : L2D_TIER_1;
-    while (tier > L2D_TIER_1 && !tiers[tier].variant(caps, rule_of(caps, tier, s->quads), s, &v))
+    while (tier > L2D_TIER_1 && !tiers[tier].variant(caps, rule_of(caps, tier, s), s, &v))
         tier--;
     return tier;
 }
@@ -145,13 +150,13 @@ bool l2d_attention_variant_of(const struct l2d_gpu_caps *caps, enum l2d_dtype pr
         return index == 0;
     }
     enum l2d_tier tier = tier_of(caps, precision, s);
-    uint32_t rule = rule_of(caps, tier, s->quads);
+    uint32_t rule = rule_of(caps, tier, s);
     if (index == 0)
         return tiers[tier].variant(caps, rule, s, v);
     for (uint32_t i = 0; i < tiers[tier].count; i++)
         if (i != rule && tiers[tier].variant(caps, i, s, v) && --index == 0)
             return true;
-    return false;
+    return tier > L2D_TIER_1 && index == 1 && tier1_variant(caps, 0, s, v);
 }
 
 // ---- shapes, and the choice

@@ -32,8 +32,11 @@ struct l2d_shape l2d_attention_shape_key(const struct l2d_attention_shape *shape
 bool l2d_attention_shape_of_key(const struct l2d_shape *key, struct l2d_attention_shape *shape,
                                 enum l2d_dtype *precision);
 
-/** Number `index` of those that run on the device, the rule's first. returns false if there is
- *  none. */
+/**
+ * Number `index` of those that run on the device: the rule's first, and behind those of matrix
+ * units what any GPU runs (tier 1), which the others can be compared with.
+ * returns  false if there is none
+ */
 bool l2d_attention_variant_of(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
                               const struct l2d_attention_shape *shape, uint32_t index,
                               struct l2d_attention_variant *variant);

@@ -11,6 +11,7 @@
 
 #define MAX_CANDIDATES 64
 #define BETTER 0.97
+#define NEVER_MS 1e9
 #define AWAKE_S 0.3                     // of work before a GPU's clock is what it is under load
 
 struct tuning {
@@ -30,6 +31,11 @@ static bool is_over(const struct tuning *t)
 static bool is_fatal(int rc)
 {
     return rc != L2D_OK && rc != L2D_EUNSUPPORTED && rc != L2D_EINVAL;
+}
+
+static bool uses_matrices(const struct tuning *t, const struct l2d_tune_shape *s)
+{
+    return t->caps->tier >= L2D_TIER_2 && s->type == L2D_F16;
 }
 
 // ---- a shape's candidates, the rule's first
@@ -79,7 +85,7 @@ static uint32_t list_convs(const struct tuning *t, const struct l2d_tune_shape *
     return n;
 }
 
-// All of them, or the one that is known of other rows.
+// All of a tier, or the one that is known of other rows.
 static uint32_t list_attentions(const struct tuning *t, const struct l2d_shape *key,
                                 const struct l2d_tune_shape *s,
                                 struct l2d_choice list[MAX_CANDIDATES])
@@ -91,7 +97,7 @@ static uint32_t list_attentions(const struct tuning *t, const struct l2d_shape *
     for (; n < MAX_CANDIDATES &&
            l2d_attention_variant_of(t->caps, s->type, &s->attention, n, &v); n++)
         list[n] = (struct l2d_choice) { .family = n, .parts = 1 };
-    return n;
+    return n > 1 && uses_matrices(t, s) ? n - 1 : n;
 }
 
 // 0: nothing has such a shape.
@@ -101,6 +107,21 @@ static uint32_t candidates_of(const struct tuning *t, const struct l2d_shape *ke
     if (!l2d_tune_shape_of_key(key, s))
         return 0;
     return s->is_attention ? list_attentions(t, key, s, list) : list_convs(t, s, list);
+}
+
+// What any GPU runs, which is what matrix units are to compute too; without them, the rule's.
+static struct l2d_choice reference_of(const struct tuning *t, const struct l2d_tune_shape *s,
+                                      const struct l2d_choice *rule)
+{
+    struct l2d_choice c = { .parts = 1 };
+    struct l2d_attention_variant v;
+    if (!uses_matrices(t, s))
+        return *rule;
+    if (!s->is_attention)
+        return (struct l2d_choice) { L2D_CONV_T1, 0, 1 };
+    while (l2d_attention_variant_of(t->caps, s->type, &s->attention, c.family + 1, &v))
+        c.family++;
+    return c;
 }
 
 // ---- one shape
@@ -123,12 +144,16 @@ static void report_one(const struct tuning *t, const struct l2d_tune_shape *s,
         l2d_log_print(t->log, L2D_LOG_DEBUG, "    %s %.4f ms", variant, ms);
 }
 
-// Whether it computes what the rule's choice does; what cannot be compared does not.
-static int check(struct tuning *t, const struct l2d_tune_shape *s, const struct l2d_choice *rule,
-                 const struct l2d_choice *c, bool *right, struct l2d_error *err)
+// Whether it computes what the reference does; what cannot be compared does not.
+static int check(struct tuning *t, const struct l2d_tune_shape *s,
+                 const struct l2d_choice *reference, const struct l2d_choice *c, bool *right,
+                 struct l2d_error *err)
 {
     char shape[96], variant[64];
-    int rc = l2d_tuner_compare(&t->tuner, s, rule, c, right, err);
+    *right = memcmp(reference, c, sizeof(*c)) == 0;
+    if (*right)
+        return L2D_OK;
+    int rc = l2d_tuner_compare(&t->tuner, s, reference, c, right, err);
     l2d_tune_shape_str(s, shape, sizeof(shape));
     if (rc == L2D_OK && !*right && t->log &&
         l2d_tune_variant_str(t->caps, s, c, variant, sizeof(variant)))
@@ -138,17 +163,18 @@ static int check(struct tuning *t, const struct l2d_tune_shape *s, const struct 
 }
 
 struct found {
-    struct l2d_choice best;
+    struct l2d_choice reference, best;
+    bool fixed;                 // by what is known of other rows
     double best_ms, rule_ms, tier1_ms;
     uint32_t timed;
 };
 
 static int time_candidate(struct tuning *t, const struct l2d_tune_shape *s,
-                          const struct l2d_choice *rule, const struct l2d_choice *c,
-                          struct found *f, struct l2d_error *err)
+                          const struct l2d_choice *c, bool is_rule, struct found *f,
+                          struct l2d_error *err)
 {
     double ms;
-    bool is_rule = c == rule, right = true;
+    bool right = true;
     int rc = l2d_tuner_time(&t->tuner, s, c, f->best_ms, &ms, err);
     if (rc != L2D_OK)
         return rc;
@@ -156,32 +182,35 @@ static int time_candidate(struct tuning *t, const struct l2d_tune_shape *s,
     f->timed++;
     if (!s->is_attention && c->family == L2D_CONV_T1 && (f->tier1_ms <= 0 || ms < f->tier1_ms))
         f->tier1_ms = ms;
-    f->rule_ms = is_rule ? ms : f->rule_ms;
     if (!is_rule && (ms >= f->best_ms || ms >= BETTER * f->rule_ms))
         return L2D_OK;
-    if (!is_rule)
-        rc = check(t, s, rule, c, &right, err);
-    if (rc == L2D_OK && right) {
-        f->best = *c;
-        f->best_ms = ms;
+    if (!f->fixed)
+        rc = check(t, s, &f->reference, c, &right, err);
+    if (is_rule || right) {             // whatever is right is better than a rule that is not
+        f->best = right ? *c : f->reference;
+        f->best_ms = right ? ms : NEVER_MS;
     }
+    f->rule_ms = is_rule ? f->best_ms : f->rule_ms;
     return rc;
 }
 
 static int tune_shape(struct tuning *t, const struct l2d_shape *key,
                       struct l2d_tune_result *result, struct l2d_error *err)
 {
-    struct l2d_choice list[MAX_CANDIDATES];
+    struct l2d_choice list[MAX_CANDIDATES], known;
     struct l2d_tune_shape s;
     uint32_t n = candidates_of(t, key, &s, list);
     if (!n)
         return L2D_OK;
-    struct found f = { .best = list[0] };
+    struct found f = {
+        .reference = reference_of(t, &s, &list[0]), .best = list[0],
+        .fixed = l2d_choices_find(t->tuner.gpu, key, 0, &known) != L2D_CHOICE_NONE,
+    };
     bool measures = n > 1 && !is_over(t);
     int rc = measures ? l2d_tuner_find_runs(&t->tuner, &s, &list[0], err) : L2D_OK;
     measures &= rc == L2D_OK;
     for (uint32_t i = 0; i < n && measures && !is_fatal(rc) && !is_over(t); i++) {
-        rc = time_candidate(t, &s, &list[0], &list[i], &f, err);
+        rc = time_candidate(t, &s, &list[i], i == 0, &f, err);
         measures = f.rule_ms > 0;       // else nothing can be
     }
     if (is_fatal(rc))
@@ -215,8 +244,9 @@ static int compare_halves(struct tuning *t, const struct l2d_tune_shape *s,
     again = again < first ? again : first;
     report_one(t, s, rule, again);
     report_one(t, s, in_halves, halves);
+    struct l2d_choice reference = reference_of(t, s, rule);
     if (halves < BETTER * again)
-        rc = check(t, s, rule, in_halves, &right, err);
+        rc = check(t, s, &reference, in_halves, &right, err);
     t->has_fast_halves = right;
     return rc;
 }
@@ -252,6 +282,10 @@ static int make_programs(struct tuning *t, const struct l2d_chosen *shapes, uint
             if (is_fatal(rc))
                 return rc;
         }
+        struct l2d_choice reference = n ? reference_of(t, &s, &list[0]) : list[0];
+        int rc = n > 1 ? l2d_tuner_declare(&t->tuner, &s, &reference, err) : L2D_OK;
+        if (is_fatal(rc))
+            return rc;
     }
     return is_over(t) ? L2D_OK : l2d_gpu_make_programs(t->tuner.gpu, err);
 }

@@ -11,20 +11,25 @@
 #include "kernels/kernels.h"
 #include "kernels/tune.h"
 #include "kernels/tuner.h"
+#include "support/gpu_test.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define MAX_SHAPES 16
 
 static struct l2d_error err;
 static char dir[] = "/tmp/l2d-tune-XXXXXX";
 
-static struct l2d_gpu *open_gpu(const char *cache_dir)
+static struct l2d_gpu *open_tier(enum l2d_tier tier, const char *cache_dir)
 {
     struct l2d_gpu *gpu = NULL;
     cr_assert_eq(l2d_gpu_create(&gpu, &(struct l2d_gpu_params) {
-        .cache_dir = cache_dir, .validation = true, .tier = L2D_TIER_1,
+        .cache_dir = cache_dir, .validation = true, .tier = tier,
     }, &err), L2D_OK, "%s", err.msg);
     return gpu;
+}
+
+static struct l2d_gpu *open_gpu(const char *cache_dir)
+{
+    return open_tier(L2D_TIER_1, cache_dir);
 }
 
 static void close_gpu(struct l2d_gpu **gpu)
@@ -183,9 +188,13 @@ VkResult __wrap_vkCreateComputePipelines(VkDevice device, VkPipelineCache cache,
         *out = VK_NULL_HANDLE;
         return VK_ERROR_UNKNOWN;
     }
-    if (computes_wrongly && spec && spec->mapEntryCount == 3 && value[0] == 128) {
-        uint32_t causal[] = { value[0], value[1], 1 };
+    // A tier 1 attention of 128 queries, and all of tier 2.
+    if (computes_wrongly && spec && ((spec->mapEntryCount == 3 && value[0] == 128) ||
+                                     spec->mapEntryCount == 9)) {
+        uint32_t causal[9];
         VkSpecializationInfo other = *spec;
+        memcpy(causal, value, spec->dataSize);
+        causal[2] = 1;
         VkComputePipelineCreateInfo wrong = *info;
         other.pData = causal;
         wrong.stage.pSpecializationInfo = &other;
@@ -214,15 +223,21 @@ static const struct l2d_attention_shape attention = {
     .rows = 2, .queries = 9, .keys = 7, .heads = 2, .quads = 3,
 };
 
-static struct l2d_attention_variant choose(struct l2d_gpu *gpu, uint32_t rows)
+static struct l2d_attention_variant choose_of(struct l2d_gpu *gpu, enum l2d_dtype type,
+                                              uint32_t rows)
 {
     struct l2d_attention_shape s = attention;
     struct l2d_graph *g = NULL;
     s.rows = rows;
-    cr_assert_eq(l2d_graph_create(&g, gpu, L2D_F32, "asks", &err), L2D_OK);
+    cr_assert_eq(l2d_graph_create(&g, gpu, type, "asks", &err), L2D_OK);
     struct l2d_attention_variant v = l2d_attention_choose(g, &s, 1);
     l2d_graph_destroy(&g);
     return v;
+}
+
+static struct l2d_attention_variant choose(struct l2d_gpu *gpu, uint32_t rows)
+{
+    return choose_of(gpu, L2D_F32, rows);
 }
 
 Test(tune, attention_is_measured)
@@ -280,6 +295,24 @@ Test(tune, what_computes_wrongly_is_told)
     cr_assert_eq(l2d_tuner_compare(&tuner, &s, &rule, &wrong, &same, &err), L2D_OK, "%s", err.msg);
     cr_expect_not(same);
     l2d_tuner_close(&tuner);
+    close_gpu(&gpu);
+}
+
+// Matrix units that all do: what any GPU runs is slower and right.
+Test(tune, a_tier_that_computes_wrongly)
+{
+    if (!gt_has_matrix_units())
+        cr_skip_test("the device has no matrix units");
+    struct l2d_gpu *gpu = open_tier(L2D_TIER_2, "");
+    struct l2d_tune_result found;
+    l2d_choices_use(gpu, true);
+    cr_expect_str_eq(choose_of(gpu, L2D_F16, 2).shader, "attention_t2");
+    computes_wrongly = true;
+    cr_assert_eq(l2d_tune(gpu, &(struct l2d_tune_params) { .max_rows = 2, .seconds = 120 }, &found,
+                          &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(found.changed, 1);
+    cr_expect_str_eq(choose_of(gpu, L2D_F16, 2).shader, "attention");
+    cr_expect_str_eq(choose_of(gpu, L2D_F16, 1).shader, "attention");
     close_gpu(&gpu);
 }
 
