@@ -34,9 +34,16 @@ bool l2d_engine_tune(struct l2d_engine *e, const struct l2d_engine_params *p)
     struct l2d_tune_result found;
     struct l2d_error err = { 0 };
     if (e->passthrough || p->tuning == L2D_TUNING_OFF ||
-        (!again && (cpu || !l2d_choices_have_file(e->gpu))))
+        (!again && (cpu || !l2d_choices_have_file(e->gpu))) ||
+        l2d_tune_num_shapes(e->gpu, most_rows(e)) == 0)
         return false;
-    int rc = l2d_tune(e->gpu, &(struct l2d_tune_params) {
+    // What cannot be kept would be measured again at each start, and each might draw otherwise.
+    int rc = again ? L2D_OK : l2d_choices_save(e->gpu, &err);
+    if (rc != L2D_OK) {
+        l2d_log_print(&e->log, L2D_LOG_WARN, "kernels go by rule: %s", err.msg);
+        return false;
+    }
+    rc = l2d_tune(e->gpu, &(struct l2d_tune_params) {
         .max_rows = most_rows(e), .seconds = again ? AGAIN_SECONDS : AUTO_SECONDS, .log = &e->log,
     }, &found, &err);
     if (rc != L2D_OK)

@@ -203,6 +203,24 @@ bool l2d_conv_shape_of_key(const struct l2d_shape *key, struct l2d_conv_shape *s
 
 // ---- the choice
 
+// A dispatch may have so many tiles, of all rows' pixels.
+static bool fits(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s, uint32_t rows,
+                 const struct l2d_conv_variant *v)
+{
+    uint64_t pixels = (uint64_t) rows * s->out_h * s->out_w / (s->upsample ? 4 : 1);
+    return div_up(pixels, v->pixels) <= caps->max_groups[0];
+}
+
+static uint32_t first_tile(const struct l2d_gpu_caps *caps, enum l2d_conv_family family,
+                           const struct l2d_conv_shape *s)
+{
+    struct l2d_conv_variant v;
+    for (uint32_t i = 0; find_variant(caps, family, i, s->quads, &v); i++)
+        if (fits(caps, s, s->rows, &v))
+            return i;
+    return 0;
+}
+
 // What the device binds holds all parts of as many rows as a call may have.
 static uint32_t most_parts(const struct l2d_gpu_caps *caps, const struct l2d_conv_shape *s)
 {
@@ -240,7 +258,7 @@ static uint32_t best_tile(const struct l2d_gpu_caps *caps, enum l2d_conv_family 
     *least = 0;
     for (uint32_t i = 0; find_variant(caps, family, i, s->quads, &v); i++) {
         double c = cost(caps, s, rows, &v, parts);
-        if (i == 0 || c < *least) {
+        if (fits(caps, s, rows, &v) && (*least <= 0 || c < *least)) {
             *least = c;
             best = i;
         }
@@ -291,7 +309,7 @@ struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dty
                                                                               : L2D_CONV_T1;
     uint32_t parts = default_parts(caps, shape, family);
     double c;
-    uint32_t tile = family == L2D_CONV_T1 ? 0
+    uint32_t tile = family == L2D_CONV_T1 ? first_tile(caps, family, shape)
                   : best_tile(caps, family, shape, shape->rows, parts, &c);
     return (struct l2d_choice) { family, tile, parts };
 }
@@ -310,7 +328,7 @@ bool l2d_conv_variant_of(const struct l2d_gpu_caps *caps, enum l2d_dtype precisi
     size_t len = strlen(v->name);
     if (v->parts > 1)
         snprintf(v->name + len, sizeof(v->name) - len, " /%u", v->parts);
-    return true;
+    return fits(caps, shape, shape->rows, v);
 }
 
 // By rule, within family and parts of what is known of other rows.
@@ -325,8 +343,8 @@ static struct l2d_choice within(const struct l2d_gpu_caps *caps,
     if (c.family >= L2D_CONV_T2)
         c.variant = best_tile(caps, (enum l2d_conv_family) c.family, shape, shape->rows, c.parts,
                               &least);
-    else if (c.family == rule.family)
-        c.variant = rule.variant;
+    else if (c.family > L2D_CONV_T0)
+        c.variant = first_tile(caps, (enum l2d_conv_family) c.family, shape);
     return c;
 }
 
@@ -360,10 +378,14 @@ struct l2d_conv_variant l2d_conv_choose(struct l2d_graph *graph, const struct l2
     struct l2d_shape key = l2d_conv_shape_key(shape, precision);
     struct l2d_choice known, rule = l2d_conv_default(caps, precision, shape);
     enum l2d_choice_found found = l2d_choices_find(gpu, &key, flops, &known);
-    if (found == L2D_CHOICE_OTHER_ROWS)
-        known = within(caps, shape, rule, &known);
     struct l2d_conv_variant v;
-    if (found == L2D_CHOICE_NONE || !l2d_conv_variant_of(caps, precision, shape, &known, &v))
-        l2d_conv_variant_of(caps, precision, shape, &rule, &v);
+    if (found == L2D_CHOICE_FOUND && l2d_conv_variant_of(caps, precision, shape, &known, &v))
+        return v;
+    if (found != L2D_CHOICE_NONE) {     // a tile that there is not: its sums are those of others
+        known = within(caps, shape, rule, &known);
+        if (l2d_conv_variant_of(caps, precision, shape, &known, &v))
+            return v;
+    }
+    l2d_conv_variant_of(caps, precision, shape, &rule, &v);
     return v;
 }

@@ -6,9 +6,6 @@
 #include "kernels/kernels.h"
 #include "shaders/params/attention.h"
 
-_Static_assert(L2D_ROWS_APART == L2D_ORDER_APART && L2D_ROWS_IN_TURN == L2D_ORDER_IN_TURN &&
-               L2D_ROWS_WARMUP == L2D_ORDER_WARMUP, "the shaders' orders are others");
-
 #define MAX_EACH 3                      // quads of a key that a lane keeps, if there are lanes
 
 // An invocation a head; the same, with positions shared by subgroups of pixels; lanes that share a
@@ -69,6 +66,7 @@ static void attend(struct l2d_graph *graph, const struct variant *v, struct l2d_
                    int32_t first_row, int32_t num_rows)
 {
     int32_t c = y.c, d = c / heads, pixels = qkv.h * qkv.w;
+    int32_t at_once = order == L2D_ROWS_IN_TURN ? 1 : num_rows;
     bool bytes = cache.dtype == L2D_U32;
     static const char *const shaders[2][3] = {
         { "temporal_attention", "temporal_attention_t0", "temporal_attention_t1" },
@@ -76,11 +74,12 @@ static void attend(struct l2d_graph *graph, const struct variant *v, struct l2d_
     };
     struct l2d_dispatch dispatch = {
         .shader = shaders[bytes][v->way],
-        .spec = (uint32_t[]) { v->size, (uint32_t) d / 4, order, v->lanes },
+        .spec = (uint32_t[]) { v->size, (uint32_t) d / 4, order == L2D_ROWS_WARMUP, v->lanes },
         .num_spec = v->way == LANES ? 4 : 3,
         .params = &(struct l2d_temporal_attention_params) {
             .pixels = (u32) pixels, .heads = (u32) heads, .first_row = (u32) first_row,
-            .num_rows = (u32) num_rows, .scale = (f32) (1 / sqrt(d)),
+            .num_rows = (u32) at_once, .turns = (u32) (num_rows / at_once),
+            .scale = (f32) (1 / sqrt(d)),
         },
         .params_size = sizeof(struct l2d_temporal_attention_params),
         .bind = (struct l2d_binding[]) {
@@ -94,7 +93,6 @@ static void attend(struct l2d_graph *graph, const struct variant *v, struct l2d_
                              (double) (l2d_tensor_bytes(&qkv) + l2d_tensor_bytes(&y)) / y.rows) +
                  (double) l2d_tensor_bytes(&pos),
     };
-    int32_t at_once = order == L2D_ROWS_IN_TURN ? 1 : num_rows;
     flat_groups(dispatch.groups, v->padded_pixels * v->lanes * (uint64_t) (at_once * heads),
                 v->size);
     l2d_graph_dispatch(graph, &dispatch);

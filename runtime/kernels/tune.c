@@ -311,6 +311,20 @@ static int most_work_first(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
+static bool is_wanted(const struct l2d_chosen *c, uint32_t max_rows)
+{
+    return c->flops > 0 && !c->known && c->shape.rows <= max_rows;
+}
+
+uint32_t l2d_tune_num_shapes(const struct l2d_gpu *gpu, uint32_t max_rows)
+{
+    uint32_t all = 0, n = 0;
+    const struct l2d_chosen *list = l2d_choices_list(gpu, &all);
+    for (uint32_t i = 0; i < all; i++)
+        n += is_wanted(&list[i], max_rows);
+    return n;
+}
+
 // Those to measure, a copy; the caller frees it. NULL: there is none, or no memory.
 static struct l2d_chosen *list_shapes(struct l2d_gpu *gpu, uint32_t max_rows, uint32_t *count)
 {
@@ -318,7 +332,7 @@ static struct l2d_chosen *list_shapes(struct l2d_gpu *gpu, uint32_t max_rows, ui
     const struct l2d_chosen *from = l2d_choices_list(gpu, &all);
     struct l2d_chosen *list = all ? malloc(all * sizeof(*list)) : NULL;
     for (uint32_t i = 0; list && i < all; i++)
-        if (from[i].flops > 0 && !from[i].known && from[i].shape.rows <= max_rows)
+        if (is_wanted(&from[i], max_rows))
             list[n++] = from[i];
     if (list)
         qsort(list, n, sizeof(*list), most_work_first);

@@ -25,6 +25,9 @@ struct l2d_tune_result {
     double seconds;
 };
 
+/** How many shapes l2d_tune would measure. */
+uint32_t l2d_tune_num_shapes(const struct l2d_gpu *gpu, uint32_t max_rows);
+
 /**
  * Time the variants of every shape that was asked for since l2d_choices_use and is not known, those
  * with most work first, on buffers of its own, which are given back. Weights are other ones in each

@@ -5,9 +5,8 @@
 // the same positions, and the next ones have the other heads of these pixels. The slots of a batch
 // are all on their way before the first is waited for.
 // What is read and written, and why, is as in temporal_attention.glsl. The same lanes go through
-// rows in turn, and each reads of the cache what it has written itself. Rows in turn and apart are
-// shaders of their own, which a compiler might round in ways of their own: so it is said here what
-// is fused, and nothing is left that could be.
+// rows in turn, and each reads of the cache what it has written itself. Rows apart are one turn of
+// the same pipeline: another might be rounded in another way. What is fused is said all the same.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -126,8 +125,7 @@ void cache_write(uint at, uint pixel, vec4 k[EACH], vec4 v[EACH])
     uint k_bits = step_bits(k), v_bits = step_bits(v);
     write_bytes(at, k, uintBitsToFloat(k_bits));
     write_bytes(at + QUADS, v, uintBitsToFloat(v_bits));
-    if (lane == 0u || IN_TURN)                  // then all read it
-        cache[at + 2u * QUADS] = k_bits >> 16 | v_bits;
+    cache[at + 2u * QUADS] = k_bits >> 16 | v_bits;     // by all, so that each reads its own
 }
 #else
 void cache_write(uint at, uint pixel, vec4 k[EACH], vec4 v[EACH])
@@ -251,12 +249,8 @@ void main()
     c = p.heads * QUADS;
     first = head * QUADS;
     uint pixel = block % blocks * together + item % together, row = block / blocks;
-    if (pixel >= p.pixels)                      // all lanes of an item, here and below
+    if (pixel >= p.pixels || row >= p.num_rows) // all lanes of an item
         return;
-    if (IN_TURN) {
-        [[dont_unroll]] for (uint turn = 0u; turn < p.num_rows && row == 0u; turn++)
-            attend_to_window(turn, pixel);
-    } else if (row < p.num_rows) {
-        attend_to_window(row, pixel);
-    }
+    [[dont_unroll]] for (uint turn = 0u; turn < p.turns; turn++)
+        attend_to_window(row + turn, pixel);
 }

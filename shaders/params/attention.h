@@ -21,13 +21,9 @@ L2D_PUSH_CHECK(l2d_attention_params);
 // key's, in the lower half, the upper half of a float, and of the value's in the upper half.
 #define L2D_KV_HEAD_WORDS(d) ((d) / 2 + 1)
 
-// enum l2d_row_order, as a specialization constant of temporal attention
-#define L2D_ORDER_APART 0u
-#define L2D_ORDER_IN_TURN 1u
-#define L2D_ORDER_WARMUP 2u
-
 struct l2d_temporal_attention_params {
-    u32 pixels, heads, first_row, num_rows;
+    u32 pixels, heads, first_row, num_rows;     // num_rows at the same time
+    u32 turns;                  // then as many more, so often; see temporal_lanes.glsl
     f32 scale;
 };
 L2D_PUSH_CHECK(l2d_temporal_attention_params);

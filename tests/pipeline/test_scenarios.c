@@ -177,6 +177,8 @@ static void check_some(const char *name, unsigned count)
         for (int k = 0; k < 5; k++)     // numbers that begin alike grow apart
             draw(2);
         struct scenario s = draw_scenario();
+        if (i % 3 == 1)                 // whose cache is of bytes
+            s.params.precision = L2D_PRECISION_FP16;
         snprintf(what, sizeof(what), "%s, scenario %u", name, i);
         check(&s, what);
     }

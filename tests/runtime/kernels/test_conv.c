@@ -388,6 +388,7 @@ Test(conv, parts_by_rule)
                         .matrix = { 16, 16, 16 }, .matrix_halves = true, .has_half_math = true,
                         .max_range_bytes = 128u << 20,
                         .max_shared_bytes = 49152, .max_invocations = 1024,
+                        .max_groups = { 65535, 65535, 65535 },
                     };
                     struct l2d_conv_shape shape = {
                         .rows = n, .out_h = want[i].side, .out_w = want[i].side,
@@ -418,6 +419,7 @@ static struct l2d_gpu_caps caps_of_xe2(uint32_t lane_registers)
         .tier = L2D_TIER_2, .num_cores = 20, .subgroup_size = 16, .lane_registers = lane_registers,
         .matrix = { 8, 16, 16 }, .matrix_columns = true, .max_range_bytes = 1u << 30,
         .max_shared_bytes = 65536, .max_invocations = 1024,
+        .max_groups = { 65535, 65535, 65535 },
     };
 }
 
@@ -445,6 +447,25 @@ Test(conv, tiles_fit_registers)
     // Where registers are enough, there are none of these.
     caps = caps_of_xe2(0);
     cr_expect_eq(l2d_conv_num_variants(&caps, L2D_F16, L2D_CONV_T2), 10);
+}
+
+// More tiles of the usual size than one dispatch can have.
+Test(conv, large_pictures_take_large_tiles)
+{
+    struct l2d_gpu_caps caps = caps_of_xe2(128);
+    struct l2d_conv_shape s = { .rows = 1, .out_h = 2048, .out_w = 2047, .quads = 16, .cin = 64,
+                                .ksize = 3, .stride = 1 };
+    for (enum l2d_tier tier = L2D_TIER_1; tier <= L2D_TIER_2; tier++)
+        for (s.out_w = 2047; s.out_w <= 2048; s.out_w++) {
+            struct l2d_conv_variant v;
+            caps.tier = tier;
+            struct l2d_choice c = l2d_conv_default(&caps, L2D_F16, &s);
+            cr_assert(l2d_conv_variant_of(&caps, L2D_F16, &s, &c, &v));
+            if (tier == L2D_TIER_1)
+                cr_expect_eq(v.pixels, s.out_w < 2048 ? 64 : 128);
+            c.variant = 0;
+            cr_expect_eq(l2d_conv_variant_of(&caps, L2D_F16, &s, &c, &v), s.out_w < 2048);
+        }
 }
 
 Test(conv, pack_by_parts)
