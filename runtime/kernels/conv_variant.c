@@ -297,7 +297,7 @@ bool l2d_conv_is_promising(const struct l2d_gpu_caps *caps, const struct l2d_con
         best_tile(caps, L2D_CONV_T2, shape, shape->rows, parts, &c);
         least = parts == 1 || c < least ? c : least;
     }
-    return cost(caps, shape, shape->rows, v, v->parts) < 1.3 * least;
+    return cost(caps, shape, shape->rows, v, v->parts) < 1.6 * least;
 }
 
 struct l2d_choice l2d_conv_default(const struct l2d_gpu_caps *caps, enum l2d_dtype precision,
