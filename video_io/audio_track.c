@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <libavcodec/bsf.h>
 #include <libavutil/audio_fifo.h>
 #include <libavutil/avstring.h>
 #include <libavutil/channel_layout.h>
@@ -22,6 +23,8 @@ struct l2d_audio_track {
     const AVCodecParameters *in;        // the reader's
     AVRational in_time_base;
     AVPacket *pkt;
+    AVBSFContext *filter;               // of copied packets; NULL: none
+    uint64_t damaged;                   // packets that it could not read
 
     AVCodecContext *dec, *enc;          // NULL: copy
     AVFrame *decoded, *chunk;
@@ -102,6 +105,22 @@ static int choose_layout(const AVCodec *codec, const AVChannelLayout *in, AVChan
     return 0;
 }
 
+// AAC as streams have it tells its format in each packet, and in files once. Muxers convert it too,
+// but end where a packet is damaged.
+static int open_filter(struct l2d_audio_track *t, const AVOutputFormat *format)
+{
+    if (t->in->codec_id != AV_CODEC_ID_AAC || t->in->extradata_size > 0 ||
+        !av_match_name(format->name, "mp4,mov,ipod,ismv,f4v,3gp,3g2,psp,flv,matroska"))
+        return 0;
+    int rc = av_bsf_alloc(av_bsf_get_by_name("aac_adtstoasc"), &t->filter);
+    if (rc >= 0)
+        rc = avcodec_parameters_copy(t->filter->par_in, t->in);
+    if (rc < 0)
+        return rc;
+    t->filter->time_base_in = t->in_time_base;
+    return av_bsf_init(t->filter);
+}
+
 static int open_decoder(struct l2d_audio_track *t)
 {
     const AVCodec *codec = avcodec_find_decoder(t->in->codec_id);
@@ -161,6 +180,8 @@ int l2d_audio_track_create(struct l2d_audio_track **out, const struct l2d_audio_
     t->in_time_base = (AVRational) { info->time_base_num, info->time_base_den };
     t->pkt = av_packet_alloc();
     int av = t->pkt ? 0 : AVERROR(ENOMEM);
+    if (copy && av >= 0)
+        av = open_filter(t, format);
     if (!copy && av >= 0)
         av = open_decoder(t);
     if (!copy && av >= 0)
@@ -190,7 +211,11 @@ void l2d_audio_track_destroy(struct l2d_audio_track **track)
     *track = NULL;
     if (!t)
         return;
+    if (t->damaged)
+        l2d_log_print(&t->log, L2D_LOG_WARN, "%s: %llu damaged packets of sound were left out",
+                      t->name, (unsigned long long) t->damaged);
     av_packet_free(&t->pkt);
+    av_bsf_free(&t->filter);
     avcodec_free_context(&t->dec);
     avcodec_free_context(&t->enc);
     av_frame_free(&t->decoded);
@@ -353,6 +378,23 @@ static int transcode(struct l2d_audio_track *t, const AVPacket *pkt, l2d_packet_
     return rc == L2D_OK ? encode(t, NULL, emit, user, err) : rc;
 }
 
+static int filter(struct l2d_audio_track *t, l2d_packet_fn *emit, void *user, struct l2d_error *err)
+{
+    int av = av_bsf_send_packet(t->filter, t->pkt);
+    while (av >= 0) {
+        av = av_bsf_receive_packet(t->filter, t->pkt);
+        int rc = av >= 0 ? emit(user, t->pkt, t->in_time_base, err) : L2D_OK;
+        if (rc != L2D_OK)
+            return rc;
+    }
+    av_packet_unref(t->pkt);
+    if (av == AVERROR(ENOMEM))
+        return l2d_libav_error(err, av, "%s: sound", t->name);
+    if (av != AVERROR(EAGAIN) && t->damaged++ == 0)
+        l2d_log_print(&t->log, L2D_LOG_WARN, "%s: a damaged packet of sound is left out", t->name);
+    return L2D_OK;
+}
+
 int l2d_audio_track_push(struct l2d_audio_track *track, const AVPacket *pkt, l2d_packet_fn *emit,
                          void *user, struct l2d_error *err)
 {
@@ -363,5 +405,6 @@ int l2d_audio_track_push(struct l2d_audio_track *track, const AVPacket *pkt, l2d
     int av = av_packet_ref(track->pkt, pkt);
     if (av < 0)
         return l2d_libav_error(err, av, "%s: sound", track->name);
-    return emit(user, track->pkt, track->in_time_base, err);
+    return track->filter ? filter(track, emit, user, err)
+                         : emit(user, track->pkt, track->in_time_base, err);
 }

@@ -63,7 +63,7 @@ struct writer {
     struct l2d_frame *held_frame;   // fps conversion: shown from held_index on, not written yet
     int64_t held_index, held_distance;  // ticks; thousandths of a tick between its pts and its tick
     int64_t last_pts;               // in the encoder's time base
-    bool warned_rate;
+    bool warned_rate, warned_damage;
 };
 
 static bool is_late(const struct writer *w)
@@ -84,6 +84,12 @@ static void begin_io(struct writer *w)
     w->deadline_us = bounded && w->is_network ? av_gettime_relative() + IO_TIMEOUT_US : 0;
 }
 
+// What was recorded live will not come again. As far as it goes it can be played.
+static bool keeps_part(const struct writer *w)
+{
+    return w->p.live && w->part_name && w->have_video;
+}
+
 static int write_failed(const struct writer *w, int averror, struct l2d_error *err)
 {
     if (is_late(w))
@@ -91,13 +97,19 @@ static int write_failed(const struct writer *w, int averror, struct l2d_error *e
                              (int) (IO_TIMEOUT_US / 1000000));
     if (averror == AVERROR(EPIPE) && !w->part_name)
         return l2d_error_set(err, L2D_ECLOSED, "%s: its reader has gone", w->name);
+    const char *kept = keeps_part(w) ? "; until then it is in " : "";
     if (averror == AVERROR(ENOSPC))
-        return l2d_error_set(err, L2D_EIO, "%s: the disk is full%s", w->name,
-                             w->part_name ? "; the unfinished file is removed" : "");
+        return l2d_error_set(err, L2D_EIO, "%s: the disk is full%s%s", w->name,
+                             w->part_name && !*kept ? "; the unfinished file is removed" : kept,
+                             *kept ? w->part_name : "");
     if (averror == AVERROR(EINVAL) && !strcmp(w->fmt->oformat->name, "image2"))
         return l2d_error_set(err, L2D_EINVAL, "%s: one picture, but there are more; number them "
                              "with a name such as %%05d.png, or take one with --frames 1", w->name);
-    return l2d_libav_error(err, averror, "writing %s", w->name);
+    int rc = l2d_libav_error(err, averror, "writing %s", w->name);
+    size_t len = strlen(err->msg);
+    if (*kept)
+        snprintf(err->msg + len, sizeof(err->msg) - len, "%s%s", kept, w->part_name);
+    return rc;
 }
 
 // --- packets to the file
@@ -126,6 +138,13 @@ static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, st
         av_packet_unref(pkt);
     if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
         rc = w->fmt->pb->error;
+    if (rc == AVERROR_INVALIDDATA && w->audio && !(w->fmt->pb && w->fmt->pb->error < 0)) {
+        if (!w->warned_damage)          // what is copied may be damaged; what is encoded here is not
+            l2d_log_print(&w->log, L2D_LOG_WARN, "%s: a damaged packet of sound is left out",
+                          w->name);
+        w->warned_damage = true;
+        rc = 0;
+    }
     if (w->files_error && !w->p.live)   // live, the next segment may do
         rc = w->files_error;
     if (w->is_network && w->fmt->pb)    // a session that breaks off has written them all the same
@@ -248,8 +267,9 @@ static int encode(struct writer *w, struct l2d_frame *f, int64_t pts, int64_t du
     if (w->base.stats.frames > 0 && pts <= w->last_pts)
         pts = w->last_pts + 1;          // a codec's coarse clock
     w->last_pts = pts;
-    w->base.stats.frames++;
-    return l2d_encoder_push(w->encoder, f, pts, duration, mux_video, w, err);
+    int rc = l2d_encoder_push(w->encoder, f, pts, duration, mux_video, w, err);
+    w->base.stats.frames += rc == L2D_OK;
+    return rc;
 }
 
 // Write the held frame for every tick up to next.
@@ -691,7 +711,7 @@ static void destroy(struct l2d_sink *sink)
         avformat_free_context(w->fmt);
     l2d_encoder_destroy(&w->encoder);
     l2d_audio_track_destroy(&w->audio);
-    if (w->part_name)
+    if (w->part_name && !keeps_part(w))
         unlink(w->part_name);
     if (w->lock_fd >= 0)
         close(w->lock_fd);

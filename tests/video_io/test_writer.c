@@ -358,6 +358,61 @@ Test(writer, nothing_is_left_without_finish_or_on_a_full_disk)
     cr_expect(!clips_exists("o.mkv.part") && !clips_exists("o.mkv"));
 }
 
+// What was recorded live will not come again.
+Test(writer, a_live_recording_is_kept_on_a_full_disk)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=320x240:r=10 -t 3 a.mp4");
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit) { 30000, 30000 });
+    static const char *const names[] = { "o.mkv", "o.mp4", "o.ts" };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char part[32];
+        snprintf(part, sizeof(part), "%s.part", names[i]);
+        expect_refusal(names[i], &(struct l2d_sink_params) { .live = true }, L2D_EIO, part);
+        cr_expect(clips_exists(part) && !clips_exists(names[i]));
+        cr_expect_gt(atoi(clips_output(PROBE "-count_frames -show_entries stream=nb_read_frames %s "
+                                       "2>/dev/null | tail -n 1", part)), 3, "%s", part);
+    }
+}
+
+// Of one PID every `every`th packet is not there.
+static void lose_packets(const char *from, const char *to, int pid, int every)
+{
+    static unsigned char ts[4 << 20];
+    FILE *f = fopen(from, "rb");
+    cr_assert_not_null(f);
+    size_t size = fread(ts, 1, sizeof(ts), f);
+    fclose(f);
+    f = fopen(to, "wb");
+    cr_assert_not_null(f);
+    int seen = 0;
+    for (size_t at = 0; at + 188 <= size; at += 188)
+        if (((ts[at + 1] & 0x1f) << 8 | ts[at + 2]) != pid || ++seen % every)
+            fwrite(ts + at, 1, 188, f);
+    fclose(f);
+}
+
+// AAC as streams have it, into containers that keep it otherwise.
+Test(writer, damaged_sound_costs_itself_alone)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=128x96:r=10 " SOUND "-t 4 -pix_fmt yuv420p -c:a aac "
+              "-b:a 256k whole.ts");
+    lose_packets("whole.ts", "lost.ts", 0x101, 40);
+    static const char *const names[] = { "o.mkv", "o.mp4", "o.flv", "o.ts", "o.mov" };
+    for (size_t i = 0; i < 2 * sizeof(names) / sizeof(names[0]); i++) {
+        const char *name = names[i / 2];
+        struct l2d_sink_params p = { .live = i % 2, .overwrite = true };
+        struct l2d_sink_stats whole, lost;
+        copy("whole.ts", name, NULL, &p, &whole);
+        cr_expect(whole.frames == 40 && whole.audio_packets > 160, "%s: %d", name,
+                  (int) whole.audio_packets);
+        cr_expect_str_eq(clips_output("ffmpeg -v error -i %s -f null - 2>&1", name), "");
+        copy("lost.ts", name, NULL, &p, &lost);
+        cr_expect(lost.frames == 40 && lost.audio_packets > 100, "%s: %d", name,
+                  (int) lost.audio_packets);
+    }
+}
+
 Test(writer, standard_output_is_y4m_and_a_closed_pipe_is_an_end)
 {
     clips_run(FFMPEG "-f lavfi -i testsrc2=s=320x240:r=10 -t 3 a.mp4");

@@ -341,7 +341,7 @@ const char *output_state_str(enum output_state state)
     case OUTPUT_FINISHED: return "finished";
     case OUTPUT_CLOSED:   return "closed by its viewer";
     case OUTPUT_CUT_OFF:  return "not there at the end";
-    case OUTPUT_ABORTED:  return "stopped, not kept";
+    case OUTPUT_ABORTED:  return "stopped before its end";
     case OUTPUT_FAILED:   break;
     }
     return "failed";
