@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <SDL.h>
+#include <SDL_syswm.h>
 
 #include "video_io/line_entry.h"
 #include "video_io/overlay.h"
@@ -29,6 +31,7 @@ struct display {
     enum l2d_matrix matrix;
     bool full_range;
     bool sdl_open, paced, closed;
+    bool lost;                  // the display server has gone
     bool clock_runs;            // frame of clock_pts_ms was shown at clock_start_ms
     double clock_pts_ms;
     uint64_t clock_start_ms;
@@ -204,8 +207,10 @@ static void handle(struct display *d, const SDL_Event *event)
 static int handle_pending(struct display *d, struct l2d_error *err)
 {
     SDL_Event event;
-    while (SDL_PollEvent(&event))
+    while (!d->lost && SDL_PollEvent(&event))
         handle(d, &event);
+    if (d->lost)
+        return l2d_error_set(err, L2D_EIO, "window: its display server has gone");
     return d->closed ? l2d_error_set(err, L2D_ECLOSED, "the window was closed") : L2D_OK;
 }
 
@@ -285,6 +290,10 @@ static int finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err)
 static void destroy(struct l2d_sink *sink)
 {
     struct display *d = (struct display *) sink;
+    if (d->lost) {                      // whatever SDL would give back is there no more
+        free(d);
+        return;
+    }
     l2d_overlay_destroy(&d->overlay);
     l2d_wipe_destroy(&d->wipe);
     if (d->texture)
@@ -318,6 +327,58 @@ static void window_size(const struct display *d, int *w, int *h)
     *h = r.h > 0 ? r.h : 1;
 }
 
+// ---- a display server that goes away
+
+#ifdef SDL_VIDEO_DRIVER_X11
+static int on_loss(Display *server)
+{
+    (void) server;
+    return 0;
+}
+
+// What libGL does at the end of a program would wait forever for a lock of that server.
+static void leave(int status, void *unused)
+{
+    (void) unused;
+    fflush(NULL);
+    _exit(status);
+}
+
+static void after_loss(Display *server, void *lost)
+{
+    (void) server;
+    if (!*(bool *) lost)
+        on_exit(leave, NULL);
+    *(bool *) lost = true;
+}
+
+// Xlib ends the program, and with it all other outputs, in its handler of a lost server and again
+// behind it.
+static void survive_server(struct display *d)
+{
+    int (*(*set_handler)(int (*)(Display *)))(Display *) = NULL;
+    void (*set_exit)(Display *, void (*)(Display *, void *), void *) = NULL;
+    SDL_SysWMinfo info;
+    SDL_VERSION(&info.version);
+    if (!SDL_GetWindowWMInfo(d->window, &info) || info.subsystem != SDL_SYSWM_X11)
+        return;
+    void *xlib = SDL_LoadObject("libX11.so.6");         // which SDL has loaded, and keeps
+    void *handler = xlib ? SDL_LoadFunction(xlib, "XSetIOErrorHandler") : NULL;
+    void *exits = xlib ? SDL_LoadFunction(xlib, "XSetIOErrorExitHandler") : NULL;
+    memcpy(&set_handler, &handler, sizeof(handler));
+    memcpy(&set_exit, &exits, sizeof(exits));
+    if (set_handler && set_exit) {
+        set_handler(on_loss);
+        set_exit(info.info.x11.display, after_loss, &d->lost);
+    }
+}
+#else
+static void survive_server(struct display *d)
+{
+    (void) d;
+}
+#endif
+
 static int open_window(struct display *d, const struct l2d_sink_params *p, struct l2d_error *err)
 {
     SDL_SetHint(SDL_HINT_NO_SIGNAL_HANDLERS, "1");      // Ctrl-C belongs to the program
@@ -341,6 +402,8 @@ static int open_window(struct display *d, const struct l2d_sink_params *p, struc
     d->window = SDL_CreateWindow(p->title ? p->title : "live2diff", SDL_WINDOWPOS_CENTERED,
                                  SDL_WINDOWPOS_CENTERED, w, h,
                                  SDL_WINDOW_RESIZABLE | SDL_WINDOW_ALLOW_HIGHDPI);
+    if (d->window)
+        survive_server(d);
     if (d->window)
         d->renderer = SDL_CreateRenderer(d->window, -1, 0);
     if (d->renderer)

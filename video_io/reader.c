@@ -263,7 +263,7 @@ static int read_packet(struct l2d_reader *r, struct l2d_error *err)
         int why = rc != AVERROR_EOF ? rc : pb_failed ? r->in.fmt->pb->error : 0;
         if (why != 0 && why != AVERROR_EOF) {
             char text[AV_ERROR_MAX_STRING_SIZE] = "nothing came any more";
-            if (!l2d_input_is_late(&r->in))
+            if (why != AVERROR_EXIT)    // of our own deadline
                 av_strerror(why, text, sizeof(text));
             l2d_log_print(&r->log, L2D_LOG_WARN, "%s: reading stopped early: %s", r->in.shown,
                           text);

@@ -20,6 +20,7 @@
 #define SETTLE_FRAMES 5
 #define SLICE_US     20000              // between looks at the stop
 #define PACE_LATE_US INT64_C(500000)    // from there on what is late is not caught up with
+#define LISTENED_US  INT64_C(200000)
 #define PACE_GAP_US  INT64_C(10000000)  // and a gap in the times is not waited for
 
 static const AVRational TICK = { 1, L2D_LIVE_CLOCK_HZ }, US = { 1, 1000000 };
@@ -157,8 +158,12 @@ static int open_first(struct l2d_source *s, struct l2d_error *err)
     int64_t until_us = av_gettime_relative() + (int64_t) (1e6 * s->p.wait_s);
     for (bool waited = false;; waited = true) {
         struct l2d_error why = { 0 };
+        int64_t begin_us = av_gettime_relative();
         int rc = open_session(s, &why);
         double left_s = 1e-6 * (double) (until_us - av_gettime_relative());
+        // Somebody came who is no sender. An address that cannot be listened at fails at once.
+        bool came = s->p.reader.listen && av_gettime_relative() - begin_us > LISTENED_US;
+        left_s = came && left_s < 1 ? 1 : left_s;
         if (rc == L2D_OK && waited)
             l2d_log_print(&s->log, L2D_LOG_INFO, "%s: there now", s->p.reader.name);
         if (rc == L2D_OK) {

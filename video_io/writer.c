@@ -139,7 +139,7 @@ static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, st
     if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
         rc = w->fmt->pb->error;
     if (rc == AVERROR_INVALIDDATA && w->audio && !(w->fmt->pb && w->fmt->pb->error < 0)) {
-        if (!w->warned_damage)          // what is copied may be damaged; what is encoded here is not
+        if (!w->warned_damage)          // what is copied may be; what is encoded here is not
             l2d_log_print(&w->log, L2D_LOG_WARN, "%s: a damaged packet of sound is left out",
                           w->name);
         w->warned_damage = true;

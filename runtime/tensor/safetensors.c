@@ -268,7 +268,7 @@ static int read_header(struct l2d_safetensors *st, const char *path, struct l2d_
 
 static int map_file(struct l2d_safetensors *st, const char *path, struct l2d_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);     // a pipe would keep it waiting
     struct stat info;
     if (fd < 0 || fstat(fd, &info) != 0) {
         int rc = l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));

@@ -254,7 +254,8 @@ static bool next_point(const char **at, struct option_size *size, char steps[64]
 {
     int used = 0, d = 0, total = 50, len = 0;
     if (sscanf(*at, "%5dx%5d/%1d%n", &size->width, &size->height, &d, &used) != 3 || d < 1 ||
-        d > L2D_MAX_STEPS || ((*at)[used] && (*at)[used] != ','))
+        d > L2D_MAX_STEPS || size->width < 1 || size->height < 1 ||
+        ((*at)[used] && (*at)[used] != ','))
         return false;
     for (int k = 0; k < d; k++)
         len += snprintf(steps + len, 64 - (size_t) len, "%s%d", k ? "," : "",

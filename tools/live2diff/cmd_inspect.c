@@ -3,6 +3,7 @@
 // shapes, and what memory it needs, in seconds and without taking any; a model.json alone is enough
 // for that. With --load the folder is really loaded, so that what passes will run. Of any other
 // file of weights: what it is, and how import takes it.
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -173,7 +174,11 @@ static int inspect_all(const struct inspect_options *o, struct l2d_error *err)
            ? model_path_import(folder, sizeof(folder), o->model.config, false, err)
            : model_path(folder, sizeof(folder), o->model.model, err);
     bool alone = rc == L2D_OK && l2d_model_is_description(folder);
-    if (rc == L2D_OK && !alone && stat(folder, &st) == 0 && S_ISREG(st.st_mode))
+    if (rc == L2D_OK && !alone && stat(folder, &st) != 0)
+        return l2d_error_set(err, L2D_EIO, "%s: %s", folder, strerror(errno));
+    if (rc == L2D_OK && !alone && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
+        return l2d_error_set(err, L2D_EIO, "%s: neither a model folder nor a file", folder);
+    if (rc == L2D_OK && !alone && S_ISREG(st.st_mode))
         return inspect_file(folder, o->tensors > 0, err);
     snprintf(path, sizeof(path), "%s%s", folder, alone ? "" : "/model.json");
     if (rc == L2D_OK)
@@ -207,6 +212,8 @@ static int inspect_main(int argc, char **argv)
         return options_complain(&command_inspect, "two models: '%s' and '%s'",
                                 options.model.model ? options.model.model : options.model.config,
                                 folder);
+    if (folder && !*folder)
+        return options_complain(&command_inspect, "the model has no name");
     if (folder)
         options.model.model = folder;
     struct l2d_error err = { 0 };

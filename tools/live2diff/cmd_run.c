@@ -387,15 +387,16 @@ static int exit_code(struct run *run, int rc, const struct l2d_error *err)
     for (unsigned i = 0; i < set->num_members && code == EXIT_OK; i++) {
         struct output *out = &set->member[i]->output;
         int state = atomic_load(&out->state);
-        bool never = state == OUTPUT_CUT_OFF && output_counts(out).written == 0;
+        bool cut = state == OUTPUT_CUT_OFF && (!out->live || output_counts(out).written == 0);
         bool removed = set->member[i]->leaving;     // by hand, and the end came before it was
-        if (!removed && (state == OUTPUT_FAILED || never)) {
+        if (!removed && (state == OUTPUT_FAILED || cut)) {
             progress_print(&run->progress, "%s", out->err.msg);
             code = EXIT_FAILED;
         }
     }
     if (atomic_load(&stops.now))
-        progress_print(&run->progress, "stopped at once; unfinished outputs are removed");
+        progress_print(&run->progress, "stopped at once; unfinished outputs are %s",
+                       run->flow.live ? "left as NAME.part" : "removed");
     return code == EXIT_OK && atomic_load(&stops.input) ? EXIT_INTERRUPTED : code;
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The live2diff program: finds the command and runs it. Each command is a file of its own.
+#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,7 +25,7 @@ static void print_help(FILE *file)
           "130 stopped by SIGINT or SIGTERM with outputs complete up to that moment.\n", file);
 }
 
-int main(int argc, char **argv)
+static int run_command(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
     for (size_t i = 0; i < NUM_COMMANDS; i++)
@@ -43,4 +45,15 @@ int main(int argc, char **argv)
     else
         print_help(stderr);
     return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    int code = run_command(argc, argv);
+    bool failed = ferror(stdout);
+    if ((fflush(stdout) != 0 || failed) && code == EXIT_OK) {
+        fprintf(stderr, "live2diff: standard output: %s\n", strerror(errno));
+        code = EXIT_FAILED;
+    }
+    return code;
 }

@@ -281,9 +281,29 @@ static void bury(struct outputs *set, struct outputs_member *m)
     free_member(gone);
 }
 
+// A run goes on for hours without the one that has failed: that is told at once.
+static void tell_failed(struct outputs *set)
+{
+    pthread_mutex_lock(&set->lock);
+    for (unsigned i = 0; i < set->num_members; i++) {
+        struct outputs_member *m = set->member[i];
+        bool failed = atomic_load(&m->output.state) == OUTPUT_FAILED && !m->leaving &&
+                      output_counts(&m->output).given > 0;
+        if (!failed || m->told || !has_reason_locked(set, m))
+            continue;
+        struct l2d_error err;
+        output_error(&m->output, &err);
+        m->told = true;
+        l2d_log_print(&set->log, L2D_LOG_WARN, "%s has failed, the others go on: %s",
+                      m->output.name, err.msg);
+    }
+    pthread_mutex_unlock(&set->lock);
+}
+
 void outputs_tend(struct outputs *set, double now_s)
 {
     struct outputs_member *m;
+    tell_failed(set);
     while ((m = take_left(set, now_s)))
         bury(set, m);
 }

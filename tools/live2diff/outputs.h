@@ -32,7 +32,7 @@ struct outputs_member {
 
     // --- guarded by the set's lock
     unsigned users;             // threads that push to it right now
-    bool leaving, hurried;
+    bool leaving, hurried, told;
     double left_s;              // when it was removed
 };
 

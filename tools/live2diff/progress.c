@@ -148,8 +148,9 @@ void progress_print(struct progress *progress, const char *fmt, ...)
 static void log_line(void *user, enum l2d_log_level level, const char *name, const char *line)
 {
     bool said = level == L2D_LOG_WARN || level == L2D_LOG_ERROR;
-    progress_print(user, "%s%s%s: %s", said ? l2d_log_level_str(level) : "", said ? ": " : "",
-                   name ? name : "", line);
+    bool named = name && strcmp(name, "live2diff") != 0;        // which each line begins with
+    progress_print(user, "%s%s%s%s%s", said ? l2d_log_level_str(level) : "", said ? ": " : "",
+                   named ? name : "", named ? ": " : "", line);
 }
 
 struct l2d_log progress_log(struct progress *progress, enum l2d_log_level level)
