@@ -387,12 +387,18 @@ static int exit_code(struct run *run, int rc, const struct l2d_error *err)
     for (unsigned i = 0; i < set->num_members && code == EXIT_OK; i++) {
         struct output *out = &set->member[i]->output;
         int state = atomic_load(&out->state);
-        bool cut = state == OUTPUT_CUT_OFF && (!out->live || output_counts(out).written == 0);
+        struct output_counts counts = output_counts(out);
+        bool cut = state == OUTPUT_CUT_OFF && (!out->live || counts.written == 0);
         bool removed = set->member[i]->leaving;     // by hand, and the end came before it was
-        if (!removed && (state == OUTPUT_FAILED || cut)) {
+        if (removed || (state != OUTPUT_FAILED && !cut))
+            continue;
+        if (cut && counts.written > 0)
+            progress_print(&run->progress, "%s: nobody took the rest: %llu of %llu frames are "
+                           "there", out->name, (unsigned long long) counts.written,
+                           (unsigned long long) counts.given);
+        else
             progress_print(&run->progress, "%s", out->err.msg);
-            code = EXIT_FAILED;
-        }
+        code = EXIT_FAILED;
     }
     if (atomic_load(&stops.now))
         progress_print(&run->progress, "stopped at once; unfinished outputs are %s",
