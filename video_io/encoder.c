@@ -140,7 +140,8 @@ static int fill_context(struct l2d_encoder *e, const AVCodec *codec, struct l2d_
                                  : (AVRational) { p->frame_rate_num, p->frame_rate_den };
     if (rate.num <= 0 || rate.den <= 0)
         rate = (AVRational) { 25, 1 };
-    if (codec->supported_framerates || (codec->id == AV_CODEC_ID_THEORA && !p->fps_num))
+    bool timeless = codec->id == AV_CODEC_ID_THEORA || !strcmp(format->name, "yuv4mpegpipe");
+    if (codec->supported_framerates || (timeless && !p->fps_num))
         choose_constant_rate(e, codec, p, rate);
     if (p->fps_num)
         rate = (AVRational) { p->fps_num, p->fps_den };

@@ -55,6 +55,7 @@ struct l2d_reader {
     bool waits;                         // the last try to read gave nothing yet
     int last_decode_error;              // AVERROR code, for the message if nothing can be decoded
 
+    bool mirrored;                      // by the stream's display matrix
     bool zero_start;                    // the first timestamp becomes 0
     bool shift_known;
     int64_t offset_us;                  // closes discontinuities; added to every timestamp
@@ -83,10 +84,18 @@ static void set_shift(struct l2d_reader *r, int64_t base_us)
     r->shift_known = true;
 }
 
+static void note_end(struct track *t, int64_t end_us)
+{
+    if (end_us > t->end_us)
+        t->end_us = end_us;
+}
+
 // Broadcast formats may restart their clock in the middle (joined files), and so may live senders.
 // Close the gap as ffmpeg does: jumps of more than 10 s, or back by more than 0.1 s.
 static void close_discontinuity(struct l2d_reader *r, struct track *t, AVPacket *pkt)
 {
+    if (pkt->dts == AV_NOPTS_VALUE && pkt->pts != AV_NOPTS_VALUE)
+        note_end(t, av_rescale_q(pkt->pts + pkt->duration, t->st->time_base, US) + r->offset_us);
     if (pkt->dts == AV_NOPTS_VALUE)
         return;
     int64_t dts_us = av_rescale_q(pkt->dts, t->st->time_base, US) + r->offset_us;
@@ -109,8 +118,7 @@ static void close_discontinuity(struct l2d_reader *r, struct track *t, AVPacket 
     t->next_dts_us = end_us = dts_us + duration_us;
     if (pkt->pts != AV_NOPTS_VALUE)     // which pictures that wait for others are shown after
         end_us = av_rescale_q(pkt->pts, t->st->time_base, US) + duration_us;
-    if (end_us > t->end_us)
-        t->end_us = end_us;
+    note_end(t, end_us);
 }
 
 static int64_t frame_ticks(const struct l2d_reader *r, int64_t num_frames)
@@ -290,8 +298,12 @@ static int read_packet(struct l2d_reader *r, struct l2d_error *err)
 // Advance by one step: a decoded frame becomes ready, or a packet is consumed, or the end is noted.
 static int step(struct l2d_reader *r, struct l2d_error *err)
 {
-    if (reached_max(r))
-        return r->input_ended ? L2D_OK : read_packet(r, err);
+    if (reached_max(r) && !r->input_ended)
+        return read_packet(r, err);
+    if (reached_max(r)) {               // by one of the last pictures, which a decoder holds back
+        r->decoder_ended = true;
+        return L2D_OK;
+    }
     int rc = avcodec_receive_frame(r->dec, r->frame);
     if (rc == AVERROR(EAGAIN) && !r->input_ended)
         return read_packet(r, err);
@@ -316,23 +328,48 @@ static int step(struct l2d_reader *r, struct l2d_error *err)
     return L2D_OK;
 }
 
-static int32_t rotation_of(struct l2d_reader *r, const uint8_t *matrix, bool tell)
+// How a display matrix turns a picture, and whether it mirrors it: then its rows are reversed first.
+static int32_t rotation_of(struct l2d_reader *r, const uint8_t *matrix, bool tell, bool *mirrored)
 {
+    int32_t m[9];
+    *mirrored = false;
     if (!matrix)
         return 0;
-    double turn = -av_display_rotation_get((const int32_t *) (const void *) matrix);
-    if (!(turn > -361 && turn < 361))
+    memcpy(m, matrix, sizeof(m));
+    *mirrored = (double) m[0] * m[4] - (double) m[1] * m[3] < 0;
+    m[3] = *mirrored ? -m[3] : m[3];
+    m[4] = *mirrored ? -m[4] : m[4];
+    double turn = -av_display_rotation_get(m);
+    if (!(turn > -361 && turn < 361)) {
+        *mirrored = false;
         return 0;                       // a matrix without a rotation
+    }
     int quarter = (int) ((turn + 720 + 45) / 90) % 4;
     double off = turn + 720 - 90 * (int) ((turn + 720 + 45) / 90);
     if (tell && (off > 1 || off < -1))
         l2d_log_print(&r->log, L2D_LOG_WARN, "%s: rotated by %.1f degrees; only quarter turns are "
                       "applied, here %d", r->in.shown, turn, quarter * 90);
-    const int32_t *m = (const int32_t *) (const void *) matrix;
-    if (tell && (double) m[0] * m[4] - (double) m[1] * m[3] < 0)
-        l2d_log_print(&r->log, L2D_LOG_WARN, "%s: mirrored by its metadata; the mirroring is "
-                      "ignored", r->in.shown);
     return quarter * 90;
+}
+
+static int32_t frame_rotation(struct l2d_reader *r, const AVFrame *av, bool *mirrored)
+{
+    const AVFrameSideData *side = av_frame_get_side_data(av, AV_FRAME_DATA_DISPLAYMATRIX);
+    *mirrored = r->mirrored;
+    return side ? rotation_of(r, side->data, false, mirrored) : r->info.rotation;
+}
+
+static void reverse_rows(AVFrame *av)
+{
+    const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(av->format);
+    for (int p = 0; d && !av->hw_frames_ctx && p < 4 && av->data[p]; p++) {
+        int shift = p == 1 || p == 2 ? d->log2_chroma_h : 0;
+        if (p == 1 && d->flags & AV_PIX_FMT_FLAG_PAL)
+            break;
+        int rows = -(-av->height >> shift);
+        av->data[p] += (ptrdiff_t) (rows - 1) * av->linesize[p];
+        av->linesize[p] = -av->linesize[p];
+    }
 }
 
 static int give_frame(struct l2d_reader *r, struct l2d_item *item, struct l2d_error *err)
@@ -340,6 +377,10 @@ static int give_frame(struct l2d_reader *r, struct l2d_item *item, struct l2d_er
     struct l2d_frame *f = NULL;
     AVFrame *av = r->frame;
     av->sample_aspect_ratio = av_guess_sample_aspect_ratio(r->in.fmt, r->video.st, av);
+    bool mirrored;
+    int32_t rotation = frame_rotation(r, av, &mirrored);
+    if (mirrored)
+        reverse_rows(av);
     struct l2d_error why = { 0 };
     int rc = l2d_importer_convert(r->importer, av, &f, &why);
     if (rc != L2D_OK && rc != L2D_ENOMEM && r->stats.frames > 0 &&
@@ -359,9 +400,7 @@ static int give_frame(struct l2d_reader *r, struct l2d_item *item, struct l2d_er
     f->duration = av->pkt_duration > 0 ? av->pkt_duration : 0;
     f->time_base_num = r->info.time_base_num;
     f->time_base_den = r->info.time_base_den;
-    const AVFrameSideData *side = av_frame_get_side_data(av, AV_FRAME_DATA_DISPLAYMATRIX);
-    f->rotation = side ? rotation_of(r, side->data, false) : r->info.rotation;
-
+    f->rotation = rotation;
     if (r->width && (r->width != f->width || r->height != f->height))
         l2d_log_print(&r->log, L2D_LOG_INFO, "%s: the picture changes from %dx%d to %dx%d at "
                       "frame %" PRIu64, r->in.shown, r->width, r->height, f->width, f->height,
@@ -543,11 +582,16 @@ static void fill_info(struct l2d_reader *r)
         .width = v->codecpar->width, .height = v->codecpar->height,
         .sar_num = sar.num, .sar_den = sar.den,
         .rotation = rotation_of(r, av_stream_get_side_data(v, AV_PKT_DATA_DISPLAYMATRIX, NULL),
-                                true),
+                                true, &r->mirrored),
         .time_base_num = v->time_base.num, .time_base_den = v->time_base.den,
         .frame_rate_num = rate_known ? rate.num : 0, .frame_rate_den = rate_known ? rate.den : 1,
         .duration_us = -1, .num_frames = -1, .live = is_live(r), .has_audio = a != NULL,
     };
+    enum AVFieldOrder order = v->codecpar->field_order;
+    if (order > AV_FIELD_PROGRESSIVE)
+        l2d_log_print(&r->log, L2D_LOG_WARN, "%s: interlaced, and taken as it is: combs where "
+                      "something moves; 'ffmpeg -i IN -vf yadif OUT' makes whole pictures",
+                      r->in.shown);
     if (a)
         r->info.audio = (struct l2d_audio_info) {
             .codecpar = a->codecpar, .codec = avcodec_get_name(a->codecpar->codec_id),
@@ -604,24 +648,35 @@ static int seek_start(struct l2d_reader *r, int64_t base_us, struct l2d_error *e
             if (rc != L2D_OK)
                 return rc;
         }
-        if (to == first || (r->frame_ready && r->frame_pts <= 0))
+        bool early = r->frame_ready && r->frame_pts <= 0;
+        if (to == first && !early && av_seek_frame(r->in.fmt, -1, 0, AVSEEK_FLAG_BYTE) >= 0)
+            forget_position(r);         // the first key frame is decoded before the first is shown
+        if (to == first || early)
             return L2D_OK;
     }
 }
 
-// Where the header does not tell the size, the first frame does.
+// Where the header does not tell the size, the first frame does; and which way up it is, if it has
+// that by itself, as photographs do.
 static int learn_size(struct l2d_reader *r, struct l2d_error *err)
 {
-    if (r->info.width > 0 && r->info.height > 0)
+    bool known = r->info.width > 0 && r->info.height > 0;
+    if (known && r->info.live)
         return L2D_OK;
     while (!r->frame_ready && !r->decoder_ended) {
         int rc = step(r, err);
         if (rc != L2D_OK)
             return rc;
     }
+    if (!r->frame_ready && known)
+        return L2D_OK;                  // whoever reads is told
     if (!r->frame_ready)
         return l2d_error_set(err, L2D_EFORMAT, "%s: no frame of its video can be decoded",
                              r->in.shown);
+    bool mirrored;
+    r->info.rotation = frame_rotation(r, r->frame, &mirrored);
+    if (known)
+        return L2D_OK;
     r->info.width = r->frame->width;
     r->info.height = r->frame->height;
     const char *pixel_format = av_get_pix_fmt_name(r->frame->format);
@@ -644,7 +699,8 @@ static int open_reader(struct l2d_reader *r, const struct l2d_reader_params *p,
     const AVInputFormat *in = r->in.fmt->iformat;
     r->zero_start = in->flags & AVFMT_TS_DISCONT || in->flags & AVFMT_NOFILE || r->info.live;
     r->video.next_dts_us = r->audio.next_dts_us = AV_NOPTS_VALUE;
-    int64_t base = r->zero_start ? r->in.fmt->start_time : 0;
+    bool from_first = r->zero_start || (r->start_us > 0 && r->in.fmt->start_time > 0);
+    int64_t base = from_first ? r->in.fmt->start_time : 0;
     if (base != AV_NOPTS_VALUE)
         set_shift(r, base);
     if (r->start_us > 0 && base != AV_NOPTS_VALUE)

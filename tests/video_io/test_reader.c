@@ -131,6 +131,48 @@ Test(reader, start_is_exact_to_the_frame)
     }
 }
 
+// The first key frame of a transport stream is decoded before the time that the file begins with.
+Test(reader, start_within_the_first_pictures_of_a_transport_stream)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=25 -f lavfi -i sine -t 12 -c:v libx264 -g 250 "
+              "-c:a aac a.ts");
+    static const int starts[] = { 1, 2, 4, 9 };
+    for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+        struct l2d_error err = { 0 };
+        struct l2d_reader_params p = { .name = "a.ts", .start_us = starts[i] * 1000000 };
+        cr_assert_eq(clips_read(&frames, &p, &err), L2D_OK, "%s", err.msg);
+        cr_expect_eq(frames.num_frames, (size_t) (25 * (12 - starts[i])), "from %d: %zu", starts[i],
+                     frames.num_frames);
+        clips_frames_clear(&frames);
+    }
+}
+
+Test(reader, start_counts_from_the_first_picture)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=25 -t 2 -output_ts_offset 36000 late.mkv");
+    struct l2d_error err = { 0 };
+    struct l2d_reader_params p = { .name = "late.mkv", .start_us = 1000000 };
+    cr_assert_eq(clips_read(&frames, &p, &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(frames.num_frames, 25);
+    cr_expect_eq(frames.frame[0]->pts, 0);
+    clips_frames_clear(&frames);
+}
+
+// The last ones come when the input has ended already.
+Test(reader, frame_limit_within_the_last_pictures)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=25 -f lavfi -i sine -t 1 -c:v libx264 -c:a aac "
+              "a.mp4");
+    for (int64_t limit = 1; limit < 27; limit++) {
+        struct l2d_error err = { 0 };
+        struct l2d_reader_params p = { .name = "a.mp4", .max_frames = limit,
+                                       .no_audio = limit % 2 };
+        cr_assert_eq(clips_read(&frames, &p, &err), L2D_OK, "%s", err.msg);
+        cr_expect_eq(frames.num_frames, (size_t) (limit < 25 ? limit : 25));
+        clips_frames_clear(&frames);
+    }
+}
+
 Test(reader, start_where_seeking_is_impossible)
 {
     clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 -t 2 a.mkv");
@@ -176,18 +218,36 @@ static uint8_t upright(const struct l2d_frame *f, int x, int y)
     return f->data[(size_t) sy * f->plane_stride_bytes[0] + (size_t) sx];
 }
 
-// ffmpeg turns by itself when it decodes.
+static int32_t rotation_told(const char *name)
+{
+    struct l2d_reader_params p = { .name = name };
+    struct l2d_reader *reader = NULL;
+    struct l2d_error err = { 0 };
+    cr_assert_eq(l2d_reader_create(&reader, &p, &err), L2D_OK, "%s", err.msg);
+    int32_t rotation = l2d_reader_info(reader)->rotation;
+    l2d_reader_destroy(&reader);
+    return rotation;
+}
+
+// ffmpeg turns and mirrors by itself when it decodes. The container says how, or each picture does.
 Test(reader, rotation_is_what_ffmpeg_applies)
 {
     clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 -t 0.5 a.mp4");
     int turns_seen = 0;
-    for (int turn = 0; turn < 360; turn += 90) {
-        clips_run(FFMPEG "-i a.mp4 -c copy -metadata:s:v:0 rotate=%d r.mp4", turn);
+    for (int i = 0; i < 12; i++) {
+        int turn = i % 4 * 90;
+        if (i < 4)
+            clips_run(FFMPEG "-i a.mp4 -c copy -metadata:s:v:0 rotate=%d r.mp4", turn);
+        else
+            clips_run(FFMPEG "-i a.mp4 -c copy -bsf:v h264_metadata=display_orientation=insert:"
+                      "rotate=%d%s r.mp4", turn, i < 8 ? "" : ":flip=horizontal");
         clips_run(FFMPEG "-i r.mp4 -frames:v 1 -f rawvideo -pix_fmt yuv420p r.raw");
+        int32_t told = rotation_told("r.mp4");
         struct l2d_error err = { 0 };
         cr_assert_eq(read_all("r.mp4", &err), L2D_OK, "%s", err.msg);
         const struct l2d_frame *f = frames.frame[0];
         turns_seen |= 1 << f->rotation / 90;
+        cr_expect_eq(told, f->rotation);
         int w = f->rotation % 180 ? 48 : 64, h = f->rotation % 180 ? 64 : 48, differ = 0;
         uint8_t want[64 * 48];
         FILE *raw = fopen("r.raw", "rb");
@@ -196,7 +256,7 @@ Test(reader, rotation_is_what_ffmpeg_applies)
         for (int y = 0; y < h; y++)
             for (int x = 0; x < w; x++)
                 differ += upright(f, x, y) != want[y * w + x];
-        cr_expect_eq(differ, 0, "turned by %d: %d pixels differ", f->rotation, differ);
+        cr_expect_eq(differ, 0, "%d, turned by %d: %d pixels differ", i, f->rotation, differ);
         clips_frames_clear(&frames);
     }
     cr_expect_eq(turns_seen, 15);
