@@ -25,6 +25,8 @@ struct l2d_audio_track {
     AVPacket *pkt;
     AVBSFContext *filter;               // of copied packets; NULL: none
     uint64_t damaged;                   // packets that it could not read
+    unsigned format_bits;               // of the first packet that it had: profile, rate, channels
+    bool told_format;
 
     AVCodecContext *dec, *enc;          // NULL: copy
     AVFrame *decoded, *chunk;
@@ -47,7 +49,10 @@ static bool container_takes(const AVOutputFormat *format, enum AVCodecID id, int
     if (!strcmp(format->name, "flv") && id == AV_CODEC_ID_MP3 && sample_rate != 44100 &&
         sample_rate != 22050 && sample_rate != 11025)
         return false;
-    if (!strcmp(format->name, "mov") && (id == AV_CODEC_ID_OPUS || id == AV_CODEC_ID_FLAC))
+    if (!strcmp(format->name, "mov") &&
+        (id == AV_CODEC_ID_OPUS || id == AV_CODEC_ID_FLAC || id == AV_CODEC_ID_TRUEHD))
+        return false;
+    if (!strcmp(format->name, "avi") && id == AV_CODEC_ID_FLAC)     // written, and never read
         return false;
     if (av_match_name(format->name, "mp4,ipod,ismv") &&     // experimental in there, says the muxer
         (id == AV_CODEC_ID_FLAC || id == AV_CODEC_ID_TRUEHD))
@@ -378,8 +383,27 @@ static int transcode(struct l2d_audio_track *t, const AVPacket *pkt, l2d_packet_
     return rc == L2D_OK ? encode(t, NULL, emit, user, err) : rc;
 }
 
+// Another rate or other channels than what the container has been told.
+static bool is_of_other_format(struct l2d_audio_track *t)
+{
+    const uint8_t *p = t->pkt->data;
+    if (t->pkt->size < 7 || p[0] != 0xff || (p[1] & 0xf6) != 0xf0)
+        return false;
+    unsigned bits = (p[2] & 0xfdu) << 8 | (p[3] & 0xc0u);
+    t->format_bits = t->format_bits ? t->format_bits : bits;
+    if (bits != t->format_bits && !t->told_format)
+        l2d_log_print(&t->log, L2D_LOG_WARN, "%s: sound of another rate or number of channels is "
+                      "left out", t->name);
+    t->told_format |= bits != t->format_bits;
+    return bits != t->format_bits;
+}
+
 static int filter(struct l2d_audio_track *t, l2d_packet_fn *emit, void *user, struct l2d_error *err)
 {
+    if (is_of_other_format(t)) {
+        av_packet_unref(t->pkt);
+        return L2D_OK;
+    }
     int av = av_bsf_send_packet(t->filter, t->pkt);
     while (av >= 0) {
         av = av_bsf_receive_packet(t->filter, t->pkt);

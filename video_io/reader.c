@@ -328,7 +328,7 @@ static int step(struct l2d_reader *r, struct l2d_error *err)
     return L2D_OK;
 }
 
-// How a display matrix turns a picture, and whether it mirrors it: then its rows are reversed first.
+// How a display matrix turns a picture, and whether it mirrors it: rows are then reversed first.
 static int32_t rotation_of(struct l2d_reader *r, const uint8_t *matrix, bool tell, bool *mirrored)
 {
     int32_t m[9];

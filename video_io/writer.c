@@ -102,6 +102,9 @@ static int write_failed(const struct writer *w, int averror, struct l2d_error *e
         return l2d_error_set(err, L2D_EIO, "%s: the disk is full%s%s", w->name,
                              w->part_name && !*kept ? "; the unfinished file is removed" : kept,
                              *kept ? w->part_name : "");
+    if (averror == AVERROR(EEXIST))
+        return l2d_error_set(err, L2D_EINVAL, "%s: a picture of the next number exists already; "
+                             "--overwrite replaces it", w->name);
     if (averror == AVERROR(EINVAL) && !strcmp(w->fmt->oformat->name, "image2"))
         return l2d_error_set(err, L2D_EINVAL, "%s: one picture, but there are more; number them "
                              "with a name such as %%05d.png, or take one with --frames 1", w->name);
@@ -417,7 +420,10 @@ static int open_part(AVFormatContext *fmt, AVIOContext **pb, const char *url, in
                      AVDictionary **options)
 {
     struct writer *w = fmt->opaque;
-    int av = w->open_file(fmt, pb, url, flags, options);
+    // Of numbered pictures the first was looked for when they began.
+    bool there = flags & AVIO_FLAG_WRITE && !w->p.overwrite && access(url, F_OK) == 0 &&
+                 !strcmp(fmt->oformat->name, "image2");
+    int av = there ? AVERROR(EEXIST) : w->open_file(fmt, pb, url, flags, options);
     if (av < 0 && flags & AVIO_FLAG_WRITE && !w->files_error)
         w->files_error = av;
     return av;
@@ -598,6 +604,12 @@ static int write_header(struct writer *w, bool live, struct l2d_error *err)
     av_dict_free(&opts);
     if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
         rc = w->fmt->pb->error;
+    bool unfit = w->audio && (rc == AVERROR(EPERM) || rc == AVERROR(ENOSYS) ||
+                              rc == AVERROR(EINVAL) || rc == AVERROR_INVALIDDATA);
+    if (rc < 0 && unfit)                // what a muxer has against it, it logs
+        return l2d_error_set(err, L2D_EINVAL, "%s: format %s does not take this picture with this "
+                             "sound (%s); --audio none leaves the sound out", w->name, of->name,
+                             av_err2str(rc));
     return rc < 0 ? write_failed(w, rc, err) : L2D_OK;
 }
 

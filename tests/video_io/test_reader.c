@@ -161,8 +161,8 @@ Test(reader, start_counts_from_the_first_picture)
 // The last ones come when the input has ended already.
 Test(reader, frame_limit_within_the_last_pictures)
 {
-    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=25 -f lavfi -i sine -t 1 -c:v libx264 -c:a aac "
-              "a.mp4");
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=25 -f lavfi -i sine -t 1 -c:v libx264 "
+              "-c:a aac a.mp4");
     for (int64_t limit = 1; limit < 27; limit++) {
         struct l2d_error err = { 0 };
         struct l2d_reader_params p = { .name = "a.mp4", .max_frames = limit,

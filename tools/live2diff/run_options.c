@@ -226,12 +226,35 @@ static bool is_same_file(const char *a, const char *b)
                              x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
 
-// What is written beside the video is neither the input nor an output.
+// Why a file cannot be written; NULL: it can.
+static const char *file_fault(const char *file)
+{
+    char folder[4096];
+    const char *slash = strrchr(file, '/');
+    struct stat st;
+    if (stat(file, &st) == 0)
+        return S_ISDIR(st.st_mode) ? strerror(EISDIR)
+             : access(file, W_OK) != 0 ? strerror(errno) : NULL;
+    snprintf(folder, sizeof(folder), "%.*s", slash > file ? (int) (slash - file) : 1,
+             slash ? file : ".");
+    return folder_fault(folder);
+}
+
+// What is written beside the video is neither the input nor an output, nor what else there is.
 static int check_files(const struct run_options *o, const struct command *c)
 {
     const struct { const char *option, *file; } beside[] = {
         { "--json", o->json }, { "--record-timeline", o->record_timeline },
     };
+    const char *other = o->record_timeline ? "--record-timeline" : "--timeline";
+    const char *const of_other = o->record_timeline ? o->record_timeline : o->timeline;
+    if (o->json && of_other && is_same_file(o->json, of_other))
+        return options_complain(c, "--json %.80s: is the file of %s", o->json, other);
+    if (o->timeline && o->record_timeline && is_same_file(o->timeline, o->record_timeline))
+        return options_complain(c, "--record-timeline %.80s: is the file of --timeline",
+                                o->record_timeline);
+    if (o->json && strcmp(o->json, "-") && file_fault(o->json))
+        return options_complain(c, "--json %.80s: %s", o->json, file_fault(o->json));
     bool to_stdout = false;
     for (unsigned i = 0; i < o->num_outputs; i++) {
         bool is_stdout = !strcmp(o->output[i].name, "-");
