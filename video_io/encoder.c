@@ -183,8 +183,9 @@ static int fill_context(struct l2d_encoder *e, const AVCodec *codec, struct l2d_
     if (d->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)) {
         c->color_range = AVCOL_RANGE_JPEG;
         c->colorspace = AVCOL_SPC_RGB;
-    } else if (c->pix_fmt == AV_PIX_FMT_YUVJ420P) {
+    } else if (c->pix_fmt == AV_PIX_FMT_YUVJ420P) {     // of JPEG, which has no other matrix
         c->color_range = AVCOL_RANGE_JPEG;
+        c->colorspace = AVCOL_SPC_BT470BG;
     }
     av_frame_unref(e->picture);
     return L2D_OK;
@@ -411,8 +412,9 @@ static int convert(struct l2d_encoder *e, AVFrame **frame, struct l2d_error *err
         if (!e->sws)
             return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: no conversion from yuv420p to %s",
                                  e->name, av_get_pix_fmt_name(to->format));
-        const int *table = sws_getCoefficients(from->colorspace);
-        sws_setColorspaceDetails(e->sws, table, from->color_range == AVCOL_RANGE_JPEG, table,
+        const int *in = sws_getCoefficients(from->colorspace);
+        const int *out = to->colorspace == AVCOL_SPC_RGB ? in : sws_getCoefficients(to->colorspace);
+        sws_setColorspaceDetails(e->sws, in, from->color_range == AVCOL_RANGE_JPEG, out,
                                  to->color_range == AVCOL_RANGE_JPEG, 0, 1 << 16, 1 << 16);
     }
     sws_scale(e->sws, (const uint8_t *const *) from->data, from->linesize, 0, from->height,

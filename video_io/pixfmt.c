@@ -17,7 +17,7 @@
 struct l2d_importer {
     struct l2d_log log;
     struct SwsContext *sws;     // of the last format that needed a conversion
-    bool warned_hdr, warned_matrix;
+    bool warned_colours, warned_matrix;
     enum AVPixelFormat told_conversion;
 };
 
@@ -139,15 +139,20 @@ static void fill_colour(struct l2d_importer *im, const AVFrame *src, struct l2d_
     else
         f->full_range = src->color_range == AVCOL_RANGE_JPEG;
 
-    if (!im->warned_hdr && (src->color_trc == AVCOL_TRC_SMPTE2084 ||
+    if (!im->warned_colours && (src->color_trc == AVCOL_TRC_SMPTE2084 ||
                             src->color_trc == AVCOL_TRC_ARIB_STD_B67))
     {
-        im->warned_hdr = true;
+        im->warned_colours = true;
         l2d_log_print(&im->log, L2D_LOG_WARN, "HDR input (%s): it is not tone-mapped, so the "
                       "picture will look flat and pale; convert it first, for example with: "
                       "ffmpeg -i IN -vf zscale=t=linear:npl=100,tonemap=hable,"
                       "zscale=t=bt709:m=bt709:r=tv OUT",
                       src->color_trc == AVCOL_TRC_SMPTE2084 ? "PQ" : "HLG");
+    } else if (!im->warned_colours && src->color_primaries == AVCOL_PRI_BT2020) {
+        im->warned_colours = true;
+        l2d_log_print(&im->log, L2D_LOG_WARN, "wide-gamut input (BT.2020): its colours are taken "
+                      "for BT.709's, so the picture will look pale; convert it first, for example "
+                      "with: ffmpeg -i IN -vf zscale=p=bt709:t=bt709:m=bt709:r=tv OUT");
     }
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 // Diffusers' names of a network's file, the safe kinds first.
 static const char *const network_files[] = {
@@ -116,6 +117,8 @@ static int find_tokenizer(struct l2d_sources *s, const struct l2d_import *import
         snprintf(folder, sizeof(folder), "%.4000s", import->tokenizer);
     else if (is_folder(import->base))
         snprintf(folder, sizeof(folder), "%.4000s/tokenizer", import->base);
+    else if (access(import->base, R_OK) != 0)
+        return l2d_error_set(err, L2D_EIO, "%s: %s", import->base, strerror(errno));
     else
         return l2d_error_set(err, L2D_EINVAL, "%s: a single file has no vocabulary: give "
                              "--tokenizer FOLDER, with the vocab.json and merges.txt of any SD1.5 "

@@ -357,6 +357,21 @@ Test(writer, nothing_is_left_without_finish_or_on_a_full_disk)
     cr_expect(!clips_exists("o.mkv.part") && !clips_exists("o.mkv"));
 }
 
+// JPEG has one matrix, whatever the picture's.
+Test(writer, motion_jpeg_of_a_large_picture_keeps_its_colours)
+{
+    clips_run(FFMPEG "-f lavfi -i color=0xc04080:s=1280x720:r=10 -t 0.3 -vf "
+              "scale=out_color_matrix=bt709 -colorspace bt709 -pix_fmt yuv420p a.mp4");
+    struct l2d_sink_params p = { .codec = "mjpeg", .matrix = L2D_MATRIX_BT709 };
+    copy("a.mp4", "o.mkv", NULL, &p, NULL);
+    int rgb[3] = { 0 };
+    const char *text = clips_output("ffmpeg -v error -i o.mkv -frames:v 1 -vf scale=1:1 -pix_fmt "
+                                    "rgb24 -f rawvideo - | od -An -tu1");
+    cr_assert_eq(sscanf(text, "%d %d %d", &rgb[0], &rgb[1], &rgb[2]), 3, "%s", text);
+    cr_expect(abs(rgb[0] - 0xc0) < 4 && abs(rgb[1] - 0x40) < 4 && abs(rgb[2] - 0x80) < 4, "%s",
+              text);
+}
+
 // What was recorded live will not come again.
 Test(writer, a_live_recording_is_kept_on_a_full_disk)
 {

@@ -229,6 +229,8 @@ static int add_change(json_t *change, const json_t *table, const char *word, str
     if (!row)
         l2d_error_set(err, L2D_EINVAL, "'%.*s' is no parameter of this run: live2diff ctl --list "
                       "tells them", (int) size, word);
+    else if (json_object_get(change, string(row, "name")))
+        l2d_error_set(err, L2D_EINVAL, "%.*s is there twice", (int) size, word);
     else if (!equals && !action)
         l2d_error_set(err, L2D_EINVAL, "'%s': expected %s=VALUE", word, word);
     else if (equals && action)
