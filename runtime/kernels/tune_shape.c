@@ -6,6 +6,8 @@
 
 #include "kernels/kernels.h"
 
+#define FEW_TOKENS 1001                 // no whole number of any blocks
+
 bool l2d_tune_shape_of_key(const struct l2d_shape *key, struct l2d_tune_shape *s)
 {
     *s = (struct l2d_tune_shape) { .is_attention = false };
@@ -117,6 +119,16 @@ static void record_attention(struct l2d_graph *graph, const struct l2d_attention
 }
 
 // ---- either
+
+struct l2d_tune_shape l2d_tune_shape_small(const struct l2d_tune_shape *shape)
+{
+    struct l2d_tune_shape s = *shape;
+    struct l2d_attention_shape *a = &s.attention;
+    s.conv.rows = a->rows = 1;
+    a->queries = a->queries < FEW_TOKENS ? a->queries : FEW_TOKENS;
+    a->keys = a->keys < FEW_TOKENS ? a->keys : FEW_TOKENS;
+    return s;
+}
 
 struct l2d_tune_bytes l2d_tune_shape_bytes(const struct l2d_tune_shape *s)
 {

@@ -23,6 +23,9 @@ struct l2d_tune_bytes { uint64_t x, weight, y, parts; };
 /** returns false if it is no kernel's that has variants, or out of range. */
 bool l2d_tune_shape_of_key(const struct l2d_shape *key, struct l2d_tune_shape *shape);
 
+/** One row of it, and not many tokens: enough to see what a kernel computes. */
+struct l2d_tune_shape l2d_tune_shape_small(const struct l2d_tune_shape *shape);
+
 struct l2d_tune_bytes l2d_tune_shape_bytes(const struct l2d_tune_shape *shape);
 
 /**
