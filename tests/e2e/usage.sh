@@ -106,8 +106,8 @@ refuses 1 "a folder|[Ii]s a directory" run -i . -o null --passthrough
 refuses 1 "a\.mp4.*start" run -i a.mp4 -o null --passthrough --start 100
 refuses 1 "nosuchformat" run -f nosuchformat -i a.mp4 -o null --passthrough
 
-refuses 1 "nowhere.model\.json" inspect nowhere
-refuses 1 "nowhere/model\.json" inspect -m nowhere
+refuses 1 "nowhere: No such file" inspect nowhere
+refuses 1 "nowhere: No such file" inspect -m nowhere
 refuses 2 "two models" inspect -m a b
 refuses 2 "two models" inspect --config a b
 refuses 2 "two models" run -i a.mp4 -o null --config x -m y
@@ -169,7 +169,8 @@ refuses 2 "clip-skip.*whole number" import --base x -o out --clip-skip -1
 refuses 1 "config\.yaml: No such file" import --config config.yaml -o out
 echo 'promt: x' >config.yaml
 refuses 1 "config\.yaml:1: 'promt'" import --config config.yaml -o out
-refuses 1 "single file has no vocabulary" import --base nothing -o out
+refuses 1 "nothing: No such file" import --base nothing -o out
+refuses 1 "single file has no vocabulary" import --base config.yaml -o out
 mkdir -p tokenizer out
 touch tokenizer/vocab.json tokenizer/merges.txt
 refuses 1 "out: exists" import --base x --vae x -o out
