@@ -13,7 +13,7 @@ static const struct param rows[] = {
     { .name = "show", .kind = PARAM_CHOICE, .doc = "", .choices = "drawn|source|frozen" },
     { .name = "rewarm", .kind = PARAM_ACTION, .doc = "" },
 };
-static const struct param_table table = { rows, sizeof(rows) / sizeof(rows[0]) };
+static const struct param_table table = { .row = rows, .num_rows = sizeof(rows) / sizeof(rows[0]) };
 
 #define BYTES(text) (const uint8_t *) (text), sizeof(text) - 1
 #define BUNDLE "#bundle\0" "\0\0\0\0\0\0\0\1"

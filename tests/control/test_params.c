@@ -126,7 +126,26 @@ static const struct param rows[] = {
       .user = &t, .get = get_real, .set = set_real },
     { .name = "again", .kind = PARAM_ACTION, .doc = "do it", .user = &t, .set = do_it },
 };
-static const struct param_table table = { rows, sizeof(rows) / sizeof(rows[0]) };
+
+// A text "never" and a word do not go together.
+static int check_together(void *user, param_value_fn *value_of, const void *changes,
+                          struct l2d_error *err)
+{
+    (void) user;
+    const struct param_value *text = NULL, *word = NULL;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (!strcmp(rows[i].name, "text"))
+            text = value_of(&rows[i], changes);
+        if (!strcmp(rows[i].name, "word"))
+            word = value_of(&rows[i], changes);
+    }
+    return text && word && !strcmp(text->text, "never")
+         ? l2d_error_set(err, L2D_EINVAL, "never together") : L2D_OK;
+}
+
+static const struct param_table table = {
+    .row = rows, .num_rows = sizeof(rows) / sizeof(rows[0]), .check = check_together,
+};
 
 static void reset(void)
 {
@@ -199,6 +218,8 @@ Test(params, all_or_nothing, .init = reset)
 {
     struct l2d_error err = { 0 };
     cr_assert_eq(apply("{\"text\": \"new\", \"whole\": 8, \"real\": 2}", &err), L2D_EINVAL);
+    cr_assert_eq(apply("{\"text\": \"never\", \"word\": \"red\"}", &err), L2D_EINVAL);
+    cr_assert_str_eq(err.msg, "never together");
     cr_assert_eq(t.sets, 0, "set before all was checked");
     // And where setting itself fails, the last row's after the others.
     t.broken = true;
@@ -239,7 +260,7 @@ Test(params, described, .init = reset)
 
 Test(params, an_empty_table_says_so)
 {
-    struct param_table none = { NULL, 0 };
+    struct param_table none = { .row = NULL };
     struct l2d_error err = { 0 };
     cr_assert_eq(params_apply_text(&none, "{\"a\": 1}", 8, &err), L2D_EINVAL);
     cr_assert(strstr(err.msg, "nothing can be changed"), "%s", err.msg);

@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         rows[i].set = set;
         rows[i].user = &rows[i];
     }
-    struct param_table table = { rows, count };
+    struct param_table table = { .row = rows, .num_rows = count };
     struct l2d_error err = { 0 };
     sets = 0;
     int rc = params_apply_text(&table, (const char *) data, size, &err);

@@ -67,7 +67,6 @@ static int open_timeline(struct run *run, struct l2d_error *err)
         return l2d_error_set(err, L2D_EINVAL, "%s: \"negative\" needs --guidance-mode full or "
                              "initialize", o->timeline);
     run->flow.timeline = &run->timeline;
-    run->flow.start_us = o->start_us;
     return rc;
 }
 
@@ -420,6 +419,7 @@ int run_main(int argc, char **argv)
                            : options.verbose ? L2D_LOG_DEBUG : L2D_LOG_INFO);
     l2d_libav_init(&run.log);
     flow_init(&run.flow, &stops, &run.log);
+    run.flow.start_us = options.start_us;
     run_board_init(&run.board);
     run.watch = (struct watch) {
         .flow = &run.flow, .progress = &run.progress, .board = &run.board, .input = options.input,

@@ -322,6 +322,8 @@ int run_options_parse(int argc, char **argv, struct run_options *o)
         return options_complain(c, "--control '%s': %s", o->control_at, err.msg);
     if (o->osc_at && control_address_parse(&o->osc, o->osc_at, &err) != L2D_OK)
         return options_complain(c, "--osc '%s': %s", o->osc_at, err.msg);
+    if (o->control_token && !*o->control_token)
+        return options_complain(c, "--control-token is empty");
     if ((o->control_token || o->osc_at) && !o->control_at)
         return options_complain(c, "--control-token and --osc need --control");
     return check_files(o, c);

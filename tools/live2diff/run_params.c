@@ -104,13 +104,13 @@ static int check_blend(void *user, const struct param_value *value, struct l2d_e
 }
 
 static int check_parts(const struct run_params *p, const struct param_value *value,
-                       struct l2d_error *err)
+                       const char *prompt, struct l2d_error *err)
 {
     double share[L2D_PROMPT_MAX_PARTS];
     int num, parts, rc = l2d_prompt_parse_shares(share, &num, value->text, err);
     struct l2d_prompt parsed = { 0 };
     if (rc == L2D_OK)
-        rc = l2d_prompt_parse(&parsed, "{}", p->slot[PROMPT].value.text, p->syntax, err);
+        rc = l2d_prompt_parse(&parsed, "{}", prompt, p->syntax, err);
     parts = parsed.num_parts;
     l2d_prompt_finish(&parsed);
     if (rc != L2D_OK || num == parts)
@@ -185,7 +185,8 @@ static int set_locked(struct run_params *p, struct slot *slot, const struct para
     struct l2d_change change;
     uint64_t ticket = 0;
     bool told = change_of(p, slot->which, value, &change);
-    int rc = slot->which == BLEND ? check_parts(p, value, err) : L2D_OK;
+    const char *prompt = p->slot[PROMPT].value.text;
+    int rc = slot->which == BLEND ? check_parts(p, value, prompt, err) : L2D_OK;
     if (rc == L2D_OK)
         rc = copy_value(&after, value, err);
     if (rc == L2D_OK && told)
@@ -436,9 +437,25 @@ void run_params_initial(struct run_params *p,
     }
 }
 
+// A blend is of the prompt that comes with it.
+static int check_together(void *user, param_value_fn *value_of, const void *changes,
+                          struct l2d_error *err)
+{
+    struct run_params *p = user;
+    const struct param_value *prompt = NULL, *blend = NULL;
+    for (size_t i = 0; i < p->num_rows; i++) {
+        const struct slot *slot = p->row[i].user;
+        if (slot->which == PROMPT)
+            prompt = value_of(&p->row[i], changes);
+        if (slot->which == BLEND)
+            blend = value_of(&p->row[i], changes);
+    }
+    return prompt && blend ? check_parts(p, blend, prompt->text, err) : L2D_OK;
+}
+
 struct param_table run_params_table(struct run_params *p)
 {
-    return (struct param_table) { p->row, p->num_rows };
+    return (struct param_table) { p->row, p->num_rows, p, check_together };
 }
 
 int32_t run_params_num_steps(const struct run_params *p)

@@ -46,6 +46,17 @@ int timeline_record_create(struct timeline_record **out, const char *path, bool 
     return rc;
 }
 
+// The shortest number that is read as this float again: 0.6 for the nearest to it.
+static json_t *shortest(float value)
+{
+    char text[32];
+    int digits = 6;
+    do
+        snprintf(text, sizeof(text), "%.*g", digits, (double) value);
+    while (strtof(text, NULL) != value && ++digits <= 9);
+    return json_real(strtod(text, NULL));
+}
+
 static void add_text(json_t *line, const char *name, const struct l2d_change *c, double frame_rate)
 {
     json_object_set_new(line, name, json_string(c->text));
@@ -66,7 +77,7 @@ static json_t *line_of(const struct timeline_record *r, const struct l2d_change 
     case L2D_CHANGE_BLEND:    add_text(line, "blend", c, frame_rate); break;
     case L2D_CHANGE_LORA:
         snprintf(name, sizeof(name), "lora.%s", c->text);
-        json_object_set_new(line, name, json_real((double) c->lora_scale));
+        json_object_set_new(line, name, shortest(c->lora_scale));
         break;
     case L2D_CHANGE_STEPS:
         json_object_set_new(line, "steps", json_string(r->info->set_text[c->step_set]));
@@ -81,7 +92,7 @@ static json_t *line_of(const struct timeline_record *r, const struct l2d_change 
         json_object_set_new(line, "show", json_string(timeline_show[c->show]));
         break;
     case L2D_CHANGE_STEADY:
-        json_object_set_new(line, "steady", json_real(round((double) c->steady * 1e6) / 1e6));
+        json_object_set_new(line, "steady", shortest(c->steady));
         break;
     case L2D_CHANGE_REWARM:   json_object_set_new(line, "rewarm", json_true()); break;
     }

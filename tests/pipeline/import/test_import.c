@@ -323,7 +323,7 @@ Test(import, refuses_and_leaves_nothing)
     int lines = 0;
     snprintf(path, sizeof(path), "%s/nothing", dir);
     static const struct { size_t at; const char *want; } cases[] = {
-        { offsetof(struct l2d_import, base), "a single file has no vocabulary" },
+        { offsetof(struct l2d_import, base), "No such file" },
         { offsetof(struct l2d_import, motion), "motion: " },
         { offsetof(struct l2d_import, dreambooth), "dreambooth: " },
         { offsetof(struct l2d_import, vae), "vae: " },

@@ -112,7 +112,7 @@ static json_t *value_json(const struct param *p, const struct argument *a)
     bool number = a->type == 'i' || a->type == 'f';
     switch (p->kind) {
     case PARAM_TEXT:   return a->type == 's' ? json_string(a->text) : NULL;
-    case PARAM_INT:    return number && fabs(a->number) < 9e15 ? json_integer(llround(a->number))
+    case PARAM_INT:    return number && fabs(a->number) <= 1e16 ? json_integer(llround(a->number))
                                                                : NULL;
     case PARAM_REAL:   return number ? json_real(a->number) : NULL;
     case PARAM_CHOICE: return choice_json(p, a);

@@ -183,9 +183,10 @@ static int read_number(const struct param *p, const json_t *json, struct param_v
     if (!json_is_number(json))
         return wrong_type(p, "a number", json, err);
     double value = json_number_value(json);
+    int digits = p->kind == PARAM_INT ? 16 : 10;
     if (!(value >= p->min && value <= p->max))
-        return l2d_error_set(err, L2D_EINVAL, "%s: %.10g is out of its range %.10g..%.10g",
-                             p->name, value, p->min, p->max);
+        return l2d_error_set(err, L2D_EINVAL, "%s: %.*g is out of its range %.*g..%.*g", p->name,
+                             digits, value, digits, p->min, digits, p->max);
     out->integer = json_integer_value(json);
     out->real = value;
     return L2D_OK;
@@ -260,6 +261,8 @@ struct change {
     bool has_before;
 };
 
+struct changes { const struct change *change; size_t count; };
+
 static int set_all(struct change *change, size_t count, struct l2d_error *err)
 {
     int rc = L2D_OK;
@@ -281,6 +284,15 @@ static int set_all(struct change *change, size_t count, struct l2d_error *err)
     return rc;
 }
 
+static const struct param_value *value_of(const struct param *p, const void *changes)
+{
+    const struct changes *all = changes;
+    for (size_t i = 0; i < all->count; i++)
+        if (all->change[i].param == p)
+            return &all->change[i].after;
+    return NULL;
+}
+
 int params_apply(const struct param_table *table, const json_t *object, struct l2d_error *err)
 {
     struct change change[MAX_ROWS] = { 0 };
@@ -293,6 +305,8 @@ int params_apply(const struct param_table *table, const json_t *object, struct l
         change[count].param = &table->row[i];
         rc = read_value(&table->row[i], value, &change[count++].after, err);
     }
+    if (rc == L2D_OK && table->check)
+        rc = table->check(table->user, value_of, &(struct changes) { change, count }, err);
     if (rc == L2D_OK)
         rc = set_all(change, count, err);
     for (size_t i = 0; i < count; i++) {
