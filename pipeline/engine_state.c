@@ -51,17 +51,18 @@ static int set_size(struct l2d_engine *e, const struct l2d_engine_params *p, str
 {
     int32_t w = p->width, h = p->height, align = 2;
     double shown_w = p->input_width, shown_h = p->input_height;
-    if (e->passthrough && !w) {
+    bool chosen = w || h;
+    if (e->passthrough && !chosen) {
         w = (p->input_width + 1) & ~1;
         h = (p->input_height + 1) & ~1;
     }
     if (!e->passthrough) {
         const struct l2d_model_config *c = &e->model->config;
         align = l2d_model_config_align(c);
-        if (!w && shown_w > 0 && shown_h > 0)
+        if (!chosen && shown_w > 0 && shown_h > 0)
             l2d_geometry_choose_size(shown_w, shown_h, (double) c->width * c->height, align, &w,
                                      &h);
-        else if (!w) {
+        else if (!chosen) {
             w = c->width;
             h = c->height;
         }

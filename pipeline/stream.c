@@ -333,6 +333,8 @@ static void run(void *arg)
     wait_while_paused(s);
     if (rc == L2D_OK && status == L2D_QUEUE_CLOSED)     // stopped: nobody waits for the rest
         rc = l2d_engine_finish(s->engine, &err);
+    if (rc == L2D_OK && status == L2D_QUEUE_CLOSED && s->dump)
+        rc = l2d_dump_write(s->dump, UINT32_MAX, &err);
     refuse_changes(s);
     publish(s, s->pace.in_flight);
     if (rc != L2D_OK) {
@@ -348,6 +350,9 @@ int l2d_stream_create(struct l2d_stream **out, const struct l2d_stream_params *p
     if (params->live && params->engine.chunk > 1)
         return l2d_error_set(err, L2D_EINVAL, "chunks of %u frames: a live stream has none, its "
                              "frames would come late", params->engine.chunk);
+    if (params->dump_dir && params->engine.skip_similar > 0)
+        return l2d_error_set(err, L2D_EINVAL, "a dump has all frames, and similar ones are "
+                             "skipped: one without the other");
     struct l2d_stream *s = calloc(1, sizeof(*s));
     if (!s)
         return l2d_error_set(err, L2D_ENOMEM, "stream: out of memory");

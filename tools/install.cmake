@@ -3,7 +3,7 @@
 # pkg-config file, the model and the clip.
 add_library(l2d STATIC)
 set(l2d_layers l2d_base l2d_tensor l2d_gpu l2d_kernels l2d_pipeline)
-set(l2d_requires jansson vulkan libutf8proc)
+set(l2d_requires jansson vulkan libutf8proc libzip nettle yaml-0.1)
 if(L2D_VIDEO)
     list(APPEND l2d_layers l2d_video_io)
     list(APPEND l2d_requires libavformat libavcodec libavdevice libavutil libswscale libswresample
@@ -31,11 +31,14 @@ install(FILES pipeline/stream.h pipeline/engine.h pipeline/config.h pipeline/geo
               pipeline/change.h pipeline/dump.h pipeline/prompt.h
         DESTINATION ${l2d_include}/pipeline)
 if(L2D_VIDEO)
-    install(FILES video_io/reader.h video_io/sink.h video_io/libav.h
+    install(FILES video_io/reader.h video_io/sink.h video_io/display.h video_io/writer.h
+                  video_io/libav.h
             DESTINATION ${l2d_include}/video_io)
 endif()
 
 file(RELATIVE_PATH l2d_pc_to_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+file(RELATIVE_PATH l2d_pc_lib ${CMAKE_INSTALL_PREFIX} ${CMAKE_INSTALL_FULL_LIBDIR})
+file(RELATIVE_PATH l2d_pc_include ${CMAKE_INSTALL_PREFIX} ${CMAKE_INSTALL_FULL_INCLUDEDIR})
 configure_file(tools/live2diff.pc.in live2diff.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/live2diff.pc
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

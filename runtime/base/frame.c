@@ -84,7 +84,8 @@ int l2d_frame_create(struct l2d_frame **out, int32_t width, int32_t height,
         const struct l2d_component *c = &format->component[i];
         uint32_t sample_bytes = c->depth_bits + c->shift_bits > 8 ? 2 : 1;
         if (c->plane > 3 || c->depth_bits < 1 || c->depth_bits > 16 || c->sub_w_log2 > 3 ||
-            c->sub_h_log2 > 3 || c->step_bytes < sample_bytes) {
+            c->sub_h_log2 > 3 || c->depth_bits + c->shift_bits > 16 ||
+            c->step_bytes < c->offset_bytes + sample_bytes) {
             l2d_frame_unref(&f);
             return l2d_error_set(err, L2D_EINVAL, "pixel format: component %u is inconsistent", i);
         }

@@ -430,5 +430,28 @@ Test(stream, bad_parameters_say_what_is_wrong)
     params.engine = (struct l2d_engine_params) { .width = 63, .height = 64 };
     cr_expect_eq(l2d_stream_create(&stream, &params, &err), L2D_EINVAL);
     cr_expect_not_null(strstr(err.msg, "63x64"), "%s", err.msg);
+    params.engine = (struct l2d_engine_params) { .width = 0, .height = 64 };
+    cr_expect_eq(l2d_stream_create(&stream, &params, &err), L2D_EINVAL);
+    cr_expect_not_null(strstr(err.msg, "0x64"), "%s", err.msg);
+    params = (struct l2d_stream_params) { .dump_dir = "d", .engine = { .skip_similar = 0.9 } };
+    cr_expect_eq(l2d_stream_create(&stream, &params, &err), L2D_EINVAL);
+    cr_expect_not_null(strstr(err.msg, "dump"), "%s", err.msg);
     cr_expect_null(stream);
+}
+
+Test(stream, formats_that_lead_beyond_a_frame_are_refused)
+{
+    static const struct l2d_component bad[] = {
+        { .step_bytes = 1, .offset_bytes = 200, .depth_bits = 8 },
+        { .step_bytes = 2, .offset_bytes = 1, .depth_bits = 16 },
+        { .step_bytes = 2, .depth_bits = 16, .shift_bits = 1 },
+        { .step_bytes = 1, .depth_bits = 9 }, { .plane = 4, .step_bytes = 1, .depth_bits = 8 },
+        { .step_bytes = 1, .depth_bits = 8, .sub_w_log2 = 4 }, { .step_bytes = 1 },
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct l2d_pixel_format format = { .num_components = 1, .component = { bad[i] } };
+        struct l2d_frame *f = NULL;
+        cr_expect_eq(l2d_frame_create(&f, 64, 64, &format, &err), L2D_EINVAL, "%zu", i);
+        cr_expect_null(f);
+    }
 }
