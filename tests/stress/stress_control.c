@@ -160,7 +160,8 @@ static int run_round(void)
     if (control_frames_create(&frames, &err) != L2D_OK ||
         control_server_create(&server, &(struct control_server_params) {
             .address = { .host = "127.0.0.1" },
-            .source = { .state = fill_state, .params = { rows, 1 }, .frames = frames,
+            .source = { .state = fill_state, .params = { .row = rows, .num_rows = 1 },
+                        .frames = frames,
                         .outputs = { add_output, look_at_output, remove_output } },
         }, &err) != L2D_OK) {
         fprintf(stderr, "%s\n", err.msg);
