@@ -104,6 +104,13 @@ static int user_options(const char *text, AVDictionary **opts, struct l2d_error 
     return L2D_OK;
 }
 
+// Whatever the size of a picture, players take it for BT.601.
+static bool has_one_matrix(enum AVCodecID id)
+{
+    return id == AV_CODEC_ID_VP8 || id == AV_CODEC_ID_THEORA || id == AV_CODEC_ID_MPEG1VIDEO ||
+           id == AV_CODEC_ID_WEBP || id == AV_CODEC_ID_TIFF;
+}
+
 static enum AVPixelFormat pixel_format_for(const AVCodec *codec)
 {
     const enum AVPixelFormat *list = codec->pix_fmts, want = AV_PIX_FMT_YUV420P;
@@ -186,6 +193,8 @@ static int fill_context(struct l2d_encoder *e, const AVCodec *codec, struct l2d_
     } else if (c->pix_fmt == AV_PIX_FMT_YUVJ420P) {     // of JPEG, which has no other matrix
         c->color_range = AVCOL_RANGE_JPEG;
         c->colorspace = AVCOL_SPC_BT470BG;
+    } else if (has_one_matrix(codec->id)) {
+        c->colorspace = AVCOL_SPC_SMPTE170M;
     }
     av_frame_unref(e->picture);
     return L2D_OK;
@@ -391,6 +400,22 @@ const AVCodecContext *l2d_encoder_context(const struct l2d_encoder *encoder)
     return encoder->ctx;
 }
 
+static bool is_bt601(enum AVColorSpace matrix)
+{
+    return matrix == AVCOL_SPC_SMPTE170M || matrix == AVCOL_SPC_BT470BG;
+}
+
+// Pixel format, range and matrix of the picture, which is yuv420p.
+static bool is_as_the_codec_has_it(const struct l2d_encoder *e)
+{
+    enum AVColorSpace have = e->picture->colorspace, wanted = e->ctx->colorspace;
+    bool matrix = have == wanted || (is_bt601(have) && is_bt601(wanted));
+    bool format = e->ctx->pix_fmt == AV_PIX_FMT_YUV420P ||
+                  (e->ctx->pix_fmt == AV_PIX_FMT_YUVJ420P &&
+                   e->picture->color_range == AVCOL_RANGE_JPEG);
+    return matrix && format;
+}
+
 // To the codec's own format where it is not yuv420p (GIF, PNG): quality is swscale's.
 static int convert(struct l2d_encoder *e, AVFrame **frame, struct l2d_error *err)
 {
@@ -462,10 +487,11 @@ int l2d_encoder_push(struct l2d_encoder *encoder, const struct l2d_frame *frame,
     if (frame) {
         rc = l2d_pixfmt_export(frame, e->picture, err);
         av_frame = e->picture;
-        if (rc == L2D_OK && e->ctx->pix_fmt == AV_PIX_FMT_YUVJ420P && frame->format.full_range)
-            av_frame->format = AV_PIX_FMT_YUVJ420P;
-        else if (rc == L2D_OK && e->ctx->pix_fmt != AV_PIX_FMT_YUV420P)
+        bool jpeg = e->ctx->pix_fmt == AV_PIX_FMT_YUVJ420P;
+        if (rc == L2D_OK && !is_as_the_codec_has_it(e))
             rc = convert(e, &av_frame, err);
+        else if (rc == L2D_OK && jpeg)
+            av_frame->format = AV_PIX_FMT_YUVJ420P;
         av_frame->pts = pts;
         av_frame->pkt_duration = duration;
         av_frame->sample_aspect_ratio = e->ctx->sample_aspect_ratio;

@@ -649,8 +649,10 @@ static int seek_start(struct l2d_reader *r, int64_t base_us, struct l2d_error *e
                 return rc;
         }
         bool early = r->frame_ready && r->frame_pts <= 0;
-        if (to == first && !early && av_seek_frame(r->in.fmt, -1, 0, AVSEEK_FLAG_BYTE) >= 0)
-            forget_position(r);         // the first key frame is decoded before the first is shown
+        // Without an index a time of decoding is sought, and the first is before the first picture.
+        if (to == first && !early && r->in.fmt->iformat->flags & AVFMT_TS_DISCONT &&
+            av_seek_frame(r->in.fmt, -1, 0, AVSEEK_FLAG_BYTE) >= 0)
+            forget_position(r);
         if (to == first || early)
             return L2D_OK;
     }

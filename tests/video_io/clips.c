@@ -139,7 +139,7 @@ int clips_copy(const char *from, const char *to, const struct l2d_reader_params 
     sp.time_base_den = info->time_base_den;
     sp.frame_rate_num = info->frame_rate_num;
     sp.frame_rate_den = info->frame_rate_den;
-    sp.matrix = L2D_MATRIX_BT601;
+    sp.matrix = sp.matrix ? sp.matrix : L2D_MATRIX_BT601;
     sp.audio = info->has_audio ? &info->audio : NULL;
     sp.input = from;
     rc = l2d_sink_open(&s, to, &sp, err);

@@ -357,19 +357,28 @@ Test(writer, nothing_is_left_without_finish_or_on_a_full_disk)
     cr_expect(!clips_exists("o.mkv.part") && !clips_exists("o.mkv"));
 }
 
-// JPEG has one matrix, whatever the picture's.
-Test(writer, motion_jpeg_of_a_large_picture_keeps_its_colours)
+// Codecs with one matrix, whatever the picture's, and one with any.
+Test(writer, large_pictures_keep_their_colours)
 {
+    static const struct { const char *codec, *to; } cases[] = {
+        { "mjpeg", "o.mkv" }, { "libvpx", "o.webm" }, { "libtheora", "o.ogv" },
+        { "libwebp", "o.webp" }, { "tiff", "o.tiff" }, { "mpeg1video", "o.mpg" },
+        { "libx264", "p.mkv" },
+    };
     clips_run(FFMPEG "-f lavfi -i color=0xc04080:s=1280x720:r=10 -t 0.3 -vf "
               "scale=out_color_matrix=bt709 -colorspace bt709 -pix_fmt yuv420p a.mp4");
-    struct l2d_sink_params p = { .codec = "mjpeg", .matrix = L2D_MATRIX_BT709 };
-    copy("a.mp4", "o.mkv", NULL, &p, NULL);
-    int rgb[3] = { 0 };
-    const char *text = clips_output("ffmpeg -v error -i o.mkv -frames:v 1 -vf scale=1:1 -pix_fmt "
-                                    "rgb24 -f rawvideo - | od -An -tu1");
-    cr_assert_eq(sscanf(text, "%d %d %d", &rgb[0], &rgb[1], &rgb[2]), 3, "%s", text);
-    cr_expect(abs(rgb[0] - 0xc0) < 4 && abs(rgb[1] - 0x40) < 4 && abs(rgb[2] - 0x80) < 4, "%s",
-              text);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct l2d_sink_params p = { .codec = cases[i].codec, .matrix = L2D_MATRIX_BT709 };
+        copy("a.mp4", cases[i].to, &(struct l2d_reader_params) { .max_frames = 1 }, &p, NULL);
+        int rgb[3] = { 0 };
+        const char *text = clips_output("ffmpeg -v error -i %s -frames:v 1 -vf crop=16:16,"
+                                        "scale=in_color_matrix=%s -pix_fmt rgb24 -f rawvideo - | "
+                                        "od -An -tu1 -N3", cases[i].to,
+                                        strcmp(cases[i].codec, "libx264") ? "bt601" : "bt709");
+        cr_assert_eq(sscanf(text, "%d %d %d", &rgb[0], &rgb[1], &rgb[2]), 3, "%s", text);
+        cr_expect(abs(rgb[0] - 0xc0) < 5 && abs(rgb[1] - 0x40) < 5 && abs(rgb[2] - 0x80) < 5,
+                  "%s: %s", cases[i].codec, text);
+    }
 }
 
 // What was recorded live will not come again.
