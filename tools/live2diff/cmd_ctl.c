@@ -355,7 +355,7 @@ static int ctl_main(int argc, char **argv)
     if (o.token && guard_token_fault(o.token))
         return options_complain(&command_ctl, "--token: %s", guard_token_fault(o.token));
     if (o.list && (first || o.snapshot || o.add_output || o.remove_output))
-        return options_complain(&command_ctl, "--list stands alone: it shows, and changes nothing");
+        return options_complain(&command_ctl, "--list takes no KEY=VALUE, and stands alone");
     if (!o.add_output && (o.format || o.codec || o.codec_options))
         return options_complain(&command_ctl, "--format, --codec and --codec-options need "
                                 "--add-output");
