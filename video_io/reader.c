@@ -298,10 +298,10 @@ static int read_packet(struct l2d_reader *r, struct l2d_error *err)
 // Advance by one step: a decoded frame becomes ready, or a packet is consumed, or the end is noted.
 static int step(struct l2d_reader *r, struct l2d_error *err)
 {
-    if (reached_max(r) && !r->input_ended)
-        return read_packet(r, err);
-    if (reached_max(r)) {               // by one of the last pictures, which a decoder holds back
-        r->decoder_ended = true;
+    if (reached_max(r)) {
+        if (!r->input_ended)
+            return read_packet(r, err);
+        r->decoder_ended = true;        // by one of the last pictures, which a decoder holds back
         return L2D_OK;
     }
     int rc = avcodec_receive_frame(r->dec, r->frame);

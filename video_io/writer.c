@@ -97,22 +97,26 @@ static int write_failed(const struct writer *w, int averror, struct l2d_error *e
                              (int) (IO_TIMEOUT_US / 1000000));
     if (averror == AVERROR(EPIPE) && !w->part_name)
         return l2d_error_set(err, L2D_ECLOSED, "%s: its reader has gone", w->name);
-    const char *kept = keeps_part(w) ? "; until then it is in " : "";
-    if (averror == AVERROR(ENOSPC))
-        return l2d_error_set(err, L2D_EIO, "%s: the disk is full%s%s", w->name,
-                             w->part_name && !*kept ? "; the unfinished file is removed" : kept,
-                             *kept ? w->part_name : "");
     if (averror == AVERROR(EEXIST))
         return l2d_error_set(err, L2D_EINVAL, "%s: a picture of the next number exists already; "
                              "--overwrite replaces it", w->name);
     if (averror == AVERROR(EINVAL) && !strcmp(w->fmt->oformat->name, "image2"))
         return l2d_error_set(err, L2D_EINVAL, "%s: one picture, but there are more; number them "
                              "with a name such as %%05d.png, or take one with --frames 1", w->name);
-    int rc = l2d_libav_error(err, averror, "writing %s", w->name);
+    bool full = averror == AVERROR(ENOSPC), keeps = keeps_part(w);
+    int rc = full ? l2d_error_set(err, L2D_EIO, "%s: the disk is full%s", w->name,
+                                  w->part_name && !keeps ? "; the unfinished file is removed" : "")
+                  : l2d_libav_error(err, averror, "writing %s", w->name);
     size_t len = strlen(err->msg);
-    if (*kept)
-        snprintf(err->msg + len, sizeof(err->msg) - len, "%s%s", kept, w->part_name);
+    if (keeps)
+        snprintf(err->msg + len, sizeof(err->msg) - len, "; until then it is in %s", w->part_name);
     return rc;
+}
+
+// What writing met behind the muxer's back; 0: nothing.
+static int io_error(const struct writer *w)
+{
+    return w->fmt->pb && w->fmt->pb->error < 0 ? w->fmt->pb->error : 0;
 }
 
 // --- packets to the file
@@ -139,9 +143,9 @@ static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, st
     int rc = w->p.live ? av_write_frame(w->fmt, pkt) : av_interleaved_write_frame(w->fmt, pkt);
     if (w->p.live)
         av_packet_unref(pkt);
-    if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
-        rc = w->fmt->pb->error;
-    if (rc == AVERROR_INVALIDDATA && w->audio && !(w->fmt->pb && w->fmt->pb->error < 0)) {
+    if (rc >= 0 && io_error(w))
+        rc = io_error(w);
+    if (rc == AVERROR_INVALIDDATA && w->audio && !io_error(w)) {
         if (!w->warned_damage)          // what is copied may be; what is encoded here is not
             l2d_log_print(&w->log, L2D_LOG_WARN, "%s: a damaged packet of sound is left out",
                           w->name);
@@ -602,8 +606,8 @@ static int write_header(struct writer *w, bool live, struct l2d_error *err)
     begin_io(w);
     int rc = avformat_write_header(w->fmt, &opts);
     av_dict_free(&opts);
-    if (rc >= 0 && w->fmt->pb && w->fmt->pb->error < 0)
-        rc = w->fmt->pb->error;
+    if (rc >= 0 && io_error(w))
+        rc = io_error(w);
     bool unfit = w->audio && (rc == AVERROR(EPERM) || rc == AVERROR(ENOSYS) ||
                               rc == AVERROR(EINVAL) || rc == AVERROR_INVALIDDATA);
     if (rc < 0 && unfit)                // what a muxer has against it, it logs

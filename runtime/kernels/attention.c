@@ -7,8 +7,7 @@
 #include "kernels/kernels.h"
 #include "shaders/params/attention.h"
 
-#define WIDE_HEAD 160            // beyond it: attention_wide.comp
-#define WIDE_KEYS 32            // at a time there
+#define WIDE_KEYS 32                    // at a time, see attention_wide.comp
 
 struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, int32_t q_first,
                                 struct l2d_tensor kv, int32_t k_first, int32_t v_first, int32_t c,
@@ -37,7 +36,7 @@ struct l2d_tensor l2d_attention(struct l2d_graph *graph, struct l2d_tensor q, in
         .rows = (uint32_t) q.rows, .queries = queries, .keys = keys, .heads = (uint32_t) heads,
         .quads = quads, .causal = causal,
     }, flops);
-    if (is_for_cpu(graph, &kv) && d > WIDE_HEAD &&
+    if (is_for_cpu(graph, &kv) && d > L2D_ATTENTION_WIDE &&
         div_up(keys, WIDE_KEYS) * (uint64_t) (quads / 16 + 2 * WIDE_KEYS + 4) > CPU_LOOP_ROUNDS) {
         l2d_graph_fail(graph, L2D_EUNSUPPORTED, "attention of %u tokens: too many for a CPU "
                        "driver; a smaller --size may do", keys);

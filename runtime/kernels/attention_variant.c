@@ -10,8 +10,7 @@
 
 #define KERNEL_ATTENTION 2u             // first word of a key, in bits above the precision's
 
-#define WIDE 160                // beyond it a head does not fit one invocation
-#define WIDE_QUERIES 16         // of a workgroup, see attention_wide.comp
+#define WIDE_QUERIES 16                 // of a workgroup, see attention_wide.comp
 
 // ---- tables: number `index` of a tier's, and whether it runs
 
@@ -58,11 +57,17 @@ static const struct { uint32_t queries, keys, subgroups; } tier3_blocks[] = {
     { 2, 2, 8 }, { 1, 2, 8 }, { 1, 1, 8 }, { 1, 4, 8 },
 };
 
+// Of the sides that are a second factor's in one product and a first's in the next.
+static uint32_t tier3_grain(const struct l2d_gpu_caps *caps)
+{
+    const struct l2d_matrix_shape *g = &caps->matrix2.grain;
+    return g->n > g->k ? g->n : g->k;
+}
+
 // A head's channels and at least one more, see attention_t3.comp.
 static uint32_t tier3_depth(const struct l2d_gpu_caps *caps, uint32_t quads)
 {
-    const struct l2d_matrix_shape *g = &caps->matrix2.grain;
-    uint32_t grain = g->n > g->k ? g->n : g->k;
+    uint32_t grain = tier3_grain(caps);
     return grain ? (4 * quads / grain + 1) * grain : 0;
 }
 
@@ -72,10 +77,10 @@ static uint32_t tier3_depth(const struct l2d_gpu_caps *caps, uint32_t quads)
 static bool tier3_variant(const struct l2d_gpu_caps *caps, uint32_t index,
                           const struct l2d_attention_shape *s, struct l2d_attention_variant *v)
 {
-    const struct l2d_matrix_shape *g = &caps->matrix2.grain;
     uint32_t lanes = caps->subgroup_size, subgroups = tier3_blocks[index].subgroups;
-    uint32_t queries = tier3_blocks[index].queries * g->m, depth = tier3_depth(caps, s->quads);
-    uint32_t keys = tier3_blocks[index].keys * (g->n > g->k ? g->n : g->k);
+    uint32_t queries = tier3_blocks[index].queries * caps->matrix2.grain.m;
+    uint32_t keys = tier3_blocks[index].keys * tier3_grain(caps);
+    uint32_t depth = tier3_depth(caps, s->quads);
     uint32_t shared = 16 * (subgroups * queries + 2 * keys) * (depth / 8 + 1) +
                       8 * subgroups * queries;
     uint32_t registers = (queries * keys + queries * depth * 3 / 2) / lanes + 56;
@@ -128,7 +133,7 @@ static enum l2d_tier tier_of(const struct l2d_gpu_caps *caps, enum l2d_dtype pre
 static struct l2d_attention_variant tier0_variant(const struct l2d_gpu_caps *caps,
                                                   const struct l2d_attention_shape *s)
 {
-    uint32_t size = caps->subgroup_size, lanes = size < 4 ? 1 : size < 8 ? 4 : 8;
+    uint32_t lanes = subgroup_lanes_of(caps);
     uint32_t per_lane = s->quads <= 4 ? 4 : s->quads <= 10 ? 2 : 1;
     return (struct l2d_attention_variant) {
         "attention_t0", "", lanes * per_lane, { lanes, s->quads, s->causal, per_lane }, 4,
@@ -139,7 +144,7 @@ bool l2d_attention_variant_of(const struct l2d_gpu_caps *caps, enum l2d_dtype pr
                               const struct l2d_attention_shape *s, uint32_t index,
                               struct l2d_attention_variant *v)
 {
-    if (4 * s->quads > WIDE) {
+    if (4 * s->quads > L2D_ATTENTION_WIDE) {
         *v = (struct l2d_attention_variant) {
             "attention_wide", "", WIDE_QUERIES, { 128, s->quads, s->causal }, 3,
         };

@@ -10,7 +10,9 @@
 #include "gpu/device.h"
 #include "gpu/graph.h"
 
-#define L2D_ATTENTION_WIDEST 1024       // channels of a head
+// Channels of a head: beyond the first it does not fit one invocation (attention_wide.comp).
+#define L2D_ATTENTION_WIDE 160
+#define L2D_ATTENTION_WIDEST 1024
 
 struct l2d_attention_shape {
     uint32_t rows, queries, keys, heads, quads;     // of a row; of a head

@@ -46,7 +46,7 @@ static const struct { uint32_t subgroups, side, wm, wn, deep, slices; } tier2_ti
 
 static struct l2d_conv_variant tier0_variant(const struct l2d_gpu_caps *caps, uint32_t quads)
 {
-    uint32_t lanes = caps->subgroup_size < 4 ? 1 : caps->subgroup_size < 8 ? 4 : 8;
+    uint32_t lanes = subgroup_lanes_of(caps);
     uint32_t wasted_by_8 = div_up(quads, 8) * 8 - quads, wasted_by_6 = div_up(quads, 6) * 6 - quads;
     uint32_t tile = quads <= 4 ? 4 : wasted_by_6 < wasted_by_8 ? 6 : 8;
     return (struct l2d_conv_variant) {

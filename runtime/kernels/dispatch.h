@@ -21,10 +21,14 @@ static inline bool is_tier0(const struct l2d_graph *graph)
 }
 
 /** Lanes of a workgroup that is one subgroup, on CPU drivers: 4, 8 or 16 there. */
+static inline uint32_t subgroup_lanes_of(const struct l2d_gpu_caps *caps)
+{
+    return caps->subgroup_size < 4 ? 1 : caps->subgroup_size < 8 ? 4 : 8;
+}
+
 static inline uint32_t subgroup_lanes(const struct l2d_graph *graph)
 {
-    uint32_t size = l2d_gpu_caps(l2d_graph_gpu(graph))->subgroup_size;
-    return size < 4 ? 1 : size < 8 ? 4 : 8;
+    return subgroup_lanes_of(l2d_gpu_caps(l2d_graph_gpu(graph)));
 }
 
 /** Workgroup size of ops without shared memory: one vector of a CPU driver, or a GPU's taste. */

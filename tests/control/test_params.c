@@ -128,16 +128,16 @@ static const struct param rows[] = {
 };
 
 // A text "never" and a word do not go together.
-static int check_together(void *user, param_value_fn *value_of, const void *changes,
+static int check_together(void *user, const struct param_value *const *after,
                           struct l2d_error *err)
 {
     (void) user;
     const struct param_value *text = NULL, *word = NULL;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (!strcmp(rows[i].name, "text"))
-            text = value_of(&rows[i], changes);
+            text = after[i];
         if (!strcmp(rows[i].name, "word"))
-            word = value_of(&rows[i], changes);
+            word = after[i];
     }
     return text && word && !strcmp(text->text, "never")
          ? l2d_error_set(err, L2D_EINVAL, "never together") : L2D_OK;

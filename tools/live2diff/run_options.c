@@ -246,13 +246,8 @@ static int check_files(const struct run_options *o, const struct command *c)
     const struct { const char *option, *file; } beside[] = {
         { "--json", o->json }, { "--record-timeline", o->record_timeline },
     };
-    const char *other = o->record_timeline ? "--record-timeline" : "--timeline";
-    const char *const of_other = o->record_timeline ? o->record_timeline : o->timeline;
-    if (o->json && of_other && is_same_file(o->json, of_other))
-        return options_complain(c, "--json %.80s: is the file of %s", o->json, other);
-    if (o->timeline && o->record_timeline && is_same_file(o->timeline, o->record_timeline))
-        return options_complain(c, "--record-timeline %.80s: is the file of --timeline",
-                                o->record_timeline);
+    if (o->json && o->record_timeline && is_same_file(o->json, o->record_timeline))
+        return options_complain(c, "--json %.80s: is the file of --record-timeline", o->json);
     if (o->json && strcmp(o->json, "-") && file_fault(o->json))
         return options_complain(c, "--json %.80s: %s", o->json, file_fault(o->json));
     bool to_stdout = false;
@@ -264,6 +259,9 @@ static int check_files(const struct run_options *o, const struct command *c)
     }
     for (size_t k = 0; k < sizeof(beside) / sizeof(beside[0]); k++) {
         const char *file = beside[k].file;
+        if (file && o->timeline && is_same_file(file, o->timeline))
+            return options_complain(c, "%s %.80s: is the file of --timeline", beside[k].option,
+                                    file);
         if (file && is_same_file(file, o->input) && strcmp(file, "-") != 0)
             return options_complain(c, "%s %.80s: is the input", beside[k].option, file);
         for (unsigned i = 0; file && i < o->num_outputs; i++)      // null and display are no files

@@ -438,7 +438,7 @@ void run_params_initial(struct run_params *p,
 }
 
 // A blend is of the prompt that comes with it.
-static int check_together(void *user, param_value_fn *value_of, const void *changes,
+static int check_together(void *user, const struct param_value *const *after,
                           struct l2d_error *err)
 {
     struct run_params *p = user;
@@ -446,9 +446,9 @@ static int check_together(void *user, param_value_fn *value_of, const void *chan
     for (size_t i = 0; i < p->num_rows; i++) {
         const struct slot *slot = p->row[i].user;
         if (slot->which == PROMPT)
-            prompt = value_of(&p->row[i], changes);
+            prompt = after[i];
         if (slot->which == BLEND)
-            blend = value_of(&p->row[i], changes);
+            blend = after[i];
     }
     return prompt && blend ? check_parts(p, blend, prompt->text, err) : L2D_OK;
 }

@@ -261,8 +261,6 @@ struct change {
     bool has_before;
 };
 
-struct changes { const struct change *change; size_t count; };
-
 static int set_all(struct change *change, size_t count, struct l2d_error *err)
 {
     int rc = L2D_OK;
@@ -284,29 +282,22 @@ static int set_all(struct change *change, size_t count, struct l2d_error *err)
     return rc;
 }
 
-static const struct param_value *value_of(const struct param *p, const void *changes)
-{
-    const struct changes *all = changes;
-    for (size_t i = 0; i < all->count; i++)
-        if (all->change[i].param == p)
-            return &all->change[i].after;
-    return NULL;
-}
-
 int params_apply(const struct param_table *table, const json_t *object, struct l2d_error *err)
 {
     struct change change[MAX_ROWS] = { 0 };
+    const struct param_value *after[MAX_ROWS] = { NULL };
     size_t count = 0;
     int rc = check_names(table, object, err);
-    for (size_t i = 0; rc == L2D_OK && i < table->num_rows && count < MAX_ROWS; i++) {
+    for (size_t i = 0; rc == L2D_OK && i < table->num_rows && i < MAX_ROWS; i++) {
         const json_t *value = json_object_get(object, table->row[i].name);
         if (!value)
             continue;
         change[count].param = &table->row[i];
+        after[i] = &change[count].after;
         rc = read_value(&table->row[i], value, &change[count++].after, err);
     }
     if (rc == L2D_OK && table->check)
-        rc = table->check(table->user, value_of, &(struct changes) { change, count }, err);
+        rc = table->check(table->user, after, err);
     if (rc == L2D_OK)
         rc = set_all(change, count, err);
     for (size_t i = 0; i < count; i++) {

@@ -48,8 +48,6 @@ struct param {
     int (*set)(void *user, const struct param_value *value, struct l2d_error *err);
 };
 
-typedef const struct param_value *param_value_fn(const struct param *row, const void *changes);
-
 // Rows are applied in their order: one that says how another takes effect stands before it.
 struct param_table {
     const struct param *row;
@@ -58,9 +56,9 @@ struct param_table {
 
     /**
      * Refuse what does not go together, with no effect; NULL: nothing is to be checked.
-     * value_of     what a row becomes by these changes; NULL: it stays
+     * after    [num_rows] what each row becomes; NULL: it stays
      */
-    int (*check)(void *user, param_value_fn *value_of, const void *changes, struct l2d_error *err);
+    int (*check)(void *user, const struct param_value *const *after, struct l2d_error *err);
 };
 
 void param_value_finish(struct param_value *value);
