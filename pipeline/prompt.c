@@ -180,13 +180,13 @@ static void finish_part(struct l2d_prompt_part *part)
 }
 
 // The part [begin, end) of the prompt, in its template.
-static int read_part(struct l2d_prompt_part *part, const char *template, struct reader *r,
+static int read_part(struct l2d_prompt_part *part, const char *form, struct reader *r,
                      size_t begin, size_t end)
 {
     struct l2d_prompt_part own = { 0 };
     int rc = make_part(&own, end - begin, r->err);
     if (rc == L2D_OK)
-        rc = make_part(part, end - begin + strlen(template), r->err);
+        rc = make_part(part, end - begin + strlen(form), r->err);
     if (rc == L2D_OK) {
         r->out = &own;
         r->len = 0;
@@ -194,9 +194,9 @@ static int read_part(struct l2d_prompt_part *part, const char *template, struct 
         own.text[r->len] = '\0';
     }
     if (rc == L2D_OK) {
-        struct reader t = { .text = template, .name = "prompt_template, ", .syntax = r->syntax,
+        struct reader t = { .text = form, .name = "prompt_template, ", .syntax = r->syntax,
                             .fill = &own, .out = part, .err = r->err };
-        rc = read_text(&t, 0, strlen(template), 1);
+        rc = read_text(&t, 0, strlen(form), 1);
         part->text[t.len] = '\0';
     }
     finish_part(&own);
@@ -271,7 +271,7 @@ static int split(struct span span[L2D_PROMPT_MAX_PARTS], int *num, const struct 
     return L2D_OK;
 }
 
-int l2d_prompt_parse(struct l2d_prompt *prompt, const char *template, const char *text,
+int l2d_prompt_parse(struct l2d_prompt *prompt, const char *form, const char *text,
                      enum l2d_prompt_syntax syntax, struct l2d_error *err)
 {
     *prompt = (struct l2d_prompt) { .num_parts = 0 };
@@ -284,7 +284,7 @@ int l2d_prompt_parse(struct l2d_prompt *prompt, const char *template, const char
     for (int i = 0; rc == L2D_OK && i < num; i++) {
         struct l2d_prompt_part *part = &prompt->part[prompt->num_parts++];
         part->share = span[i].share;
-        rc = read_part(part, template, &r, span[i].begin, span[i].end);
+        rc = read_part(part, form, &r, span[i].begin, span[i].end);
     }
     if (rc != L2D_OK)
         l2d_prompt_finish(prompt);

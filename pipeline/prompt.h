@@ -43,11 +43,11 @@ struct l2d_prompt {
 
 /**
  * Read a prompt; every part of a blend gets the template.
- * template     may have weights of its own, also around its "{}", where the prompt goes.
- * returns      L2D_OK, L2D_ENOMEM, or L2D_EINVAL: "column 8: ...", counted in characters from 1.
- *              *prompt then owns nothing.
+ * form     the template; may have weights of its own, also around its "{}", where the prompt goes.
+ * returns  L2D_OK, L2D_ENOMEM, or L2D_EINVAL: "column 8: ...", counted in characters from 1.
+ *          *prompt then owns nothing.
  */
-int l2d_prompt_parse(struct l2d_prompt *prompt, const char *template, const char *text,
+int l2d_prompt_parse(struct l2d_prompt *prompt, const char *form, const char *text,
                      enum l2d_prompt_syntax syntax, struct l2d_error *err);
 /**
  * Read the shares of a blend alone: numbers of 0 or more, with commas or spaces between them.

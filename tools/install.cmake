@@ -19,8 +19,9 @@ install(TARGETS live2diff RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS l2d ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
 set(l2d_include ${CMAKE_INSTALL_INCLUDEDIR}/live2diff)
-install(FILES runtime/base/error.h runtime/base/frame.h runtime/base/log.h runtime/base/queue.h
-              runtime/base/thread.h
+install(FILES tools/live2diff.h DESTINATION ${l2d_include})
+install(FILES runtime/base/atomic.h runtime/base/error.h runtime/base/frame.h runtime/base/log.h
+              runtime/base/queue.h runtime/base/thread.h
         DESTINATION ${l2d_include}/base)
 install(FILES runtime/gpu/device.h runtime/gpu/graph.h runtime/gpu/buffer.h
         DESTINATION ${l2d_include}/gpu)

@@ -5,10 +5,10 @@
 #ifndef L2D_VIDEO_IO_READER_H
 #define L2D_VIDEO_IO_READER_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/atomic.h"
 #include "base/error.h"
 #include "base/frame.h"
 #include "base/log.h"

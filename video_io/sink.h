@@ -4,10 +4,10 @@
 #ifndef L2D_VIDEO_IO_SINK_H
 #define L2D_VIDEO_IO_SINK_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/atomic.h"
 #include "base/error.h"
 #include "base/frame.h"
 #include "base/log.h"

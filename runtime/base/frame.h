@@ -6,11 +6,11 @@
 #ifndef L2D_BASE_FRAME_H
 #define L2D_BASE_FRAME_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/atomic.h"
 #include "base/error.h"
 
 #define L2D_FRAME_MAX_DIM 16384     // pixels a side; more is refused before anything is allocated

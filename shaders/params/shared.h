@@ -4,7 +4,7 @@
 #ifndef L2D_SHADERS_SHARED_H
 #define L2D_SHADERS_SHARED_H
 
-#ifdef __STDC_VERSION__
+#if defined(__STDC_VERSION__) || defined(__cplusplus)
 #include <stdint.h>
 typedef uint32_t u32;
 typedef int32_t  i32;

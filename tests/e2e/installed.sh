@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # An installation works on its own: the program finds its model and clip without the sources, and a
-# program of somebody else builds against the library with pkg-config alone.
+# program of somebody else, in C or C++, builds against the library with pkg-config alone.
 #     installed.sh PREFIX
 set -eu
 prefix=$(cd "$1" && pwd)
@@ -33,4 +33,12 @@ ffprobe -v error -count_packets -show_entries stream=codec_type,nb_read_packets 
     copy.mp4 >streams.txt
 grep -q 'video,10' streams.txt
 grep -q audio streams.txt
+
+for cxx in clang++ g++; do
+    command -v $cxx >/dev/null || continue
+    # shellcheck disable=SC2046
+    $cxx -std=c++11 -Wall -Wextra -Werror "$root/tests/e2e/installed.cc" -o from_cxx \
+        $(pkg-config --cflags --libs live2diff)
+    ./from_cxx in.mp4
+done
 echo "installed: ok"
