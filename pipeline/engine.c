@@ -74,12 +74,15 @@ static void add_output(struct l2d_engine *e, struct l2d_submission *s, struct l2
 {
     if (!e->passthrough)
         s->block->decode = l2d_row_of(e, frame, e->schedule.num_steps - 1);
-    l2d_color_out_setup(&s->block->color_out, e->output, e->geometry.canvas_width,
-                        e->geometry.canvas_height, &e->place[frame % L2D_TIMES]);
-    l2d_submission_add_frame(s, decode, L2D_STAGE_DECODE, frame);
-    l2d_submission_add(s, s->slot->download, L2D_STAGE_DOWNLOAD);
-    s->slot->has_output = true;
-    s->slot->frame = frame;
+    l2d_submission_add_output(e, s, decode, frame, &e->place[frame % L2D_TIMES],
+                              &e->time[frame % L2D_TIMES]);
+}
+
+// And the frames that follow what comes out.
+static int submit(struct l2d_engine *e, struct l2d_submission *s, struct l2d_error *err)
+{
+    int rc = l2d_submission_submit(e, s, err);
+    return rc == L2D_OK ? l2d_moves_send(e, err) : rc;
 }
 
 static void put_row(struct l2d_engine *e, struct l2d_submission *s, uint32_t set,
@@ -140,6 +143,7 @@ static int warm_up(struct l2d_engine *e, struct l2d_error *err)
         rc = l2d_submission_submit(e, &s, err);
     }
     e->warm_done = true;
+    e->moves_left = e->draw_every - 1;
     l2d_cut_anchor(&e->cut);
     e->flight_begin = L2D_SINKS;
     return rc;
@@ -272,7 +276,7 @@ static int send_oldest(struct l2d_engine *e, struct l2d_error *err)
     }
     add_oldest(e, &s);
     s.apart = s.slot->is_part = true;
-    return l2d_submission_submit(e, &s, err);
+    return submit(e, &s, err);
 }
 
 // What follows shall not be in one chunk with what is gathered: that takes its steps.
@@ -299,7 +303,8 @@ int l2d_engine_stream_frame(struct l2d_engine *e, struct l2d_submission *s,
     else
         add_batch(e, s, f);
     s->apart = true;
-    return l2d_submission_submit(e, s, err);
+    e->moves_left = e->draw_every - 1;
+    return submit(e, s, err);
 }
 
 static int push_stream(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
@@ -312,6 +317,8 @@ static int push_stream(struct l2d_engine *e, const struct l2d_frame *frame, stru
         return l2d_engine_stream_frame(e, &s, err);
     add_output(e, &s, e->passthrough ? e->decode : e->show, e->frames++);
     e->flight_begin = e->frames;        // it is not in the model
+    e->moves_left = 0;
+    e->sights++;
     return l2d_submission_submit(e, &s, err);
 }
 
@@ -324,6 +331,7 @@ static int push_frame(struct l2d_engine *e, const struct l2d_frame *frame, struc
     struct l2d_frame_time time = l2d_frame_time_of(frame);
     if (e->shown_now == L2D_SHOW_FROZEN) {
         e->stats.frames_frozen++;
+        e->moves_left = 0;
         return l2d_engine_emit(e, e->last_pixels, &time, err);
     }
     if (l2d_live_begins(e))
@@ -331,11 +339,13 @@ static int push_frame(struct l2d_engine *e, const struct l2d_frame *frame, struc
     if (rc != L2D_OK)
         return rc;
     e->time[e->frames % L2D_TIMES] = time;
-    e->num_repeats[e->frames % L2D_TIMES] = 0;
+    e->num_repeats[e->frames % L2D_TIMES] = e->num_moved[e->frames % L2D_TIMES] = 0;
     if (e->passthrough || e->shown_now == L2D_SHOW_SOURCE)
         return push_stream(e, frame, err);
     if (!e->warm_done)
         return push_warmup(e, frame, err);
+    if (l2d_moves_next(e))
+        return l2d_engine_push_moved(e, frame, err);
     return e->filter && e->frames > L2D_SINKS && !l2d_live_must_draw(e)
          ? l2d_engine_push_filtered(e, frame, err) : push_stream(e, frame, err);
 }
@@ -369,7 +379,7 @@ int l2d_engine_drain(struct l2d_engine *e, struct l2d_error *err)
         l2d_words_move(&e->prompt, &s);
         l2d_words_move(&e->negative_prompt, &s);
         add_batch(e, &s, (int64_t) e->frames - 1 + i);
-        rc = l2d_submission_submit(e, &s, err);
+        rc = submit(e, &s, err);
     }
     if (rc == L2D_OK)
         rc = l2d_engine_collect_all(e, 0, err);

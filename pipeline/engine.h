@@ -23,6 +23,7 @@ struct l2d_engine;
 
 #define L2D_MAX_STEP_SETS 8
 #define L2D_MAX_CHUNK 8
+#define L2D_MAX_DRAW_EVERY 4
 
 enum l2d_batching { L2D_BATCH, L2D_SEQUENTIAL };
 // What a step is moved away from: see struct l2d_guide. FULL computes every step a second time for
@@ -95,6 +96,10 @@ struct l2d_engine_params {          // zero means default
     // It comes out behind the frame it is like, with that one's picture and its own time. The first
     // 8 frames are never skipped. In a batch what is in flight waits for the next drawn frame.
     double skip_similar;
+    // One frame of so many is drawn, up to L2D_MAX_DRAW_EVERY; 0 and 1: all are. Those behind it
+    // are what came out last, moved along with the source. The first 8, and those with which
+    // something changes, are drawn whosever turn it is. Not with skip_similar.
+    uint32_t draw_every;
     // What a picture keeps of the one before it, moved along with the source, where that goes on:
     // up to L2D_STEADY_MOST, against flicker. 0: as the model says; below: nothing.
     double steady;
@@ -146,6 +151,7 @@ struct l2d_engine_info {
     enum l2d_kv_type kv_type;       // FP16 or INT8; AUTO: fp32
     enum l2d_weight_type weight_type;   // AUTO: as the precision
     uint32_t chunk;                 // 1: there are none
+    uint32_t draw_every;            // 1: all are drawn
     enum l2d_guidance_mode guidance_mode;       // in effect
     double guidance;
     struct l2d_engine_memory memory;
@@ -165,6 +171,7 @@ const char *l2d_engine_kv_str(const struct l2d_engine_info *info);
 struct l2d_engine_stats {
     uint64_t frames_in, frames_out;
     uint64_t frames_skipped;        // of these: so like the last one that they repeat its picture
+    uint64_t frames_moved;          // not drawn: what came out last, moved along with the source
     uint64_t frames_frozen;         // that repeat a picture because it was asked for
     uint64_t cuts;                  // scene cuts seen
     uint64_t stales;                // times that the sinks were of another scene without a cut

@@ -349,5 +349,7 @@ int l2d_engine_build_graphs(struct l2d_engine *e, struct l2d_error *err)
         rc = build_decode(e, &e->decode_steady, true, err);
     if (rc == L2D_OK && !e->passthrough)
         rc = l2d_engine_build_track(e, err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = l2d_engine_build_move(e, err);
     return rc == L2D_OK ? build_show(e, err) : rc;
 }

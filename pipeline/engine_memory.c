@@ -49,7 +49,7 @@ uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
 uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
 {
     struct l2d_graph **one[] = { &e->color_in, &e->encode, &e->warm, &e->decode,
-                                 &e->decode_steady, &e->track, &e->show,
+                                 &e->decode_steady, &e->track, &e->move, &e->show,
                                  &e->text, &e->map_range, &e->ring_range, &e->structure,
                                  &e->depth, &e->depths,
                                  &e->warm_first, &e->stream_first, &e->in_chunk,

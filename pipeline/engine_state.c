@@ -245,6 +245,20 @@ static int plan(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     return L2D_OK;
 }
 
+static int check_numbers(const struct l2d_engine_params *p, struct l2d_error *err)
+{
+    if (p->chunk > L2D_MAX_CHUNK)
+        return l2d_error_set(err, L2D_EINVAL, "a chunk of %u frames: at most %d", p->chunk,
+                             L2D_MAX_CHUNK);
+    if (p->draw_every > L2D_MAX_DRAW_EVERY)
+        return l2d_error_set(err, L2D_EINVAL, "one frame of %u drawn: of %d at most",
+                             p->draw_every, L2D_MAX_DRAW_EVERY);
+    if (p->draw_every > 1 && p->skip_similar > 0)
+        return l2d_error_set(err, L2D_EINVAL, "frames are skipped where they are alike, or moved "
+                             "where it is not their turn, not both");
+    return L2D_OK;
+}
+
 int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
                        const struct l2d_engine_params *params, struct l2d_model *model,
                        struct l2d_error *err)
@@ -259,7 +273,9 @@ int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
     e->sequential = params->batching == L2D_SEQUENTIAL || e->chunk > 1;
     e->num_slots = e->chunk > 1 && l2d_gpu_caps(gpu)->num_lanes > 1 ? e->chunk + 2 : 2;
     e->ring = l2d_ring_frames(e->chunk);
+    e->draw_every = params->draw_every > 1 ? params->draw_every : 1;
     e->info.chunk = e->chunk;
+    e->info.draw_every = e->draw_every;
     e->fit = params->fit;
     e->prompt_syntax = params->prompt_syntax;
     e->now.seed = params->seed;
@@ -270,9 +286,9 @@ int l2d_engine_prepare(struct l2d_engine **out, struct l2d_gpu *gpu,
     e->model = model;
     e->borrowed_model = model != NULL;
     l2d_engine_use_tuning(gpu, params);
-    int rc = params->chunk <= L2D_MAX_CHUNK ? plan(e, params, err)
-           : l2d_error_set(err, L2D_EINVAL, "a chunk of %u frames: at most %d", params->chunk,
-                           L2D_MAX_CHUNK);
+    int rc = check_numbers(params, err);
+    if (rc == L2D_OK)
+        rc = plan(e, params, err);
     if (rc != L2D_OK) {
         l2d_engine_destroy(&e);
         return rc;

@@ -47,6 +47,13 @@ struct l2d_frame_time {
     int32_t time_base_num, time_base_den;
 };
 
+// A frame that is not drawn, and waits for the one that it follows.
+struct l2d_moved {
+    struct l2d_frame_time time;
+    struct l2d_color_out_fit place;
+    uint32_t sight;
+};
+
 // What a frame is drawn with, from its first step to its last.
 struct l2d_frame_settings {
     uint64_t seed;
@@ -117,7 +124,8 @@ struct l2d_engine_slot {
     struct l2d_graph *upload_pixels, *upload_ahead, *upload_params, *download;
     bool busy, has_output;
     bool is_part;                   // of a frame: its times count with the next submission's
-    uint32_t frame;                 // the one that comes out
+    uint32_t frame;                 // the one that comes out, or that it follows
+    struct l2d_frame_time time;     // of what comes out
     uint64_t ticket;
 };
 
@@ -186,11 +194,19 @@ struct l2d_engine {
 
     // --- steadied pictures
     struct l2d_buf *lumas, *last_picture;       // rings of pyramids; what came out last
-    uint32_t steadied;              // the frame for which last_picture is the one before
+    uint32_t sights, sight[L2D_TIMES];      // frames seen so far; each drawn one's number of them
+    uint32_t steadied;              // the sight for which last_picture is the one before
+
+    // --- frames that are not drawn
+    uint32_t draw_every, moves_left;        // moves_left: before the next that is drawn
+    uint32_t decoded;               // the frame behind the newest that was sent out
+    struct l2d_moved moved[L2D_TIMES][L2D_MAX_DRAW_EVERY - 1];
+    uint32_t num_moved[L2D_TIMES];
 
     // --- graphs
     struct l2d_graph *color_in, *encode, *warm, *decode;
     struct l2d_graph *track, *decode_steady;    // canvas -> lumas; decode, and steady the picture
+    struct l2d_graph *move;         // last_picture and lumas -> out_pixels
     struct l2d_graph *stream[L2D_MAX_STEPS];    // number of rows - 1; those that a set needs
     struct l2d_graph *show;         // canvas -> out_pixels, without the model
     struct l2d_graph *text;         // text_in -> context, which the host reads, weighs and writes
@@ -371,10 +387,12 @@ struct l2d_tensor l2d_engine_context(const struct l2d_engine *engine);
 
 // ---- steadied pictures: engine_steady.c
 
-/** Share and buffers; the graph that keeps a frame's luminance; and what follows a decoder. */
+/** Share and buffers; the graphs that keep a frame's luminance and move a picture; and what follows
+    a decoder. */
 int l2d_engine_declare_steady(struct l2d_engine *engine, const struct l2d_engine_params *params,
                               struct l2d_error *err);
 int l2d_engine_build_track(struct l2d_engine *engine, struct l2d_error *err);
+int l2d_engine_build_move(struct l2d_engine *engine, struct l2d_error *err);
 struct l2d_tensor l2d_engine_record_steady(struct l2d_engine *engine, struct l2d_graph *graph,
                                            struct l2d_tensor picture);
 

@@ -2,13 +2,19 @@
 // Pictures steadied by the one before, moved along with the source (steady.comp): what comes out of
 // the model flickers less than what a model draws, whichever it is. See engine_state.h.
 //
-// A frame's luminance is kept from its encoding until the frame behind it has come out. The share
-// that is kept belongs to the frame, as all it is drawn with.
+// A frame's luminance is kept from its encoding until the frame behind it has come out, drawn or
+// moved (engine_moves.c): sights count them all. The share that is kept belongs to the frame, as
+// all it is drawn with.
 #include "pipeline/engine_submission.h"
+
+static uint32_t num_sights(const struct l2d_engine *e)
+{
+    return e->ring * e->draw_every;
+}
 
 static struct l2d_tensor lumas_of(const struct l2d_engine *e)
 {
-    struct l2d_tensor lumas = l2d_steady_lumas_shape((int32_t) e->ring,
+    struct l2d_tensor lumas = l2d_steady_lumas_shape((int32_t) num_sights(e),
                                                      e->geometry.canvas_height,
                                                      e->geometry.canvas_width);
     lumas.buf = e->lumas;
@@ -58,22 +64,57 @@ struct l2d_tensor l2d_engine_record_steady(struct l2d_engine *e, struct l2d_grap
     return steadied;
 }
 
+int l2d_engine_build_move(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = e->draw_every > 1 ? l2d_engine_new_graph(e, &e->move, "move", err) : L2D_OK;
+    if (rc != L2D_OK || !e->move)
+        return rc;
+    struct l2d_tensor params = L2D_BLOCK_VIEW(e, steady), last = l2d_engine_canvas(e);
+    last.buf = e->last_picture;
+    struct l2d_tensor flow = l2d_flow(e->move, lumas_of(e), params, last.h, last.w);
+    struct l2d_tensor moved = l2d_move(e->move, last, lumas_of(e), params, flow);
+    l2d_graph_copy(e->move, last, moved);
+    l2d_color_out(e->move, moved, L2D_BLOCK_VIEW(e, color_out),
+                  l2d_engine_bytes(e->out_pixels, 0, e->output->size_bytes));
+    return L2D_OK;
+}
+
+uint32_t l2d_steady_keep(struct l2d_engine *e, struct l2d_submission *s)
+{
+    s->block->track.incoming = e->sights % num_sights(e);
+    l2d_submission_add(s, e->track, L2D_STAGE_ENCODE);
+    return e->sights++;
+}
+
 void l2d_steady_see(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
 {
-    if (!(e->settings[frame % L2D_TIMES].steady > 0))
-        return;
-    s->block->track.incoming = frame % e->ring;
-    l2d_submission_add(s, e->track, L2D_STAGE_ENCODE);
+    e->sight[frame % L2D_TIMES] = e->sights;
+    if (e->draw_every > 1 || e->settings[frame % L2D_TIMES].steady > 0)
+        l2d_steady_keep(e, s);
+    else
+        e->sights++;
+}
+
+// last_picture was that of the sight before, and becomes this one's.
+static void put_sight(struct l2d_engine *e, struct l2d_submission *s, uint32_t sight, float share)
+{
+    s->block->steady.now = sight % num_sights(e);
+    s->block->steady.before = (sight + num_sights(e) - 1) % num_sights(e);
+    s->block->steady.share = share;
+    e->steadied = sight + 1;
 }
 
 struct l2d_graph *l2d_steady_decode(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
 {
     float share = e->settings[frame % L2D_TIMES].steady;
-    if (!(share > 0))
+    uint32_t sight = e->sight[frame % L2D_TIMES];
+    if (e->draw_every == 1 && !(share > 0))
         return e->decode;
-    s->block->steady.now = frame % e->ring;
-    s->block->steady.before = (frame + e->ring - 1) % e->ring;
-    s->block->steady.share = frame > 0 && e->steadied == frame ? share : 0;
-    e->steadied = frame + 1;
+    put_sight(e, s, sight, sight > 0 && e->steadied == sight ? share : 0);
     return e->decode_steady;
+}
+
+void l2d_steady_move(struct l2d_engine *e, struct l2d_submission *s, uint32_t sight)
+{
+    put_sight(e, s, sight, 1);
 }

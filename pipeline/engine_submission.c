@@ -85,6 +85,21 @@ void l2d_submission_add_upload(struct l2d_submission *s)
     l2d_submission_add(s, s->slot->upload_params, L2D_STAGE_UPLOAD);
 }
 
+void l2d_submission_add_output(struct l2d_engine *e, struct l2d_submission *s,
+                               struct l2d_graph *graph, uint32_t frame,
+                               const struct l2d_color_out_fit *place,
+                               const struct l2d_frame_time *time)
+{
+    l2d_color_out_setup(&s->block->color_out, e->output, e->geometry.canvas_width,
+                        e->geometry.canvas_height, place);
+    l2d_submission_add_frame(s, graph, L2D_STAGE_DECODE, frame);
+    l2d_submission_add(s, s->slot->download, L2D_STAGE_DOWNLOAD);
+    s->slot->has_output = true;
+    s->slot->frame = frame;
+    s->slot->time = *time;
+    e->decoded = frame + 1;
+}
+
 // ---- what comes back
 
 struct l2d_frame_time l2d_frame_time_of(const struct l2d_frame *frame)
@@ -131,7 +146,7 @@ static int collect(struct l2d_engine *e, struct l2d_engine_slot *slot, struct l2
     if (!slot->has_output)
         return L2D_OK;
     uint32_t at = slot->frame % L2D_TIMES;
-    rc = l2d_engine_emit(e, slot->readback->mapped, &e->time[at], err);
+    rc = l2d_engine_emit(e, slot->readback->mapped, &slot->time, err);
     for (uint32_t i = 0; i < e->num_repeats[at] && rc == L2D_OK; i++)
         rc = l2d_engine_emit(e, slot->readback->mapped, &e->repeat[at][i], err);
     if (e->filter)

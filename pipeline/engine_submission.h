@@ -45,6 +45,12 @@ void l2d_submission_add_frame(struct l2d_submission *s, struct l2d_graph *graph,
                               enum l2d_stage stage, uint32_t frame);
 void l2d_submission_add_upload(struct l2d_submission *s);
 
+/** What comes out: a graph's picture, which a drawn frame has, or one that follows it. */
+void l2d_submission_add_output(struct l2d_engine *engine, struct l2d_submission *s,
+                               struct l2d_graph *graph, uint32_t frame,
+                               const struct l2d_color_out_fit *place,
+                               const struct l2d_frame_time *time);
+
 /** Send it off; with probes, call by call and with their values. */
 int l2d_submission_submit(struct l2d_engine *engine, struct l2d_submission *s,
                           struct l2d_error *err);
@@ -102,12 +108,30 @@ void l2d_sinks_step(struct l2d_engine *engine, struct l2d_submission *s, uint32_
 
 // ---- steadied pictures: engine_steady.c
 
-/** The frame on the canvas is kept, if it is to be steadied. */
+/** The canvas's luminance is kept. returns the number of the sight. */
+uint32_t l2d_steady_keep(struct l2d_engine *engine, struct l2d_submission *s);
+
+/** The drawn frame on the canvas is kept, if it is to be steadied or moved. */
 void l2d_steady_see(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame);
 
 /** The graph that decodes a frame, and its parameters. */
 struct l2d_graph *l2d_steady_decode(struct l2d_engine *engine, struct l2d_submission *s,
                                     uint32_t frame);
+
+/** The parameters of the graph that moves what came out last to a sight. */
+void l2d_steady_move(struct l2d_engine *engine, struct l2d_submission *s, uint32_t sight);
+
+// ---- frames that are not drawn: engine_moves.c
+
+/** Is the next frame one that is moved? */
+bool l2d_moves_next(const struct l2d_engine *engine);
+
+/** Such a frame comes in. */
+int l2d_engine_push_moved(struct l2d_engine *engine, const struct l2d_frame *frame,
+                          struct l2d_error *err);
+
+/** Those that wait for the frame that was decoded last go out. */
+int l2d_moves_send(struct l2d_engine *engine, struct l2d_error *err);
 
 // ---- LoRAs: engine_loras.c
 

@@ -52,8 +52,10 @@ static int wait_until_due(const struct l2d_pace *p, struct l2d_engine *engine, b
 int l2d_pace_push(struct l2d_pace *p, struct l2d_engine *engine, const struct l2d_frame *frame,
                   struct l2d_error *err)
 {
-    // Before the first picture frames take other times.
-    bool paced = l2d_engine_info(engine)->works_ahead && l2d_engine_stats(engine).frames_out > 0;
+    // Before the first picture frames take other times, and where not all are drawn, unlike ones.
+    const struct l2d_engine_info *info = l2d_engine_info(engine);
+    bool paced = info->works_ahead && info->draw_every <= 1 &&
+                 l2d_engine_stats(engine).frames_out > 0;
     bool idle = !p->in_flight, done = false;
     double begin_s = l2d_clock_s();
     int rc = l2d_engine_push(engine, frame, err);

@@ -350,7 +350,7 @@ int l2d_stream_create(struct l2d_stream **out, const struct l2d_stream_params *p
     if (params->live && params->engine.chunk > 1)
         return l2d_error_set(err, L2D_EINVAL, "chunks of %u frames: a live stream has none, its "
                              "frames would come late", params->engine.chunk);
-    if (params->dump_dir && params->engine.skip_similar > 0)
+    if (params->dump_dir && (params->engine.skip_similar > 0 || params->engine.draw_every > 1))
         return l2d_error_set(err, L2D_EINVAL, "a dump has all frames, and similar ones are "
                              "skipped: one without the other");
     struct l2d_stream *s = calloc(1, sizeof(*s));

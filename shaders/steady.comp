@@ -3,7 +3,8 @@
 // without having moved is averaged out over time. Only where the source says so: what comes from
 // outside, or looks other than what it should come from, is new. And only as far as it goes: what
 // is kept is clipped to what there is around the pixel now, as in temporal antialiasing, so that
-// nothing is left behind.
+// nothing is left behind. Or, with MOVES, that one alone, moved: the picture of a frame that nobody
+// has drawn, of which the source shows where everything has gone.
 #version 460
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
@@ -15,6 +16,7 @@
 #define UNLIKE 12.0             // mean miss of 3x3 pixels, of 255, where e^-1 of the share is left
 #define MARGIN (6.0 / 127.5)    // beyond a standard deviation from the mean of 3x3 pixels
 
+layout(constant_id = 1) const uint MOVES = 0;
 IN_QUADS_F32(0, picture)
 IN_QUADS_F32(1, last)
 layout(binding = 2, std430) readonly buffer Lumas { float luma[]; };
@@ -106,17 +108,17 @@ void main()
     if (item >= p.w * p.h)
         return;
     vec4 fresh = FETCH4_F32(picture, item);
-    if (s.share > 0.0) {
+    if (MOVES != 0u || s.share > 0.0) {
         size = ivec2(p.w, p.h);
         now = s.now * p.row;
         before = s.before * p.row;
         ivec2 at = ivec2(item % p.w, item / p.w);
         vec2 from = vec2(at) + motion(at);
-        float share = s.share * trust(at, from);
+        float share = MOVES != 0u ? 1.0 : s.share * trust(at, from);
         vec4 kept = last_at(from);
         // What is no number must not stay for ever.
         if (share > 0.0 && all(lessThanEqual(abs(kept), vec4(4.0))))
-            fresh = clamp(mix(fresh, clip(kept, at), share), -1.0, 1.0);
+            fresh = clamp(mix(fresh, MOVES != 0u ? kept : clip(kept, at), share), -1.0, 1.0);
     }
     steadied[item] = vec4(fresh.xyz, 0.0);
 }

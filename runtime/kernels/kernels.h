@@ -308,6 +308,10 @@ struct l2d_tensor l2d_steady(struct l2d_graph *graph, struct l2d_tensor picture,
                              struct l2d_tensor last, struct l2d_tensor lumas,
                              struct l2d_tensor params, struct l2d_tensor flow);
 
+/** last f32 [1,H,W,4], its pixels where the source's have gone; params.share does not count. */
+struct l2d_tensor l2d_move(struct l2d_graph *graph, struct l2d_tensor last, struct l2d_tensor lumas,
+                           struct l2d_tensor params, struct l2d_tensor flow);
+
 /**
  * Codec input: its range, and pixel-unshuffle by patch (torch's channel order), channels padded to
  * a multiple of 4 with zeros. images: n f32 [1,H,W,4] -> T [n,H/patch,W/patch,pad4(3*patch^2)].

@@ -111,23 +111,24 @@ struct l2d_tensor l2d_flow(struct l2d_graph *graph, struct l2d_tensor lumas,
     return coarse;
 }
 
-struct l2d_tensor l2d_steady(struct l2d_graph *graph, struct l2d_tensor picture,
-                             struct l2d_tensor last, struct l2d_tensor lumas,
-                             struct l2d_tensor params, struct l2d_tensor flow)
+static struct l2d_tensor along_flow(struct l2d_graph *graph, const char *op,
+                                    struct l2d_tensor picture, struct l2d_tensor last,
+                                    struct l2d_tensor lumas, struct l2d_tensor params,
+                                    struct l2d_tensor flow, bool moves)
 {
     u32 cells_w = cells((u32) picture.w), cells_h = cells((u32) picture.h);
-    if (!l2d_check_shape(graph, "steady", "picture", &picture, L2D_F32, 1, -1, -1, 4) ||
-        !l2d_check_shape(graph, "steady", "last", &last, L2D_F32, 1, picture.h, picture.w, 4) ||
-        !l2d_check_shape(graph, "steady", "flow", &flow, L2D_F32, 1, (int32_t) cells_h,
+    if (!l2d_check_shape(graph, op, "picture", &picture, L2D_F32, 1, -1, -1, 4) ||
+        !l2d_check_shape(graph, op, "last", &last, L2D_F32, 1, picture.h, picture.w, 4) ||
+        !l2d_check_shape(graph, op, "flow", &flow, L2D_F32, 1, (int32_t) cells_h,
                          (int32_t) cells_w, 4) ||
-        !check(graph, "steady", &lumas, &params, picture.h, picture.w))
+        !check(graph, op, &lumas, &params, picture.h, picture.w))
         return L2D_NO_TENSOR;
     struct l2d_tensor out = l2d_graph_alloc(graph, L2D_F32, 1, picture.h, picture.w, 4);
     if (l2d_graph_failed(graph))
         return L2D_NO_TENSOR;
-    uint32_t size = flat_size(graph);
+    uint32_t spec[] = { flat_size(graph), moves };
     struct l2d_dispatch d = {
-        .shader = "steady", .spec = &size, .num_spec = 1,
+        .shader = "steady", .spec = spec, .num_spec = COUNT_OF(spec),
         .params = &(struct l2d_steady_size_params) {
             .w = (u32) picture.w, .h = (u32) picture.h, .row = (u32) lumas.c, .cells_w = cells_w,
             .cells_h = cells_h,
@@ -139,7 +140,20 @@ struct l2d_tensor l2d_steady(struct l2d_graph *graph, struct l2d_tensor picture,
         },
         .num_bind = 6,
     };
-    flat_groups(d.groups, (uint64_t) picture.w * (uint64_t) picture.h, size);
+    flat_groups(d.groups, (uint64_t) picture.w * (uint64_t) picture.h, spec[0]);
     l2d_graph_dispatch(graph, &d);
     return out;
+}
+
+struct l2d_tensor l2d_steady(struct l2d_graph *graph, struct l2d_tensor picture,
+                             struct l2d_tensor last, struct l2d_tensor lumas,
+                             struct l2d_tensor params, struct l2d_tensor flow)
+{
+    return along_flow(graph, "steady", picture, last, lumas, params, flow, false);
+}
+
+struct l2d_tensor l2d_move(struct l2d_graph *graph, struct l2d_tensor last, struct l2d_tensor lumas,
+                           struct l2d_tensor params, struct l2d_tensor flow)
+{
+    return along_flow(graph, "move", last, last, lumas, params, flow, true);
 }

@@ -117,6 +117,10 @@ void l2d_ref_flow(float *flow, const float *now, const float *before, int h, int
 void l2d_ref_steady(float *out, const float *picture, const float *last, const float *now,
                     const float *before, const float *flow, int h, int w, double share);
 
+/** See l2d_move. */
+void l2d_ref_move(float *out, const float *last, const float *now, const float *before,
+                  const float *flow, int h, int w);
+
 /** image [h,w,4] -> x [h/patch,w/patch,channels], in [0,1] if unit, else in [-1,1]; and back. */
 void l2d_ref_image_pack(float *x, const float *image, int h, int w, int patch, int channels,
                         bool unit);

@@ -217,6 +217,18 @@ static double catmull_rom(double d)
     return d < 1 ? (1.5 * d - 2.5) * d * d + 1 : d < 2 ? ((-0.5 * d + 2.5) * d - 4) * d + 2 : 0;
 }
 
+// What was at a place between pixels.
+static double last_at(const float *last, int h, int w, double x, double y, int c)
+{
+    double sum = 0;
+    for (int t = 0; t < 16; t++) {
+        int ix = (int) floor(x) - 1 + t % 4, iy = (int) floor(y) - 1 + t / 4;
+        sum += catmull_rom(x - ix) * catmull_rom(y - iy) *
+               (double) last[4 * (clamp(iy, 0, h - 1) * w + clamp(ix, 0, w - 1)) + c];
+    }
+    return sum;
+}
+
 void l2d_ref_steady(float *out, const float *picture, const float *last, const float *now,
                     const float *before, const float *flow, int h, int w, double share)
 {
@@ -224,14 +236,10 @@ void l2d_ref_steady(float *out, const float *picture, const float *last, const f
     for (int i = 0; i < h * w; i++)
         for (int c = 0; c < 4; c++) {
             int x = i % w, y = i / w;
-            double fresh = (double) picture[4 * i + c], dx, dy, kept = 0, mean = 0, squares = 0;
+            double fresh = (double) picture[4 * i + c], dx, dy, mean = 0, squares = 0;
             motion(&dx, &dy, &a, &b, flow, x, y);
             double part = share * trust(&a, &b, x, y, x + dx, y + dy);
-            for (int t = 0; t < 16; t++) {
-                int ix = (int) floor(x + dx) - 1 + t % 4, iy = (int) floor(y + dy) - 1 + t / 4;
-                kept += catmull_rom(x + dx - ix) * catmull_rom(y + dy - iy) *
-                        (double) last[4 * (clamp(iy, 0, h - 1) * w + clamp(ix, 0, w - 1)) + c];
-            }
+            double kept = last_at(last, h, w, x + dx, y + dy, c);
             for (int t = 0; t < 9; t++) {
                 int ix = clamp(x - 1 + t % 3, 0, w - 1), iy = clamp(y - 1 + t / 3, 0, h - 1);
                 double v = (double) picture[4 * (iy * w + ix) + c];
@@ -244,4 +252,17 @@ void l2d_ref_steady(float *out, const float *picture, const float *last, const f
             kept = part > 0 ? clamp1(kept, mean - reach, mean + reach) : 0;
             out[4 * i + c] = c == 3 ? 0 : (float) clamp1((1 - part) * fresh + part * kept, -1, 1);
         }
+}
+
+void l2d_ref_move(float *out, const float *last, const float *now, const float *before,
+                  const float *flow, int h, int w)
+{
+    struct plane a = { now, w, h }, b = { before, w, h };
+    for (int i = 0; i < h * w; i++) {
+        double dx, dy;
+        motion(&dx, &dy, &a, &b, flow, i % w, i / w);
+        for (int c = 0; c < 4; c++)
+            out[4 * i + c] = c == 3 ? 0 : (float) clamp1(last_at(last, h, w, i % w + dx, i / w + dy,
+                                                                 c), -1, 1);
+    }
 }

@@ -83,6 +83,15 @@ frame_times skipped.mkv >got
 frame_times still.mkv >want
 at_most "times with similar frames, s" "$(max_distance want got)" 0.0011
 
+# Every second frame drawn: as many frames, at their times, from files as live.
+l2d run -i twenty.mp4 -c ffv1 -o moved.mkv $small --draw-every 2 --json moved.json
+is "frames that are moved" "$(grep -c '"moved": 6' moved.json)" 1
+frame_times moved.mkv >got
+frame_times twenty.mp4 >want
+at_most "times with every second frame drawn, s" "$(max_distance want got)" 0.0011
+l2d run --realtime -i twenty.mp4 -o null $small --draw-every 2 --json live.json
+is "every frame is accounted for" "$(grep -c '"unaccounted": 0' live.json)" 1
+
 # A cut: the model forgets the scene before, unless told not to, and no frame is lost for it.
 ffmpeg -v error -f lavfi -i "color=black:size=64x64:rate=25:duration=0.48" -f lavfi \
     -i "testsrc=size=64x64:rate=25:duration=0.52" -filter_complex concat -c:v ffv1 cut.mkv

@@ -451,6 +451,66 @@ Test(engine, other_frames_are_not)
     run_drop(&filtered);
 }
 
+// ---- frames that are not drawn
+
+static bool is_drawn(unsigned f)
+{
+    return f < 8 || (f - 7) % 3 == 0;
+}
+
+// Every third frame. Where nothing moves those behind it are the same; with motion they are not,
+// and what is drawn is as if they had not been there. Every frame has its own time.
+Test(engine, frames_between_drawn_ones_are_moved)
+{
+    static const char *const steps[] = { "37/50", "25,30,37/50" };
+    for (size_t i = 0; i < COUNT(steps); i++)
+        for (int way = 0; way < 3; way++) {
+            struct run_output still = { .count = 0 }, moving = still, alone = still;
+            struct l2d_engine_params p = params(&still);
+            p.steps = steps[i];
+            p.steady = -1;
+            p.batching = way ? L2D_SEQUENTIAL : L2D_BATCH;
+            p.chunk = way == 2 ? 3 : 0;
+            p.user = &alone;
+            struct l2d_engine *only = create(&p);
+            p.draw_every = 3;
+            p.user = &still;
+            struct l2d_engine *a = create(&p);
+            p.user = &moving;
+            struct l2d_engine *b = create(&p);
+            for (unsigned f = 0; f < MAX_FRAMES; f++) {
+                struct l2d_frame *frame = input(f), *first = input(0);
+                memcpy(frame->data, first->data, first->size_bytes);
+                l2d_frame_unref(&first);
+                push(a, frame);
+                push(b, input(f));
+                if (is_drawn(f))
+                    push(only, input(f));
+            }
+            struct l2d_engine *all[] = { a, b, only };
+            for (size_t k = 0; k < COUNT(all); k++)
+                cr_assert_eq(l2d_engine_finish(all[k], &err), L2D_OK, "%s", err.msg);
+            struct l2d_engine_stats stats = l2d_engine_stats(a);
+            cr_assert(stats.frames_in == MAX_FRAMES && stats.frames_out == MAX_FRAMES);
+            cr_assert_eq(stats.frames_moved, MAX_FRAMES - alone.count, "%d moved",
+                         (int) stats.frames_moved);
+            check_frames(&still, MAX_FRAMES, steps[i]);
+            check_frames(&moving, MAX_FRAMES, steps[i]);
+            for (unsigned f = 8, drawn = 8; f < MAX_FRAMES; f++) {
+                cr_assert_eq(run_is_same(&still, f, &still, f - 1), !is_drawn(f), "frame %u", f);
+                if (is_drawn(f))
+                    cr_assert(run_is_same(&moving, f, &alone, drawn++), "frame %u, way %d", f, way);
+                else
+                    cr_assert(!run_is_same(&moving, f, &moving, f - 1), "frame %u", f);
+            }
+            for (size_t k = 0; k < COUNT(all); k++)
+                l2d_engine_destroy(&all[k]);
+            run_drop(&still);
+            run_drop(&moving);
+            run_drop(&alone);
+        }
+}
+
 // ---- pictures
 
 // The same pixels in another order of bytes.

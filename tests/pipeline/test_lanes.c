@@ -93,6 +93,11 @@ Test(lanes, same_pictures)
         check(models[i], p, "similar ones skipped, in chunks");
         p.skip_similar = 0;
         check(models[i], p, "in chunks");
+        p.draw_every = 2;
+        check(models[i], p, "every second drawn, in chunks");
+        p.chunk = 0;
+        p.batching = L2D_BATCH;
+        check(models[i], p, "every second drawn, batch");
     }
 }
 

@@ -200,6 +200,12 @@ Test(refusals, bad_parameters)
     p = params();
     p.skip_similar = 1.5;
     check_refused(&p, L2D_EINVAL, "similarity 1.5", "0..1");
+    p.skip_similar = 0.5;
+    p.draw_every = 2;
+    check_refused(&p, L2D_EINVAL, "skipped where they are alike", "not both");
+    p = params();
+    p.draw_every = L2D_MAX_DRAW_EVERY + 1;
+    check_refused(&p, L2D_EINVAL, "of 5 drawn", "4 at most");
     p = params();
     p.width = 95;
     check_refused(&p, L2D_EINVAL, "95x64", "even");

@@ -99,6 +99,7 @@ static struct scenario draw_scenario(void)
         .resized = draw(4) == 0,
     };
     s.alike = s.params.skip_similar > 0 ? 3 : 1;
+    s.params.draw_every = s.params.skip_similar > 0 || draw(3) == 0 ? 1 : 1 + draw(4);
     for (unsigned i = 0; i < s.num_scenes; i++)
         s.scene[i] = 1 + draw(39);
     for (unsigned i = 0; i < s.num_steps; i++) {
@@ -130,11 +131,12 @@ static void check_stats(const struct l2d_engine_stats *a, const struct l2d_engin
 {
     cr_assert(a->rewarms == b->rewarms && a->refreshes == b->refreshes && a->cuts == b->cuts &&
               a->stales == b->stales && a->changes == b->changes &&
-              a->frames_skipped == b->frames_skipped && a->frames_frozen == b->frames_frozen,
-              "%s: re-warms %d, %d, refreshes %d, %d, skipped %d, %d, frozen %d, %d", what,
-              (int) a->rewarms, (int) b->rewarms, (int) a->refreshes, (int) b->refreshes,
+              a->frames_skipped == b->frames_skipped && a->frames_frozen == b->frames_frozen &&
+              a->frames_moved == b->frames_moved,
+              "%s: re-warms %d, %d, refreshes %d, %d, skipped %d, %d, frozen %d, %d, moved %d, %d",
+              what, (int) a->rewarms, (int) b->rewarms, (int) a->refreshes, (int) b->refreshes,
               (int) a->frames_skipped, (int) b->frames_skipped, (int) a->frames_frozen,
-              (int) b->frames_frozen);
+              (int) b->frames_frozen, (int) a->frames_moved, (int) b->frames_moved);
 }
 
 static void check(struct scenario *s, const char *name)

@@ -436,6 +436,9 @@ Test(stream, bad_parameters_say_what_is_wrong)
     params = (struct l2d_stream_params) { .dump_dir = "d", .engine = { .skip_similar = 0.9 } };
     cr_expect_eq(l2d_stream_create(&stream, &params, &err), L2D_EINVAL);
     cr_expect_not_null(strstr(err.msg, "dump"), "%s", err.msg);
+    params.engine = (struct l2d_engine_params) { .draw_every = 2 };
+    cr_expect_eq(l2d_stream_create(&stream, &params, &err), L2D_EINVAL);
+    cr_expect_not_null(strstr(err.msg, "dump"), "%s", err.msg);
     cr_expect_null(stream);
 }
 

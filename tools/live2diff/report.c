@@ -141,6 +141,9 @@ void report_print(FILE *file, const struct report *r)
     if (r->engine.frames_skipped)
         fprintf(file, "  similar frames: %llu of them repeat the picture before\n",
                 (unsigned long long) r->engine.frames_skipped);
+    if (r->engine.frames_moved)
+        fprintf(file, "  not drawn: %llu of them, which are the picture before, moved along\n",
+                (unsigned long long) r->engine.frames_moved);
     if (r->engine.changes || r->engine.cuts || r->engine.rewarms)
         fprintf(file, "  %llu changes, %llu scene cuts, %llu scenes left without one; model warmed "
                 "anew %llu times\n",
@@ -249,8 +252,9 @@ static json_t *json_deadline(const struct deadline_stats *d)
 json_t *report_json(const struct report *r)
 {
     json_t *frames = json_pack(
-        "{sI sI sI s{sI sI sI sI} sI sI}", "in", (json_int_t) r->fates.in, "out",
+        "{sI sI sI sI s{sI sI sI sI} sI sI}", "in", (json_int_t) r->fates.in, "out",
         (json_int_t) r->fates.out, "similar", (json_int_t) r->engine.frames_skipped,
+        "moved", (json_int_t) r->engine.frames_moved,
         "dropped", "late", (json_int_t) r->fates.late, "stopped", (json_int_t) r->fates.stopped,
         "overtaken", (json_int_t) r->fates.overtaken, "backlog", (json_int_t) r->fates.backlog,
         "held", (json_int_t) r->fates.held, "unaccounted",

@@ -32,6 +32,7 @@ static void fill_frames(struct run_control *c, struct control_state *state)
     state->frames_out = f->out;
     state->frames_held = f->held;
     state->frames_similar = c->status.similar;
+    state->frames_moved = c->status.moved;
     for (size_t i = 0; i < sizeof(drops) / sizeof(drops[0]); i++)
         state->drop[state->num_drops++] = drops[i];
 }

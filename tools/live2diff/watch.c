@@ -29,7 +29,9 @@ void watch_status(struct watch *watch, struct run_status *status)
     status->source = l2d_source_status(flow->source);
     status->fates = fate_counts(&flow->ledger, status->source.backlog);
     status->unfair = watch->unfair;
-    status->similar = l2d_stream_stats(flow->stream).engine.frames_skipped;
+    struct l2d_engine_stats engine = l2d_stream_stats(flow->stream).engine;
+    status->similar = engine.frames_skipped;
+    status->moved = engine.frames_moved;
     pthread_mutex_lock(&flow->lock);
     status->media_s = (double) (flow->last_pts - flow->first_pts) * in->time_base_num /
                       in->time_base_den;

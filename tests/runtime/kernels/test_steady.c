@@ -35,10 +35,10 @@ static float *picture(int h, int w, double dx, double dy, double light)
 }
 
 struct seen {
-    float *pyramid, *flow, *steadied;
+    float *pyramid, *flow, *steadied, *moved;
 };
 
-// Two frames, the older in row 8 and the newer in row 0, and `fresh` steadied by `last`.
+// Two frames, the older in row 8 and the newer in row 0; `fresh` steadied by `last`; `last` moved.
 static struct seen run(struct gpu_test *t, int h, int w, const float *old, const float *new,
                        const float *last, const float *fresh, float share)
 {
@@ -49,17 +49,20 @@ static struct seen run(struct gpu_test *t, int h, int w, const float *old, const
     gt_begin(t, L2D_F32);
     struct l2d_tensor lumas = gt_tensor(t, L2D_F32, shape.rows, 1, 1, shape.c, NULL, true);
     struct l2d_tensor flow_out = gt_tensor(t, L2D_F32, 1, (h + 3) / 4, (w + 3) / 4, 4, NULL, true);
+    struct l2d_tensor moved = gt_tensor(t, L2D_F32, 1, h, w, 4, NULL, true);
     struct l2d_tensor first = gt_bytes(t, &params[0], sizeof(params[0]), false);
     struct l2d_tensor second = gt_bytes(t, &params[1], sizeof(params[1]), false);
     l2d_steady_track(t->graph, gt_tensor(t, L2D_F32, 1, h, w, 4, old, false), lumas, first);
     l2d_steady_track(t->graph, gt_tensor(t, L2D_F32, 1, h, w, 4, new, false), lumas, second);
     struct l2d_tensor flow = l2d_flow(t->graph, lumas, second, h, w);
     l2d_graph_copy(t->graph, flow_out, flow);
-    gt_keep(t, l2d_steady(t->graph, gt_tensor(t, L2D_F32, 1, h, w, 4, fresh, false),
-                          gt_tensor(t, L2D_F32, 1, h, w, 4, last, false), lumas, second, flow));
+    struct l2d_tensor was = gt_tensor(t, L2D_F32, 1, h, w, 4, last, false);
+    l2d_graph_copy(t->graph, moved, l2d_move(t->graph, was, lumas, second, flow));
+    gt_keep(t, l2d_steady(t->graph, gt_tensor(t, L2D_F32, 1, h, w, 4, fresh, false), was, lumas,
+                          second, flow));
     gt_run(t);
     struct seen seen = { gt_read(t, lumas), gt_read(t, flow_out),
-                         gt_read_kept(t, (size_t) (4 * h * w)) };
+                         gt_read_kept(t, (size_t) (4 * h * w)), gt_read(t, moved) };
     gt_end(t);
     return seen;
 }
@@ -69,6 +72,7 @@ static void drop(struct seen *s)
     free(s->pyramid);
     free(s->flow);
     free(s->steadied);
+    free(s->moved);
 }
 
 static void run_case(struct gpu_test *t, unsigned shape, unsigned move)
@@ -107,6 +111,9 @@ static void run_case(struct gpu_test *t, unsigned shape, unsigned move)
                    moves[move].share);
     gt_check(steadied, got.steadied, 4 * pixels, (struct gt_tol) { 5e-4, 1e-3, 0 },
              "steady %dx%d, move %u", w, h, move);
+    l2d_ref_move(steadied, last, pyramid[0], pyramid[1], got.flow, h, w);
+    gt_check(steadied, got.moved, 4 * pixels, (struct gt_tol) { 5e-4, 1e-3, 0 },
+             "move %dx%d, move %u", w, h, move);
     void *all[] = { old, new, last, fresh, pyramid[0], pyramid[1], flow, steadied };
     for (size_t i = 0; i < COUNT(all); i++)
         free(all[i]);
@@ -129,6 +136,7 @@ static void run_known(struct gpu_test *t)
                 for (int c = 0; c < 3; c++) {
                     int i = 4 * (y * w + x) + c;
                     kept = fmax(kept, fabs((double) (got.steadied[i] - there[i])));
+                    kept = fmax(kept, fabs((double) (got.moved[i] - there[i])));
                 }
             }
         cr_assert(worst < 0.15, "move %u: the motion is %.2f pixels off", m, worst);

@@ -118,9 +118,9 @@ json_t *state_json(const struct control_state *s)
         s->driver, "precision", s->precision, "width", s->width, "height", s->height, "steps",
         s->num_steps, "fit", s->fit, "gpu_memory_bytes", (json_int_t) s->gpu_memory_bytes);
     json_t *frames = json_pack(
-        "{sI sI sI sI so}", "in", (json_int_t) s->frames_in, "out", (json_int_t) s->frames_out,
-        "similar", (json_int_t) s->frames_similar, "held", (json_int_t) s->frames_held, "dropped",
-        drops_json(s));
+        "{sI sI sI sI sI so}", "in", (json_int_t) s->frames_in, "out", (json_int_t) s->frames_out,
+        "similar", (json_int_t) s->frames_similar, "moved", (json_int_t) s->frames_moved, "held",
+        (json_int_t) s->frames_held, "dropped", drops_json(s));
     json_t *source = json_pack("{ss sI}", "state", s->source, "losses",
                                (json_int_t) s->source_losses);
     json_t *clients = json_pack("{si si}", "events", (int) s->event_clients, "preview",
@@ -211,6 +211,8 @@ static void put_frames(FILE *f, const struct control_state *s)
               s->frames_out);
     put_count(f, "frames_similar_total", "counter",
               "Frames that repeat the picture before them.", s->frames_similar);
+    put_count(f, "frames_moved_total", "counter",
+              "Frames that are the picture before them, moved along.", s->frames_moved);
     put_count(f, "frames_held_total", "counter",
               "Pictures shown again while the input was silent.", s->frames_held);
     put_count(f, "source_losses_total", "counter", "How often the input was lost.",

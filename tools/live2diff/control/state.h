@@ -49,7 +49,7 @@ struct control_state {
     int32_t width, height, num_steps;
     double uptime_s;
     double fps;                     // of the last seconds
-    uint64_t frames_in, frames_out, frames_similar;
+    uint64_t frames_in, frames_out, frames_similar, frames_moved;
     uint64_t frames_held;           // pictures shown again while the input was silent
     struct state_drop drop[STATE_MAX_DROPS];
     unsigned num_drops;

@@ -283,7 +283,8 @@ function setReading(name, text) {
 
 function showFates(state) {
   const { frames } = state;
-  const counts = [frames.out - frames.similar, frames.similar, sum(frames.dropped)];
+  const copied = frames.similar + frames.moved;
+  const counts = [frames.out - copied, copied, sum(frames.dropped)];
   const [before] = recentCounts;
   if (before) {
     const seconds = Math.max(state.uptime_s - before.uptime_s, 0.1);
@@ -293,7 +294,7 @@ function showFates(state) {
   if (recentCounts.length > RATE_SAMPLES)
     recentCounts.shift();
   setReading('fates', `${frames.in.toLocaleString('en')} read`);
-  const names = [['drawn', 'drawn'], ['similar', 'repeated'], ['dropped', 'dropped']];
+  const names = [['drawn', 'drawn'], ['similar', frames.moved ? 'moved along' : 'repeated'], ['dropped', 'dropped']];
   $('fates-legend').replaceChildren(...names.flatMap(([key, name], i) => {
     if (i === 1 && !counts[1])
       return [];
