@@ -513,7 +513,34 @@ static bool is_live(const struct l2d_reader *r)
     return network && r->in.fmt->duration <= 0 && !has_size;
 }
 
-static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *err)
+// A sender may say how long what it sends is. It is live all the same, and may end before or after.
+static void forget_length(AVFormatContext *fmt)
+{
+    fmt->duration = AV_NOPTS_VALUE;
+    for (unsigned i = 0; i < fmt->nb_streams; i++)
+        fmt->streams[i]->duration = AV_NOPTS_VALUE;
+}
+
+// What the input has and nothing here passes on.
+static void tell_left_out(const struct l2d_reader *r, const struct l2d_reader_params *p)
+{
+    unsigned count[AVMEDIA_TYPE_NB] = { 0 };
+    for (unsigned i = 0; i < r->in.fmt->nb_streams; i++) {
+        const AVStream *st = r->in.fmt->streams[i];
+        if (st != r->video.st && st != r->audio.st && st->codecpar->codec_type >= 0 &&
+            !(st->disposition & AV_DISPOSITION_ATTACHED_PIC))
+            count[st->codecpar->codec_type]++;
+    }
+    unsigned sounds = p->no_audio ? 0 : count[AVMEDIA_TYPE_AUDIO];
+    if (sounds + count[AVMEDIA_TYPE_VIDEO] + count[AVMEDIA_TYPE_SUBTITLE] +
+        r->in.fmt->nb_chapters > 0)
+        l2d_log_print(&r->log, L2D_LOG_INFO, "%s: left out of it: %u more tracks of video, %u of "
+                      "sound, %u of subtitles, %u chapters", r->in.shown, count[AVMEDIA_TYPE_VIDEO],
+                      sounds, count[AVMEDIA_TYPE_SUBTITLE], r->in.fmt->nb_chapters);
+}
+
+static int find_streams(struct l2d_reader *r, const struct l2d_reader_params *p,
+                        struct l2d_error *err)
 {
     if (r->known_rate.num > 0)
         r->in.fmt->fps_probe_size = 0;
@@ -522,6 +549,8 @@ static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *e
         return l2d_input_closed(&r->in, err);
     if (rc < 0)
         return l2d_libav_error(err, rc, "%s: its streams cannot be read", r->in.shown);
+    if (p->listen && av_match_name("flv", r->in.fmt->iformat->name))
+        forget_length(r->in.fmt);
     const AVCodec *codec = NULL;
     int v = av_find_best_stream(r->in.fmt, AVMEDIA_TYPE_VIDEO, -1, -1, &codec, 0);
     if (v == AVERROR_DECODER_NOT_FOUND)
@@ -534,7 +563,7 @@ static int find_streams(struct l2d_reader *r, bool no_audio, struct l2d_error *e
         return l2d_error_set(err, L2D_EFORMAT, "%s: no video stream in it (%s, %u stream%s)",
                              r->in.shown, r->in.fmt->iformat->name, r->in.fmt->nb_streams,
                              r->in.fmt->nb_streams == 1 ? "" : "s");
-    int a = no_audio ? -1 : av_find_best_stream(r->in.fmt, AVMEDIA_TYPE_AUDIO, -1, v, NULL, 0);
+    int a = p->no_audio ? -1 : av_find_best_stream(r->in.fmt, AVMEDIA_TYPE_AUDIO, -1, v, NULL, 0);
     r->video.st = r->in.fmt->streams[v];
     r->audio.st = a >= 0 ? r->in.fmt->streams[a] : NULL;
     for (unsigned i = 0; i < r->in.fmt->nb_streams; i++)
@@ -692,12 +721,13 @@ static int open_reader(struct l2d_reader *r, const struct l2d_reader_params *p,
     int rc = l2d_input_init(&r->in, p, err);
     l2d_input_set_deadline(&r->in, 2 * p->timeout_us);      // libav listens to 5 s of it
     if (rc == L2D_OK)
-        rc = find_streams(r, p->no_audio, err);
+        rc = find_streams(r, p, err);
     if (rc == L2D_OK)
         rc = l2d_importer_create(&r->importer, &r->log, err);
     if (rc != L2D_OK)
         return rc;
     fill_info(r);
+    tell_left_out(r, p);
     const AVInputFormat *in = r->in.fmt->iformat;
     r->zero_start = in->flags & AVFMT_TS_DISCONT || in->flags & AVFMT_NOFILE || r->info.live;
     r->video.next_dts_us = r->audio.next_dts_us = AV_NOPTS_VALUE;

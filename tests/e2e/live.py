@@ -200,11 +200,11 @@ rtmp {{ server {{ listen 127.0.0.1:{self.port}; chunk_size 4096; ping 3s; ping_t
         return sorted(files, key=os.path.getmtime)
 
 
-def publish(url, form="flv", rate=None):
-    """The clip again and again; with a rate it has so few frames a second."""
+def publish(url, form="flv", rate=None, length=None):
+    """The clip again and again; with a rate it has so few frames a second. length: what it says it will take."""
     codec = ["-r", str(rate), "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", str(rate)]
     return start(FFMPEG + ["-re", "-stream_loop", "-1", "-i", "clip.mp4", "-c", "copy", *(codec if rate else []),
-                           "-f", form, url], stderr=subprocess.DEVNULL)
+                           *(["-t", str(length)] if length else []), "-f", form, url], stderr=subprocess.DEVNULL)
 
 
 class Run:
@@ -559,7 +559,7 @@ def test_listen():
     stop(feed, signal.SIGKILL)
     run.wait_said("lost (")
     time.sleep(2)
-    feed = publish(url)
+    feed = publish(url, length=600)
     run.wait_said("running again")
     time.sleep(4)
     report = run.end()
