@@ -11,12 +11,12 @@
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 #include <libavutil/avstring.h>
-#include <libavutil/display.h>
 #include <libavutil/pixdesc.h>
 #include <libavutil/time.h>
 
 #include "video_io/input.h"
 #include "video_io/libav.h"
+#include "video_io/orientation.h"
 #include "video_io/packet_queue.h"
 #include "video_io/pixfmt.h"
 
@@ -55,7 +55,7 @@ struct l2d_reader {
     bool waits;                         // the last try to read gave nothing yet
     int last_decode_error;              // AVERROR code, for the message if nothing can be decoded
 
-    bool mirrored;                      // by the stream's display matrix
+    struct l2d_orientation orientation; // of pictures that do not tell their own
     bool zero_start;                    // the first timestamp becomes 0
     bool shift_known;
     int64_t offset_us;                  // closes discontinuities; added to every timestamp
@@ -63,12 +63,19 @@ struct l2d_reader {
     AVRational frame_rate;              // {25,1} if unknown
     int64_t frame_pts, last_pts;        // in ticks, shifted
     bool have_last;
-    int64_t repair_base, repair_count;  // missing pts count on from the last real one
+    int64_t repair_base, repair_count;  // missing pts count on from the last real one,
+    bool from_start;                    // the first from the start of the input, if it is read
     int64_t end_pts;                    // with max_frames reached: where audio ends too
     int32_t width, height;              // of the last frame, to tell of a change
 };
 
 // --- time
+
+// A start rounded up to a microsecond must still take the frame that it names.
+static int64_t start_ticks(const struct l2d_reader *r, const struct track *t)
+{
+    return av_rescale_q_rnd(r->start_us, US, t->st->time_base, AV_ROUND_DOWN);
+}
 
 static void set_shift(struct l2d_reader *r, int64_t base_us)
 {
@@ -77,9 +84,7 @@ static void set_shift(struct l2d_reader *r, int64_t base_us)
         struct track *t = tracks[i];
         if (!t->st)
             continue;
-        // A start rounded up to a microsecond must still take the frame that it names.
-        t->shift = av_rescale_q(base_us, US, t->st->time_base) +
-                   av_rescale_q_rnd(r->start_us, US, t->st->time_base, AV_ROUND_DOWN);
+        t->shift = av_rescale_q(base_us, US, t->st->time_base) + start_ticks(r, t);
     }
     r->shift_known = true;
 }
@@ -138,7 +143,7 @@ static int64_t repair_pts(struct l2d_reader *r, int64_t pts)
     } else {
         r->stats.repaired_pts++;
         if (!r->have_last) {
-            pts = r->repair_base = 0;
+            pts = r->repair_base = r->from_start ? -start_ticks(r, &r->video) : 0;
         } else {
             pts = r->repair_base + frame_ticks(r, ++r->repair_count);
             if (pts <= r->last_pts)
@@ -328,59 +333,14 @@ static int step(struct l2d_reader *r, struct l2d_error *err)
     return L2D_OK;
 }
 
-// How a display matrix turns a picture, and whether it mirrors it: rows are then reversed first.
-static int32_t rotation_of(struct l2d_reader *r, const uint8_t *matrix, bool tell, bool *mirrored)
-{
-    int32_t m[9];
-    *mirrored = false;
-    if (!matrix)
-        return 0;
-    memcpy(m, matrix, sizeof(m));
-    *mirrored = (double) m[0] * m[4] - (double) m[1] * m[3] < 0;
-    m[3] = *mirrored ? -m[3] : m[3];
-    m[4] = *mirrored ? -m[4] : m[4];
-    double turn = -av_display_rotation_get(m);
-    if (!(turn > -361 && turn < 361)) {
-        *mirrored = false;
-        return 0;                       // a matrix without a rotation
-    }
-    int quarter = (int) ((turn + 720 + 45) / 90) % 4;
-    double off = turn + 720 - 90 * (int) ((turn + 720 + 45) / 90);
-    if (tell && (off > 1 || off < -1))
-        l2d_log_print(&r->log, L2D_LOG_WARN, "%s: rotated by %.1f degrees; only quarter turns are "
-                      "applied, here %d", r->in.shown, turn, quarter * 90);
-    return quarter * 90;
-}
-
-static int32_t frame_rotation(struct l2d_reader *r, const AVFrame *av, bool *mirrored)
-{
-    const AVFrameSideData *side = av_frame_get_side_data(av, AV_FRAME_DATA_DISPLAYMATRIX);
-    *mirrored = r->mirrored;
-    return side ? rotation_of(r, side->data, false, mirrored) : r->info.rotation;
-}
-
-static void reverse_rows(AVFrame *av)
-{
-    const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(av->format);
-    for (int p = 0; d && !av->hw_frames_ctx && p < 4 && av->data[p]; p++) {
-        int shift = p == 1 || p == 2 ? d->log2_chroma_h : 0;
-        if (p == 1 && d->flags & AV_PIX_FMT_FLAG_PAL)
-            break;
-        int rows = -(-av->height >> shift);
-        av->data[p] += (ptrdiff_t) (rows - 1) * av->linesize[p];
-        av->linesize[p] = -av->linesize[p];
-    }
-}
-
 static int give_frame(struct l2d_reader *r, struct l2d_item *item, struct l2d_error *err)
 {
     struct l2d_frame *f = NULL;
     AVFrame *av = r->frame;
     av->sample_aspect_ratio = av_guess_sample_aspect_ratio(r->in.fmt, r->video.st, av);
-    bool mirrored;
-    int32_t rotation = frame_rotation(r, av, &mirrored);
-    if (mirrored)
-        reverse_rows(av);
+    struct l2d_orientation orientation = l2d_orientation_of_frame(av, r->orientation);
+    if (orientation.mirrored)
+        l2d_orientation_reverse_rows(av);
     struct l2d_error why = { 0 };
     int rc = l2d_importer_convert(r->importer, av, &f, &why);
     if (rc != L2D_OK && rc != L2D_ENOMEM && r->stats.frames > 0 &&
@@ -400,7 +360,7 @@ static int give_frame(struct l2d_reader *r, struct l2d_item *item, struct l2d_er
     f->duration = av->pkt_duration > 0 ? av->pkt_duration : 0;
     f->time_base_num = r->info.time_base_num;
     f->time_base_den = r->info.time_base_den;
-    f->rotation = rotation;
+    f->rotation = orientation.rotation;
     if (r->width && (r->width != f->width || r->height != f->height))
         l2d_log_print(&r->log, L2D_LOG_INFO, "%s: the picture changes from %dx%d to %dx%d at "
                       "frame %" PRIu64, r->in.shown, r->width, r->height, f->width, f->height,
@@ -605,13 +565,14 @@ static void fill_info(struct l2d_reader *r)
     bool rate_known = rate.num > 0 && rate.den > 0;
     r->frame_rate = rate_known ? rate : (AVRational) { 25, 1 };
     const char *pixel_format = av_get_pix_fmt_name((enum AVPixelFormat) v->codecpar->format);
+    r->orientation = l2d_orientation_of(av_stream_get_side_data(v, AV_PKT_DATA_DISPLAYMATRIX, NULL),
+                                        &r->log, r->in.shown);
     r->info = (struct l2d_reader_info) {
         .format = r->in.fmt->iformat->name, .codec = avcodec_get_name(v->codecpar->codec_id),
         .pixel_format = pixel_format ? pixel_format : "unknown",
         .width = v->codecpar->width, .height = v->codecpar->height,
         .sar_num = sar.num, .sar_den = sar.den,
-        .rotation = rotation_of(r, av_stream_get_side_data(v, AV_PKT_DATA_DISPLAYMATRIX, NULL),
-                                true, &r->mirrored),
+        .rotation = r->orientation.rotation,
         .time_base_num = v->time_base.num, .time_base_den = v->time_base.den,
         .frame_rate_num = rate_known ? rate.num : 0, .frame_rate_den = rate_known ? rate.den : 1,
         .duration_us = -1, .num_frames = -1, .live = is_live(r), .has_audio = a != NULL,
@@ -654,6 +615,15 @@ static void forget_position(struct l2d_reader *r)
     r->offset_us = 0;
     r->stats = (struct l2d_reader_stats) { 0 };
     r->read_errors = r->last_decode_error = 0;
+    r->from_start = false;
+}
+
+static bool rewind_input(struct l2d_reader *r)
+{
+    if (av_seek_frame(r->in.fmt, -1, 0, AVSEEK_FLAG_BYTE) < 0)
+        return false;
+    forget_position(r);
+    return r->from_start = true;
 }
 
 // Put the decoder at or before the start time. Not every container finds a key frame at or before
@@ -669,9 +639,11 @@ static int seek_start(struct l2d_reader *r, int64_t base_us, struct l2d_error *e
         if (avformat_seek_file(r->in.fmt, -1, INT64_MIN, to, to, 0) < 0) {
             l2d_log_print(&r->log, L2D_LOG_DEBUG, "%s: no seeking; decoding from the start",
                           r->in.shown);
+            rewind_input(r);            // libav may have looked for the place all through the file
             return L2D_OK;
         }
         forget_position(r);
+        r->from_start = to == first;
         while (!r->frame_ready && !r->decoder_ended) {
             int rc = step(r, err);
             if (rc != L2D_OK)
@@ -679,9 +651,8 @@ static int seek_start(struct l2d_reader *r, int64_t base_us, struct l2d_error *e
         }
         bool early = r->frame_ready && r->frame_pts <= 0;
         // Without an index a time of decoding is sought, and the first is before the first picture.
-        if (to == first && !early && r->in.fmt->iformat->flags & AVFMT_TS_DISCONT &&
-            av_seek_frame(r->in.fmt, -1, 0, AVSEEK_FLAG_BYTE) >= 0)
-            forget_position(r);
+        if (to == first && !early && r->in.fmt->iformat->flags & AVFMT_TS_DISCONT)
+            rewind_input(r);
         if (to == first || early)
             return L2D_OK;
     }
@@ -704,8 +675,8 @@ static int learn_size(struct l2d_reader *r, struct l2d_error *err)
     if (!r->frame_ready)
         return l2d_error_set(err, L2D_EFORMAT, "%s: no frame of its video can be decoded",
                              r->in.shown);
-    bool mirrored;
-    r->info.rotation = frame_rotation(r, r->frame, &mirrored);
+    r->orientation = l2d_orientation_of_frame(r->frame, r->orientation);
+    r->info.rotation = r->orientation.rotation;
     if (known)
         return L2D_OK;
     r->info.width = r->frame->width;
@@ -735,8 +706,11 @@ static int open_reader(struct l2d_reader *r, const struct l2d_reader_params *p,
     int64_t base = from_first ? r->in.fmt->start_time : 0;
     if (base != AV_NOPTS_VALUE)
         set_shift(r, base);
-    if (r->start_us > 0 && base != AV_NOPTS_VALUE)
-        rc = seek_start(r, base, err);
+    if (r->start_us > 0 && base != AV_NOPTS_VALUE) {
+        rc = learn_size(r, err);        // the first picture may tell for those of after the start
+        if (rc == L2D_OK)
+            rc = seek_start(r, base, err);
+    }
     return rc == L2D_OK ? learn_size(r, err) : rc;
 }
 
@@ -749,6 +723,7 @@ int l2d_reader_create(struct l2d_reader **out, const struct l2d_reader_params *p
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", params->name);
     r->log = l2d_log_named(params->log, "reader");
     r->start_us = params->start_us;
+    r->from_start = true;
     r->max_frames = params->max_frames;
     r->known_rate = (AVRational) { params->frame_rate_num, params->frame_rate_den };
     r->timeout_us = params->timeout_us;

@@ -158,6 +158,29 @@ Test(reader, start_counts_from_the_first_picture)
     clips_frames_clear(&frames);
 }
 
+// Where nothing has a timestamp and libav cannot seek.
+Test(reader, start_within_a_bare_stream)
+{
+    static const char *const names[] = { "a.h264", "a.hevc", "a.mjpeg", "a.y4m", "a.ivf" };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=25 -t 3 -g 25 %s %s",
+                  strcmp(names[i], "a.ivf") ? "" : "-c:v libvpx", names[i]);
+        static struct clips_frames all;
+        struct l2d_error err = { 0 };
+        struct l2d_reader_params p = { .name = names[i] };
+        cr_assert_eq(clips_read(&all, &p, &err), L2D_OK, "%s", err.msg);
+        p.start_us = 1600000;
+        cr_assert_eq(clips_read(&frames, &p, &err), L2D_OK, "%s", err.msg);
+        cr_assert_eq(frames.num_frames, all.num_frames - 40, "%s: %zu", names[i],
+                     frames.num_frames);
+        cr_expect_arr_eq(frames.frame[0]->data, all.frame[40]->data, all.frame[40]->size_bytes,
+                         "%s", names[i]);
+        cr_expect_eq(frames.frame[0]->pts, 0, "%s", names[i]);
+        clips_frames_clear(&frames);
+        clips_frames_clear(&all);
+    }
+}
+
 // The last ones come when the input has ended already.
 Test(reader, frame_limit_within_the_last_pictures)
 {
@@ -218,9 +241,9 @@ static uint8_t upright(const struct l2d_frame *f, int x, int y)
     return f->data[(size_t) sy * f->plane_stride_bytes[0] + (size_t) sx];
 }
 
-static int32_t rotation_told(const char *name)
+static int32_t rotation_told(const char *name, int64_t start_us)
 {
-    struct l2d_reader_params p = { .name = name };
+    struct l2d_reader_params p = { .name = name, .start_us = start_us };
     struct l2d_reader *reader = NULL;
     struct l2d_error err = { 0 };
     cr_assert_eq(l2d_reader_create(&reader, &p, &err), L2D_OK, "%s", err.msg);
@@ -242,7 +265,7 @@ Test(reader, rotation_is_what_ffmpeg_applies)
             clips_run(FFMPEG "-i a.mp4 -c copy -bsf:v h264_metadata=display_orientation=insert:"
                       "rotate=%d%s r.mp4", turn, i < 8 ? "" : ":flip=horizontal");
         clips_run(FFMPEG "-i r.mp4 -frames:v 1 -f rawvideo -pix_fmt yuv420p r.raw");
-        int32_t told = rotation_told("r.mp4");
+        int32_t told = rotation_told("r.mp4", 0);
         struct l2d_error err = { 0 };
         cr_assert_eq(read_all("r.mp4", &err), L2D_OK, "%s", err.msg);
         const struct l2d_frame *f = frames.frame[0];
@@ -260,6 +283,28 @@ Test(reader, rotation_is_what_ffmpeg_applies)
         clips_frames_clear(&frames);
     }
     cr_expect_eq(turns_seen, 15);
+}
+
+Test(reader, a_rotation_told_by_the_first_picture_holds_after_a_start)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 -t 3 -g 10 -c:v libx264 a.mp4");
+    static const char *const names[] = { "r.mp4", "r.mkv", "r.ts", "r.h264" };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        clips_run(FFMPEG "-i a.mp4 -c copy -bsf:v h264_mp4toannexb,h264_metadata="
+                  "display_orientation=insert:rotate=90:flip=horizontal %s", names[i]);
+        struct l2d_error err = { 0 };
+        cr_assert_eq(read_all(names[i], &err), L2D_OK, "%s", err.msg);
+        struct l2d_frame *want = l2d_frame_ref(frames.frame[15]);
+        clips_frames_clear(&frames);
+        cr_expect_eq(rotation_told(names[i], 1500000), want->rotation, "%s", names[i]);
+        struct l2d_reader_params p = { .name = names[i], .start_us = 1500000 };
+        cr_assert_eq(clips_read(&frames, &p, &err), L2D_OK, "%s", err.msg);
+        cr_expect_neq(want->rotation, 0);
+        cr_expect_eq(frames.frame[0]->rotation, want->rotation, "%s", names[i]);
+        cr_expect_arr_eq(frames.frame[0]->data, want->data, want->size_bytes, "%s", names[i]);
+        clips_frames_clear(&frames);
+        l2d_frame_unref(&want);
+    }
 }
 
 Test(reader, lavfi_and_its_options)
