@@ -23,6 +23,7 @@
 #define MAX_READ_ERRORS 64              // in a row, before the input counts as ended
 #define JUMP_US         (10 * INT64_C(1000000))     // as ffmpeg's -dts_delta_threshold
 #define BACK_US         INT64_C(100000)
+#define FOREVER_US      (INT64_C(3155760000) * 1000000)     // a century; fits in nanoseconds too
 
 static const AVRational US = { 1, 1000000 };
 
@@ -722,12 +723,14 @@ int l2d_reader_create(struct l2d_reader **out, const struct l2d_reader_params *p
     if (!r)
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", params->name);
     r->log = l2d_log_named(params->log, "reader");
-    r->start_us = params->start_us;
+    struct l2d_reader_params p = *params;
+    p.timeout_us = p.timeout_us < FOREVER_US ? p.timeout_us : FOREVER_US;
+    r->start_us = p.start_us < FOREVER_US ? p.start_us : FOREVER_US;
     r->from_start = true;
     r->max_frames = params->max_frames;
     r->known_rate = (AVRational) { params->frame_rate_num, params->frame_rate_den };
-    r->timeout_us = params->timeout_us;
-    int rc = open_reader(r, params, err);
+    r->timeout_us = p.timeout_us;
+    int rc = open_reader(r, &p, err);
     if (rc != L2D_OK) {
         l2d_reader_destroy(&r);
         return rc;

@@ -216,6 +216,19 @@ Test(reader, start_beyond_the_end)
     cr_expect(strstr(err.msg, "start time of 5.000 s"), "%s", err.msg);
 }
 
+Test(reader, times_beyond_all_clocks)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 -t 1 a.mp4");
+    struct l2d_error err = { 0 };
+    struct l2d_reader_params p = { .name = "a.mp4", .timeout_us = INT64_MAX };
+    cr_assert_eq(clips_read(&frames, &p, &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(frames.num_frames, 10);
+    clips_frames_clear(&frames);
+    p.start_us = INT64_MAX;
+    cr_expect_eq(clips_read(&frames, &p, &err), L2D_EFORMAT);
+    cr_expect(strstr(err.msg, "nothing left after the start time"), "%s", err.msg);
+}
+
 Test(reader, frame_limit_cuts_the_sound_too)
 {
     clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 " SOUND "-t 3 -c:a aac a.mp4");
