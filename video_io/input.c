@@ -14,6 +14,7 @@
 #include <libavutil/time.h>
 
 #include "video_io/camera.h"
+#include "video_io/host.h"
 #include "video_io/libav.h"
 
 #define STDIN_BUFFER (1 << 16)
@@ -125,6 +126,8 @@ static int open_failed(const struct l2d_input *in, int averror, struct l2d_error
     if (averror == AVERROR_PROTOCOL_NOT_FOUND)
         return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: no such file, and no protocol that this "
                              "build of FFmpeg knows", in->shown);
+    if (averror == AVERROR(EIO) && l2d_host_check(in->name, err) != L2D_OK)
+        return L2D_EIO;
     return l2d_libav_error(err, averror, "%s", in->shown);
 }
 

@@ -88,6 +88,10 @@ refuses 2 "--on-loss 'x'.*hold\|slate\|end" run -i a.mp4 -o null --on-loss x
 refuses 1 "a\.mp4: cannot wait for a sender" run --listen -i a.mp4 -o null --passthrough
 refuses 1 "dev/video99" run -i /dev/video99 -o null --passthrough
 refuses 1 "127\.0\.0\.1:1/x: Connection refused" run -i rtmp://127.0.0.1:1/x -o null --passthrough
+for url in http://a:b@no.invalid:80/x rtmp://no.invalid/x rtsp://no.invalid/x; do
+    refuses 1 "$url: host 'no\.invalid' is not found" run -i $url -o null --passthrough
+done
+refuses 1 "host 'no\.invalid' is not found" run -i a.mp4 -o rtsp://no.invalid/x --passthrough
 refuses 2 "there is an input already" run -i a.mp4 -i a.mp4 -o null
 refuses 2 "belong before" run -i a.mp4 -o null -f matroska
 refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough -p x
