@@ -68,6 +68,8 @@ static void default_options(const AVCodec *codec, const struct l2d_sink_params *
         av_dict_set(opts, "preset", live ? "veryfast" : "medium", 0);
         if (live)
             av_dict_set(opts, "tune", "zerolatency", 0);
+        if (!strcmp(codec->name, "libx265"))    // prints by itself; the user's follow
+            av_dict_set(opts, "x265-params", "log-level=none:", 0);
     } else if (!strncmp(codec->name, "libvpx", 6)) {
         av_dict_set(opts, "crf", !strcmp(codec->name, "libvpx") ? "10" : "28", 0);
         av_dict_set(opts, "b", !strcmp(codec->name, "libvpx") ? "4M" : "0", 0);
@@ -99,6 +101,11 @@ static int user_options(const char *text, AVDictionary **opts, struct l2d_error 
     }
     if (av_dict_get(user, "b", NULL, 0) || av_dict_get(user, "qp", NULL, 0))
         av_dict_set(opts, "crf", NULL, 0);
+    const AVDictionaryEntry *x265 = av_dict_get(user, "x265-params", NULL, 0);
+    if (x265 && av_dict_get(*opts, "x265-params", NULL, 0)) {
+        av_dict_set(opts, "x265-params", x265->value, AV_DICT_APPEND);
+        av_dict_set(&user, "x265-params", NULL, 0);
+    }
     av_dict_copy(opts, user, 0);
     av_dict_free(&user);
     return L2D_OK;

@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <libavdevice/avdevice.h>
@@ -30,6 +31,7 @@ void l2d_libav_init(const struct l2d_log *log)
 {
     libav_log = l2d_log_named(log, "libav");
     av_log_set_callback(log_line);
+    setenv("SVT_LOG", "0", 0);          // SVT-AV1 prints by itself
     avdevice_register_all();
     avformat_network_init();
 }

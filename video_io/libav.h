@@ -9,7 +9,7 @@
 
 /**
  * Register libavdevice's inputs (v4l2, lavfi), start networking, and send libav's own messages to
- * log at DEBUG instead of stderr.
+ * log at DEBUG instead of stderr; SVT-AV1's are left out, unless the environment has SVT_LOG.
  * These are settings of the whole process, so a program calls this, once, before anything else of
  * video_io; a library never does. *log is copied; its user must live until the process ends or the
  * next call. NULL silences libav.
