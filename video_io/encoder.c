@@ -118,13 +118,17 @@ static bool has_one_matrix(enum AVCodecID id)
            id == AV_CODEC_ID_WEBP || id == AV_CODEC_ID_TIFF;
 }
 
-static enum AVPixelFormat pixel_format_for(const AVCodec *codec)
+static enum AVPixelFormat pixel_format_for(const AVCodec *codec, const AVOutputFormat *format)
 {
     const enum AVPixelFormat *list = codec->pix_fmts, want = AV_PIX_FMT_YUV420P;
     if (l2d_hardware_needs_upload(codec))
         return list[0];
     if (codec->id == AV_CODEC_ID_MJPEG)
         return AV_PIX_FMT_YUVJ420P;             // JPEG is full range
+    if (codec->id == AV_CODEC_ID_JPEG2000)
+        return AV_PIX_FMT_RGB24;                // its files do not tell a range, and mean full
+    if (codec->id == AV_CODEC_ID_RAWVIDEO && !strcmp(format->name, "mov"))
+        return AV_PIX_FMT_UYVY422;              // QuickTime knows no planes
     for (int i = 0; list && list[i] != AV_PIX_FMT_NONE; i++)
         if (list[i] == want)
             return want;
@@ -161,7 +165,7 @@ static int fill_context(struct l2d_encoder *e, const AVCodec *codec, struct l2d_
         rate = (AVRational) { p->fps_num, p->fps_den };
     c->width = p->width;
     c->height = p->height;
-    c->pix_fmt = pixel_format_for(codec);
+    c->pix_fmt = pixel_format_for(codec, format);
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(c->pix_fmt);
     bool block_codec = codec->id == AV_CODEC_ID_H264 || codec->id == AV_CODEC_ID_HEVC;
     if (block_codec && ((p->width & ((1 << d->log2_chroma_w) - 1)) ||
@@ -197,6 +201,8 @@ static int fill_context(struct l2d_encoder *e, const AVCodec *codec, struct l2d_
     if (d->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)) {
         c->color_range = AVCOL_RANGE_JPEG;
         c->colorspace = AVCOL_SPC_RGB;
+    } else if (d->nb_components == 1) {                 // PGM has no other range
+        c->color_range = AVCOL_RANGE_JPEG;
     } else if (c->pix_fmt == AV_PIX_FMT_YUVJ420P) {     // of JPEG, which has no other matrix
         c->color_range = AVCOL_RANGE_JPEG;
         c->colorspace = AVCOL_SPC_BT470BG;
@@ -237,7 +243,8 @@ static int open_codec(struct l2d_encoder *e, const AVCodec *codec, struct l2d_si
     return rc;
 }
 
-// MPEG-TS has no list, and writes what it does not know as data that nobody can read.
+// Matroska does not list what it holds as AVI does, under a FourCC. MPEG-TS has no list, and writes
+// what it does not know as data that nobody can read.
 static bool container_takes(const AVOutputFormat *format, enum AVCodecID id)
 {
     static const enum AVCodecID mpegts[] = {
@@ -245,7 +252,11 @@ static bool container_takes(const AVOutputFormat *format, enum AVCodecID id)
         AV_CODEC_ID_MPEG4, AV_CODEC_ID_CAVS, AV_CODEC_ID_AVS2, AV_CODEC_ID_AVS3,
         AV_CODEC_ID_DIRAC, AV_CODEC_ID_VC1,
     };
+    const struct AVCodecTag *const riff[] = { avformat_get_riff_video_tags(), NULL };
+    unsigned fourcc;
     int takes = avformat_query_codec(format, id, FF_COMPLIANCE_NORMAL);
+    if (takes == 0 && !strcmp(format->name, "matroska"))
+        return av_codec_get_tag2(riff, id, &fourcc);
     if (takes >= 0 || (strcmp(format->name, "mpegts") && strcmp(format->name, "rtp_mpegts")))
         return takes != 0;
     for (size_t i = 0; i < sizeof(mpegts) / sizeof(*mpegts); i++)

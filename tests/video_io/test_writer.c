@@ -357,13 +357,16 @@ Test(writer, nothing_is_left_without_finish_or_on_a_full_disk)
     cr_expect(!clips_exists("o.mkv.part") && !clips_exists("o.mkv"));
 }
 
-// Codecs with one matrix, whatever the picture's, and one with any.
+// Codecs with one matrix, whatever the picture's, and some with any.
 Test(writer, large_pictures_keep_their_colours)
 {
-    static const struct { const char *codec, *to; } cases[] = {
-        { "mjpeg", "o.mkv" }, { "libvpx", "o.webm" }, { "libtheora", "o.ogv" },
-        { "libwebp", "o.webp" }, { "tiff", "o.tiff" }, { "mpeg1video", "o.mpg" },
-        { "libx264", "p.mkv" },
+    static const struct { const char *codec, *to, *matrix; } cases[] = {
+        { "mjpeg", "o.mkv", "bt601" }, { "libvpx", "o.webm", "bt601" },
+        { "libtheora", "o.ogv", "bt601" }, { "libwebp", "o.webp", "bt601" },
+        { "tiff", "o.tiff", "bt601" }, { "mpeg1video", "o.mpg", "bt601" },
+        { "jpeg2000", "o.jp2", "bt601" }, { "jpeg2000", "j.mkv", "bt601" },
+        { "magicyuv", "m.mkv", "bt709" }, { "rawvideo", "o.mov", "bt709" },
+        { "libx264", "p.mkv", "bt709" },
     };
     clips_run(FFMPEG "-f lavfi -i color=0xc04080:s=1280x720:r=10 -t 0.3 -vf "
               "scale=out_color_matrix=bt709 -colorspace bt709 -pix_fmt yuv420p a.mp4");
@@ -374,10 +377,25 @@ Test(writer, large_pictures_keep_their_colours)
         const char *text = clips_output("ffmpeg -v error -i %s -frames:v 1 -vf crop=16:16,"
                                         "scale=in_color_matrix=%s -pix_fmt rgb24 -f rawvideo - | "
                                         "od -An -tu1 -N3", cases[i].to,
-                                        strcmp(cases[i].codec, "libx264") ? "bt601" : "bt709");
+                                        cases[i].matrix);
         cr_assert_eq(sscanf(text, "%d %d %d", &rgb[0], &rgb[1], &rgb[2]), 3, "%s", text);
         cr_expect(abs(rgb[0] - 0xc0) < 5 && abs(rgb[1] - 0x40) < 5 && abs(rgb[2] - 0x80) < 5,
                   "%s: %s", cases[i].codec, text);
+    }
+}
+
+// Where a file tells no range, and readers take it for full.
+Test(writer, pictures_that_are_full_range)
+{
+    static const char *const names[] = { "o.pgm", "o.jp2", "o.pbm" };
+    clips_run(FFMPEG "-f lavfi -i color=white:s=64x48 -frames:v 1 -pix_fmt yuv420p a.mkv");
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        copy("a.mkv", names[i], NULL, NULL, NULL);
+        const char *text = clips_output("ffmpeg -v error -i %s -f rawvideo -pix_fmt gray - | "
+                                        "od -An -tu1 -N1", names[i]);
+        cr_expect_eq(atoi(text), 255, "%s: %s", names[i], text);
+        text = clips_output(PROBE "-show_entries stream=pix_fmt %s", names[i]);
+        cr_expect(!strstr(text, "yuv"), "%s: %s", names[i], text);
     }
 }
 
