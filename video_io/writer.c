@@ -16,6 +16,7 @@
 
 #include <libavformat/avformat.h>
 #include <libavutil/avstring.h>
+#include <libavutil/opt.h>
 #include <libavutil/time.h>
 
 #include "video_io/audio_track.h"
@@ -166,9 +167,22 @@ static void note_video_end(struct writer *w, int64_t end_us)
     w->have_video = true;
 }
 
+// How long the last picture is shown they know of an option alone, which they read at the end.
+static void note_delay(struct writer *w, int64_t duration, AVRational time_base)
+{
+    int64_t hundredths = av_rescale_q(duration, time_base, (AVRational) { 1, 100 });
+    if (hundredths <= 0 || hundredths > UINT16_MAX)
+        return;
+    if (!strcmp(w->fmt->oformat->name, "gif"))
+        av_opt_set_int(w->fmt->priv_data, "final_delay", hundredths, 0);
+    else if (!strcmp(w->fmt->oformat->name, "apng"))
+        av_opt_set_q(w->fmt->priv_data, "final_delay", (AVRational) { (int) hundredths, 100 }, 0);
+}
+
 static int mux_video(void *user, AVPacket *pkt, AVRational time_base, struct l2d_error *err)
 {
     struct writer *w = user;
+    note_delay(w, pkt->duration, time_base);
     if (w->p.live && pkt->pts != AV_NOPTS_VALUE)
         note_video_end(w, av_rescale_q(pkt->pts + pkt->duration, time_base, US));
     return mux(w, pkt, time_base, w->video_st, err);
