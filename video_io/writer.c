@@ -25,6 +25,7 @@
 #include "video_io/host.h"
 #include "video_io/libav.h"
 #include "video_io/packet_queue.h"
+#include "video_io/parts.h"
 
 #define IO_TIMEOUT_US  INT64_C(10000000)
 #define MAX_HELD_AUDIO 16384    // packets; a badly interleaved input gets its sound written early
@@ -41,9 +42,7 @@ struct writer {
     const atomic_bool *abort;
     int64_t deadline_us;            // of libav's clock: no waiting beyond it; 0: none
     bool is_network;
-    int files_error;                // of a file that the format opens by itself; 0: none
-    int (*open_file)(AVFormatContext *, AVIOContext **, const char *, int, AVDictionary **);
-    int (*close_file)(AVFormatContext *, AVIOContext *);
+    struct l2d_parts parts;         // of a format that opens its files by itself
     int own_pipe;                   // see open_pipe; -1: none
 
     AVFormatContext *fmt;
@@ -107,7 +106,9 @@ static int write_failed(const struct writer *w, int averror, struct l2d_error *e
                              "with a name such as %%05d.png, or take one with --frames 1", w->name);
     bool full = averror == AVERROR(ENOSPC), keeps = keeps_part(w);
     int rc = full ? l2d_error_set(err, L2D_EIO, "%s: the disk is full%s", w->name,
-                                  w->part_name && !keeps ? "; the unfinished file is removed" : "")
+                                  w->parts.picture ? "; the unfinished picture is removed"
+                                  : w->part_name && !keeps ? "; the unfinished file is removed"
+                                  : "")
                   : l2d_libav_error(err, averror, "writing %s", w->name);
     size_t len = strlen(err->msg);
     if (keeps)
@@ -154,8 +155,8 @@ static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, st
         w->warned_damage = true;
         rc = 0;
     }
-    if (w->files_error && !w->p.live)   // live, the next segment may do
-        rc = w->files_error;
+    if (w->parts.error && !w->p.live)   // live, the next segment may do
+        rc = w->parts.error;
     if (w->is_network && w->fmt->pb)    // a session that breaks off has written them all the same
         w->base.stats.bytes = (uint64_t) avio_tell(w->fmt->pb);
     return rc < 0 ? write_failed(w, rc, err) : L2D_OK;
@@ -433,40 +434,6 @@ static int choose_format(const struct writer *w, const char *target, const AVOut
                          dot ? "" : "no extension, and ", dot ? dot : "the name alone");
 }
 
-// HLS, DASH and pictures are files that their muxers open and close, and of which some tell nobody
-// what went wrong.
-static int open_part(AVFormatContext *fmt, AVIOContext **pb, const char *url, int flags,
-                     AVDictionary **options)
-{
-    struct writer *w = fmt->opaque;
-    // Of numbered pictures the first was looked for when they began.
-    bool there = flags & AVIO_FLAG_WRITE && !w->p.overwrite && access(url, F_OK) == 0 &&
-                 !strcmp(fmt->oformat->name, "image2");
-    int av = there ? AVERROR(EEXIST) : w->open_file(fmt, pb, url, flags, options);
-    if (av < 0 && flags & AVIO_FLAG_WRITE && !w->files_error)
-        w->files_error = av;
-    return av;
-}
-
-static int close_part(AVFormatContext *fmt, AVIOContext *pb)
-{
-    struct writer *w = fmt->opaque;
-    int before = pb->error, av = w->close_file(fmt, pb);
-    int why = before < 0 ? before : av;
-    if (why < 0 && !w->files_error)
-        w->files_error = why;
-    return av;
-}
-
-static void watch_parts(struct writer *w)
-{
-    w->open_file = w->fmt->io_open;
-    w->close_file = w->fmt->io_close2;
-    w->fmt->opaque = w;
-    w->fmt->io_open = open_part;
-    w->fmt->io_close2 = close_part;
-}
-
 static bool is_input(const struct writer *w, const char *target, const struct stat *s)
 {
     struct stat in;
@@ -682,7 +649,7 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
         if (!(format->flags & AVFMT_NOFILE))
             av = open_io(w, url);
         else if (!w->is_network)
-            watch_parts(w);
+            l2d_parts_watch(&w->parts, w->fmt, w->p.overwrite);
     }
     av_free(url);
     if (av < 0 && is_late(w))
@@ -702,7 +669,7 @@ static int close_file(struct writer *w, struct l2d_error *err)
     begin_io(w);
     int av = av_write_trailer(w->fmt);
     if (av >= 0)
-        av = w->files_error;
+        av = w->parts.error;
     if (w->fmt->pb && !(w->fmt->oformat->flags & AVFMT_NOFILE)) {
         int64_t size = avio_size(w->fmt->pb);
         w->base.stats.bytes = (uint64_t) (size > 0 ? size : avio_tell(w->fmt->pb));
@@ -749,6 +716,7 @@ static void destroy(struct l2d_sink *sink)
         avio_closep(&w->fmt->pb);
     if (w->fmt)
         avformat_free_context(w->fmt);
+    l2d_parts_finish(&w->parts);
     l2d_encoder_destroy(&w->encoder);
     l2d_audio_track_destroy(&w->audio);
     if (w->part_name && !keeps_part(w))

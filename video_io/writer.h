@@ -30,8 +30,9 @@
  *
  * Regular files are written as NAME.part and take their name in finish, so NAME is never half a
  * video; destroy without finish removes NAME.part. Two writers of one name are refused. A symbolic
- * link is followed. Devices and FIFOs are written directly. Writing to a closed pipe is an error
- * only if the program ignores SIGPIPE.
+ * link is followed. Devices and FIFOs are written directly. Of numbered pictures one that cannot be
+ * written whole is removed. Writing to a closed pipe is an error only if the program ignores
+ * SIGPIPE.
  * Errors: see l2d_sink_open.
  */
 int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_sink_params *params,

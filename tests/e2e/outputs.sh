@@ -65,6 +65,15 @@ is "a wrong option of the encoder: exit status" $? 1
 grep -q "libx264 refuses.*preset=bogus" said || fail "a wrong option of the encoder: $(cat said)"
 [ ! -e x.mkv ] || fail "a wrong option of the encoder: a file is left"
 
+# Encoders that would print by themselves.
+for encoder in libx265 libsvtav1; do
+    if ffmpeg -v error -encoders | grep -q $encoder; then
+        # shellcheck disable=SC2086
+        l2d run -q -i in.mp4 -c $encoder -o $encoder.mkv $same
+        is "$encoder prints nothing" "$(cat said)" ""
+    fi
+done
+
 # Encoders and readers that wait.
 if ffmpeg -v error -encoders | grep -q libsvtav1; then
     : >exists.mkv

@@ -355,6 +355,23 @@ Test(writer, nothing_is_left_without_finish_or_on_a_full_disk)
     expect_refusal("o.mkv", NULL, L2D_EIO, "o.mkv");
     cr_expect(!clips_exists("o.mp4.part") && !clips_exists("o.mp4"));
     cr_expect(!clips_exists("o.mkv.part") && !clips_exists("o.mkv"));
+    expect_refusal("o%d.bmp", NULL, L2D_EIO, "o%d.bmp");
+    cr_expect(!clips_exists("o1.bmp"));
+}
+
+Test(writer, animations_show_their_last_picture_as_long_as_it_is_shown)
+{
+    static const char *const names[] = { "o.gif", "o.apng" };
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=2 -vf setpts=PTS*4 -fps_mode passthrough "
+              "-frames:v 4 -bf 0 a.mp4");      // 2 s each, the last 0.5 s
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        copy("a.mp4", names[i], NULL, NULL, NULL);
+        const char *text = clips_output(PROBE "-show_entries packet=duration_time %s | tr '\n' ' '",
+                                        names[i]);
+        double last = 0;
+        cr_assert_eq(sscanf(text, "%*f %*f %*f %lf", &last), 1, "%s: %s", names[i], text);
+        cr_expect_float_eq(last, 0.5, 0.01, "%s: %s", names[i], text);
+    }
 }
 
 // Codecs with one matrix, whatever the picture's, and some with any.

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// See parts.h.
+#include "video_io/parts.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "video_io/writer.h"
+
+static int open_part(AVFormatContext *fmt, AVIOContext **pb, const char *url, int flags,
+                     AVDictionary **options)
+{
+    struct l2d_parts *parts = fmt->opaque;
+    bool writes = flags & AVIO_FLAG_WRITE;
+    // Of numbered pictures the first was looked for when they began.
+    bool is_picture = writes && !strcmp(fmt->oformat->name, "image2");
+    const char *path = l2d_writer_path(url);
+    int av = is_picture && !parts->overwrite && access(path, F_OK) == 0
+             ? AVERROR(EEXIST) : parts->open_file(fmt, pb, url, flags, options);
+    if (is_picture && av >= 0) {
+        av_free(parts->picture);
+        parts->picture = av_strdup(path);
+    }
+    if (av < 0 && writes && !parts->error)
+        parts->error = av;
+    return av;
+}
+
+static int close_part(AVFormatContext *fmt, AVIOContext *pb)
+{
+    struct l2d_parts *parts = fmt->opaque;
+    int before = pb->error, av = parts->close_file(fmt, pb);
+    int why = before < 0 ? before : av;
+    if (why < 0 && parts->picture)
+        unlink(parts->picture);
+    if (why < 0 && !parts->error)
+        parts->error = why;
+    return av;
+}
+
+void l2d_parts_watch(struct l2d_parts *parts, AVFormatContext *fmt, bool overwrite)
+{
+    parts->overwrite = overwrite;
+    parts->open_file = fmt->io_open;
+    parts->close_file = fmt->io_close2;
+    fmt->opaque = parts;
+    fmt->io_open = open_part;
+    fmt->io_close2 = close_part;
+}
+
+void l2d_parts_finish(struct l2d_parts *parts)
+{
+    av_freep(&parts->picture);
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The files that a format opens and closes by itself: HLS, DASH, numbered pictures. Some of those
+// formats tell nobody what went wrong.
+#ifndef L2D_VIDEO_IO_PARTS_H
+#define L2D_VIDEO_IO_PARTS_H
+
+#include <stdbool.h>
+
+#include <libavformat/avformat.h>
+
+struct l2d_parts {
+    int error;          // AVERROR of the first that could not be written; 0: none
+    bool overwrite;     // pictures that exist; otherwise AVERROR(EEXIST)
+    char *picture;      // the last one's path; removed if it could not be written whole
+    int (*open_file)(AVFormatContext *, AVIOContext **, const char *, int, AVDictionary **);
+    int (*close_file)(AVFormatContext *, AVIOContext *);
+};
+
+/** From now on parts sees what fmt opens; takes fmt->opaque, and must live until fmt is freed. */
+void l2d_parts_watch(struct l2d_parts *parts, AVFormatContext *fmt, bool overwrite);
+
+/** Accepts zeroed ones. */
+void l2d_parts_finish(struct l2d_parts *parts);
+
+#endif
