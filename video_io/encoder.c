@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <libavutil/imgutils.h>
 #include <libavutil/opt.h>
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
@@ -166,6 +167,9 @@ static int fill_context(struct l2d_encoder *e, const AVCodec *codec, struct l2d_
     c->width = p->width;
     c->height = p->height;
     c->pix_fmt = pixel_format_for(codec, format);
+    if (av_image_check_size2(p->width, p->height, INT64_MAX, c->pix_fmt, 0, NULL) < 0)
+        return l2d_error_set(err, L2D_EINVAL, "%s: %dx%d is more than FFmpeg's encoders take",
+                             e->name, p->width, p->height);
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(c->pix_fmt);
     bool block_codec = codec->id == AV_CODEC_ID_H264 || codec->id == AV_CODEC_ID_HEVC;
     if (block_codec && ((p->width & ((1 << d->log2_chroma_w) - 1)) ||
@@ -235,6 +239,8 @@ static int open_codec(struct l2d_encoder *e, const AVCodec *codec, struct l2d_si
             rc = l2d_libav_error(err, av, "%s: encoder %s refuses %dx%d%s%s", e->name, codec->name,
                                  p->width, p->height, p->codec_options ? " with " : "",
                                  p->codec_options ? p->codec_options : "");
+        if (av == AVERROR(EINVAL) && p->codec_options)
+            rc = err->code = L2D_EINVAL;
         else if (left)
             rc = l2d_error_set(err, L2D_EINVAL, "encoder %s has no option '%s'; 'ffmpeg -h "
                                "encoder=%s' lists them", codec->name, left->key, codec->name);

@@ -56,8 +56,11 @@ static int open_null(struct l2d_sink **out, struct l2d_error *err)
 int l2d_sink_open(struct l2d_sink **out, const char *target, const struct l2d_sink_params *params,
                   struct l2d_error *err)
 {
-    assert(params->width > 0 && params->height > 0);
     assert(params->time_base_num > 0 && params->time_base_den > 0);
+    int32_t w = params->width, h = params->height;
+    if (w < 1 || h < 1 || w > L2D_FRAME_MAX_DIM || h > L2D_FRAME_MAX_DIM)
+        return l2d_error_set(err, L2D_EINVAL, "%s: frames of %dx%d, expected 1 to %d a side",
+                             target, w, h, L2D_FRAME_MAX_DIM);
     if (!strcmp(target, "null"))
         return open_null(out, err);
     if (!strcmp(target, "display"))

@@ -316,9 +316,25 @@ Test(writer, refusals)
                    "no option 'nonsense'");
     expect_refusal("o.mp4", &(struct l2d_sink_params) { .codec_options = "nonsense" }, L2D_EINVAL,
                    "key=value");
+    expect_refusal("o.mp4", &(struct l2d_sink_params) { .codec_options = "preset=nonsense" },
+                   L2D_EINVAL, "refuses 64x48 with preset=nonsense");
     expect_refusal("rtmp://127.0.0.1:9/x", NULL, L2D_EIO, "rtmp://127.0.0.1:9/x");
     cr_expect(!clips_exists("o.mp4") && !clips_exists("o.mp4.part") &&
               !clips_exists("o.webm.part"));
+}
+
+Test(writer, sizes_that_are_refused)
+{
+    static const int32_t sizes[][2] = { { 0, 64 }, { 64, -2 }, { L2D_FRAME_MAX_DIM + 2, 16 },
+                                        { L2D_FRAME_MAX_DIM, L2D_FRAME_MAX_DIM } };
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct l2d_sink_params p = { .width = sizes[i][0], .height = sizes[i][1],
+                                     .time_base_num = 1, .time_base_den = 25 };
+        struct l2d_sink *sink = NULL;
+        struct l2d_error err = { 0 };
+        cr_expect_eq(l2d_sink_open(&sink, "o.mkv", &p, &err), L2D_EINVAL, "%s", err.msg);
+        cr_expect(strstr(err.msg, "o.mkv: ") && !sink, "%s", err.msg);
+    }
 }
 
 Test(writer, nothing_is_left_without_finish_or_on_a_full_disk)
