@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # How runs end: by a signal, a full disk, a reader that leaves, damage in the input; and that memory
-# does not grow on the way. No model, so that it is quick.
+# does not grow on the way. No model but once, so that it is quick.
 . "$(dirname "$0")/lib.sh"
 same="--passthrough --size 64x64"
 endless="-f lavfi -i testsrc2=size=64x64:rate=25"
@@ -19,6 +19,17 @@ for signal in INT TERM HUP; do
     [ "${frames:-0}" -gt 5 ] || fail "SIG$signal: $frames frames in a finished file"
     [ ! -e $signal.mp4.part ] || fail "SIG$signal: a .part file is left"
     grep -q "$frames in = $frames out + 0 dropped" said || fail "SIG$signal: $(cat said)"
+done
+# While the model is loaded: nothing is left, not even of an output that opens at once.
+for out in early.mp4 null; do
+    # shellcheck disable=SC2086
+    "$program" run $endless -o $out $small -m "$source_dir/samples/models/paint-s" 2>said &
+    pid=$!
+    until grep -q "gpu: device" said || ! kill -0 $pid; do sleep 0.02; done
+    kill -INT $pid
+    wait $pid
+    is "SIGINT before the first frame, $out: exit status" $? 130
+    ! ls early.mp4* 2>/dev/null || fail "SIGINT before the first frame: something is left"
 done
 # A terminal that is closed says so twice.
 # shellcheck disable=SC2086

@@ -354,6 +354,8 @@ static int run_all(struct run *run, struct l2d_error *err)
         rc = open_stream(run, err);
     if (rc == L2D_OK)
         rc = open_params(run, err);
+    if (rc == L2D_OK && atomic_load(&stops.input))      // no outputs without a frame
+        rc = l2d_error_set(err, L2D_ECLOSED, "stopped");
     if (rc == L2D_OK)
         rc = open_outputs(run, err);
     if (rc == L2D_OK)
@@ -392,7 +394,9 @@ static int exit_code(struct run *run, int rc, const struct l2d_error *err)
         struct output_counts counts = output_counts(out);
         bool cut = state == OUTPUT_CUT_OFF && (!out->live || counts.written == 0);
         bool removed = set->member[i]->leaving;     // by hand, and the end came before it was
-        if (removed || (state != OUTPUT_FAILED && !cut))
+        bool early = atomic_load(&stops.input) && counts.given == 0 &&  // nothing of it is kept
+                     out->err.code == L2D_EFORMAT;
+        if (removed || early || (state != OUTPUT_FAILED && !cut))
             continue;
         if (cut && counts.written > 0)
             progress_print(&run->progress, "%s: nobody took the rest: %llu of %llu frames are "
