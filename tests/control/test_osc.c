@@ -73,11 +73,13 @@ Test(osc, refused)
         { BYTES("prompt\0\0,s\0\0a\0\0\0"), NULL, "not a message", L2D_EFORMAT },
         { BYTES("/prompt"), NULL, "not a message", L2D_EFORMAT },
         { BYTES("/prompt\0s\0\0\0a\0\0\0"), NULL, "without types", L2D_EFORMAT },
-        { BYTES("/prompt\0,s\0\0abcd"), NULL, "takes nothing like ',s'", L2D_EINVAL },
+        { BYTES("/prompt\0,s\0\0abcd"), NULL, "/prompt: its value is cut", L2D_EFORMAT },
+        { BYTES("/fade\0\0\0,s\0\0abcd"), NULL, "/fade: its value is cut", L2D_EFORMAT },
+        { BYTES("/fade\0\0\0,s\0\0abc\0"), NULL, "takes nothing like ',s'", L2D_EINVAL },
         { BYTES("/prompt\0,i\0\0\0\0\0\1"), NULL, "kind text", L2D_EINVAL },
         { BYTES("/prompt\0,s\0\0\377\376\0\0"), NULL, "takes nothing like", L2D_EINVAL },
         { BYTES("/prompt\0"), NULL, "takes nothing like", L2D_EINVAL },
-        { BYTES("/fade\0\0\0,i\0\0\0\0\0"), NULL, "takes nothing like", L2D_EINVAL },
+        { BYTES("/fade\0\0\0,i\0\0\0\0\0"), NULL, "/fade: its value is cut", L2D_EFORMAT },
         { BYTES("/fade\0\0\0,f\0\0\177\300\0\0"), NULL, "takes nothing like", L2D_EINVAL }, // NaN
         { BYTES("/fade\0\0\0,f\0\0\177\0\0\0"), NULL, "takes nothing like", L2D_EINVAL },   // 1e38
         { BYTES("/fade\0\0\0,b\0\0\0\0\0\0"), NULL, "takes nothing like", L2D_EINVAL },

@@ -18,7 +18,10 @@ struct osc {
     struct l2d_error *err;
 };
 
-struct cursor { const uint8_t *at, *end; };
+struct cursor {
+    const uint8_t *at, *end;
+    bool cut;                   // something did not end
+};
 
 struct argument {               // the first one, which is all that a parameter takes
     char type;                  // i f s T F, as most senders have them; h and d become i and f
@@ -30,6 +33,7 @@ struct argument {               // the first one, which is all that a parameter 
 static const char *take_string(struct cursor *c)
 {
     const uint8_t *zero = memchr(c->at, 0, (size_t) (c->end - c->at));
+    c->cut |= !zero;
     if (!zero)
         return NULL;
     const char *text = (const char *) c->at;
@@ -40,7 +44,8 @@ static const char *take_string(struct cursor *c)
 
 static bool take_bits(struct cursor *c, size_t bytes, uint64_t *out)
 {
-    if ((size_t) (c->end - c->at) < bytes)
+    c->cut |= (size_t) (c->end - c->at) < bytes;
+    if (c->cut)
         return false;
     *out = 0;
     for (size_t i = 0; i < bytes; i++)
@@ -164,12 +169,14 @@ static int read_message(struct osc *osc, struct cursor c)
         value = value_json(p, &a);
     if (!p)
         l2d_error_set(osc->err, L2D_EINVAL, "OSC: /%.60s: no such parameter here", name);
+    else if (c.cut)
+        l2d_error_set(osc->err, L2D_EFORMAT, "OSC: /%s: its value is cut", name);
     else if (!value)
         l2d_error_set(osc->err, L2D_EINVAL, "OSC: /%s is of kind %s: it takes nothing like '%.8s'",
                       name, param_kind_str(p->kind), types);
     if (!value) {
         l2d_error_printable(osc->err->msg);
-        return L2D_EINVAL;
+        return c.cut ? L2D_EFORMAT : L2D_EINVAL;
     }
     if (p->kind == PARAM_ACTION && json_is_false(value))    // a button's release
         return L2D_OK;
@@ -190,7 +197,7 @@ static int read_packet(struct osc *osc, struct cursor c, int depth)
     while (rc == L2D_OK && c.at < c.end) {
         if (!take_bits(&c, 4, &size) || size > (size_t) (c.end - c.at))
             return l2d_error_set(osc->err, L2D_EFORMAT, "OSC: a bundle that is cut");
-        rc = read_packet(osc, (struct cursor) { c.at, c.at + size }, depth + 1);
+        rc = read_packet(osc, (struct cursor) { c.at, c.at + size, false }, depth + 1);
         c.at += size;
     }
     return rc;
@@ -200,5 +207,5 @@ int osc_read(json_t *change, const struct param_table *table, const char *token,
              const uint8_t *data, size_t size, struct l2d_error *err)
 {
     struct osc osc = { change, table, token, err };
-    return read_packet(&osc, (struct cursor) { data, data + size }, 0);
+    return read_packet(&osc, (struct cursor) { data, data + size, false }, 0);
 }
