@@ -79,6 +79,8 @@ refuses 2 "--frames '5x'" run -i a.mp4 -o null --frames 5x
 refuses 2 "--start 'noon'" run -i a.mp4 -o null --start noon
 refuses 2 "--fps '0'" run -i a.mp4 -o null --fps 0
 refuses 2 "--seed '99999999999999999999'" run -i a.mp4 -o null --seed 99999999999999999999
+refuses 2 "--seed 9007199254740992: at most 9007199254740991," run -i a.mp4 -o null \
+    --seed 9007199254740992
 refuses 2 "--audio 'loud'.*copy" run -i a.mp4 -o null --audio loud
 refuses 2 "--folder missing: No such file" run -i a.mp4 -o null --folder missing
 refuses 2 "--folder a.mp4: Not a directory" run -i a.mp4 -o null --folder a.mp4

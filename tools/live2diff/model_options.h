@@ -5,11 +5,10 @@
 
 #include <string.h>
 
+#include "control/params.h"
 #include "gpu/device.h"
 #include "options.h"
 #include "pipeline/engine.h"
-
-#define MODEL_MAX_SEED 9007199254740991u        // PARAM_MAX_WHOLE
 
 enum schedule { SCHEDULE_AUTO, SCHEDULE_BATCH, SCHEDULE_SEQUENTIAL };   // auto: batch, or chunks
 
@@ -110,9 +109,9 @@ static inline int model_options_check(const struct command *command, const struc
     if (o->model && o->config)
         return options_complain(command, "--model and --config: two models, '%s' and '%s'",
                                 o->model, o->config);
-    if (o->seed > MODEL_MAX_SEED)
-        return options_complain(command, "--seed %llu: at most 9007199254740991, which JSON keeps "
-                                "exactly", (unsigned long long) o->seed);
+    if (o->seed > (uint64_t) PARAM_MAX_WHOLE)
+        return options_complain(command, "--seed %llu: at most %.0f, which JSON keeps exactly",
+                                (unsigned long long) o->seed, PARAM_MAX_WHOLE);
     if (given && !(o->guidance >= 1 && o->guidance <= 100))
         return options_complain(command, "--guidance %g: expected 1 to 100", o->guidance);
     if (delta && o->guidance_delta > 100)
