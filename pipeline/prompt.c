@@ -320,6 +320,23 @@ int l2d_prompt_parse_shares(double *share, int *num, const char *text, struct l2
     return L2D_OK;
 }
 
+int l2d_prompt_check_shares(const char *shares, const char *prompt, enum l2d_prompt_syntax syntax,
+                            struct l2d_error *err)
+{
+    double share[L2D_PROMPT_MAX_PARTS];
+    struct l2d_prompt parsed = { .num_parts = 0 };
+    int num, rc = l2d_prompt_parse_shares(share, &num, shares, err);
+    if (rc == L2D_OK)
+        rc = l2d_prompt_parse(&parsed, "{}", prompt, syntax, err);
+    int parts = parsed.num_parts;
+    l2d_prompt_finish(&parsed);
+    if (rc != L2D_OK || num == parts)
+        return rc;
+    return l2d_error_set(err, L2D_EINVAL, "%d number%s, but the prompt has %d part%s%s", num,
+                         num == 1 ? "" : "s", parts, parts == 1 ? "" : "s", parts > 1 ? ""
+                         : "; write it as \"a cat :0.7 | a dog :0.3\"");
+}
+
 void l2d_prompt_finish(struct l2d_prompt *prompt)
 {
     for (int i = 0; i < prompt->num_parts; i++)

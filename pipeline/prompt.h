@@ -56,6 +56,13 @@ int l2d_prompt_parse(struct l2d_prompt *prompt, const char *form, const char *te
  */
 int l2d_prompt_parse_shares(double *share, int *num, const char *text, struct l2d_error *err);
 
+/**
+ * Whether the shares of a blend are as many as the parts of a prompt.
+ * returns  L2D_OK, L2D_ENOMEM, or L2D_EINVAL: they are not, or what is wrong with one of the two
+ */
+int l2d_prompt_check_shares(const char *shares, const char *prompt, enum l2d_prompt_syntax syntax,
+                            struct l2d_error *err);
+
 /** Accepts a zeroed struct. */
 void l2d_prompt_finish(struct l2d_prompt *prompt);
 

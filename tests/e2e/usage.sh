@@ -60,8 +60,11 @@ refuses 1 "nosuch.*No such file" run -i a.mp4 -o null --timeline nosuch
 echo '{"at": 1, "promt": "a"}' >typo.jsonl
 refuses 1 "typo.jsonl:1: .*promt" run -i a.mp4 -o null --timeline typo.jsonl
 echo '{"at": 1, "negative": "a"}' >negative.jsonl
-refuses 1 "negative.jsonl: .*--guidance-mode" run -i a.mp4 -o null --timeline negative.jsonl
+refuses 1 "negative.jsonl:1: negative: needs --guidance" run -i a.mp4 -o null \
+    --timeline negative.jsonl
 refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --timeline typo.jsonl
+refuses 2 "--record-timeline: .*control character" run -i a.mp4 -o null --record-timeline record \
+    -p "$(printf 'a\nb')"
 refuses 2 "--steps '25'.*25,37/50" run -i a.mp4 -o null --steps 25
 refuses 2 "--more-steps 'x'.*25,37/50" run -i a.mp4 -o null --more-steps x
 refuses 2 "--passthrough uses no model" run -i a.mp4 -o null --passthrough --more-steps 43/50

@@ -8,10 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "pipeline/models/tokenizer.h"
 #include "timeline_record.h"
 
 static struct l2d_error err;
 static struct timeline timeline;
+static bool negative = true;
 
 static int load(const char *text)
 {
@@ -19,7 +21,7 @@ static int load(const char *text)
     int fd = mkstemp(path);
     cr_assert(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t) strlen(text));
     close(fd);
-    int rc = timeline_load(&timeline, path, "43", L2D_PROMPT_NUMBERS, &err);
+    int rc = timeline_load(&timeline, path, "43", L2D_PROMPT_NUMBERS, negative, &err);
     unlink(path);
     return rc;
 }
@@ -60,7 +62,7 @@ Test(timeline, changes_are_due_in_order)
     for (int i = 0; i < 3; i++)
         cr_expect_eq(next(5)->step_set, sets[i]);
     cr_expect_null(next(1e9));
-    cr_expect(timeline.has_negative && !strcmp(timeline.more_steps[0], "43,47") &&
+    cr_expect(!strcmp(timeline.more_steps[0], "43,47") &&
               !strcmp(timeline.more_steps[1], "40/50") && !timeline.more_steps[2]);
     timeline_finish(&timeline);
 }
@@ -115,9 +117,36 @@ Test(timeline, what_is_wrong_has_a_line)
         cr_expect_not_null(strstr(err.msg, cases[i].want), "%s: %s", cases[i].text, err.msg);
         cr_expect(!timeline.event && timeline.num_events == 0);
     }
-    cr_expect_eq(timeline_load(&timeline, "/no/such/file", NULL, L2D_PROMPT_NUMBERS, &err),
-                 L2D_EIO);
+    cr_expect_eq(timeline_load(&timeline, "/no/such/file", NULL, L2D_PROMPT_NUMBERS, true,
+                               &err), L2D_EIO);
+    negative = false;
+    cr_expect_eq(load("\n{\"at\": 1, \"negative\": \"a\"}"), L2D_EFORMAT);
+    cr_expect_not_null(strstr(err.msg, ":2: negative: needs --guidance-mode"), "%s", err.msg);
     timeline_finish(&timeline);
+}
+
+// What the model and the prompt by then make of it.
+Test(timeline, checked_against_a_model)
+{
+    static const struct l2d_engine_info info = { .num_loras = 1, .lora = { { .name = "ink" } } };
+    static const struct { const char *text, *want; } cases[] = {
+        { "{\"at\": 1, \"blend\": \"1, 2\", \"lora.ink\": 1}", NULL },
+        { "{\"at\": 1, \"prompt\": \"a :1 | b :1 | c :1\", \"blend\": \"1 1 2\"}\n"
+          "{\"at\": 2, \"prompt\": \"a\"}\n{\"at\": 2, \"blend\": \"1\"}", NULL },
+        { "#\n{\"at\": 1, \"lora.b\": 1}", "file:2: lora.b: the model keeps no LoRA" },
+        { "{\"at\": 1, \"blend\": \"1\"}",
+          "file:1: blend: 1 number, but the prompt has 2 parts" },
+        { "{\"at\": 1, \"prompt\": \"a\"}\n\n{\"at\": 2, \"blend\": \"1, 2\"}",
+          "file:3: blend: 2 numbers, but the prompt has 1 part; write" },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        cr_assert_eq(load(cases[i].text), L2D_OK, "%s", err.msg);
+        int rc = timeline_check(&timeline, "file", &info, "a :0.7 | b :0.3", L2D_PROMPT_NUMBERS,
+                                &err);
+        cr_expect_eq(rc, cases[i].want ? L2D_EINVAL : L2D_OK, "%s: %s", cases[i].text, err.msg);
+        cr_expect(!cases[i].want || strstr(err.msg, cases[i].want), "%s", err.msg);
+        timeline_finish(&timeline);
+    }
 }
 
 // Sets of steps and changes are counted.
@@ -141,7 +170,10 @@ Test(timeline, too_much)
 Test(timeline, record)
 {
     static const struct l2d_engine_info info = { .set_text = { "43/50", "43,47/50" } };
+    static char longest[L2D_TOKENIZER_MAX_PROMPT_BYTES + 1];
+    memset(longest, 'a', sizeof(longest) - 1);
     struct l2d_change made[] = {
+        { .kind = L2D_CHANGE_PROMPT, .text = longest },
         { .kind = L2D_CHANGE_PROMPT, .text = "a \"cat\", (caf\u00e9:1.2)", .fade_frames = 13,
           .easing = L2D_EASE_SMOOTH },
         { .kind = L2D_CHANGE_STEPS, .step_set = 0, .automatic = true },
@@ -167,8 +199,8 @@ Test(timeline, record)
     cr_assert_eq(timeline_record_destroy(&record, &err), L2D_OK);
     cr_expect_eq(timeline_record_create(&record, path, false, &info, &err), L2D_EIO);
     cr_expect_not_null(strstr(err.msg, "exists already"), "%s", err.msg);
-    cr_expect_eq(timeline_load(&timeline, path, NULL, L2D_PROMPT_NUMBERS, &err), L2D_OK, "%s",
-                 err.msg);
+    cr_expect_eq(timeline_load(&timeline, path, NULL, L2D_PROMPT_NUMBERS, true, &err), L2D_OK,
+                 "%s", err.msg);
     cr_expect_str_eq(timeline.more_steps[0], "43,47/50");
     for (int i = 0; i < NUM; i++) {
         if (made[i].automatic)

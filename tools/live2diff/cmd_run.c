@@ -59,32 +59,12 @@ static int open_timeline(struct run *run, struct l2d_error *err)
     const struct run_options *o = run->options;
     if (!o->timeline)
         return L2D_OK;
-    int rc = timeline_load(&run->timeline, o->timeline, o->model.steps,
-                           (enum l2d_prompt_syntax) o->model.prompt_syntax, err);
     bool negative = o->model.guidance_mode == L2D_GUIDANCE_FULL ||
                     o->model.guidance_mode == L2D_GUIDANCE_INITIALIZE;
-    if (rc == L2D_OK && run->timeline.has_negative && !negative)
-        return l2d_error_set(err, L2D_EINVAL, "%s: \"negative\" needs --guidance-mode full or "
-                             "initialize", o->timeline);
+    int rc = timeline_load(&run->timeline, o->timeline, o->model.steps,
+                           (enum l2d_prompt_syntax) o->model.prompt_syntax, negative, err);
     run->flow.timeline = &run->timeline;
     return rc;
-}
-
-// The LoRAs that it names, now that the model is there.
-static int check_timeline(const struct run *run, struct l2d_error *err)
-{
-    const struct l2d_engine_info *info = l2d_stream_info(run->flow.stream);
-    for (size_t i = 0; i < run->timeline.num_events; i++) {
-        const struct l2d_change *c = &run->timeline.event[i].change;
-        bool known = c->kind != L2D_CHANGE_LORA;
-        for (int l = 0; l < info->num_loras; l++)
-            known |= !known && !strcmp(c->text, info->lora[l].name);
-        if (!known)
-            return l2d_error_set(err, L2D_EINVAL, "%s: lora.%s: the model keeps no LoRA of that "
-                                 "name apart; see live2diff inspect", run->options->timeline,
-                                 c->text);
-    }
-    return L2D_OK;
 }
 
 // Those of --more-steps behind those that the timeline names.
@@ -185,8 +165,6 @@ static int open_stream(struct run *run, struct l2d_error *err)
         rc = l2d_stream_create(&run->flow.stream, &params, err);
     }
     if (rc == L2D_OK)
-        rc = check_timeline(run, err);
-    if (rc == L2D_OK)
         steer_start(&run->flow.steer, run->flow.stream, o->deadline_ms,
                     params.engine.batching == L2D_BATCH);
     return rc;
@@ -202,6 +180,10 @@ static int open_params(struct run *run, struct l2d_error *err)
         .outputs = &flow->outputs, .folder = o->folder, .model = &o->model,
         .model_folder = o->passthrough ? NULL : run->model_folder,
     }, err);
+    if (rc == L2D_OK)
+        rc = timeline_check(&run->timeline, o->timeline, l2d_stream_info(flow->stream),
+                            run_params_prompt(flow->params),
+                            (enum l2d_prompt_syntax) o->model.prompt_syntax, err);
     bool window = o->control_at != NULL;        // one may be added
     for (unsigned i = 0; i < o->num_outputs; i++)
         window = window || !strcmp(o->output[i].name, "display");

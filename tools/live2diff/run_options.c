@@ -229,6 +229,13 @@ static bool is_same_file(const char *a, const char *b)
                              x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
 
+static bool has_control(const char *text)
+{
+    while (text && *text && (unsigned char) *text >= 0x20 && *text != 0x7f)
+        text++;
+    return text && *text;
+}
+
 // Why a file cannot be written; NULL: it can.
 static const char *file_fault(const char *file)
 {
@@ -249,6 +256,9 @@ static int check_files(const struct run_options *o, const struct command *c)
     const struct { const char *option, *file; } beside[] = {
         { "--json", o->json }, { "--record-timeline", o->record_timeline },
     };
+    if (o->record_timeline && (has_control(o->model.prompt) || has_control(o->model.negative)))
+        return options_complain(c, "--record-timeline: the prompt has a control character (a line "
+                                "break, a tab), which a timeline cannot have");
     if (o->json && o->record_timeline && is_same_file(o->json, o->record_timeline))
         return options_complain(c, "--json %.80s: is the file of --record-timeline", o->json);
     if (o->json && strcmp(o->json, "-") && file_fault(o->json))

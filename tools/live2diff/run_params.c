@@ -106,18 +106,8 @@ static int check_blend(void *user, const struct param_value *value, struct l2d_e
 static int check_parts(const struct run_params *p, const struct param_value *value,
                        const char *prompt, struct l2d_error *err)
 {
-    double share[L2D_PROMPT_MAX_PARTS];
-    int num, parts, rc = l2d_prompt_parse_shares(share, &num, value->text, err);
-    struct l2d_prompt parsed = { 0 };
-    if (rc == L2D_OK)
-        rc = l2d_prompt_parse(&parsed, "{}", prompt, p->syntax, err);
-    parts = parsed.num_parts;
-    l2d_prompt_finish(&parsed);
-    if (rc != L2D_OK || num == parts)
-        return rc;
-    return l2d_error_set(err, L2D_EINVAL, "blend: %d number%s, but the prompt has %d part%s%s", num,
-                         num == 1 ? "" : "s", parts, parts == 1 ? "" : "s", parts > 1 ? ""
-                         : "; write it as \"a cat :0.7 | a dog :0.3\"");
+    int rc = l2d_prompt_check_shares(value->text, prompt, p->syntax, err);
+    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "blend");
 }
 
 // The syntax alone: the words are the model's affair, and it takes any.
@@ -456,6 +446,11 @@ static int check_together(void *user, const struct param_value *const *after,
 struct param_table run_params_table(struct run_params *p)
 {
     return (struct param_table) { p->row, p->num_rows, p, check_together };
+}
+
+const char *run_params_prompt(const struct run_params *p)
+{
+    return p->slot[PROMPT].value.text;
 }
 
 int32_t run_params_num_steps(const struct run_params *p)

@@ -31,6 +31,9 @@ void run_params_destroy(struct run_params **params);
 /** What this stream can change, and nothing else. Lives as long as params. */
 struct param_table run_params_table(struct run_params *params);
 
+/** What the run begins with; NULL without a model. Before anything can change it. */
+const char *run_params_prompt(const struct run_params *params);
+
 /** Denoising steps per frame, as they are now: with --deadline perhaps fewer than asked for. */
 int32_t run_params_num_steps(const struct run_params *params);
 

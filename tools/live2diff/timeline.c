@@ -11,11 +11,12 @@
 #include "base/file.h"
 #include "base/json_reader.h"
 #include "control/params.h"
+#include "pipeline/models/tokenizer.h"
 #include "pipeline/scheduler.h"
 
 #define MAX_BYTES (16 << 20)
 #define MAX_EVENTS 65536
-#define MAX_TEXT 4096
+#define MAX_TEXT (L2D_TOKENIZER_MAX_PROMPT_BYTES + 1)
 #define LONGEST_S 1e6
 #define SLACK_S 1e-6                    // a time that is a frame's may be off by rounding
 
@@ -31,6 +32,8 @@ struct line {
     struct l2d_json_object object;
     const char *steps;                  // of the run
     enum l2d_prompt_syntax syntax;
+    bool negative;                      // there can be one
+    int number;
     double at_s;
 };
 
@@ -42,7 +45,8 @@ static struct timeline_event *add(struct line *line, enum l2d_change_kind kind)
         return NULL;
     }
     struct timeline_event *e = &t->event[t->num_events++];
-    *e = (struct timeline_event) { .at_s = line->at_s, .change = { .kind = kind } };
+    *e = (struct timeline_event) { .at_s = line->at_s, .line = line->number,
+                                    .change = { .kind = kind } };
     return e;
 }
 
@@ -176,7 +180,8 @@ static void read_object(struct line *line)
         l2d_json_fail(o->reader, "at", "%g comes after %g: lines are in order of time", line->at_s,
                       last_s);
     add_text(line, "prompt", L2D_CHANGE_PROMPT);
-    t->has_negative |= l2d_json_has(o, "negative");
+    if (l2d_json_has(o, "negative") && !line->negative)
+        l2d_json_fail(o->reader, "negative", "needs --guidance-mode full or initialize");
     add_text(line, "negative", L2D_CHANGE_NEGATIVE);
     add_text(line, "blend", L2D_CHANGE_BLEND);
     add_fade(line, first);
@@ -199,12 +204,12 @@ static void read_object(struct line *line)
 }
 
 // "FILE:LINE" is what the reader takes for the file's name.
-static int read_line(struct line *line, const char *path, int number, const char *text, size_t len,
+static int read_line(struct line *line, const char *path, const char *text, size_t len,
                      struct l2d_error *err)
 {
     char name[512];
     json_error_t e;
-    snprintf(name, sizeof(name), "%.480s:%d", path, number);
+    snprintf(name, sizeof(name), "%.480s:%d", path, line->number);
     struct l2d_json_reader r = { .file = name, .err = err };
     r.root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
     if (!r.root)
@@ -217,25 +222,25 @@ static int read_line(struct line *line, const char *path, int number, const char
 }
 
 int timeline_load(struct timeline *t, const char *path, const char *steps,
-                  enum l2d_prompt_syntax syntax, struct l2d_error *err)
+                  enum l2d_prompt_syntax syntax, bool negative, struct l2d_error *err)
 {
     char *text;
     size_t size;
     *t = (struct timeline) { .event = calloc(MAX_EVENTS, sizeof(*t->event)) };
-    struct line line = { .timeline = t, .steps = steps, .syntax = syntax };
+    struct line line = { .timeline = t, .steps = steps, .syntax = syntax, .negative = negative };
     int rc = t->event ? l2d_file_read(&text, &size, path, MAX_BYTES, err)
                       : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
     if (rc != L2D_OK) {
         timeline_finish(t);
         return rc;
     }
-    int number = 1;
-    for (const char *at = text; at < text + size && rc == L2D_OK; number++) {
+    for (const char *at = text; at < text + size && rc == L2D_OK;) {
+        line.number++;
         const char *end = memchr(at, '\n', (size_t) (text + size - at));
         size_t len = (size_t) ((end ? end : text + size) - at);
         size_t blank = strspn(at, " \t\r");
         if (blank < len && at[blank] != '#')
-            rc = read_line(&line, path, number, at, len, err);
+            rc = read_line(&line, path, at, len, err);
         at += len + 1;
     }
     free(text);
@@ -244,6 +249,34 @@ int timeline_load(struct timeline *t, const char *path, const char *steps,
     if (rc != L2D_OK)
         timeline_finish(t);
     return rc;
+}
+
+static int check_lora(const struct l2d_engine_info *info, const char *name, struct l2d_error *err)
+{
+    for (int i = 0; i < info->num_loras; i++)
+        if (!strcmp(name, info->lora[i].name))
+            return L2D_OK;
+    return l2d_error_set(err, L2D_EINVAL, "lora.%s: the model keeps no LoRA of that name apart; "
+                         "see live2diff inspect", name);
+}
+
+int timeline_check(const struct timeline *t, const char *path, const struct l2d_engine_info *info,
+                   const char *prompt, enum l2d_prompt_syntax syntax, struct l2d_error *err)
+{
+    for (size_t i = 0; i < t->num_events; i++) {
+        const struct timeline_event *e = &t->event[i];
+        int rc = L2D_OK;
+        if (e->change.kind == L2D_CHANGE_PROMPT)
+            prompt = e->text;
+        else if (e->change.kind == L2D_CHANGE_LORA)
+            rc = check_lora(info, e->text, err);
+        else if (e->change.kind == L2D_CHANGE_BLEND &&
+                 (rc = l2d_prompt_check_shares(e->text, prompt, syntax, err)) != L2D_OK)
+            l2d_error_wrap(err, rc, "blend");
+        if (rc != L2D_OK)
+            return l2d_error_wrap(err, rc, "%s:%d", path, e->line);
+    }
+    return L2D_OK;
 }
 
 void timeline_finish(struct timeline *t)

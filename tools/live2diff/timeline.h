@@ -29,24 +29,36 @@ struct timeline_event {
     double at_s, fade_s;
     struct l2d_change change;           // text is the event's; fade_frames is left 0
     char *text;
+    int line;                           // of the file
 };
 
 struct timeline {
     struct timeline_event *event;       // in order of time, and of the file
     size_t num_events, next;
     const char *more_steps[L2D_MAX_STEP_SETS - 1];      // what steps name, but for those of the run
-    bool has_negative;
 };
 
 /**
  * Read a file of up to 16 MiB and 65536 changes.
  * path         kept for nothing
  * steps        --steps, or NULL: set 0, which "steps" can name too; others become more_steps
+ * negative     there can be a negative prompt
  * returns      L2D_OK, L2D_EIO, L2D_ENOMEM, or L2D_EFORMAT with file and line. *timeline then owns
  *              nothing.
  */
 int timeline_load(struct timeline *timeline, const char *path, const char *steps,
-                  enum l2d_prompt_syntax syntax, struct l2d_error *err);
+                  enum l2d_prompt_syntax syntax, bool negative, struct l2d_error *err);
+
+/**
+ * What only a model can tell: whether it has the LoRAs, and each blend as many shares as the prompt
+ * has parts by then.
+ * path     begins the messages
+ * prompt   that the run begins with
+ * returns  L2D_OK, L2D_ENOMEM, or L2D_EINVAL with file and line
+ */
+int timeline_check(const struct timeline *timeline, const char *path,
+                   const struct l2d_engine_info *info, const char *prompt,
+                   enum l2d_prompt_syntax syntax, struct l2d_error *err);
 
 /** Accepts a zeroed struct. */
 void timeline_finish(struct timeline *timeline);
