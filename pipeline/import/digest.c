@@ -101,12 +101,15 @@ int l2d_digest_file(char out[L2D_DIGEST_CHARS], const char *path, const char *me
     char before[PATH_MAX + 128], after[PATH_MAX + 128], resolved[PATH_MAX];
     char note[PATH_MAX], name[L2D_DIGEST_CHARS];
     struct stat st;
-    FILE *f = realpath(path, resolved) ? fopen(resolved, "rb") : NULL;
-    if (!f || fstat(fileno(f), &st) != 0) {
-        int rc = l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
-        if (f)
-            fclose(f);
+    FILE *f;
+    if (!realpath(path, resolved))
+        return l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
+    int rc = l2d_file_open(&f, path, err);
+    if (rc != L2D_OK)
         return rc;
+    if (fstat(fileno(f), &st) != 0) {
+        fclose(f);
+        return l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
     }
     int len = describe(before, sizeof(before), resolved, &st);
     l2d_digest_bytes(name, before, (size_t) len);
@@ -116,7 +119,7 @@ int l2d_digest_file(char out[L2D_DIGEST_CHARS], const char *path, const char *me
         fclose(f);
         return L2D_OK;
     }
-    int rc = read_all(out, f, path, err);
+    rc = read_all(out, f, path, err);
     if (rc == L2D_OK && (fstat(fileno(f), &st) != 0 ||
                          describe(after, sizeof(after), resolved, &st) != len ||
                          memcmp(before, after, (size_t) len) != 0))

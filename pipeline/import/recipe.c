@@ -390,7 +390,7 @@ static int read_file(struct l2d_recipe *recipe, const char *file, int depth, str
     size_t size;
     struct reader r = { .path = file, .recipe = recipe, .err = err };
     yaml_parser_t parser;
-    r.rc = l2d_file_read(&data, &size, file, MAX_FILE_BYTES, err);
+    r.rc = l2d_file_read_pipe(&data, &size, file, MAX_FILE_BYTES, err);
     if (r.rc != L2D_OK)
         return r.rc;
     if (!yaml_parser_initialize(&parser)) {

@@ -3,14 +3,32 @@
 #include "base/file.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+int l2d_file_open(FILE **out, const char *path, struct l2d_error *err)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const char *why = fd < 0 || fstat(fd, &st) != 0 ? strerror(errno)
+                    : !S_ISREG(st.st_mode) ? "is not a regular file" : NULL;
+    FILE *f = why ? NULL : fdopen(fd, "rb");
+    if (f) {
+        *out = f;
+        return L2D_OK;
+    }
+    int rc = l2d_error_set(err, L2D_EIO, "%s: %s", path, why ? why : strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
 
 // Everything that f still has. The buffer grows as data comes, so that a pipe is read as well.
-static int read_all(char **out, size_t *size_bytes, FILE *f, const char *path, size_t max_bytes,
-                    struct l2d_error *err)
+static int read_bytes(char **out, size_t *size_bytes, FILE *f, const char *path, size_t max_bytes,
+                      struct l2d_error *err)
 {
     char *data = NULL;
     size_t len = 0, room = 0, n;
@@ -39,15 +57,29 @@ static int read_all(char **out, size_t *size_bytes, FILE *f, const char *path, s
     return L2D_OK;
 }
 
+static int read_all(char **out, size_t *size_bytes, FILE *f, const char *path, size_t max_bytes,
+                    struct l2d_error *err)
+{
+    int rc = read_bytes(out, size_bytes, f, path, max_bytes, err);
+    fclose(f);
+    return rc;
+}
+
 int l2d_file_read(char **out, size_t *size_bytes, const char *path, size_t max_bytes,
                   struct l2d_error *err)
+{
+    FILE *f;
+    int rc = l2d_file_open(&f, path, err);
+    return rc != L2D_OK ? rc : read_all(out, size_bytes, f, path, max_bytes, err);
+}
+
+int l2d_file_read_pipe(char **out, size_t *size_bytes, const char *path, size_t max_bytes,
+                       struct l2d_error *err)
 {
     FILE *f = fopen(path, "rb");
     if (!f)
         return l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
-    int rc = read_all(out, size_bytes, f, path, max_bytes, err);
-    fclose(f);
-    return rc;
+    return read_all(out, size_bytes, f, path, max_bytes, err);
 }
 
 void l2d_file_cache_dir(char *dir, size_t size)

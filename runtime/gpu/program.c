@@ -198,8 +198,8 @@ static void *read_blob(const char *path, size_t *size_bytes)
 {
     struct cache_header header;
     void *blob = NULL;
-    FILE *f = fopen(path, "rb");
-    if (!f)
+    FILE *f;
+    if (l2d_file_open(&f, path, NULL) != L2D_OK)
         return NULL;
     if (fread(&header, sizeof(header), 1, f) == 1 &&
         !memcmp(header.magic, CACHE_MAGIC, sizeof(header.magic)) &&

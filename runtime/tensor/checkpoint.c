@@ -2,7 +2,6 @@
 // One list of tensors from one or several files. See checkpoint.h.
 #include "tensor/checkpoint.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -46,9 +45,10 @@ static int open_part(struct l2d_checkpoint *c, const char *path, struct l2d_erro
         return no_memory(path, err);
     c->num_parts++;
     char first[16];
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
+    FILE *f;
+    int rc = l2d_file_open(&f, path, err);
+    if (rc != L2D_OK)
+        return rc;
     size_t got = fread(first, 1, sizeof(first), f);
     fclose(f);
     bool torch = l2d_torch_file_is(first, got);

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 #define MAX_NAME_BYTES 256
 
 static const struct { const char *name; uint32_t bytes; } dtypes[L2D_SAFETENSORS_NUM_DTYPES] = {
@@ -268,21 +270,18 @@ static int read_header(struct l2d_safetensors *st, const char *path, struct l2d_
 
 static int map_file(struct l2d_safetensors *st, const char *path, struct l2d_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);     // a pipe would keep it waiting
+    FILE *f;
     struct stat info;
-    if (fd < 0 || fstat(fd, &info) != 0) {
-        int rc = l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
+    int rc = l2d_file_open(&f, path, err);
+    if (rc != L2D_OK)
         return rc;
-    }
-    int rc = L2D_OK;
-    if (!S_ISREG(info.st_mode)) {
-        rc = l2d_error_set(err, L2D_EIO, "%s: not a regular file", path);
+    if (fstat(fileno(f), &info) != 0) {
+        rc = l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
     } else if (info.st_size == 0) {
         rc = l2d_error_set(err, L2D_EFORMAT, "%s: is empty", path);
     } else {
-        void *map = mmap(NULL, (size_t) info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        void *map = mmap(NULL, (size_t) info.st_size, PROT_READ, MAP_PRIVATE, fileno(f),
+                         0);
         if (map == MAP_FAILED) {
             rc = l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
         } else {
@@ -290,7 +289,7 @@ static int map_file(struct l2d_safetensors *st, const char *path, struct l2d_err
             st->map_bytes = (size_t) info.st_size;
         }
     }
-    close(fd);
+    fclose(f);
     return rc;
 }
 

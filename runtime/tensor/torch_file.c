@@ -9,6 +9,8 @@
 #include <string.h>
 #include <zip.h>
 
+#include "base/file.h"
+
 #define MAX_ENTRIES 1000000
 #define MAX_SPREAD 8        // a tensor's elements lie among at most so many times as many
 
@@ -244,19 +246,16 @@ int l2d_torch_file_open(struct l2d_torch_file **out, const char *path, struct l2
         free(tf);
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
     }
-    FILE *f = fopen(path, "rb");
-    size_t got = f ? fread(first, 1, sizeof(first), f) : 0;
-    int rc = L2D_OK;
-    if (!f)
-        rc = l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
-    else if (!l2d_torch_file_is(first, got))
-        rc = l2d_error_set(err, L2D_EFORMAT, "%s: not a file of torch.save()", path);
-    else if (first[0] == 'P')
-        rc = open_zip(tf, err);
-    else
-        rc = open_legacy(tf, err);
-    if (f)
+    FILE *f;
+    int rc = l2d_file_open(&f, path, err);
+    if (rc == L2D_OK) {
+        size_t got = fread(first, 1, sizeof(first), f);
         fclose(f);
+        if (!l2d_torch_file_is(first, got))
+            rc = l2d_error_set(err, L2D_EFORMAT, "%s: not a file of torch.save()", path);
+    }
+    if (rc == L2D_OK)
+        rc = first[0] == 'P' ? open_zip(tf, err) : open_legacy(tf, err);
     if (rc != L2D_OK)
         l2d_torch_file_close(&tf);
     else

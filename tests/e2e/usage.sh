@@ -151,6 +151,12 @@ refuses 1 "model\.json.*unet" inspect broken
 copy_model
 rm broken/unet.safetensors
 refuses 1 "unet\.safetensors" inspect broken
+for file in model.json vocab.json merges.txt unet.safetensors; do
+    copy_model
+    rm broken/$file
+    mkfifo broken/$file
+    refuses 1 "$file: is not a regular file" inspect broken
+done
 copy_model
 : >broken/unet.safetensors
 refuses 1 "unet\.safetensors" inspect broken
@@ -188,6 +194,7 @@ mkdir -p tokenizer out
 touch tokenizer/vocab.json tokenizer/merges.txt
 refuses 1 "out: exists" import --base x --vae x -o out
 rmdir out
+refuses 1 "zero: is not a regular file" import --base /dev/zero --vae x --tokenizer tokenizer -o out
 refuses 1 "posix.system.*may be malicious" import --vae x --tokenizer tokenizer -o out \
     --base "$source_dir/tests/data/torch/malicious.pt"
 [ ! -e out ] || fail "import left something behind"

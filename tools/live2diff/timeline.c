@@ -228,7 +228,7 @@ int timeline_load(struct timeline *t, const char *path, const char *steps,
     size_t size;
     *t = (struct timeline) { .event = calloc(MAX_EVENTS, sizeof(*t->event)) };
     struct line line = { .timeline = t, .steps = steps, .syntax = syntax, .negative = negative };
-    int rc = t->event ? l2d_file_read(&text, &size, path, MAX_BYTES, err)
+    int rc = t->event ? l2d_file_read_pipe(&text, &size, path, MAX_BYTES, err)
                       : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
     if (rc != L2D_OK) {
         timeline_finish(t);
