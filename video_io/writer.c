@@ -19,6 +19,7 @@
 #include <libavutil/opt.h>
 #include <libavutil/time.h>
 
+#include "base/file.h"
 #include "video_io/audio_track.h"
 #include "video_io/camera.h"
 #include "video_io/encoder.h"
@@ -434,17 +435,15 @@ static int choose_format(const struct writer *w, const char *target, const AVOut
                          dot ? "" : "no extension, and ", dot ? dot : "the name alone");
 }
 
-static bool is_input(const struct writer *w, const char *target, const struct stat *s)
+static bool is_input(const struct writer *w, const char *target, const char *path)
 {
-    struct stat in;
     const char *input = w->p.input;
     if (!input)
         return false;
     if (!strcmp(input, target))
         return true;                    // a pattern
     input = l2d_writer_path(input);
-    int known = !strcmp(input, "-") ? fstat(STDIN_FILENO, &in) : stat(input, &in);
-    return known == 0 && in.st_dev == s->st_dev && in.st_ino == s->st_ino;
+    return l2d_file_is_same(path, strcmp(input, "-") ? input : "/dev/stdin");
 }
 
 static int refuse_existing(const struct writer *w, const char *target, const char *path,
@@ -453,7 +452,7 @@ static int refuse_existing(const struct writer *w, const char *target, const cha
     struct stat s;
     if (stat(path, &s) != 0)
         return L2D_OK;
-    if (is_input(w, target, &s))
+    if (is_input(w, target, path))
         return l2d_error_set(err, L2D_EINVAL, "%s: is the input; write to another file", w->name);
     if (S_ISREG(s.st_mode) && !w->p.overwrite)
         return l2d_error_set(err, L2D_EINVAL, "%s: exists already; %s", path,

@@ -82,6 +82,13 @@ int l2d_file_read_pipe(char **out, size_t *size_bytes, const char *path, size_t 
     return read_all(out, size_bytes, f, path, max_bytes, err);
 }
 
+bool l2d_file_is_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && (S_ISREG(x.st_mode) || S_ISFIFO(x.st_mode)) &&
+           x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 void l2d_file_cache_dir(char *dir, size_t size)
 {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");

@@ -4,6 +4,7 @@
 #ifndef L2D_BASE_FILE_H
 #define L2D_BASE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -28,6 +29,12 @@ int l2d_file_read(char **out, size_t *size_bytes, const char *path, size_t max_b
 /** The same of a pipe or device as well, and waits for it: what people write may come from one. */
 int l2d_file_read_pipe(char **out, size_t *size_bytes, const char *path, size_t max_bytes,
                        struct l2d_error *err);
+
+/**
+ * Whether two names are of one regular file or pipe: what is written as one would be read as the
+ * other. Terminals and the like are shared by many.
+ */
+bool l2d_file_is_same(const char *a, const char *b);
 
 /** $XDG_CACHE_HOME/live2diff, else ~/.cache/live2diff; "": there is neither, or no room in dir. */
 void l2d_file_cache_dir(char *dir, size_t size);

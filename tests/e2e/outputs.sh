@@ -30,6 +30,9 @@ refuses 1 "is the input" run -i file:in.mp4 -o in.mp4 -y $same
 "$program" run -i - -o in.mp4 -y --passthrough --size 64x64 <in.mp4 2>said
 is "the input by standard input: exit status" $? 1
 refuses 2 "--json in.mp4: is the input" run -i in.mp4 -o null --json in.mp4 $same
+# shellcheck disable=SC2086
+"$program" run -i - -o null --json in.mp4 $same <in.mp4 2>said
+is "--json and the input by standard input: exit status" $? 2
 refuses 2 "--record-timeline ./in.mp4: is the input" run -i in.mp4 -o null \
     --record-timeline ./in.mp4
 refuses 2 "--json in.mp4: is the input" run -i file:in.mp4 -o null --json in.mp4 $same

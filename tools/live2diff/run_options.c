@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "commands.h"
 #include "hold.h"
 #include "stamped_name.h"
@@ -222,11 +223,9 @@ static const char *folder_fault(const char *folder)
 // The same file, by whichever names.
 static bool is_same_file(const char *a, const char *b)
 {
-    struct stat x, y;
     a = l2d_writer_path(a);
     b = l2d_writer_path(b);
-    return !strcmp(a, b) || (stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) &&
-                             x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+    return !strcmp(a, b) || l2d_file_is_same(a, b);
 }
 
 static bool has_control(const char *text)
@@ -275,7 +274,7 @@ static int check_files(const struct run_options *o, const struct command *c)
         if (file && o->timeline && is_same_file(file, o->timeline))
             return options_complain(c, "%s %.80s: is the file of --timeline", beside[k].option,
                                     file);
-        if (file && is_same_file(file, o->input) && strcmp(file, "-") != 0)
+        if (file && is_same_file(file, strcmp(o->input, "-") ? o->input : "/dev/stdin"))
             return options_complain(c, "%s %.80s: is the input", beside[k].option, file);
         for (unsigned i = 0; file && i < o->num_outputs; i++)      // null and display are no files
             if (strcmp(file, "null") && strcmp(file, "display") &&
