@@ -282,6 +282,7 @@ static int read_packet(struct l2d_reader *r, struct l2d_error *err)
             l2d_log_print(&r->log, L2D_LOG_WARN, "%s: reading stopped early: %s", r->in.shown,
                           text);
             r->stats.truncated = true;
+            r->stats.failed = pb_failed && r->in.fmt->pb->error != AVERROR_EOF && !reached_max(r);
         }
         end_input(r);
         return L2D_OK;

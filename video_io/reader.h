@@ -61,6 +61,7 @@ struct l2d_reader_stats {
     uint64_t repaired_pts;      // timestamps that were missing or went backwards
     uint64_t discontinuities;   // jumps of the input's clock that were closed
     bool truncated;             // the input ended earlier than it said, or with a read error
+    bool failed;                // of these the latter: what there is more of could not be read
 };
 
 enum l2d_item_kind { L2D_ITEM_END, L2D_ITEM_VIDEO, L2D_ITEM_AUDIO };

@@ -465,6 +465,7 @@ struct l2d_reader_stats l2d_source_stats(const struct l2d_source *source)
     all.repaired_pts += now.repaired_pts;
     all.discontinuities += now.discontinuities;
     all.truncated |= now.truncated;
+    all.failed |= now.failed;
     return all;
 }
 

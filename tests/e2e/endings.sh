@@ -127,6 +127,26 @@ head -c 300 /dev/urandom | dd of=damaged.mkv bs=1 seek=$((size / 2)) conv=notrun
 l2d run -i damaged.mkv -o damaged.mp4 $same
 frames=$(count_frames damaged.mp4)
 [ "$frames" -gt 20 ] || fail "damaged input: $frames frames"
+# A server that breaks off: what came is kept, but it is not all.
+python3 -c '
+import socket
+s = socket.create_server(("127.0.0.1", 0))
+print(s.getsockname()[1], flush=True)
+data = open("in.mkv", "rb").read()
+while True:
+    c, _ = s.accept()
+    c.recv(4096)
+    c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data))
+    c.sendall(data[:len(data) * 2 // 3])
+    c.close()
+' >port &
+server=$!
+until [ -s port ] || ! kill -0 $server; do sleep 0.1; done
+refuses 1 "could not be read to its end" run -i "http://127.0.0.1:$(cat port)/" -o broken.mp4 -q \
+    $same
+kill $server
+frames=$(count_frames broken.mp4)
+[ "${frames:-0}" -gt 10 ] && [ "$frames" -lt 50 ] || fail "input that breaks off: $frames frames"
 clip one.mp4 1
 l2d run -i one.mp4 -o one-out.mp4 $same
 is "one frame" "$(count_frames one-out.mp4)" 1

@@ -388,6 +388,12 @@ static int exit_code(struct run *run, int rc, const struct l2d_error *err)
             progress_print(&run->progress, "%s", out->err.msg);
         code = EXIT_FAILED;
     }
+    if (code == EXIT_OK && run->flow.source && !run->flow.live &&
+        l2d_source_stats(run->flow.source).failed) {
+        progress_print(&run->progress, "the input could not be read to its end; what was read is "
+                       "written");
+        code = EXIT_FAILED;
+    }
     if (atomic_load(&stops.now))
         progress_print(&run->progress, "stopped at once; unfinished outputs are %s",
                        run->flow.live ? "left as NAME.part" : "removed");
