@@ -241,7 +241,7 @@ static int open_codec(struct l2d_encoder *e, const AVCodec *codec, struct l2d_si
                                  p->codec_options ? p->codec_options : "");
         if (av == AVERROR(EINVAL) && p->codec_options)
             rc = err->code = L2D_EINVAL;
-        else if (left)
+        else if (av >= 0 && left)
             rc = l2d_error_set(err, L2D_EINVAL, "encoder %s has no option '%s'; 'ffmpeg -h "
                                "encoder=%s' lists them", codec->name, left->key, codec->name);
     }
