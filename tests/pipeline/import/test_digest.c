@@ -111,5 +111,5 @@ Test(import_digest, no_file)
     cr_assert_eq(l2d_digest_file(got, "/nowhere/file", memory, &err), L2D_EIO);
     cr_assert_str_eq(err.msg, "/nowhere/file: No such file or directory");
     cr_assert_eq(l2d_digest_file(got, dir, memory, &err), L2D_EIO);
-    cr_assert(strstr(err.msg, "directory"), "%s", err.msg);
+    cr_assert(strstr(err.msg, "is not a regular file"), "%s", err.msg);
 }
