@@ -473,6 +473,10 @@ def test_record():
         again = subprocess.run([PROGRAM, "run", *common, "-o", f"{folder}/b.y4m", "--timeline", line], timeout=120)
         hashes = [hashlib.sha256(open(f"{folder}/{name}.y4m", "rb").read()).hexdigest() for name in "ab"]
         check("the timeline draws the same video", again.returncode == 0 and hashes[0] == hashes[1], made)
+        refused = subprocess.run([PROGRAM, "run", *common, "-o", "null", "--control", "127.0.0.1:0",
+                                  "--record-timeline", line], timeout=120, capture_output=True, text=True)
+        check("a record that is there is refused before anybody can ask", refused.returncode == 1 and
+              "exists already" in refused.stderr and "control: http" not in refused.stderr, refused.stderr)
 
 
 def test_pause():

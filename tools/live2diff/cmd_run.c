@@ -341,9 +341,9 @@ static int run_all(struct run *run, struct l2d_error *err)
     if (rc == L2D_OK)
         rc = open_outputs(run, err);
     if (rc == L2D_OK)
-        rc = open_control(run, err);
-    if (rc == L2D_OK)
         rc = open_record(run, err);
+    if (rc == L2D_OK)
+        rc = open_control(run, err);
     if (rc != L2D_OK) {
         outputs_abort(&flow->outputs);
         return rc;

@@ -266,6 +266,7 @@ void flow_stop(struct flow *flow)
 
 void flow_finish(struct flow *flow)
 {
+    run_control_stop(&flow->control);
     flow_stop(flow);
     outputs_finish(&flow->outputs);
     keys_destroy(&flow->keys);

@@ -78,7 +78,7 @@ int flow_start(struct flow *flow, struct l2d_error *err);
 /** Wait for reader and fan-out, which are told to stop. */
 void flow_stop(struct flow *flow);
 
-/** Joins the outputs and frees everything. */
+/** Stops the control and the threads, joins the outputs and frees all but timeline and record. */
 void flow_finish(struct flow *flow);
 
 /** Keep the first error. Any thread. */
