@@ -13,8 +13,8 @@
 #include "pipeline/pace.h"
 
 #define DEFAULT_QUEUE_FRAMES 4
-#define MAX_WAITING 64
 #define NUM_RECEIPTS 256
+#define PASSED_OVER "a later change came before it was its turn"
 
 struct item {                           // of the input queue
     struct l2d_frame *frame;
@@ -53,7 +53,7 @@ struct l2d_stream {
     struct l2d_error error;             // what ended the stream, if anything did
     struct l2d_stream_stats stats;
     struct waiting *waiting;            // oldest first
-    uint64_t num_waiting, num_tickets, next_number;
+    uint64_t num_tickets, next_number;
     struct l2d_receipt receipt[NUM_RECEIPTS];       // by ticket
     bool over;                          // no more changes
     bool paused, stopped;
@@ -105,7 +105,6 @@ static void settle(struct l2d_stream *s, struct waiting *w, enum l2d_receipt_sta
         *r = (struct l2d_receipt) { .state = state, .first = first };
         snprintf(r->why, sizeof(r->why), "%.255s", why);
     }
-    s->num_waiting--;
     pthread_mutex_unlock(&s->lock);
     free(w->text);
     free(w);
@@ -149,7 +148,7 @@ static void add_lora(struct l2d_stream *s, struct waiting *w)
             continue;
         }
         *at = other->next;
-        settle(s, other, L2D_RECEIPT_REFUSED, 0, "a later change came before it was its turn");
+        settle(s, other, L2D_RECEIPT_REFUSED, 0, PASSED_OVER);
     }
     w->next = NULL;
     *at = w;
@@ -515,18 +514,45 @@ void l2d_stream_stop(struct l2d_stream *s)
     l2d_queue_abort(s->out);
 }
 
+// Whether nothing is left of an older change once a later one is made. A prompt has its own shares.
+static bool passes_over(const struct waiting *later, const struct waiting *older)
+{
+    const struct l2d_change *a = &later->change, *b = &older->change;
+    if (later->in_order || older->in_order || a->automatic != b->automatic)
+        return false;
+    if (a->kind == L2D_CHANGE_LORA && b->kind == L2D_CHANGE_LORA)
+        return a->text && b->text && !strcmp(a->text, b->text);
+    return a->kind == b->kind || (a->kind == L2D_CHANGE_PROMPT && b->kind == L2D_CHANGE_BLEND);
+}
+
+// returns  those that w takes the place of, out of the list now.
+static struct waiting *append_locked(struct l2d_stream *s, struct waiting *w)
+{
+    struct waiting **at = &s->waiting, *passed = NULL;
+    while (*at) {
+        struct waiting *older = *at;
+        if (!passes_over(w, older)) {
+            at = &older->next;
+            continue;
+        }
+        *at = older->next;
+        older->next = passed;
+        passed = older;
+    }
+    *at = w;
+    return passed;
+}
+
 int l2d_stream_change(struct l2d_stream *s, const struct l2d_change *change, enum l2d_when when,
                       uint64_t *ticket, struct l2d_error *err)
 {
-    struct waiting *w = calloc(1, sizeof(*w)), **at;
+    struct waiting *w = calloc(1, sizeof(*w)), *passed = NULL;
     char *text = change->text ? strdup(change->text) : NULL;
     int rc = w && (text || !change->text) ? L2D_OK
            : l2d_error_set(err, L2D_ENOMEM, "a change: out of memory");
     pthread_mutex_lock(&s->lock);
     if (rc == L2D_OK && s->over)
         rc = l2d_error_set(err, L2D_ECLOSED, "the stream has ended");
-    else if (rc == L2D_OK && s->num_waiting == MAX_WAITING)
-        rc = l2d_error_set(err, L2D_EINVAL, "%d changes wait already", MAX_WAITING);
     if (rc == L2D_OK) {
         *w = (struct waiting) {
             .change = *change, .text = text, .ticket = ++s->num_tickets,
@@ -535,10 +561,7 @@ int l2d_stream_change(struct l2d_stream *s, const struct l2d_change *change, enu
         };
         w->change.text = text;
         s->receipt[w->ticket % NUM_RECEIPTS] = (struct l2d_receipt) { .first = 0 };
-        s->num_waiting++;
-        for (at = &s->waiting; *at; at = &(*at)->next)
-            ;
-        *at = w;
+        passed = append_locked(s, w);
         if (ticket)
             *ticket = w->ticket;
     }
@@ -546,6 +569,10 @@ int l2d_stream_change(struct l2d_stream *s, const struct l2d_change *change, enu
     if (rc != L2D_OK) {
         free(text);
         free(w);
+    }
+    while ((w = passed)) {
+        passed = w->next;
+        settle(s, w, L2D_RECEIPT_REFUSED, 0, PASSED_OVER);
     }
     return rc;
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The library's front door: a stream of pictures through a model, on a thread of its own. Push
 // frames at one end, pop translated ones at the other; as many come out as were accepted, but for
-// those that a live stream lets go. Nothing comes out before 8 frames are in, or the end; and push
-// waits where the stream is full: so push on one thread and pop on another, unless the frames are
-// few. See samples/.
+// those that a live stream lets go. A model draws nothing before 8 frames are in, or the end; and
+// push waits where the stream is full: so push on one thread and pop on another, unless the frames
+// are few. See samples/.
 //
 //     struct l2d_stream *stream = NULL;
 //     l2d_stream_create(&stream, &(struct l2d_stream_params) { .engine = { .model = dir } }, &err);
@@ -117,14 +117,15 @@ struct l2d_receipt {
 
 /**
  * Change something while the stream runs: see change.h. It is taken on at once and done later, with
- * a frame; nothing is dropped for it, and no frame waits longer than its own work takes. The text
- * is copied. Up to 64 changes may wait.
+ * a frame; nothing is dropped for it, and that frame waits for no more than the work itself: of a
+ * text, the text tower's. The text is copied. Of several changes of one kind that wait SOON only
+ * the last counts, of LoRAs' scales of one name, and the others are refused; a prompt takes the
+ * place of a blend too. IN_ORDER, all are made, however many wait.
  * A LoRA's scale is another matter: its weights are computed first, which takes seconds for a large
- * model. SOON, frames go on meanwhile, and the first frame after that has it; of several scales of
- * a LoRA that come in that time only the last counts, and the others are refused. IN_ORDER, its
- * frame waits.
+ * model. SOON, frames go on meanwhile, and the first frame after that has it; only the last scale
+ * that comes in that time counts. IN_ORDER, its frame waits.
  * ticket   for l2d_stream_receipt; may be NULL
- * returns  L2D_OK; L2D_ECLOSED if the stream has ended; L2D_EINVAL if too many wait; L2D_ENOMEM
+ * returns  L2D_OK; L2D_ECLOSED if the stream has ended; L2D_ENOMEM
  */
 int l2d_stream_change(struct l2d_stream *stream, const struct l2d_change *change,
                       enum l2d_when when, uint64_t *ticket, struct l2d_error *err);

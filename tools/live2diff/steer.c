@@ -63,7 +63,7 @@ static void describe(const struct deadline *d, uint32_t set, char *out, size_t s
                  steps[d->set], d->calm_s);
 }
 
-// A stream that takes no change (it ends, or too many wait) is asked again with the next frame.
+// A stream that takes no change is asked again with the next frame.
 // line     "" if nothing has changed
 static void decide_locked(struct steer *steer, double now_s, char *line, size_t size)
 {
