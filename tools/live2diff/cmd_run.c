@@ -244,7 +244,8 @@ static int stream_video(struct run *run, struct l2d_error *err)
     int rc = flow_start(flow, err);
     if (rc == L2D_OK)
         watch_until_end(&run->watch);
-    // Nobody is left to take frames, or everybody has them all.
+    // Nobody is left to take frames, or everybody has them all; and nobody comes any more.
+    outputs_end(&flow->outputs, true);
     flow_stop(flow);
     if (rc != L2D_OK)
         outputs_abort(&flow->outputs);
