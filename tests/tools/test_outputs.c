@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The set of outputs: who may join and leave and when, what each gets, and recordings.
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -137,10 +139,41 @@ Test(outputs, the_last_one_stays)
     uint32_t id;
     cr_expect_eq(outputs_remove(&set, 0, &err), L2D_ECLOSED);
     cr_assert_eq(add("null", &id), L2D_OK);
+    cr_assert_eq(wait_for(id), OUTPUTS_OPEN, "%s", err.msg);
     cr_expect_eq(outputs_remove(&set, 0, &err), L2D_OK);
     cr_expect_eq(outputs_remove(&set, id, &err), L2D_ECLOSED, "the other one leaves already");
     tend_until(1);
     cr_expect(!outputs_all_ended(&set));
+}
+
+// One that still opens may never be there: a server that takes the connection and says nothing.
+Test(outputs, an_opening_one_is_no_reason_to_go_on)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof(at);
+    char url[64];
+    uint32_t id;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    cr_assert(fd >= 0 && bind(fd, (struct sockaddr *) &at, size) == 0 && listen(fd, 1) == 0 &&
+              getsockname(fd, (struct sockaddr *) &at, &size) == 0);
+    snprintf(url, sizeof(url), "rtmp://127.0.0.1:%d/app/key", ntohs(at.sin_port));
+    cr_assert_eq(add(url, &id), L2D_OK, "%s", err.msg);
+    cr_expect_eq(outputs_remove(&set, 0, &err), L2D_ECLOSED);
+    cr_expect_eq(outputs_look(&set, id, &err), OUTPUTS_OPENING);
+    cr_expect_eq(outputs_remove(&set, id, &err), L2D_OK, "%s", err.msg);
+    tend_until(1);
+    close(fd);
+}
+
+// Nobody has waited to learn that it cannot be opened: it is not kept all the same.
+Test(outputs, a_refused_one_leaves_by_itself)
+{
+    cr_assert_eq(add("tcp://127.0.0.1:1", NULL), L2D_OK, "%s", err.msg);
+    while (!output_has_ended(&set.member[1]->output))
+        usleep(1000);
+    cr_expect(outputs_was_refused(set.member[1]) && !outputs_was_refused(set.member[0]));
+    tend_until(1);
+    cr_expect_eq(set.num_past, 0u);
 }
 
 // Who closes the window ends the run; what was recorded is finished then.

@@ -376,7 +376,8 @@ static int exit_code(struct run *run, int rc, const struct l2d_error *err)
         int state = atomic_load(&out->state);
         struct output_counts counts = output_counts(out);
         bool cut = state == OUTPUT_CUT_OFF && (!out->live || counts.written == 0);
-        bool removed = set->member[i]->leaving;     // by hand, and the end came before it was
+        bool removed = set->member[i]->leaving ||   // by hand, and the end came before it was
+                       outputs_was_refused(set->member[i]);
         bool early = atomic_load(&stops.input) && counts.given == 0 &&  // nothing of it is kept
                      out->err.code == L2D_EFORMAT;
         if (removed || early || (state != OUTPUT_FAILED && !cut))

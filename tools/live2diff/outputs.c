@@ -9,6 +9,7 @@
 #include "base/clock.h"
 
 #define HURRY_AFTER_S 0.75      // the bound of a removal, but for what a disk takes
+#define REFUSED_S 1.0           // that who has added it can still look why
 
 static void free_member(struct outputs_member *m)
 {
@@ -170,10 +171,11 @@ enum outputs_look outputs_look(struct outputs *set, uint32_t id, struct l2d_erro
 // --- removing
 
 // Whether the run goes on for it. Not for a recording: who closes the window ends the run, and what
-// was recorded is whole.
+// was recorded is whole. Nor for one that may never be there.
 static bool is_reason(const struct outputs_member *m)
 {
-    return m->kind != OUTPUTS_RECORDING && !m->leaving && !output_has_ended(&m->output);
+    bool opens = m->output.late && atomic_load(&m->output.state) == OUTPUT_OPENING;
+    return m->kind != OUTPUTS_RECORDING && !opens && !m->leaving && !output_has_ended(&m->output);
 }
 
 // Whether there is such an output, but for one.
@@ -267,7 +269,8 @@ static void bury(struct outputs *set, struct outputs_member *m)
                       output_state_str((enum output_state) state),
                       (unsigned long long) counts.written, (unsigned long long) counts.given);
     else
-        l2d_log_print(&set->log, L2D_LOG_INFO, "not added: %s", m->output.err.msg);
+        l2d_log_print(&set->log, m->failed_s > 0 ? L2D_LOG_WARN : L2D_LOG_INFO, "not added: %s",
+                      m->output.err.msg);
     pthread_mutex_lock(&set->lock);
     set->unfair += !fair;
     if (opened) {
@@ -300,10 +303,33 @@ static void tell_failed(struct outputs *set)
     pthread_mutex_unlock(&set->lock);
 }
 
+bool outputs_was_refused(struct outputs_member *m)
+{
+    return m->output.late && atomic_load(&m->output.state) == OUTPUT_FAILED &&
+           output_counts(&m->output).given == 0;
+}
+
+// Who has added an output does not wait for ever, and nobody else looks.
+static void leave_refused(struct outputs *set, double now_s)
+{
+    pthread_mutex_lock(&set->lock);
+    for (unsigned i = 0; i < set->num_members; i++) {
+        struct outputs_member *m = set->member[i];
+        if (m->leaving || !outputs_was_refused(m))
+            continue;
+        if (m->failed_s <= 0)
+            m->failed_s = now_s;
+        else if (now_s - m->failed_s > REFUSED_S)
+            leave_locked(m);
+    }
+    pthread_mutex_unlock(&set->lock);
+}
+
 void outputs_tend(struct outputs *set, double now_s)
 {
     struct outputs_member *m;
     tell_failed(set);
+    leave_refused(set, now_s);
     while ((m = take_left(set, now_s)))
         bury(set, m);
 }

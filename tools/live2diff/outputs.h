@@ -34,6 +34,7 @@ struct outputs_member {
     unsigned users;             // threads that push to it right now
     bool leaving, hurried, told;
     double left_s;              // when it was removed
+    double failed_s;            // when it was seen that it could not be opened; 0: it was not
 };
 
 struct outputs {                // any thread may call all but init, set, join and finish
@@ -85,8 +86,12 @@ bool outputs_recording(struct outputs *set, uint32_t *id);
 /** One more reference goes to each. In a file run a slow one holds the caller back. */
 void outputs_push(struct outputs *set, struct shared_item *shared);
 
-/** Now and then: join what was removed and has finished, cut off what takes too long. */
+/** Now and then: join what was removed and has finished, cut off what takes too long. A late one
+ *  that could not be opened leaves, a second after that. */
 void outputs_tend(struct outputs *set, double now_s);
+
+/** Whether it came late and was never there, which is no failure of the run's. */
+bool outputs_was_refused(struct outputs_member *member);
 
 bool outputs_all_ended(struct outputs *set);
 /** Every picture that one of them was given has a fate: output_adds_up. */
