@@ -23,12 +23,13 @@ struct slot {                       // a row's user
     struct run_params *params;
     enum which which;
     struct param_value value;       // in effect, or on its way to be
+    struct param_value effect;      // what a refusal leaves
 };
 
 struct told {                       // a change that the stream was told of
     const struct param *row;
     uint64_t ticket;
-    struct param_value before;
+    struct param_value value;
     bool settled;
 };
 
@@ -168,10 +169,71 @@ static const struct param *row_of(const struct run_params *p, const struct slot 
     return &p->row[i];
 }
 
+// --- what became of it
+
+// A later change has a value of its own to keep, and a prompt its own shares.
+static bool is_last(const struct run_params *p, uint64_t n, enum which which)
+{
+    for (uint64_t i = n + 1; i < p->num_told; i++) {
+        const struct slot *slot = p->told[i % STATE_MAX_RECEIPTS].row->user;
+        if (slot->which == which || (which == BLEND && slot->which == PROMPT))
+            return false;
+    }
+    return true;
+}
+
+static void settle_one(struct run_params *p, uint64_t n, enum l2d_receipt_state state)
+{
+    struct told *told = &p->told[n % STATE_MAX_RECEIPTS];
+    struct slot *slot = told->row->user, *blend = &p->slot[BLEND];
+    if (told->settled || state == L2D_RECEIPT_WAITING)
+        return;
+    told->settled = true;
+    if (state == L2D_RECEIPT_DONE) {
+        param_value_finish(&slot->effect);
+        slot->effect = told->value;
+        told->value = (struct param_value) { 0 };
+        if (slot->which == PROMPT)
+            param_value_finish(&blend->effect);
+    } else if (state == L2D_RECEIPT_REFUSED) {
+        if (is_last(p, n, slot->which))
+            copy_value(&slot->value, &slot->effect, NULL);
+        if (slot->which == PROMPT && is_last(p, n, BLEND))
+            copy_value(&blend->value, &blend->effect, NULL);
+    }
+}
+
+static uint64_t first_told(const struct run_params *p)
+{
+    return p->num_told > STATE_MAX_RECEIPTS ? p->num_told - STATE_MAX_RECEIPTS : 0;
+}
+
+static void settle_locked(struct run_params *p)
+{
+    for (uint64_t n = first_told(p); n < p->num_told; n++) {
+        uint64_t ticket = p->told[n % STATE_MAX_RECEIPTS].ticket;
+        settle_one(p, n, l2d_stream_receipt(p->stream, ticket).state);
+    }
+}
+
+// One that still waits when there is no more room for it will most likely be done.
+static void add_told(struct run_params *p, const struct slot *slot, uint64_t ticket,
+                     struct param_value *value)
+{
+    settle_locked(p);
+    if (p->num_told >= STATE_MAX_RECEIPTS)
+        settle_one(p, first_told(p), L2D_RECEIPT_DONE);
+    struct told *at = &p->told[p->num_told++ % STATE_MAX_RECEIPTS];
+    param_value_finish(&at->value);
+    *at = (struct told) { row_of(p, slot), ticket, *value, false };
+}
+
+// --- setting
+
 static int set_locked(struct run_params *p, struct slot *slot, const struct param_value *value,
                       struct l2d_error *err)
 {
-    struct param_value before = slot->value, after = { 0 };
+    struct param_value after = { 0 }, asked = { 0 };
     struct l2d_change change;
     uint64_t ticket = 0;
     bool told = change_of(p, slot->which, value, &change);
@@ -179,24 +241,25 @@ static int set_locked(struct run_params *p, struct slot *slot, const struct para
     int rc = slot->which == BLEND ? check_parts(p, value, prompt, err) : L2D_OK;
     if (rc == L2D_OK)
         rc = copy_value(&after, value, err);
+    if (rc == L2D_OK)
+        rc = copy_value(&asked, value, err);
     if (rc == L2D_OK && told)
         rc = steer_change(p->steer, &change, L2D_WHEN_SOON, &ticket, err);
     if (rc != L2D_OK) {
         param_value_finish(&after);
+        param_value_finish(&asked);
         return rc;
     }
+    if (told)
+        add_told(p, slot, ticket, &asked);
+    else
+        param_value_finish(&asked);
+    param_value_finish(&slot->value);
     slot->value = after;
     if (slot->which == PAUSE)
         l2d_stream_pause(p->stream, value->flag);
     if (slot->which == PROMPT)
         param_value_finish(&p->slot[BLEND].value);
-    if (!told) {
-        param_value_finish(&before);
-        return L2D_OK;
-    }
-    struct told *at = &p->told[p->num_told++ % STATE_MAX_RECEIPTS];
-    param_value_finish(&at->before);
-    *at = (struct told) { row_of(p, slot), ticket, before, false };
     return L2D_OK;
 }
 
@@ -240,9 +303,13 @@ void run_params_follow(struct run_params *p, const struct l2d_change *change)
     if (which == NUM_PARAMS)
         return;
     pthread_mutex_lock(&p->lock);
+    settle_locked(p);
     copy_value(&p->slot[which].value, &value, NULL);
-    if (which == PROMPT)
+    copy_value(&p->slot[which].effect, &value, NULL);
+    if (which == PROMPT) {
         param_value_finish(&p->slot[BLEND].value);
+        param_value_finish(&p->slot[BLEND].effect);
+    }
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -392,6 +459,8 @@ int run_params_create(struct run_params **out, const struct run_params_setup *se
         rc = set_initial(p, setup, err);
     }
     bind_run(p, setup);
+    for (int i = 0; i < NUM_PARAMS && rc == L2D_OK; i++)
+        rc = copy_value(&p->slot[i].effect, &p->slot[i].value, err);
     if (rc != L2D_OK) {
         run_params_destroy(&p);
         return rc;
@@ -406,10 +475,12 @@ void run_params_destroy(struct run_params **params)
     *params = NULL;
     if (!p)
         return;
-    for (int i = 0; i < NUM_PARAMS; i++)
+    for (int i = 0; i < NUM_PARAMS; i++) {
         param_value_finish(&p->slot[i].value);
+        param_value_finish(&p->slot[i].effect);
+    }
     for (int i = 0; i < STATE_MAX_RECEIPTS; i++)
-        param_value_finish(&p->told[i].before);
+        param_value_finish(&p->told[i].value);
     pthread_mutex_destroy(&p->lock);
     free(p);
 }
@@ -418,6 +489,7 @@ void run_params_initial(struct run_params *p,
                         void (*tell)(void *user, const struct l2d_change *change), void *user)
 {
     struct l2d_change change;
+    pthread_mutex_lock(&p->lock);
     for (size_t i = 0; i < p->num_rows; i++) {
         const struct slot *slot = p->row[i].user;
         bool has_default = p->row[i].kind == PARAM_CHOICE || p->row[i].kind == PARAM_ACTION;
@@ -425,6 +497,7 @@ void run_params_initial(struct run_params *p,
             !(has_default && slot->value.integer == 0))
             tell(user, &change);
     }
+    pthread_mutex_unlock(&p->lock);
 }
 
 // A blend is of the prompt that comes with it.
@@ -459,17 +532,6 @@ int32_t run_params_num_steps(const struct run_params *p)
     return l2d_stream_info(p->stream)->steps_of_set[set];
 }
 
-// --- what became of it
-
-// A later change of the same parameter has a value of its own to keep.
-static bool is_last(const struct run_params *p, uint64_t n)
-{
-    for (uint64_t i = n + 1; i < p->num_told; i++)
-        if (p->told[i % STATE_MAX_RECEIPTS].row == p->told[n % STATE_MAX_RECEIPTS].row)
-            return false;
-    return true;
-}
-
 void run_params_settle(struct run_params *p, struct control_state *state)
 {
     static const char *const words[] = {
@@ -477,14 +539,10 @@ void run_params_settle(struct run_params *p, struct control_state *state)
         [L2D_RECEIPT_REFUSED] = "refused", [L2D_RECEIPT_UNKNOWN] = "unknown",
     };
     pthread_mutex_lock(&p->lock);
-    uint64_t from = p->num_told > STATE_MAX_RECEIPTS ? p->num_told - STATE_MAX_RECEIPTS : 0;
-    for (uint64_t n = from; n < p->num_told; n++) {
-        struct told *told = &p->told[n % STATE_MAX_RECEIPTS];
+    for (uint64_t n = first_told(p); n < p->num_told; n++) {
+        const struct told *told = &p->told[n % STATE_MAX_RECEIPTS];
         struct l2d_receipt receipt = l2d_stream_receipt(p->stream, told->ticket);
-        struct slot *slot = told->row->user;
-        if (receipt.state == L2D_RECEIPT_REFUSED && !told->settled && is_last(p, n))
-            copy_value(&slot->value, &told->before, NULL);
-        told->settled = receipt.state != L2D_RECEIPT_WAITING;
+        settle_one(p, n, receipt.state);
         struct state_receipt *to = &state->receipt[state->num_receipts++];
         *to = (struct state_receipt) { .number = n + 1, .param = told->row->name,
                                        .state = words[receipt.state], .frame = receipt.first + 1 };

@@ -37,14 +37,15 @@ const char *run_params_prompt(const struct run_params *params);
 /** Denoising steps per frame, as they are now: with --deadline perhaps fewer than asked for. */
 int32_t run_params_num_steps(const struct run_params *params);
 
-/** The changes that would make of a model's defaults what the run began with, one after another. */
+/** The changes that would make of a model's defaults what the run began with, one after another.
+ *  tell must not call back. */
 void run_params_initial(struct run_params *params,
                         void (*tell)(void *user, const struct l2d_change *change), void *user);
 
 /** The stream was told of a change by somebody else (--timeline): its value is shown from now. */
 void run_params_follow(struct run_params *params, const struct l2d_change *change);
 
-/** Fill in the receipts; a value whose change was refused is what it was before. */
+/** Fill in the receipts; a value whose change was refused is what is in effect. */
 void run_params_settle(struct run_params *params, struct control_state *state);
 
 #endif
