@@ -231,6 +231,25 @@ Test(params, all_or_nothing, .init = reset)
     cr_assert_str_eq(t.order, "wtootw", "not put back");
 }
 
+// Wherever its row is.
+Test(params, what_cannot_be_put_back_is_done_last, .init = reset)
+{
+    static const struct param two[] = {
+        { .name = "again", .kind = PARAM_ACTION, .user = &t, .set = do_it },
+        { .name = "real", .kind = PARAM_REAL, .max = 1, .user = &t, .get = get_real,
+          .set = set_real },
+    };
+    static const char both[] = "{\"again\": true, \"real\": 0.25}";
+    const struct param_table pair = { .row = two, .num_rows = 2 };
+    struct l2d_error err = { 0 };
+    t.broken = true;
+    cr_assert_eq(params_apply_text(&pair, both, strlen(both), &err), L2D_ECLOSED);
+    cr_assert_eq(t.done, 0);
+    t.broken = false;
+    cr_assert_eq(params_apply_text(&pair, both, strlen(both), &err), L2D_OK, "%s", err.msg);
+    cr_assert(t.done == 1 && t.real == 0.25);
+}
+
 Test(params, described, .init = reset)
 {
     json_t *list = params_describe(&table), *row = json_array_get(list, 0);

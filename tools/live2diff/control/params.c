@@ -261,6 +261,20 @@ struct change {
     bool has_before;
 };
 
+// What was done cannot be put back, so it comes last.
+static void put_actions_last(struct change *change, size_t count)
+{
+    struct change sorted[MAX_ROWS];
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++)
+        if (change[i].param->get)
+            sorted[n++] = change[i];
+    for (size_t i = 0; i < count; i++)
+        if (!change[i].param->get)
+            sorted[n++] = change[i];
+    memcpy(change, sorted, count * sizeof(*change));
+}
+
 static int set_all(struct change *change, size_t count, struct l2d_error *err)
 {
     int rc = L2D_OK;
@@ -298,6 +312,7 @@ int params_apply(const struct param_table *table, const json_t *object, struct l
     }
     if (rc == L2D_OK && table->check)
         rc = table->check(table->user, after, err);
+    put_actions_last(change, count);
     if (rc == L2D_OK)
         rc = set_all(change, count, err);
     for (size_t i = 0; i < count; i++) {
