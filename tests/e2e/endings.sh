@@ -165,7 +165,7 @@ is "10 bits" "$(count_frames ten.mp4)" 3
 # Memory: resident size after 2000 frames is that after 300.
 resident() {
     "$program" run -f lavfi -i "testsrc2=size=64x64:rate=25" -o null $same --frames "$1" \
-        --json report.json -y 2>said || fail "$(tail -n 1 said)"
+        --json report.json 2>said || fail "$(tail -n 1 said)"
     grep -o '"peak_rss_bytes": [0-9]*' report.json | tr -dc '0-9\n'
 }
 few=$(resident 300)

@@ -48,7 +48,7 @@ is "frames with a timeline" "$(count_frames line-batch.mkv)" 20
 # The cache: int8 is the default with fp16, fp32 with fp32; the pictures are nearly the same.
 for kv in fp16 int8 auto; do
     l2d run -i twenty.mp4 -c ffv1 -o kv-$kv.mkv $small --steps 25,37/50 --kv-cache $kv \
-        --json kv.json -y
+        --json kv.json
     grep -q "\"kv_cache\": \"$(echo $kv | sed s/auto/int8/)\"" kv.json ||
         fail "--kv-cache $kv: $(cat kv.json)"
     raw_video kv-$kv.mkv >kv-$kv.raw
@@ -63,8 +63,7 @@ refuses 1 "--kv-cache fp16: .*fp32" run -i twenty.mp4 -o null $small --precision
 for mode in full self initialize; do
     for schedule in batch sequential; do
         l2d run -i twenty.mp4 -c ffv1 -o $mode-$schedule.mkv $small --frames 12 --steps 25,37/50 \
-            --guidance 1.5 --guidance-mode $mode --schedule $schedule --precision fp32 \
-            --json g.json -y
+            --guidance 1.5 --guidance-mode $mode --schedule $schedule --precision fp32 --json g.json
     done
     is "guidance $mode: batch and sequential" "$(frame_hash $mode-batch.mkv)" \
         "$(frame_hash $mode-sequential.mkv)"
@@ -125,11 +124,11 @@ done
 
 # From a file into files it is chunks, with the same pictures, also of a cut.
 for chunk in auto 1 3; do
-    l2d run -i cut.mkv -c ffv1 -o chunk-$chunk.mkv $small --chunk $chunk --json chunk.json -y
+    l2d run -i cut.mkv -c ffv1 -o chunk-$chunk.mkv $small --chunk $chunk --json chunk.json
     is "chunk $chunk: frames" "$(frame_hash chunk-$chunk.mkv)" "$(frame_hash cut-auto.mkv)"
     is "chunk $chunk" "$(grep -c "\"chunk\": $(echo $chunk | sed s/auto/8/)," chunk.json)" 1
 done
-l2d run -i cut.mkv -c ffv1 -o chunk-batch.mkv $small --schedule batch --json chunk.json -y
+l2d run -i cut.mkv -c ffv1 -o chunk-batch.mkv $small --schedule batch --json chunk.json
 is "a schedule has no chunks" "$(grep -c '"chunk": 1,' chunk.json)" 1
 is "a schedule: frames" "$(frame_hash chunk-batch.mkv)" "$(frame_hash cut-auto.mkv)"
 refuses 1 "--chunk 4: cut.mkv is live" run -i cut.mkv -o null $small --chunk 4 --realtime

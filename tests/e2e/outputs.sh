@@ -39,12 +39,6 @@ refuses 2 "--json in.mp4: is the input" run -i file:in.mp4 -o null --json in.mp4
 refuses 2 "--json x.mkv and -o file:x.mkv" run -i in.mp4 -o file:x.mkv --json x.mkv $same
 refuses 2 "--json x.mkv and -o x.mkv" run -i in.mp4 -o x.mkv --json x.mkv $same
 refuses 2 "two outputs to -" run -i in.mp4 -o - -o - $same
-echo kept >there.json
-refuses 1 "there.json: exists already" run -i in.mp4 -o null --json there.json $same
-is "a report that is there stays" "$(cat there.json)" kept
-# shellcheck disable=SC2086
-l2d run -i in.mp4 -o null --json there.json -y $same
-grep -q '"frames"' there.json || fail "--json with --overwrite: $(cat there.json)"
 is "the input is left alone" "$(cksum <in.mp4)" "$before"
 # shellcheck disable=SC2086
 l2d run -i "file://$PWD/in.mp4" -o "file:named.mp4" $same

@@ -323,14 +323,12 @@ static int run_all(struct run *run, struct l2d_error *err)
 {
     struct flow *flow = &run->flow;
     double begin = l2d_clock_s();
-    const struct run_options *o = run->options;
-    int rc = o->json ? report_check(o->json, o->overwrite > 0, err) : L2D_OK;
-    if (rc == L2D_OK)
-        rc = open_timeline(run, err);
+    int rc = open_timeline(run, err);
     if (rc == L2D_OK)
         rc = add_more_steps(run, err);
-    if (rc == L2D_OK && !o->passthrough)    // nobody waits for the input in vain
-        rc = model_path(run->model_folder, sizeof(run->model_folder), o->model.model, err);
+    if (rc == L2D_OK && !run->options->passthrough)     // nobody waits for the input in vain
+        rc = model_path(run->model_folder, sizeof(run->model_folder), run->options->model.model,
+                        err);
     if (rc == L2D_OK)
         rc = open_input(run, err);
     if (rc == L2D_OK)

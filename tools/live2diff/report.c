@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 double report_fps(const struct report *report)
 {
@@ -281,15 +280,6 @@ json_t *report_json(const struct report *r)
         interval, "stages", report_json_stages(&r->engine, &r->info), "outputs", json_outputs(r),
         "fps", report_fps(r), "media_s", r->media_s, "wall_s", r->wall_s, "setup_s", r->setup_s,
         "peak_rss_bytes", (json_int_t) report_peak_rss_bytes(), "interrupted", r->interrupted);
-}
-
-int report_check(const char *path, bool overwrite, struct l2d_error *err)
-{
-    struct stat s;
-    bool exists = strcmp(path, "-") != 0 && stat(path, &s) == 0 && S_ISREG(s.st_mode);
-    return exists && !overwrite
-           ? l2d_error_set(err, L2D_EINVAL, "%s: exists already; --overwrite replaces it", path)
-           : L2D_OK;
 }
 
 int report_write_json(const char *path, json_t *json, struct l2d_error *err)

@@ -61,9 +61,6 @@ json_t *report_json_model(const struct l2d_engine_info *info, const struct l2d_g
 json_t *report_json_stages(const struct l2d_engine_stats *stats,
                            const struct l2d_engine_info *info);
 
-/** returns  L2D_EINVAL for a file that is there already, unless it may be overwritten. */
-int report_check(const char *path, bool overwrite, struct l2d_error *err);
-
 /** Write and release json. path "-" is standard output. */
 int report_write_json(const char *path, json_t *json, struct l2d_error *err);
 

@@ -136,7 +136,7 @@ static const struct option_row rows[] = {
     { 0, "input-options", OPTION_TEXT, "K=V:K=V", NULL,
       "of the next -i's format, such as video_size=640x480:framerate=30", AT(next_input_options),
       NULL },
-    { 'y', "overwrite", OPTION_FLAG, NULL, NULL, "replace files that exist", AT(overwrite),
+    { 'y', "overwrite", OPTION_FLAG, NULL, NULL, "replace outputs that exist", AT(overwrite),
       NULL },
     { 'n', "frames", OPTION_COUNT, "N", "0", "stop after N frames; 0: at the end", AT(frames),
       NULL },
