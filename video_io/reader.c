@@ -21,6 +21,8 @@
 #include "video_io/pixfmt.h"
 
 #define MAX_READ_ERRORS 64              // in a row, before the input counts as ended
+#define IN_VAIN_PACKETS 50              // for so long, before a live input counts as another's
+#define IN_VAIN_US      (5 * INT64_C(1000000))
 #define JUMP_US         (10 * INT64_C(1000000))     // as ffmpeg's -dts_delta_threshold
 #define BACK_US         INT64_C(100000)
 #define FOREVER_US      (INT64_C(3155760000) * 1000000)     // a century; fits in nanoseconds too
@@ -54,6 +56,8 @@ struct l2d_reader {
     bool input_ended, decoder_ended;
     int read_errors, convert_errors;    // in a row
     bool waits;                         // the last try to read gave nothing yet
+    int in_vain;                        // packets since the last picture that was whole
+    int64_t in_vain_since_us;           // of libav's clock
     int last_decode_error;              // AVERROR code, for the message if nothing can be decoded
 
     struct l2d_orientation orientation; // of pictures that do not tell their own
@@ -188,6 +192,11 @@ static int take_audio(struct l2d_reader *r, AVPacket *pkt, struct l2d_error *err
     return L2D_OK;
 }
 
+static bool is_damaged(const AVFrame *av)
+{
+    return av->flags & AV_FRAME_FLAG_CORRUPT || av->decode_error_flags;
+}
+
 static void count_decode_error(struct l2d_reader *r, int averror)
 {
     r->stats.decode_errors++;
@@ -251,6 +260,17 @@ static void end_input(struct l2d_reader *r)
         avcodec_send_packet(r->dec, NULL);
 }
 
+// To a UDP port another sender may go on, with another codec, in which nothing is left of what was
+// opened. Such packets give no pictures, or none that are whole.
+static bool is_of_another(struct l2d_reader *r)
+{
+    int64_t now = av_gettime_relative();
+    if (r->in_vain++ == 0)
+        r->in_vain_since_us = now;
+    return r->info.live && r->have_last && r->in_vain > IN_VAIN_PACKETS &&
+           now - r->in_vain_since_us > IN_VAIN_US;
+}
+
 // Read one packet and hand it to the decoder or the audio queue.
 static int read_packet(struct l2d_reader *r, struct l2d_error *err)
 {
@@ -291,7 +311,11 @@ static int read_packet(struct l2d_reader *r, struct l2d_error *err)
     struct track *t = r->pkt->stream_index == r->video.st->index ? &r->video
                     : r->audio.st && r->pkt->stream_index == r->audio.st->index ? &r->audio : NULL;
     int result = L2D_OK;
-    if (t) {
+    if (t == &r->video && is_of_another(r)) {
+        l2d_log_print(&r->log, L2D_LOG_WARN, "%s: gives no whole picture any more; what was opened "
+                      "ends here", r->in.shown);
+        end_input(r);
+    } else if (t) {
         int64_t first = r->pkt->pts != AV_NOPTS_VALUE ? r->pkt->pts : r->pkt->dts;
         if (!r->shift_known && first != AV_NOPTS_VALUE)
             set_shift(r, av_rescale_q(first, t->st->time_base, US));
@@ -330,6 +354,8 @@ static int step(struct l2d_reader *r, struct l2d_error *err)
         count_decode_error(r, rc);
         return L2D_OK;
     }
+    if (!is_damaged(r->frame))
+        r->in_vain = 0;
     r->frame_pts = repair_pts(r, r->frame->best_effort_timestamp);
     r->frame_ready = true;
     return L2D_OK;
@@ -369,7 +395,7 @@ static int give_frame(struct l2d_reader *r, struct l2d_item *item, struct l2d_er
                       r->stats.frames);
     r->width = f->width;
     r->height = f->height;
-    if (av->flags & AV_FRAME_FLAG_CORRUPT || av->decode_error_flags) {
+    if (is_damaged(av)) {
         if (r->stats.concealed++ == 0)
             l2d_log_print(&r->log, L2D_LOG_WARN, "%s: frame %" PRIu64 " is damaged; concealed, "
                           "going on", r->in.shown, r->stats.frames);
