@@ -743,6 +743,26 @@ def test_udp():
         check_result("udp: the playlist", report, "udp/x.m3u8", 5)
 
 
+def test_codec():
+    """Another sender goes on at once, to the same port, with another codec."""
+    into = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    feed = publish(f"{into}?pkt_size=1316", "mpegts")
+    run = Run("codec", "-i", into, "-o", "codec.mkv")
+    run.wait_frames()
+    time.sleep(2)
+    stop(feed)
+    feed = start(FFMPEG + ["-re", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25", "-c:v", "mpeg2video", "-g", "12",
+                           "-f", "mpegts", f"{into}?pkt_size=1316"], stderr=subprocess.DEVNULL)
+    run.wait_said("gives no whole picture any more")
+    run.wait_said("running again")
+    time.sleep(2)
+    report = run.end()
+    stop(feed)
+    if report:
+        check(report["input"]["losses"] == 1, f"codec: lost {report['input']['losses']} times")
+        check(report["frames"]["out"] > 4 * FPS, f"codec: {report['frames']}")
+
+
 def test_camera():
     """A loopback camera, where the kernel has one: one run writes it, another reads it."""
     found = [f"/dev/{os.path.basename(path)}" for path in sorted(glob.glob("/sys/devices/virtual/video4linux/video*"))]
@@ -765,8 +785,8 @@ def test_camera():
 TESTS = {"relay": test_relay, "setup": test_setup, "wait": test_wait, "few": test_few, "source": test_source,
          "idle": test_idle, "server": test_server, "both": test_both, "stall": test_stall, "srt": test_srt,
          "hls": test_hls, "listen": test_listen, "overload": test_overload, "deadline": test_deadline,
-         "rtmps": test_rtmps, "rtsp": test_rtsp, "udp": test_udp, "camera": test_camera}
-WITHOUT_SERVER = {"camera", "srt", "hls", "listen", "overload", "deadline", "rtsp", "udp"}
+         "rtmps": test_rtmps, "rtsp": test_rtsp, "udp": test_udp, "codec": test_codec, "camera": test_camera}
+WITHOUT_SERVER = {"camera", "srt", "hls", "listen", "overload", "deadline", "rtsp", "udp", "codec"}
 
 
 def run_tests(tests, names, clip):

@@ -2,6 +2,7 @@
 // See output.h.
 #include "output.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,7 +14,8 @@
 
 #define LOOK_EVERY_NS 50000000
 #define RECENT_S 10
-#define STUCK_S  8              // a write that takes longer is one that nobody reads
+#define STUCK_S  8              // a write that takes longer is one that nobody reads,
+#define STUCK_AT_END_S 20       // and an end, in which an encoder may have much left to do
 #define IDLE_MS  20             // a window hears its keys at least so often
 
 static void set_error(struct output *out, const struct l2d_error *err)
@@ -48,11 +50,12 @@ static int write_item(struct output *out, struct l2d_sink *sink, struct shared_i
         return l2d_sink_write_audio(sink, shared->item.packet, err);
     pthread_mutex_lock(&out->lock);
     out->writing = true;
-    out->writing_s = l2d_clock_s();
+    out->stuck_s = l2d_clock_s() + STUCK_S;
     pthread_mutex_unlock(&out->lock);
     int rc = l2d_sink_write_video(sink, shared->item.frame, err);
     pthread_mutex_lock(&out->lock);
     out->writing = false;
+    out->stuck_s = INFINITY;
     if (rc != L2D_OK)
         out->broken++;
     else
@@ -61,6 +64,14 @@ static int write_item(struct output *out, struct l2d_sink *sink, struct shared_i
         note_latency(out, shared->arrival_s);
     pthread_mutex_unlock(&out->lock);
     return rc;
+}
+
+static int finish(struct output *out, struct l2d_sink *sink, struct l2d_error *err)
+{
+    pthread_mutex_lock(&out->lock);
+    out->stuck_s = l2d_clock_s() + STUCK_AT_END_S;
+    pthread_mutex_unlock(&out->lock);
+    return l2d_sink_finish(sink, atomic_load(&out->cut_audio), err);
 }
 
 static enum output_state write_all(struct output *out, struct l2d_sink *sink)
@@ -72,8 +83,7 @@ static enum output_state write_all(struct output *out, struct l2d_sink *sink)
         enum l2d_queue_status status = outbox_pop(&out->box, &shared, patience_ms);
         if (status == L2D_QUEUE_ABORTED)
             return OUTPUT_ABORTED;
-        int rc = status == L2D_QUEUE_CLOSED
-                     ? l2d_sink_finish(sink, atomic_load(&out->cut_audio), &err)
+        int rc = status == L2D_QUEUE_CLOSED ? finish(out, sink, &err)
                  : status == L2D_QUEUE_TIMEOUT ? l2d_sink_idle(sink, &err)
                                                : write_item(out, sink, shared, &err);
         shared_item_unref(shared);
@@ -200,6 +210,7 @@ int output_start(struct output *out, const char *name, const struct l2d_sink_par
     pthread_mutex_init(&out->lock, NULL);
     outbox_init(&out->box, out->live);
     out->recent_s = l2d_clock_s();
+    out->stuck_s = INFINITY;
     return l2d_thread_start(&out->thread, "output", output_main, out, err);
 }
 
@@ -260,7 +271,7 @@ void output_hurry(struct output *out)
 void output_give_up(struct output *out)
 {
     pthread_mutex_lock(&out->lock);
-    bool stuck = out->writing && l2d_clock_s() - out->writing_s > STUCK_S;
+    bool stuck = l2d_clock_s() > out->stuck_s;
     pthread_mutex_unlock(&out->lock);
     if (stuck)
         cut_off(out);

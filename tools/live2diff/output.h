@@ -52,7 +52,7 @@ struct output {
     struct l2d_sink_stats stats;    // settled once state is past RETRYING
     uint64_t written, broken, losses;
     bool writing;
-    double writing_s;           // since when
+    double stuck_s;             // when what it does takes too long
     struct histogram latency;   // ms from the source's arrival to the end of the write
     struct histogram recent[2]; // the same of the last ten to twenty seconds: both together
     double recent_s;            // when recent[0] began
