@@ -33,7 +33,7 @@ static const struct l2d_change *next(double at_s)
 
 Test(timeline, changes_are_due_in_order)
 {
-    cr_assert_eq(load("# a comment\n\n"
+    cr_assert_eq(load("\xef\xbb\xbf# a comment\n\n"
                       "{\"at\": 0, \"prompt\": \"a (cat:1.2)\"}\r\n"
                       "{\"at\": 0.4, \"prompt\": \"b\", \"negative\": \"c\", \"fade\": 0.5, "
                       "\"easing\": \"smooth\", \"steps\": \"43,47\"}\n"

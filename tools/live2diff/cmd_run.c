@@ -259,9 +259,10 @@ static int stream_video(struct run *run, struct l2d_error *err)
 
 static struct report_output report_output(struct output *out)
 {
+    enum output_state state = (enum output_state) atomic_load(&out->state);
     return (struct report_output) {
-        out->name, output_state_str((enum output_state) atomic_load(&out->state)), out->stats,
-        output_counts(out), output_latency(out, false),
+        out->name, output_state_str(state), state == OUTPUT_FAILED ? out->err.msg : NULL,
+        out->stats, output_counts(out), output_latency(out, false),
     };
 }
 

@@ -77,6 +77,8 @@ static void print_outputs(FILE *file, const struct report *r)
                     (unsigned long long) o->counts.stalled, (unsigned long long) o->counts.lost);
         if (o->counts.losses)
             fprintf(file, ", lost %llu times", (unsigned long long) o->counts.losses);
+        if (o->reason)
+            fprintf(file, "; %s", o->reason);
         fputc('\n', file);
         if (r->live)
             fprintf(file, "    ms from arrival to output: p50 %.0f, p95 %.0f, p99 %.0f\n",
@@ -216,6 +218,8 @@ static json_t *json_output(const struct report_output *o, bool live)
         (json_int_t) o->stats.frames, "duplicated", (json_int_t) o->stats.duplicated,
         "dropped", (json_int_t) o->stats.dropped, "audio_packets",
         (json_int_t) o->stats.audio_packets, "bytes", (json_int_t) o->stats.bytes);
+    if (output && o->reason)
+        json_object_set_new(output, "reason", json_name(o->reason));
     if (output && live)
         json_object_update_new(output, json_pack(
             "{s{sI sI sI sI sI} s{sf sf sf}}", "live", "given", (json_int_t) o->counts.given,

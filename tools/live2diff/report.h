@@ -21,7 +21,8 @@
 #include "video_io/source.h"
 
 struct report_output {
-    const char *name, *state;   // "finished", "closed", "stopped", or what went wrong
+    const char *name, *state;   // "finished", "closed", "stopped", ...
+    const char *reason;         // of one that failed; NULL: it did not
     struct l2d_sink_stats stats;
     struct output_counts counts;
     struct quantiles latency;   // ms; live only

@@ -62,6 +62,7 @@ static void fill_state(void *user, struct control_state *state)
     const struct l2d_gpu_caps *caps = l2d_stream_gpu(c->run.stream);
     struct l2d_stream_stats stats = l2d_stream_stats(c->run.stream);
     run_board_read(c->run.board, &c->status);
+    outputs_status(c->run.outputs, &c->status);     // with one that was added just now
     state_public_name(c->input, sizeof(c->input), c->status.input);
     state->version = L2D_VERSION;
     state->input = c->input;

@@ -234,7 +234,9 @@ int timeline_load(struct timeline *t, const char *path, const char *steps,
         timeline_finish(t);
         return rc;
     }
-    for (const char *at = text; at < text + size && rc == L2D_OK;) {
+    static const char mark[] = "\xef\xbb\xbf";      // of UTF-8, which some editors write
+    const char *at = size >= 3 && !memcmp(text, mark, 3) ? text + 3 : text;
+    while (at < text + size && rc == L2D_OK) {
         line.number++;
         const char *end = memchr(at, '\n', (size_t) (text + size - at));
         size_t len = (size_t) ((end ? end : text + size) - at);
