@@ -350,16 +350,22 @@ static int push_frame(struct l2d_engine *e, const struct l2d_frame *frame, struc
          ? l2d_engine_push_filtered(e, frame, err) : push_stream(e, frame, err);
 }
 
+// An error that stays.
+static int failed(const struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = e->failed.code;
+    return rc == L2D_OK ? L2D_OK : l2d_error_set(err, rc, "%s", e->failed.msg);
+}
+
 int l2d_engine_push(struct l2d_engine *e, const struct l2d_frame *frame, struct l2d_error *err)
 {
     assert(!e->finished);
     if (e->failed.code != L2D_OK)
-        return l2d_error_set(err, e->failed.code, "%s", e->failed.msg);
+        return failed(e, err);
     if (e->frames == UINT32_MAX)
         return l2d_error_set(err, L2D_EUNSUPPORTED, "more than 2^32 frames in one stream");
-    int rc = push_frame(e, frame, &e->failed);
-    if (rc != L2D_OK)
-        return l2d_error_set(err, rc, "%s", e->failed.msg);
+    if (push_frame(e, frame, &e->failed) != L2D_OK)
+        return failed(e, err);
     e->stats.frames_in++;
     return L2D_OK;
 }
@@ -389,29 +395,29 @@ int l2d_engine_drain(struct l2d_engine *e, struct l2d_error *err)
 
 int l2d_engine_collect(struct l2d_engine *e, uint32_t keep, struct l2d_error *err)
 {
-    if (e->failed.code != L2D_OK)
-        return l2d_error_set(err, e->failed.code, "%s", e->failed.msg);
-    return l2d_engine_collect_all(e, keep, err);
+    if (e->failed.code == L2D_OK)
+        l2d_engine_collect_all(e, keep, &e->failed);
+    return failed(e, err);
 }
 
 int l2d_engine_wait_for(struct l2d_engine *e, double seconds, bool *done, struct l2d_error *err)
 {
     const struct l2d_engine_slot *last = &e->slot[(e->next_slot + e->num_slots - 1) % e->num_slots];
     *done = !last->busy;
-    return *done ? L2D_OK : l2d_gpu_wait_for(e->gpu, last->ticket, seconds, done, err);
+    if (e->failed.code == L2D_OK && !*done)
+        l2d_gpu_wait_for(e->gpu, last->ticket, seconds, done, &e->failed);
+    return failed(e, err);
 }
 
 int l2d_engine_finish(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = e->failed.code;
-    if (rc != L2D_OK)
-        return l2d_error_set(err, rc, "%s", e->failed.msg);
-    if (!e->finished && !e->passthrough && e->frames > 0 && !e->warm_done)
-        rc = pad_warmup(e, err);
+    if (rc == L2D_OK && !e->finished && !e->passthrough && e->frames > 0 && !e->warm_done)
+        rc = pad_warmup(e, &e->failed);
     if (rc == L2D_OK)
-        rc = l2d_engine_drain(e, err);
+        l2d_engine_drain(e, &e->failed);
     e->finished = true;
-    return rc;
+    return failed(e, err);
 }
 
 // ---- the rest of the interface
@@ -463,13 +469,15 @@ int l2d_engine_read_cache(struct l2d_engine *e, uint32_t index, float *out, uint
 int l2d_engine_profile(struct l2d_engine *e, struct l2d_profile_row *rows, uint32_t cap,
                        uint32_t *count, struct l2d_error *err)
 {
+    *count = 0;
+    if (e->passthrough)
+        return l2d_error_set(err, L2D_EINVAL, "profile: the engine has no model");
     bool together = e->depths != NULL;
     struct l2d_graph *graph[] = { e->color_in, e->encode, e->depths,
                                   together ? NULL : e->map_range, together ? NULL : e->structure,
                                   l2d_engine_stream_call(e),
                                   e->now.steady > 0 ? e->track : NULL,
                                   e->now.steady > 0 ? e->decode_steady : e->decode };
-    *count = 0;
     for (size_t i = 0; i < COUNT_OF(graph); i++) {
         uint32_t n = 0;
         int rc = graph[i] ? l2d_graph_profile(graph[i], rows + *count, cap - *count, &n, err)

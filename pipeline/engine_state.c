@@ -419,9 +419,9 @@ void l2d_engine_destroy(struct l2d_engine **pe)
     *pe = NULL;
     if (!e)
         return;
-    for (uint32_t i = 0; i < e->num_slots; i++)
+    for (uint32_t i = 0; i < e->num_slots && !e->stuck; i++)
         if (e->slot[i].busy)
-            l2d_gpu_wait(e->gpu, e->slot[i].ticket, NULL);
+            e->stuck = l2d_gpu_wait(e->gpu, e->slot[i].ticket, NULL) != L2D_OK;
     l2d_engine_forget_loras(e);
     struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
     struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];

@@ -134,7 +134,7 @@ struct l2d_engine {
     struct l2d_log log;
     struct l2d_engine_info info;
     struct l2d_engine_stats stats;
-    struct l2d_error failed;        // the first error of push; sticks
+    struct l2d_error failed;        // the first error; sticks
 
     // --- what was asked for
     bool passthrough, sequential;               // sequential: also in chunks
@@ -227,6 +227,7 @@ struct l2d_engine {
     uint64_t last_whole;            // of the last beside which no frame can be encoded
     uint32_t next_slot;
     bool warm_done, finished;
+    bool stuck;                     // the GPU was waited for in vain; it may still run
     uint32_t flight_begin;          // frames before it have gone out
     uint32_t gathered;              // the newest, which have not begun their steps
     uint32_t taken;                 // frames of their chunk before them, which began them alone

@@ -135,9 +135,11 @@ static int collect(struct l2d_engine *e, struct l2d_engine_slot *slot, struct l2
         return L2D_OK;
     double ms[L2D_MAX_STAGES];
     int rc = l2d_gpu_wait(e->gpu, slot->ticket, err);
-    slot->busy = false;
-    if (rc != L2D_OK)
+    if (rc != L2D_OK) {
+        e->stuck = true;
         return rc;
+    }
+    slot->busy = false;
     if (l2d_gpu_stage_ms(e->gpu, slot->ticket, ms)) {
         e->stats.timed += !slot->is_part;
         for (int i = 0; i < L2D_NUM_STAGES; i++)
