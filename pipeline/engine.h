@@ -275,6 +275,10 @@ const float *l2d_engine_loras(const struct l2d_engine *engine);
 int l2d_engine_find_lora(const struct l2d_engine *engine, const char *name, int32_t *index,
                          struct l2d_error *err);
 
+/** Whether it may have that scale. returns L2D_OK, or L2D_EINVAL: out of range. */
+int l2d_engine_check_lora(const struct l2d_engine *engine, int32_t index, float scale,
+                          struct l2d_error *err);
+
 /** Change the prompt, or the negative one, without a fade. returns as l2d_engine_change; the first
     L2D_OK without a model too. */
 int l2d_engine_set_prompt(struct l2d_engine *engine, const char *prompt, struct l2d_error *err);

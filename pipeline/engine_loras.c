@@ -39,7 +39,8 @@ int l2d_engine_find_lora(const struct l2d_engine *e, const char *name, int32_t *
                          names);
 }
 
-static int check(const struct l2d_engine *e, int32_t index, float scale, struct l2d_error *err)
+int l2d_engine_check_lora(const struct l2d_engine *e, int32_t index, float scale,
+                          struct l2d_error *err)
 {
     if (scale >= -L2D_MAX_LORA_SCALE && scale <= L2D_MAX_LORA_SCALE)
         return L2D_OK;
@@ -59,7 +60,7 @@ int l2d_engine_init_loras(struct l2d_engine *e, const struct l2d_engine_params *
         int32_t index = 0;
         rc = l2d_engine_find_lora(e, p->lora[i].name, &index, err);
         if (rc == L2D_OK)
-            rc = check(e, index, p->lora[i].scale, err);
+            rc = l2d_engine_check_lora(e, index, p->lora[i].scale, err);
         if (rc == L2D_OK)
             e->info.lora[index].scale = p->lora[i].scale;
     }
@@ -135,7 +136,7 @@ int l2d_loras_change(struct l2d_engine *e, const float scale[L2D_MAX_LORAS], str
     struct l2d_fused *fused = NULL;
     int rc = L2D_OK;
     for (int32_t i = 0; i < e->info.num_loras && rc == L2D_OK; i++)
-        rc = check(e, i, scale[i], err);
+        rc = l2d_engine_check_lora(e, i, scale[i], err);
     if (rc != L2D_OK || same(scale, wanted(e)))
         return rc;
     if (!same(scale, e->loras.now))

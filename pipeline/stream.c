@@ -136,7 +136,10 @@ static void refuse(struct l2d_stream *s, struct waiting *w, const struct l2d_err
 static void add_lora(struct l2d_stream *s, struct waiting *w)
 {
     struct l2d_error err = { 0 };
-    if (l2d_engine_find_lora(s->engine, w->change.text, &w->lora, &err) != L2D_OK) {
+    int rc = l2d_engine_find_lora(s->engine, w->change.text, &w->lora, &err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_check_lora(s->engine, w->lora, w->change.lora_scale, &err);
+    if (rc != L2D_OK) {
         refuse(s, w, &err);
         return;
     }

@@ -480,18 +480,20 @@ static uint64_t change(struct l2d_stream *stream, const char *name, float scale,
     return ticket;
 }
 
-// In order: with its frame, at once with others of that frame.
+// In order: with its frame, at once with others of that frame, but for one that cannot be.
 Test(loras, stream_in_order)
 {
     enum { FRAMES = 14, AT = 10 };
     static const struct run_step steps[] = { LORA(AT, "ink", 1, AT), LORA(AT, "neon", 1, AT) };
     struct run_output want, got = { .count = 0 };
-    uint64_t ticket[2] = { 0 };
+    uint64_t ticket[2] = { 0 }, outside = 0;
     run(params(kept), steps, 2, FRAMES, 0, &want);
     struct l2d_stream *stream = open_stream();
     for (unsigned f = 0; f < FRAMES; f++) {
         for (unsigned i = 0; i < 2 && f == AT; i++)
             ticket[i] = change(stream, steps[i].change.text, 1, L2D_WHEN_IN_ORDER);
+        if (f == AT)
+            outside = change(stream, "neon", 101, L2D_WHEN_IN_ORDER);
         push(stream, f);
         if (f >= 10)
             pop(stream, &got);
@@ -504,6 +506,9 @@ Test(loras, stream_in_order)
         cr_assert(r.state == L2D_RECEIPT_DONE && r.first == AT, "%d %d", (int) r.state,
                   (int) r.first);
     }
+    struct l2d_receipt refused = l2d_stream_receipt(stream, outside);
+    cr_assert(refused.state == L2D_RECEIPT_REFUSED && strstr(refused.why, "within -100..100"), "%s",
+              refused.why);
     run_check_same(&want, &got, 0, FRAMES, "a stream");
     l2d_stream_destroy(&stream);
     run_drop(&want);
