@@ -355,6 +355,9 @@ int l2d_stream_create(struct l2d_stream **out, const struct l2d_stream_params *p
     if (params->dump_dir && (params->engine.skip_similar > 0 || params->engine.draw_every > 1))
         return l2d_error_set(err, L2D_EINVAL, "a dump has all frames, and similar ones are "
                              "skipped: one without the other");
+    if (params->dump_dir && params->engine.chunk > 1)
+        return l2d_error_set(err, L2D_EINVAL, "a dump is of one frame after another, not of chunks "
+                             "of %u: one without the other", params->engine.chunk);
     struct l2d_stream *s = calloc(1, sizeof(*s));
     if (!s)
         return l2d_error_set(err, L2D_ENOMEM, "stream: out of memory");

@@ -28,7 +28,8 @@ struct l2d_stream_params {      // zero means default
     uint32_t queue_frames;      // capacity of the input and the output queue; 0: 4
     bool live;                  // a full input queue lets go of its oldest frame and counts it;
                                 // without engine.chunk
-    const char *dump_dir;       // NULL: none; see dump.h. Not with engine.skip_similar
+    const char *dump_dir;       // NULL: none; see dump.h. Not with engine.skip_similar,
+                                // draw_every or chunk
     /** A change was made with this frame. On the stream's thread, which waits. May be NULL. */
     void (*on_change)(void *user, const struct l2d_change *change, const struct l2d_frame *frame);
     void *on_change_user;

@@ -466,7 +466,28 @@ Test(stream, bad_parameters_say_what_is_wrong)
     params.engine = (struct l2d_engine_params) { .draw_every = 2 };
     cr_expect_eq(l2d_stream_create(&stream, &params, &err), L2D_EINVAL);
     cr_expect_not_null(strstr(err.msg, "dump"), "%s", err.msg);
+    params = (struct l2d_stream_params) { .dump_dir = "d", .engine = { .chunk = 2 } };
+    cr_expect_eq(l2d_stream_create(&stream, &params, &err), L2D_EINVAL);
+    cr_expect_not_null(strstr(err.msg, "chunks of 2"), "%s", err.msg);
     cr_expect_null(stream);
+}
+
+Test(stream, without_a_model_there_is_nothing_to_measure)
+{
+    struct l2d_gpu *gpu = NULL;
+    struct l2d_engine *engine = NULL;
+    struct l2d_engine_params params = { .width = SIDE, .height = SIDE };
+    struct l2d_profile_row row;
+    double ms, gflop;
+    uint32_t count = 1;
+    cr_assert_eq(l2d_gpu_create(&gpu, &(struct l2d_gpu_params) { .cache_dir = "" }, &err), L2D_OK);
+    cr_assert_eq(l2d_engine_create(&engine, gpu, &params, &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(l2d_engine_profile(engine, &row, 1, &count, &err), L2D_EINVAL);
+    cr_expect_eq(count, 0);
+    cr_expect_eq(l2d_engine_time_step(engine, &(struct l2d_engine_step) { .rows = 1 }, &ms, 1,
+                                      &gflop, &err), L2D_EINVAL);
+    l2d_engine_destroy(&engine);
+    l2d_gpu_destroy(&gpu);
 }
 
 Test(stream, formats_that_lead_beyond_a_frame_are_refused)
