@@ -305,8 +305,8 @@ struct l2d_engine_step {            // a call of the UNet
 int l2d_engine_time_step(struct l2d_engine *engine, const struct l2d_engine_step *step, double *ms,
                          uint32_t count, double *gflop, struct l2d_error *err);
 
-/** Profile one streamed frame by kernel; see gpu/graph.h. At most cap rows in all. L2D_EINVAL without
- *  a model. */
+/** Profile one streamed frame by kernel; see gpu/graph.h. At most cap rows in all. L2D_EINVAL
+ *  without a model. */
 int l2d_engine_profile(struct l2d_engine *engine, struct l2d_profile_row *rows, uint32_t cap,
                        uint32_t *count, struct l2d_error *err);
 

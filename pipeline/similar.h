@@ -2,9 +2,9 @@
 // Which frames are so like the last one that they need not be drawn again: a decision by chance,
 // the likelier the more alike they are, so that slow changes are not missed for long. Numbers in,
 // a decision out; the likeness is measured on the GPU.
-// Source: Kodaira et al., "StreamDiffusion" (2023), similar image filter. Here every drawn frame
-// resets the count of skipped ones, no more than max_skips are skipped in a row, and the draw is a
-// function of (seed, frame).
+// Source: Kodaira et al., "StreamDiffusion" (2023), similar image filter. Here a frame that
+// was looked at and is drawn resets the count of skipped ones, no more than L2D_MAX_SKIPS are
+// skipped in a row, and the draw is a function of (seed, frame).
 #ifndef L2D_PIPELINE_SIMILAR_H
 #define L2D_PIPELINE_SIMILAR_H
 
