@@ -37,7 +37,7 @@ struct l2d_display_hooks {
  * late frame is shown at once and the clock starts anew from it, so a slow producer sees no
  * waiting. Frames wait for the screen's refresh where it tells. Once closed, writes return
  * L2D_ECLOSED. SDL's video is initialised here and ended by destroy; SDL_VIDEODRIVER=dummy works
- * without a screen.
+ * without a screen. One at a time in a process: all would take from SDL's one queue of events.
  * returns  L2D_OK, L2D_EIO (no display), L2D_ENOMEM.
  */
 int l2d_display_open(struct l2d_sink **out, const struct l2d_sink_params *params,

@@ -39,6 +39,7 @@ refuses 2 "--json in.mp4: is the input" run -i file:in.mp4 -o null --json in.mp4
 refuses 2 "--json x.mkv and -o file:x.mkv" run -i in.mp4 -o file:x.mkv --json x.mkv $same
 refuses 2 "--json x.mkv and -o x.mkv" run -i in.mp4 -o x.mkv --json x.mkv $same
 refuses 2 "two outputs to -" run -i in.mp4 -o - -o - $same
+refuses 2 "two outputs to display: there is one window" run -i in.mp4 -o display -o display $same
 is "the input is left alone" "$(cksum <in.mp4)" "$before"
 # shellcheck disable=SC2086
 l2d run -i "file://$PWD/in.mp4" -o "file:named.mp4" $same

@@ -133,6 +133,20 @@ Test(outputs, refusals_leave_nothing_behind)
     cr_expect(strstr(err.msg, "16 outputs"), "%s", err.msg);
 }
 
+Test(outputs, there_is_one_window)
+{
+    uint32_t id;
+    setenv("SDL_VIDEODRIVER", "dummy", 1);
+    cr_assert_eq(add("display", &id), L2D_OK, "%s", err.msg);
+    cr_assert_eq(wait_for(id), OUTPUTS_OPEN, "%s", err.msg);
+    cr_expect_eq(add("display", NULL), L2D_EINVAL);
+    cr_expect(strstr(err.msg, "display: is an output already"), "%s", err.msg);
+    cr_expect_eq(outputs_remove(&set, id, &err), L2D_OK);
+    tend_until(1);
+    cr_assert_eq(add("display", &id), L2D_OK, "%s", err.msg);
+    cr_expect_eq(wait_for(id), OUTPUTS_OPEN, "%s", err.msg);
+}
+
 // A run without an output would have nothing to do, and end.
 Test(outputs, the_last_one_stays)
 {

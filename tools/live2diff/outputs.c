@@ -75,10 +75,10 @@ static int new_member(struct outputs_member **out, const struct output_options *
     return L2D_OK;
 }
 
-// Windows and nothing may be many.
+// Nothing may be many. A window may not: SDL has one queue of events, for one thread.
 static bool is_there(const struct outputs *set, const char *name)
 {
-    bool one = strcmp(name, "display") && strcmp(name, "null");
+    bool one = strcmp(name, "null");
     for (unsigned i = 0; one && i < set->num_members; i++)
         if (!strcmp(set->member[i]->output.name, name) &&
             !output_has_ended(&set->member[i]->output))

@@ -262,12 +262,16 @@ static int check_files(const struct run_options *o, const struct command *c)
         return options_complain(c, "--json %.80s: is the file of --record-timeline", o->json);
     if (o->json && strcmp(o->json, "-") && file_fault(o->json))
         return options_complain(c, "--json %.80s: %s", o->json, file_fault(o->json));
-    bool to_stdout = false;
+    bool to_stdout = false, to_window = false;
     for (unsigned i = 0; i < o->num_outputs; i++) {
         bool is_stdout = !strcmp(o->output[i].name, "-");
+        bool is_window = !strcmp(o->output[i].name, "display");
         if (is_stdout && to_stdout)
             return options_complain(c, "two outputs to -: they would mix");
+        if (is_window && to_window)
+            return options_complain(c, "two outputs to display: there is one window");
         to_stdout |= is_stdout;
+        to_window |= is_window;
     }
     for (size_t k = 0; k < sizeof(beside) / sizeof(beside[0]); k++) {
         const char *file = beside[k].file;
