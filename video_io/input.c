@@ -3,6 +3,7 @@
 #include "video_io/input.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +17,9 @@
 #include "video_io/camera.h"
 #include "video_io/host.h"
 #include "video_io/libav.h"
+#include "video_io/writer.h"
 
-#define STDIN_BUFFER (1 << 16)
+#define PIPE_BUFFER (1 << 16)
 
 bool l2d_input_is_stopped(const struct l2d_input *input)
 {
@@ -47,52 +49,78 @@ int l2d_input_closed(const struct l2d_input *input, struct l2d_error *err)
 
 bool l2d_input_is_pipe(const struct l2d_input *input)
 {
-    return input->stdin_io && !input->stdin_io->seekable;
+    return input->pipe_io && !input->pipe_io->seekable;
 }
 
-// The pipe protocol would block in read(2) past a stop, and cannot seek where stdin is a file.
-static int stdin_read(void *input, uint8_t *buf, int size)
+// libav's protocols would block in read(2) past a stop, and cannot seek where stdin is a file. A
+// FIFO that nobody writes to yet has not ended: poll waits for the first who does.
+static int pipe_read(void *input, uint8_t *buf, int size)
 {
+    struct l2d_input *in = input;
     for (;;) {
-        if (l2d_input_is_stopped(input))
+        if (l2d_input_is_stopped(in))
             return AVERROR_EXIT;
-        struct pollfd fd = { .fd = STDIN_FILENO, .events = POLLIN };
+        struct pollfd fd = { .fd = in->fd, .events = POLLIN };
         int ready = poll(&fd, 1, 100);
         if (ready < 0 && errno != EINTR)
             return AVERROR(errno);
         if (ready <= 0)
             continue;
-        ssize_t n = read(STDIN_FILENO, buf, (size_t) size);
+        ssize_t n = read(in->fd, buf, (size_t) size);
         if (n < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         return n < 0 ? AVERROR(errno) : n == 0 ? AVERROR_EOF : (int) n;
     }
 }
 
-static int64_t stdin_seek(void *input, int64_t offset, int whence)
+static int64_t pipe_seek(void *input, int64_t offset, int whence)
 {
-    (void) input;
+    struct l2d_input *in = input;
     struct stat s;
     if (whence & AVSEEK_SIZE)
-        return fstat(STDIN_FILENO, &s) == 0 ? s.st_size : AVERROR(errno);
-    int64_t at = lseek(STDIN_FILENO, offset, whence & ~AVSEEK_FORCE);
+        return fstat(in->fd, &s) == 0 ? s.st_size : AVERROR(errno);
+    int64_t at = lseek(in->fd, offset, whence & ~AVSEEK_FORCE);
     return at < 0 ? AVERROR(errno) : at;
 }
 
-static int open_stdin(struct l2d_input *in, struct l2d_error *err)
+// The N of pipe:N; -1: no such name, or a file has it.
+static int number_of_pipe(const char *name)
+{
+    const char *number;
+    if (!av_strstart(name, "pipe:", &number) || access(name, F_OK) == 0)
+        return -1;
+    return (int) strtol(number, NULL, 10);
+}
+
+static bool is_fifo(const char *name)
 {
     struct stat s;
-    if (isatty(STDIN_FILENO))
-        return l2d_error_set(err, L2D_EINVAL, "standard input is a terminal; pipe a video into it");
-    bool seekable = fstat(STDIN_FILENO, &s) == 0 && S_ISREG(s.st_mode);
-    uint8_t *buf = av_malloc(STDIN_BUFFER);
-    in->stdin_io = buf ? avio_alloc_context(buf, STDIN_BUFFER, 0, in, stdin_read, NULL,
-                                           seekable ? stdin_seek : NULL) : NULL;
-    if (!in->stdin_io) {
-        av_free(buf);
-        return l2d_error_set(err, L2D_ENOMEM, "standard input: out of memory");
+    return stat(l2d_writer_path(name), &s) == 0 && S_ISFIFO(s.st_mode);
+}
+
+static int open_pipe(struct l2d_input *in, struct l2d_error *err)
+{
+    struct stat s;
+    in->fd = number_of_pipe(in->name);
+    if (in->fd < 0 && strcmp(in->name, "-") != 0) {
+        in->fd = open(l2d_writer_path(in->name), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        in->owns_fd = in->fd >= 0;
+        if (in->fd < 0)
+            return l2d_libav_error(err, AVERROR(errno), "%s", in->shown);
     }
-    in->fmt->pb = in->stdin_io;
+    in->fd = in->fd < 0 ? STDIN_FILENO : in->fd;
+    if (isatty(in->fd))
+        return l2d_error_set(err, L2D_EINVAL, "%s is a terminal; pipe a video into it", in->shown);
+    bool seekable = fstat(in->fd, &s) == 0 && S_ISREG(s.st_mode);
+    uint8_t *buf = av_malloc(PIPE_BUFFER);
+    in->pipe_io = buf ? avio_alloc_context(buf, PIPE_BUFFER, 0, in, pipe_read, NULL,
+                                           seekable ? pipe_seek : NULL) : NULL;
+    if (!in->pipe_io) {
+        av_free(buf);
+        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", in->shown);
+    }
+    in->fmt->pb = in->pipe_io;
+    in->fmt->flags |= AVFMT_FLAG_CUSTOM_IO;     // not libav's to close
     return L2D_OK;
 }
 
@@ -191,6 +219,7 @@ static int open_container(struct l2d_input *in, const struct l2d_reader_params *
                              "'ffmpeg -devices' list them", wanted);
     bool is_device = format && format->flags & AVFMT_NOFILE;
     bool is_stdin = !is_device && !strcmp(p->name, "-");
+    bool is_pipe = is_stdin || (!is_device && (number_of_pipe(p->name) >= 0 || is_fifo(p->name)));
     in->shown = is_stdin ? "standard input" : in->name;
     if (!is_device && !is_stdin) {
         int rc = check_file(in, err);
@@ -202,8 +231,8 @@ static int open_container(struct l2d_input *in, const struct l2d_reader_params *
     char *url = url_of(p->name, is_device);
     int rc = in->fmt && url ? L2D_OK
                             : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", in->shown);
-    if (rc == L2D_OK && is_stdin)
-        rc = open_stdin(in, err);
+    if (rc == L2D_OK && is_pipe)
+        rc = open_pipe(in, err);
     if (rc == L2D_OK && p->options && av_dict_parse_string(&options, p->options, "=", ":", 0) < 0)
         rc = l2d_error_set(err, L2D_EINVAL, "input options '%s': expected key=value:key=value",
                            p->options);
@@ -247,8 +276,11 @@ int l2d_input_init(struct l2d_input *input, const struct l2d_reader_params *para
 void l2d_input_finish(struct l2d_input *input)
 {
     avformat_close_input(&input->fmt);
-    if (input->stdin_io)
-        av_freep(&input->stdin_io->buffer);
-    avio_context_free(&input->stdin_io);
+    if (input->pipe_io)
+        av_freep(&input->pipe_io->buffer);
+    avio_context_free(&input->pipe_io);
+    if (input->owns_fd)
+        close(input->fd);
+    input->owns_fd = false;
     av_freep(&input->name);
 }

@@ -15,7 +15,9 @@ struct l2d_input {
     char *name;
     const char *shown;              // name for messages: "standard input" for "-"
     AVFormatContext *fmt;
-    AVIOContext *stdin_io;          // of standard input; NULL otherwise
+    AVIOContext *pipe_io;           // of standard input, pipe:N or a FIFO; NULL otherwise
+    int fd;                         // that pipe_io reads
+    bool owns_fd;
     atomic_bool stopped;
     const atomic_bool *outer_stop;  // may be NULL
     atomic_llong deadline_us;       // of libav's clock: no waiting beyond it; 0: none
@@ -43,7 +45,7 @@ bool l2d_input_is_late(const struct l2d_input *input);
 /** Sets err; returns L2D_ECLOSED. */
 int l2d_input_closed(const struct l2d_input *input, struct l2d_error *err);
 
-/** Standard input that cannot seek, where MP4 needs its index at the front. */
+/** Standard input or a pipe that cannot seek, where MP4 needs its index at the front. */
 bool l2d_input_is_pipe(const struct l2d_input *input);
 
 #endif

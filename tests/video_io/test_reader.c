@@ -481,6 +481,67 @@ Test(reader, stop_wakes_a_blocked_read)
     l2d_reader_destroy(&r);
 }
 
+// By names with which libav would block: the writing end stays open.
+Test(reader, stop_wakes_a_blocked_read_of_a_fifo)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 -t 2 a.mkv; mkfifo fifo");
+    int fd = open("fifo", O_RDWR);
+    cr_assert(fd >= 0 && dup2(fd, STDIN_FILENO) == STDIN_FILENO);
+    static const char *const names[] = { "fifo", "file:fifo", "pipe:0", "/dev/stdin" };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        clips_run("cat a.mkv >fifo");
+        struct l2d_reader *r = NULL;
+        struct l2d_error err = { 0 };
+        struct l2d_item item = { 0 };
+        struct l2d_reader_params p = { .name = names[i], .format = "matroska",
+                                       .options = "analyzeduration=1:probesize=32" };
+        cr_assert_eq(l2d_reader_create(&r, &p, &err), L2D_OK, "%s", err.msg);
+        pthread_t thread;
+        pthread_create(&thread, NULL, stop_soon, r);
+        int rc;
+        while ((rc = l2d_reader_next(r, &item, &err)) == L2D_OK)
+            l2d_item_clear(&item);
+        cr_expect_eq(rc, L2D_ECLOSED, "%s", err.msg);
+        pthread_join(thread, NULL);
+        l2d_reader_destroy(&r);
+    }
+    close(fd);
+}
+
+static void *set_soon(void *stop)
+{
+    usleep(200000);
+    atomic_store((atomic_bool *) stop, true);
+    return NULL;
+}
+
+Test(reader, stop_while_nobody_opens_a_fifo)
+{
+    atomic_bool stop = false;
+    struct l2d_error err = { 0 };
+    struct l2d_reader *r = NULL;
+    struct l2d_reader_params p = { .name = "fifo", .stop = &stop };
+    pthread_t thread;
+    clips_run("mkfifo fifo");
+    pthread_create(&thread, NULL, set_soon, &stop);
+    cr_expect_eq(l2d_reader_create(&r, &p, &err), L2D_ECLOSED, "%s", err.msg);
+    pthread_join(thread, NULL);
+    cr_expect_null(r);
+}
+
+Test(reader, standard_input_refused_before_it_is_read)
+{
+    struct l2d_error err = { 0 };
+    struct l2d_reader *r = NULL;
+    struct l2d_reader_params p = { .name = "-", .listen = true };
+    cr_assert(freopen("/dev/null", "r", stdin));
+    cr_expect_eq(l2d_reader_create(&r, &p, &err), L2D_EINVAL);
+    cr_expect(strstr(err.msg, "cannot wait for a sender"), "%s", err.msg);
+    p = (struct l2d_reader_params) { .name = "-", .options = "nonsense" };
+    cr_expect_eq(l2d_reader_create(&r, &p, &err), L2D_EINVAL);
+    cr_expect(strstr(err.msg, "key=value"), "%s", err.msg);
+}
+
 Test(reader, stop_while_opening)
 {
     atomic_bool stop = true;
