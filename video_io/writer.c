@@ -97,8 +97,9 @@ static int write_failed(const struct writer *w, int averror, struct l2d_error *e
     if (is_late(w))
         return l2d_error_set(err, L2D_EIO, "%s: it has taken nothing for %d s", w->name,
                              (int) (IO_TIMEOUT_US / 1000000));
-    if (averror == AVERROR(EPIPE) && !w->part_name)
-        return l2d_error_set(err, L2D_ECLOSED, "%s: its reader has gone", w->name);
+    if (averror == AVERROR(EPIPE) && !w->part_name)     // a viewer's choice of a pipe only
+        return l2d_error_set(err, w->is_network ? L2D_EIO : L2D_ECLOSED, "%s: its reader has gone",
+                             w->name);
     if (averror == AVERROR(EEXIST))
         return l2d_error_set(err, L2D_EINVAL, "%s: a picture of the next number exists already; "
                              "--overwrite replaces it", w->name);

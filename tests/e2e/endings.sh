@@ -83,6 +83,19 @@ is "with a window" "$(count_frames seen.mp4)" 50
 "$program" run $endless -o - $same 2>said | head -c 100000 >head.y4m
 is "a reader that leaves is an end" "$(wc -c <head.y4m)" 100000
 
+# A network's reader is no viewer who has seen enough: what it has not got is missing.
+ffmpeg -v error -f lavfi -i testsrc2=size=320x240:rate=25 -t 20 -c:v libx264 -qp 1 \
+    -preset ultrafast big.mp4
+python3 -c 'import socket
+s = socket.create_server(("127.0.0.1", 0))
+print(s.getsockname()[1], flush=True)
+c = s.accept()[0]
+c.recv(50000)
+c.close()' >port &
+until [ -s port ]; do sleep 0.1; done
+refuses 1 "tcp://.*(reader has gone|reset)" run -i big.mp4 -o "tcp://127.0.0.1:$(cat port)" \
+    --passthrough
+
 # Live: a pipe that nobody reads does not keep a run from its end, nor the file from its trailer.
 clip long.mp4 500
 { "$program" run -i long.mp4 --realtime -o - -o piped.mp4 --passthrough --size 128x128 2>said &
