@@ -102,8 +102,10 @@ Test(guard, origin)
 {
     cr_assert(guard_origin(NULL, "localhost:8080"));
     cr_assert(guard_origin("http://localhost:8080", "localhost:8080"));
+    cr_assert(guard_origin("https://paint.example", "paint.example"));
     static const char *const other[] = { "http://evil.example", "null", "", "http://localhost:8081",
-        "https://localhost:8080", "http://localhost:8080.evil.example", "http://localhost" };
+        "https://localhost:8081", "https://", "ftp://localhost:8080",
+        "http://localhost:8080.evil.example", "http://localhost" };
     for (size_t i = 0; i < sizeof(other) / sizeof(*other); i++)
         cr_assert_not(guard_origin(other[i], "localhost:8080"), "%s", other[i]);
     cr_assert_not(guard_origin("http://localhost", NULL));

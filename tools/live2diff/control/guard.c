@@ -42,8 +42,9 @@ bool guard_host_is_local(const char *host)
 
 bool guard_origin(const char *origin, const char *host)
 {
-    return !origin || (host && !strncasecmp(origin, "http://", 7) &&
-                       !strcasecmp(origin + 7, host));
+    size_t scheme = !origin ? 0 : !strncasecmp(origin, "http://", 7) ? 7
+                  : !strncasecmp(origin, "https://", 8) ? 8 : 0;        // a proxy's
+    return !origin || (host && scheme && !strcasecmp(origin + scheme, host));
 }
 
 const char *guard_token_fault(const char *token)

@@ -19,8 +19,9 @@ const char *guard_bearer(const char *authorization);
 bool guard_host_is_local(const char *host);
 
 /**
- * Whether an Origin header, if there is one, is that of the page that this server gave out.
- * Browsers send it with every request that changes something.
+ * Whether an Origin header, if there is one, is that of the page that this server gave out,
+ * by itself or behind a proxy that speaks TLS. Browsers send it with every request that changes
+ * something.
  */
 bool guard_origin(const char *origin, const char *host);
 
