@@ -259,6 +259,7 @@ static int try_again(struct l2d_source *s, struct l2d_error *err)
     set_state(s, L2D_SOURCE_RETRYING, 0);
     s->p.reader.frame_rate_num = s->info.frame_rate_num;
     s->p.reader.frame_rate_den = s->info.frame_rate_den;
+    s->p.reader.start_us = 0;           // it was for the beginning
     struct l2d_error why = { 0 };
     int rc = open_session(s, &why);
     if (rc == L2D_ECLOSED || rc == L2D_ENOMEM)
