@@ -101,7 +101,8 @@ static void choose_steps(struct keys *k, int by)
 static void change_seed(struct keys *k, int by)
 {
     const struct param *row = find(k, "seed");
-    set(k, row, &(struct param_value) { .integer = number_of(row) + by });
+    int64_t seed = number_of(row), last = (int64_t) row->max;
+    set(k, row, &(struct param_value) { .integer = seed < last ? seed + by : 0 });
 }
 
 // Shown in this way, or drawn again.
