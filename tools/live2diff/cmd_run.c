@@ -159,10 +159,13 @@ static int open_stream(struct run *run, struct l2d_error *err)
     upright_size(in, &params.engine.input_width, &params.engine.input_height);
     bool usual = !o->model.chunk;
     params.engine.chunk = usual ? usual_chunk(run) : (uint32_t) o->model.chunk;
-    int rc = l2d_stream_create(&run->flow.stream, &params, err);
+    struct l2d_error first = { 0 };
+    int rc = l2d_stream_create(&run->flow.stream, &params, &first);
     if (rc == L2D_EGPUMEM && usual && params.engine.chunk > 1) {
         params.engine.chunk = 1;
         rc = l2d_stream_create(&run->flow.stream, &params, err);
+    } else if (rc != L2D_OK) {
+        *err = first;
     }
     if (rc == L2D_OK)
         steer_start(&run->flow.steer, run->flow.stream, o->deadline_ms,
@@ -357,9 +360,12 @@ static int run_all(struct run *run, struct l2d_error *err)
     struct progress_state state = watch_progress(&status,
                                                  l2d_source_info(flow->source)->num_frames);
     progress_end(&run->progress, &state);
-    if ((rc == L2D_OK && !all_failed(&flow->outputs)) || atomic_load(&stops.input))
-        report_run(run, setup_s, rc == L2D_OK ? err : NULL);
-    return rc != L2D_OK ? rc : (int) err->code;
+    bool good = rc == L2D_OK;
+    if ((good && !all_failed(&flow->outputs)) || atomic_load(&stops.input)) {
+        int told = report_run(run, setup_s, good ? err : NULL);
+        rc = good ? told : rc;
+    }
+    return rc;
 }
 
 static int exit_code(struct run *run, int rc, const struct l2d_error *err)
