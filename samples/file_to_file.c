@@ -67,6 +67,8 @@ static int write_all(struct copy *c, struct l2d_sink *sink, struct l2d_error *er
         int rc = l2d_stream_pop(c->stream, &frame, err);
         if (rc == L2D_OK)
             rc = write_sound(c, sink, err);
+        if (rc == L2D_OK && !frame && c->err.code != L2D_OK)
+            return L2D_OK;              // main says why; a part is no file
         if (rc == L2D_OK && !frame)
             return l2d_sink_finish(sink, false, err);
         if (rc == L2D_OK)
@@ -84,9 +86,11 @@ static int open_all(struct copy *c, struct l2d_sink **sink, char **argv, int arg
     if (rc != L2D_OK)
         return rc;
     const struct l2d_reader_info *in = l2d_reader_info(c->reader);
+    int32_t width, height;
+    l2d_reader_info_upright(in, &width, &height);
     rc = l2d_stream_create(&c->stream, &(struct l2d_stream_params) {
         .engine = { .model = argv[1], .prompt = argc > 4 ? argv[4] : NULL,
-                    .input_width = in->width, .input_height = in->height,
+                    .input_width = width, .input_height = height,
                     .chunk = L2D_MAX_CHUNK },   // nobody waits for a frame
     }, err);
     if (rc == L2D_OK)           // enough for the sound of the frames that are inside the stream

@@ -785,6 +785,17 @@ void l2d_reader_destroy(struct l2d_reader **reader)
     free(r);
 }
 
+void l2d_reader_info_upright(const struct l2d_reader_info *info, int32_t *width, int32_t *height)
+{
+    double w = info->width, h = info->height, most = 4.0 * L2D_FRAME_MAX_DIM;
+    if (info->sar_num > 0 && info->sar_den > 0)
+        w = w * info->sar_num / info->sar_den;
+    w = w < 1 ? 1 : w > most ? most : w;
+    bool turned = info->rotation % 180 != 0;
+    *width = (int32_t) ((turned ? h : w) + 0.5);
+    *height = (int32_t) ((turned ? w : h) + 0.5);
+}
+
 const struct l2d_reader_info *l2d_reader_info(const struct l2d_reader *reader)
 {
     return &reader->info;

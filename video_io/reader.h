@@ -91,6 +91,9 @@ void l2d_reader_destroy(struct l2d_reader **reader);
 /** Valid until destroy. */
 const struct l2d_reader_info *l2d_reader_info(const struct l2d_reader *reader);
 
+/** The picture's size upright and in square pixels, as an engine's params want it. */
+void l2d_reader_info_upright(const struct l2d_reader_info *info, int32_t *width, int32_t *height);
+
 /** Give out all frames, whatever max_frames was. */
 void l2d_reader_unlimit(struct l2d_reader *reader);
 

@@ -160,6 +160,9 @@ refuses 1 "could not be read to its end" run -i "http://127.0.0.1:$(cat port)/" 
 kill $server
 frames=$(count_frames broken.mp4)
 [ "${frames:-0}" -gt 10 ] && [ "$frames" -lt 50 ] || fail "input that breaks off: $frames frames"
+ffmpeg -v error -f lavfi -i testsrc2=size=64x64:rate=25 -frames:v 2 -c:v ffv1 \
+    -vf setsar=sar=100000000:max=2147483647 wide.nut
+refuses 1 "output size 65536x64" run -i wide.nut -o null --passthrough
 clip one.mp4 1
 l2d run -i one.mp4 -o one-out.mp4 $same
 is "one frame" "$(count_frames one-out.mp4)" 1

@@ -110,17 +110,6 @@ static int open_input(struct run *run, struct l2d_error *err)
     return rc;
 }
 
-// The input's size, upright and in square pixels.
-static void upright_size(const struct l2d_reader_info *in, int32_t *width, int32_t *height)
-{
-    double w = in->width, h = in->height;
-    if (in->sar_num > 0 && in->sar_den > 0)
-        w = w * in->sar_num / in->sar_den;
-    bool turned = in->rotation % 180 != 0;
-    *width = (int32_t) ((turned ? h : w) + 0.5);
-    *height = (int32_t) ((turned ? w : h) + 0.5);
-}
-
 // How many frames go through the model together if nobody says: of a file into files, at once those
 // that are fastest; where somebody looks on, each as soon as it is there.
 static uint32_t usual_chunk(const struct run *run)
@@ -156,7 +145,7 @@ static int open_stream(struct run *run, struct l2d_error *err)
         params.engine.lora[i].scale = o->lora[i].scale;
     }
     params.engine.log = l2d_log_named(&run->log, "engine");
-    upright_size(in, &params.engine.input_width, &params.engine.input_height);
+    l2d_reader_info_upright(in, &params.engine.input_width, &params.engine.input_height);
     bool usual = !o->model.chunk;
     params.engine.chunk = usual ? usual_chunk(run) : (uint32_t) o->model.chunk;
     struct l2d_error first = { 0 };
