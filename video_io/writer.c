@@ -478,6 +478,22 @@ static int check_files(const struct writer *w, const char *target, const AVOutpu
     return refuse_existing(w, target, target, err);
 }
 
+// What is in it already is of a run that broke off: a recording, maybe, that will not come again.
+static int refuse_part(const struct writer *w, int fd, struct l2d_error *err)
+{
+    struct stat s;
+    if (fstat(fd, &s) != 0 || s.st_size == 0)
+        return L2D_OK;
+    if (is_input(w, w->part_name, &s))
+        return l2d_error_set(err, L2D_EINVAL, "%s: is the input; write to another file than %s",
+                             w->part_name, w->name);
+    if (!w->p.overwrite)
+        return l2d_error_set(err, L2D_EINVAL, "%s: is there of a run that broke off; rename it, or "
+                             "%s", w->part_name,
+                             w->p.joins ? "name another" : "--overwrite replaces it");
+    return L2D_OK;
+}
+
 // Where the bytes go: decides between NAME.part and direct writing, and locks the former.
 static int prepare_file(struct writer *w, const char *target, struct l2d_error *err)
 {
@@ -496,17 +512,20 @@ static int prepare_file(struct writer *w, const char *target, struct l2d_error *
     if (!w->part_name)
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", w->name);
     int fd = open(w->part_name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        rc = refuse_part(w, fd, err);
+    else if (fd >= 0 && errno == EWOULDBLOCK)
+        rc = l2d_error_set(err, L2D_EIO, "%s: is being written already", w->name);
+    else
+        rc = l2d_libav_error(err, AVERROR(errno), "%s: cannot be written", w->name);
+    if (rc == L2D_OK) {
         w->lock_fd = fd;
         return L2D_OK;
     }
-    int why = errno;
     if (fd >= 0)
         close(fd);
     av_freep(&w->part_name);            // not ours to remove
-    if (fd >= 0 && why == EWOULDBLOCK)
-        return l2d_error_set(err, L2D_EIO, "%s: is being written already", w->name);
-    return l2d_libav_error(err, AVERROR(why), "%s: cannot be written", w->name);
+    return rc;
 }
 
 // A pipe of which nobody reads would block in open(2) or write(2) past every stop; a description of

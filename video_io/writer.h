@@ -29,10 +29,11 @@
  * for an output that joins.
  *
  * Regular files are written as NAME.part and take their name in finish, so NAME is never half a
- * video; destroy without finish removes NAME.part. Two writers of one name are refused. A symbolic
- * link is followed. Devices and FIFOs are written directly. Of numbered pictures one that cannot be
- * written whole is removed. Writing to a closed pipe is an error only if the program ignores
- * SIGPIPE.
+ * video; destroy without finish removes NAME.part. Two writers of one name are refused, and
+ * without overwrite a NAME.part that an earlier one left. A symbolic link is followed. Devices and
+ * FIFOs are written directly. Of numbered pictures one that cannot be written whole is removed.
+ * Writing to a closed pipe is an error only if the program ignores SIGPIPE; the end of a pipe's
+ * reader is L2D_ECLOSED, that of a network's L2D_EIO.
  * Errors: see l2d_sink_open.
  */
 int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_sink_params *params,

@@ -444,6 +444,7 @@ Test(writer, a_live_recording_is_kept_on_a_full_disk)
         snprintf(part, sizeof(part), "%s.part", names[i]);
         expect_refusal(names[i], &(struct l2d_sink_params) { .live = true }, L2D_EIO, part);
         cr_expect(clips_exists(part) && !clips_exists(names[i]));
+        expect_refusal(names[i], &(struct l2d_sink_params) { .live = true }, L2D_EINVAL, part);
         cr_expect_gt(atoi(clips_output(PROBE "-count_frames -show_entries stream=nb_read_frames %s "
                                        "2>/dev/null | tail -n 1", part)), 3, "%s", part);
     }
