@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copying and transcoding of sound. See audio_track.h. libswresample keeps it in time: it fills
-// gaps with silence and drops overlaps, as ffmpeg's aresample=async=1.
+// gaps with silence and drops overlaps, as ffmpeg's aresample=async=1. Long gaps stay gaps.
 #include "video_io/audio_track.h"
 
 #include <stdlib.h>
@@ -16,6 +16,7 @@
 #include "video_io/libav.h"
 
 #define BITS_PER_CHANNEL 80000
+#define LONG_GAP_S 1            // is not filled with silence
 
 struct l2d_audio_track {
     struct l2d_log log;
@@ -261,11 +262,16 @@ static int encode(struct l2d_audio_track *t, AVFrame *frame, l2d_packet_fn *emit
     return l2d_libav_error(err, av, "%s: encoder %s", t->name, t->enc->codec->name);
 }
 
+static int frame_size(const struct l2d_audio_track *t)
+{
+    return t->enc->frame_size > 0 ? t->enc->frame_size : 1024;
+}
+
 // Whole encoder frames, or with all set whatever is left.
 static int drain_fifo(struct l2d_audio_track *t, bool all, l2d_packet_fn *emit, void *user,
                       struct l2d_error *err)
 {
-    int size = t->enc->frame_size > 0 ? t->enc->frame_size : 1024, have;
+    int size = frame_size(t), have;
     while ((have = av_audio_fifo_size(t->fifo)) >= size || (all && have > 0)) {
         AVFrame *f = t->chunk;
         f->nb_samples = have < size ? have : size;
@@ -341,18 +347,43 @@ static int open_resampler(struct l2d_audio_track *t, const AVFrame *f, struct l2
     return L2D_OK;
 }
 
-static int take_decoded(struct l2d_audio_track *t, const AVFrame *f, struct l2d_error *err)
+// The sound of before ends, in silence up to the end of an encoder's frame; the next begins at pts.
+static int skip_gap(struct l2d_audio_track *t, int64_t pts, l2d_packet_fn *emit, void *user,
+                    struct l2d_error *err)
 {
-    int rc = open_resampler(t, f, err);
+    int64_t silence = av_rescale_rnd(frame_size(t), t->swr_rate, t->enc->sample_rate, AV_ROUND_UP);
+    int av = swr_inject_silence(t->swr, (int) silence);
+    int rc = av < 0 ? l2d_libav_error(err, av, "%s: resampling sound", t->name)
+                    : resample(t, NULL, err);
+    if (rc == L2D_OK)
+        rc = drain_fifo(t, false, emit, user, err);
+    av_audio_fifo_reset(t->fifo);
+    swr_free(&t->swr);
+    t->next_pts = pts;
+    return rc;
+}
+
+static int take_decoded(struct l2d_audio_track *t, const AVFrame *f, l2d_packet_fn *emit,
+                        void *user, struct l2d_error *err)
+{
+    bool timed = f->best_effort_timestamp != AV_NOPTS_VALUE;
+    int64_t pts = timed ? av_rescale_q(f->best_effort_timestamp, t->in_time_base, t->enc->time_base)
+                        : 0;
+    int64_t end = t->next_pts + av_audio_fifo_size(t->fifo) +
+                  (t->swr ? swr_get_delay(t->swr, t->enc->sample_rate) : 0);
+    int rc = L2D_OK;
+    if (timed && t->swr && pts - end > LONG_GAP_S * t->enc->sample_rate)
+        rc = skip_gap(t, pts, emit, user, err);
+    if (rc == L2D_OK)
+        rc = open_resampler(t, f, err);
     if (rc != L2D_OK)
         return rc;
-    if (f->best_effort_timestamp != AV_NOPTS_VALUE) {
+    if (timed) {
         // swr counts in 1/(input rate * output rate), which need not fit an AVRational
         int64_t fine = (int64_t) f->sample_rate * t->enc->sample_rate * t->in_time_base.num;
         swr_next_pts(t->swr, av_rescale(f->best_effort_timestamp, fine, t->in_time_base.den));
         if (!t->started)
-            t->next_pts = av_rescale_q(f->best_effort_timestamp, t->in_time_base,
-                                       t->enc->time_base);
+            t->next_pts = pts;
     }
     t->started = true;
     return resample(t, f, err);
@@ -368,7 +399,7 @@ static int transcode(struct l2d_audio_track *t, const AVPacket *pkt, l2d_packet_
         av = avcodec_receive_frame(t->dec, t->decoded);
         if (av < 0)
             break;
-        int rc = take_decoded(t, t->decoded, err);
+        int rc = take_decoded(t, t->decoded, emit, user, err);
         av_frame_unref(t->decoded);
         if (rc == L2D_OK)
             rc = drain_fifo(t, false, emit, user, err);

@@ -274,6 +274,33 @@ Test(writer, other_containers)
     }
 }
 
+// An hour without sound is not filled with silence.
+Test(writer, long_gaps_in_encoded_sound_stay_gaps)
+{
+    static const char *const to[] = { "o.mp4", "o.webm" };
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10:d=3 -f lavfi -i sine=d=3 "
+              "-vf \"setpts='PTS+gte(T,1)*3600/TB'\" -fps_mode passthrough "
+              "-af \"asetpts='PTS+gte(T,1)*3600*SR'\" -c:a pcm_s16le a.mkv");
+    for (size_t i = 0; i < sizeof(to) / sizeof(to[0]); i++) {
+        copy("a.mkv", to[i], NULL, NULL, NULL);
+        const char *text = clips_output(PROBE "-select_streams a -show_entries packet=pts_time %s "
+                                        "| tr -d , | grep -v '^$'", to[i]);
+        int before = 0, within = 0, after = 0;
+        double last = 0;
+        for (char *end; *text; text = end + strspn(end, "\n")) {
+            double at = strtod(text, &end);
+            cr_assert(end != text, "%s", text);
+            before += at < 1.1;
+            within += at >= 1.1 && at < 3600.9;
+            after += at >= 3600.9;
+            last = at;
+        }
+        cr_expect(before > 20 && within == 0 && after > 40, "%s: %d, %d and %d", to[i], before,
+                  within, after);
+        cr_expect(fabs(last - 3603) < 0.7, "%s: %f", to[i], last);
+    }
+}
+
 Test(writer, small_and_odd_sizes)
 {
     static const int sizes[][2] = { { 2, 2 }, { 16, 2 }, { 2, 48 }, { 130, 34 } };
