@@ -484,7 +484,7 @@ static int refuse_part(const struct writer *w, int fd, struct l2d_error *err)
     struct stat s;
     if (fstat(fd, &s) != 0 || s.st_size == 0)
         return L2D_OK;
-    if (is_input(w, w->part_name, &s))
+    if (is_input(w, w->part_name, w->part_name))
         return l2d_error_set(err, L2D_EINVAL, "%s: is the input; write to another file than %s",
                              w->part_name, w->name);
     if (!w->p.overwrite)
@@ -683,6 +683,27 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
 
 // --- the end
 
+// The file gets its name, and the rights of the one that it replaces. One that has come meanwhile
+// stays, unless it may be replaced.
+static int take_name(struct writer *w, struct l2d_error *err)
+{
+    struct stat s;
+    if (w->p.overwrite && stat(w->final_name, &s) == 0)
+        chmod(w->part_name, s.st_mode & 07777);
+    unsigned how = w->p.overwrite ? 0 : RENAME_NOREPLACE;
+    int rc = renameat2(AT_FDCWD, w->part_name, AT_FDCWD, w->final_name, how);
+    if (rc != 0 && (errno == EINVAL || errno == ENOSYS))    // not every file system can do that
+        rc = rename(w->part_name, w->final_name);
+    if (rc != 0 && errno != EEXIST)
+        return l2d_libav_error(err, AVERROR(errno), "%s: cannot be renamed to %s", w->part_name,
+                               w->final_name);
+    if (rc != 0)
+        rc = l2d_error_set(err, L2D_EIO, "%s: is there now, which it was not before; what was "
+                           "written stays as %s", w->name, w->part_name);
+    av_freep(&w->part_name);            // not ours to remove any more
+    return rc;
+}
+
 static int close_file(struct writer *w, struct l2d_error *err)
 {
     begin_io(w);
@@ -700,11 +721,7 @@ static int close_file(struct writer *w, struct l2d_error *err)
         return write_failed(w, av, err);
     if (!w->part_name)
         return L2D_OK;
-    if (rename(w->part_name, w->final_name) != 0)
-        return l2d_libav_error(err, AVERROR(errno), "%s: cannot be renamed to %s", w->part_name,
-                               w->final_name);
-    av_freep(&w->part_name);
-    return L2D_OK;
+    return take_name(w, err);
 }
 
 static int finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err)

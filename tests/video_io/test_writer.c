@@ -387,6 +387,18 @@ Test(writer, nothing_is_left_without_finish_or_on_a_full_disk)
     l2d_sink_destroy(&s);
     cr_expect(!clips_exists("o.mp4.part") && !clips_exists("o.mp4"));
 
+    // What comes by that name meanwhile stays, and so does what was written.
+    f = clips_frame(64, 48, 0, 10);
+    cr_assert_eq(l2d_sink_open(&s, "o.mp4", &p, &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(l2d_sink_write_video(s, f, &err), L2D_OK, "%s", err.msg);
+    clips_run("echo precious >o.mp4");
+    cr_expect_eq(l2d_sink_finish(s, false, &err), L2D_EIO);
+    cr_expect(strstr(err.msg, "stays as o.mp4.part"), "%s", err.msg);
+    l2d_sink_destroy(&s);
+    l2d_frame_unref(&f);
+    cr_expect_eq(atoi(clips_output("grep -c precious o.mp4; ffprobe -v error o.mp4.part")), 1);
+    clips_run("rm o.mp4 o.mp4.part");
+
     const char *formats[] = { "mp4", "matroska", "mpegts", "yuv4mpegpipe", "avi" };
     for (int i = 0; i < 5; i++)
         expect_refusal("/dev/full", &(struct l2d_sink_params) { .format = formats[i] }, L2D_EIO,
@@ -551,7 +563,9 @@ Test(writer, fifo_and_symbolic_link)
     clips_run("sleep 0.2");
     cr_expect_eq(atoi(clips_output(PROBE "-count_frames -show_entries stream=nb_read_frames "
                                    "got.mp4")), 10);
+    clips_run("chmod 640 real.mkv");
     copy("a.mp4", "link.mkv", NULL, &(struct l2d_sink_params) { .overwrite = true }, NULL);
+    cr_expect_eq(atoi(clips_output("stat -c %%a real.mkv")), 640);
     cr_expect_eq(atoi(clips_output("test -L link.mkv && ffprobe -v error -of csv=p=0 -count_frames "
                                    "-show_entries stream=nb_read_frames real.mkv")), 10);
 }
