@@ -10,6 +10,7 @@
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 
+#include "video_io/av_compat.h"
 #include "video_io/hardware.h"
 #include "video_io/libav.h"
 #include "video_io/pixfmt.h"
@@ -517,7 +518,7 @@ int l2d_encoder_push(struct l2d_encoder *encoder, const struct l2d_frame *frame,
         else if (rc == L2D_OK && jpeg)
             av_frame->format = AV_PIX_FMT_YUVJ420P;
         av_frame->pts = pts;
-        av_frame->pkt_duration = duration;
+        L2D_AV_DURATION(av_frame) = duration;
         av_frame->sample_aspect_ratio = e->ctx->sample_aspect_ratio;
         unsigned slot = e->num_timing++ % MAX_DELAY;
         e->timing[slot].pts = pts;

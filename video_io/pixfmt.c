@@ -12,6 +12,7 @@
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 
+#include "video_io/av_compat.h"
 #include "video_io/libav.h"
 
 struct l2d_importer {
@@ -331,6 +332,6 @@ int l2d_pixfmt_export(const struct l2d_frame *frame, struct AVFrame *dst, struct
     if (frame->sar_num <= 0 || frame->sar_den <= 0)
         dst->sample_aspect_ratio = (AVRational) { 1, 1 };
     dst->pts = frame->pts;
-    dst->pkt_duration = frame->duration;
+    L2D_AV_DURATION(dst) = frame->duration;
     return L2D_OK;
 }

@@ -14,6 +14,7 @@
 #include <libavutil/pixdesc.h>
 #include <libavutil/time.h>
 
+#include "video_io/av_compat.h"
 #include "video_io/input.h"
 #include "video_io/libav.h"
 #include "video_io/orientation.h"
@@ -385,7 +386,7 @@ static int give_frame(struct l2d_reader *r, struct l2d_item *item, struct l2d_er
         return l2d_error_set(err, rc, "%s: %s", r->in.shown, why.msg);
     r->convert_errors = 0;
     f->pts = r->frame_pts;
-    f->duration = av->pkt_duration > 0 ? av->pkt_duration : 0;
+    f->duration = L2D_AV_DURATION(av) > 0 ? L2D_AV_DURATION(av) : 0;
     f->time_base_num = r->info.time_base_num;
     f->time_base_den = r->info.time_base_den;
     f->rotation = orientation.rotation;
@@ -593,8 +594,7 @@ static void fill_info(struct l2d_reader *r)
     bool rate_known = rate.num > 0 && rate.den > 0;
     r->frame_rate = rate_known ? rate : (AVRational) { 25, 1 };
     const char *pixel_format = av_get_pix_fmt_name((enum AVPixelFormat) v->codecpar->format);
-    r->orientation = l2d_orientation_of(av_stream_get_side_data(v, AV_PKT_DATA_DISPLAYMATRIX, NULL),
-                                        &r->log, r->in.shown);
+    r->orientation = l2d_orientation_of(l2d_av_display_matrix(v), &r->log, r->in.shown);
     r->info = (struct l2d_reader_info) {
         .format = r->in.fmt->iformat->name, .codec = avcodec_get_name(v->codecpar->codec_id),
         .pixel_format = pixel_format ? pixel_format : "unknown",
