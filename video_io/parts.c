@@ -3,9 +3,21 @@
 #include "video_io/parts.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "video_io/writer.h"
+
+// Whether a file was there before this writer, which opens some of its own again.
+static bool is_older(const struct l2d_parts *parts, const char *path)
+{
+    const struct timespec *began = &parts->began_at;
+    struct stat s;
+    if (stat(path, &s) != 0 || !S_ISREG(s.st_mode))
+        return false;
+    return s.st_mtim.tv_sec < began->tv_sec ||
+           (s.st_mtim.tv_sec == began->tv_sec && s.st_mtim.tv_nsec < began->tv_nsec);
+}
 
 static int open_part(AVFormatContext *fmt, AVIOContext **pb, const char *url, int flags,
                      AVDictionary **options)
@@ -15,8 +27,9 @@ static int open_part(AVFormatContext *fmt, AVIOContext **pb, const char *url, in
     // Of numbered pictures the first was looked for when they began.
     bool is_picture = writes && !strcmp(fmt->oformat->name, "image2");
     const char *path = l2d_writer_path(url);
-    int av = is_picture && !parts->overwrite && access(path, F_OK) == 0
-             ? AVERROR(EEXIST) : parts->open_file(fmt, pb, url, flags, options);
+    bool there = writes && !parts->overwrite &&
+                 (is_picture ? access(path, F_OK) == 0 : is_older(parts, path));
+    int av = there ? AVERROR(EEXIST) : parts->open_file(fmt, pb, url, flags, options);
     if (is_picture && av >= 0) {
         av_free(parts->picture);
         parts->picture = av_strdup(path);
@@ -41,6 +54,7 @@ static int close_part(AVFormatContext *fmt, AVIOContext *pb)
 void l2d_parts_watch(struct l2d_parts *parts, AVFormatContext *fmt, bool overwrite)
 {
     parts->overwrite = overwrite;
+    clock_gettime(CLOCK_REALTIME_COARSE, &parts->began_at);     // by which files are dated
     parts->open_file = fmt->io_open;
     parts->close_file = fmt->io_close2;
     fmt->opaque = parts;

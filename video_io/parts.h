@@ -5,12 +5,14 @@
 #define L2D_VIDEO_IO_PARTS_H
 
 #include <stdbool.h>
+#include <time.h>
 
 #include <libavformat/avformat.h>
 
 struct l2d_parts {
     int error;          // AVERROR of the first that could not be written; 0: none
-    bool overwrite;     // pictures that exist; otherwise AVERROR(EEXIST)
+    bool overwrite;     // what exists; otherwise AVERROR(EEXIST)
+    struct timespec began_at;   // files that were there before are not its own
     char *picture;      // the last one's path; removed if it could not be written whole
     int (*open_file)(AVFormatContext *, AVIOContext **, const char *, int, AVDictionary **);
     int (*close_file)(AVFormatContext *, AVIOContext *);

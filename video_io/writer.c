@@ -101,7 +101,7 @@ static int write_failed(const struct writer *w, int averror, struct l2d_error *e
         return l2d_error_set(err, w->is_network ? L2D_EIO : L2D_ECLOSED, "%s: its reader has gone",
                              w->name);
     if (averror == AVERROR(EEXIST))
-        return l2d_error_set(err, L2D_EINVAL, "%s: a picture of the next number exists already; "
+        return l2d_error_set(err, L2D_EINVAL, "%s: the next of its files exists already; "
                              "--overwrite replaces it", w->name);
     if (averror == AVERROR(EINVAL) && !strcmp(w->fmt->oformat->name, "image2"))
         return l2d_error_set(err, L2D_EINVAL, "%s: one picture, but there are more; number them "

@@ -22,6 +22,10 @@ refuses 1 "list.m3u8.*exists already" run -i in.mp4 -o list.m3u8 $same
 # shellcheck disable=SC2086
 l2d run -i list.m3u8 -o from_list.mp4 $same
 is "HLS there and back" "$(count_frames from_list.mp4)" 10
+before=$(cksum <list0.ts)
+rm list.m3u8
+refuses 1 "list.m3u8.*files exists already" run -i in.mp4 -o list.m3u8 $same
+is "segments that are there stay" "$(cksum <list0.ts)" "$before"
 
 # The same file by other names.
 before=$(cksum <in.mp4)
