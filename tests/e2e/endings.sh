@@ -152,11 +152,11 @@ while True:
     c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data))
     c.sendall(data[:len(data) * 2 // 3])
     c.close()
-' >port &
+' >broken.port &
 server=$!
-until [ -s port ] || ! kill -0 $server; do sleep 0.1; done
-refuses 1 "could not be read to its end" run -i "http://127.0.0.1:$(cat port)/" -o broken.mp4 -q \
-    $same
+until [ -s broken.port ] || ! kill -0 $server; do sleep 0.1; done
+refuses 1 "could not be read to its end" run -i "http://127.0.0.1:$(cat broken.port)/" \
+    -o broken.mp4 -q $same
 kill $server
 frames=$(count_frames broken.mp4)
 [ "${frames:-0}" -gt 10 ] && [ "$frames" -lt 50 ] || fail "input that breaks off: $frames frames"
