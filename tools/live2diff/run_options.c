@@ -255,6 +255,8 @@ static int check_files(const struct run_options *o, const struct command *c)
     const struct { const char *option, *file; } beside[] = {
         { "--json", o->json }, { "--record-timeline", o->record_timeline },
     };
+    if (o->record_timeline && !strcmp(o->record_timeline, "-"))
+        return options_complain(c, "--record-timeline -: it is a file, not standard output");
     if (o->record_timeline && (has_control(o->model.prompt) || has_control(o->model.negative)))
         return options_complain(c, "--record-timeline: the prompt has a control character (a line "
                                 "break, a tab), which a timeline cannot have");
