@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Container, file and time of the encoding sink. See writer.h. The video encoder is encoder.c, the
-// sound audio_track.c.
+// Container and time of the encoding sink. See writer.h. The video encoder is encoder.c, the sound
+// audio_track.c, the file new_file.c, or parts.c where a format has several.
 #include "video_io/writer.h"
 
 #include <assert.h>
@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,12 +18,12 @@
 #include <libavutil/opt.h>
 #include <libavutil/time.h>
 
-#include "base/file.h"
 #include "video_io/audio_track.h"
 #include "video_io/camera.h"
 #include "video_io/encoder.h"
 #include "video_io/host.h"
 #include "video_io/libav.h"
+#include "video_io/new_file.h"
 #include "video_io/packet_queue.h"
 #include "video_io/parts.h"
 
@@ -38,8 +37,7 @@ struct writer {
     struct l2d_log log;
     struct l2d_sink_params p;       // its strings are the caller's, valid during open only
     char *name;                     // as given, for messages: "standard output" for "-"
-    char *final_name, *part_name;   // of a regular file; NULL: written directly
-    int lock_fd;                    // holds part_name's lock; -1: none
+    struct l2d_new_file file;       // has no part_name where it is written directly
     const atomic_bool *abort;
     int64_t deadline_us;            // of libav's clock: no waiting beyond it; 0: none
     bool is_network;
@@ -89,7 +87,7 @@ static void begin_io(struct writer *w)
 // What was recorded live will not come again. As far as it goes it can be played.
 static bool keeps_part(const struct writer *w)
 {
-    return w->p.live && w->part_name && w->have_video;
+    return w->p.live && w->file.part_name && w->have_video;
 }
 
 static int write_failed(const struct writer *w, int averror, struct l2d_error *err)
@@ -97,7 +95,7 @@ static int write_failed(const struct writer *w, int averror, struct l2d_error *e
     if (is_late(w))
         return l2d_error_set(err, L2D_EIO, "%s: it has taken nothing for %d s", w->name,
                              (int) (IO_TIMEOUT_US / 1000000));
-    if (averror == AVERROR(EPIPE) && !w->part_name)     // a viewer's choice of a pipe only
+    if (averror == AVERROR(EPIPE) && !w->file.part_name)     // a viewer's choice of a pipe only
         return l2d_error_set(err, w->is_network ? L2D_EIO : L2D_ECLOSED, "%s: its reader has gone",
                              w->name);
     if (averror == AVERROR(EEXIST))
@@ -109,12 +107,13 @@ static int write_failed(const struct writer *w, int averror, struct l2d_error *e
     bool full = averror == AVERROR(ENOSPC), keeps = keeps_part(w);
     int rc = full ? l2d_error_set(err, L2D_EIO, "%s: the disk is full%s", w->name,
                                   w->parts.picture ? "; the unfinished picture is removed"
-                                  : w->part_name && !keeps ? "; the unfinished file is removed"
+                                  : w->file.part_name && !keeps ? "; the unfinished file is removed"
                                   : "")
                   : l2d_libav_error(err, averror, "writing %s", w->name);
     size_t len = strlen(err->msg);
     if (keeps)
-        snprintf(err->msg + len, sizeof(err->msg) - len, "; until then it is in %s", w->part_name);
+        snprintf(err->msg + len, sizeof(err->msg) - len, "; until then it is in %s",
+                 w->file.part_name);
     return rc;
 }
 
@@ -436,31 +435,6 @@ static int choose_format(const struct writer *w, const char *target, const AVOut
                          dot ? "" : "no extension, and ", dot ? dot : "the name alone");
 }
 
-static bool is_input(const struct writer *w, const char *target, const char *path)
-{
-    const char *input = w->p.input;
-    if (!input)
-        return false;
-    if (!strcmp(input, target))
-        return true;                    // a pattern
-    input = l2d_writer_path(input);
-    return l2d_file_is_same(path, strcmp(input, "-") ? input : "/dev/stdin");
-}
-
-static int refuse_existing(const struct writer *w, const char *target, const char *path,
-                           struct l2d_error *err)
-{
-    struct stat s;
-    if (stat(path, &s) != 0)
-        return L2D_OK;
-    if (is_input(w, target, path))
-        return l2d_error_set(err, L2D_EINVAL, "%s: is the input; write to another file", w->name);
-    if (S_ISREG(s.st_mode) && !w->p.overwrite)
-        return l2d_error_set(err, L2D_EINVAL, "%s: exists already; %s", path,
-                             w->p.joins ? "name another" : "--overwrite replaces it");
-    return L2D_OK;
-}
-
 // Formats that open files by themselves write them in place: what is there stays, unless told.
 static int check_files(const struct writer *w, const char *target, const AVOutputFormat *format,
                        struct l2d_error *err)
@@ -471,61 +445,11 @@ static int check_files(const struct writer *w, const char *target, const AVOutpu
         return L2D_OK;
     for (int i = !strcmp(format->name, "image2"); numbered && i < 2; i++)
         if (av_get_frame_filename2(first, sizeof(first), target, i, 0) == 0) {
-            int rc = refuse_existing(w, target, first, err);
+            int rc = l2d_new_file_check(&w->file, target, first, err);
             if (rc != L2D_OK)
                 return rc;
         }
-    return refuse_existing(w, target, target, err);
-}
-
-// What is in it already is of a run that broke off: a recording, maybe, that will not come again.
-static int refuse_part(const struct writer *w, int fd, struct l2d_error *err)
-{
-    struct stat s;
-    if (fstat(fd, &s) != 0 || s.st_size == 0)
-        return L2D_OK;
-    if (is_input(w, w->part_name, w->part_name))
-        return l2d_error_set(err, L2D_EINVAL, "%s: is the input; write to another file than %s",
-                             w->part_name, w->name);
-    if (!w->p.overwrite)
-        return l2d_error_set(err, L2D_EINVAL, "%s: is there of a run that broke off; rename it, or "
-                             "%s", w->part_name,
-                             w->p.joins ? "name another" : "--overwrite replaces it");
-    return L2D_OK;
-}
-
-// Where the bytes go: decides between NAME.part and direct writing, and locks the former.
-static int prepare_file(struct writer *w, const char *target, struct l2d_error *err)
-{
-    struct stat s;
-    bool exists = stat(target, &s) == 0;
-    if (exists && S_ISDIR(s.st_mode))
-        return l2d_error_set(err, L2D_EINVAL, "%s: is a directory; name a file in it", w->name);
-    int rc = refuse_existing(w, target, target, err);
-    if (rc != L2D_OK || (exists && !S_ISREG(s.st_mode)))
-        return rc;
-
-    char *resolved = exists ? realpath(target, NULL) : NULL;
-    w->final_name = av_strdup(resolved ? resolved : target);
-    free(resolved);
-    w->part_name = w->final_name ? av_asprintf("%s.part", w->final_name) : NULL;
-    if (!w->part_name)
-        return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", w->name);
-    int fd = open(w->part_name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-        rc = refuse_part(w, fd, err);
-    else if (fd >= 0 && errno == EWOULDBLOCK)
-        rc = l2d_error_set(err, L2D_EIO, "%s: is being written already", w->name);
-    else
-        rc = l2d_libav_error(err, AVERROR(errno), "%s: cannot be written", w->name);
-    if (rc == L2D_OK) {
-        w->lock_fd = fd;
-        return L2D_OK;
-    }
-    if (fd >= 0)
-        close(fd);
-    av_freep(&w->part_name);            // not ours to remove
-    return rc;
+    return l2d_new_file_check(&w->file, target, target, err);
 }
 
 // A pipe of which nobody reads would block in open(2) or write(2) past every stop; a description of
@@ -551,7 +475,7 @@ static char *url_of(struct writer *w, const char *target, bool is_file)
         open_pipe(w, is_stdout ? "/proc/self/fd/1" : target);
     if (w->own_pipe >= 0 || is_stdout)
         return av_asprintf("pipe:%d", w->own_pipe >= 0 ? w->own_pipe : STDOUT_FILENO);
-    const char *path = w->part_name ? w->part_name : target;
+    const char *path = w->file.part_name ? w->file.part_name : target;
     bool like_scheme = !w->is_network && !l2d_camera_is_path(path) && *path != '[' &&
                        path[strcspn(path, ":/")] == ':';
     return is_file || like_scheme ? av_asprintf("file:%s", path) : av_strdup(path);
@@ -588,7 +512,7 @@ static int write_header(struct writer *w, bool live, struct l2d_error *err)
         int ticks = tb.den < 1000000 ? tb.den : 1000000;
         av_dict_set_int(&opts, "video_track_timescale", ticks, 0);
         av_dict_set_int(&opts, "movie_timescale", ticks > 1000 ? ticks : 1000, 0);
-        if (w->fmt->pb && w->fmt->pb->seekable & AVIO_SEEKABLE_NORMAL && w->part_name &&
+        if (w->fmt->pb && w->fmt->pb->seekable & AVIO_SEEKABLE_NORMAL && w->file.part_name &&
             !w->p.live)
             av_dict_set(&opts, "movflags", "+faststart", 0);
         else
@@ -650,7 +574,7 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
         rc = l2d_audio_track_create(&w->audio, audio, format, w->name, &w->log, err);
     bool is_file = !is_stdout && !w->is_network && !(format && format->flags & AVFMT_NOFILE);
     if (rc == L2D_OK && is_file)
-        rc = prepare_file(w, target, err);
+        rc = l2d_new_file_open(&w->file, target, err);
     else if (rc == L2D_OK && !is_stdout && !w->is_network)
         rc = check_files(w, target, format, err);
     if (rc != L2D_OK)
@@ -683,27 +607,6 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
 
 // --- the end
 
-// The file gets its name, and the rights of the one that it replaces. One that has come meanwhile
-// stays, unless it may be replaced.
-static int take_name(struct writer *w, struct l2d_error *err)
-{
-    struct stat s;
-    if (w->p.overwrite && stat(w->final_name, &s) == 0)
-        chmod(w->part_name, s.st_mode & 07777);
-    unsigned how = w->p.overwrite ? 0 : RENAME_NOREPLACE;
-    int rc = renameat2(AT_FDCWD, w->part_name, AT_FDCWD, w->final_name, how);
-    if (rc != 0 && (errno == EINVAL || errno == ENOSYS))    // not every file system can do that
-        rc = rename(w->part_name, w->final_name);
-    if (rc != 0 && errno != EEXIST)
-        return l2d_libav_error(err, AVERROR(errno), "%s: cannot be renamed to %s", w->part_name,
-                               w->final_name);
-    if (rc != 0)
-        rc = l2d_error_set(err, L2D_EIO, "%s: is there now, which it was not before; what was "
-                           "written stays as %s", w->name, w->part_name);
-    av_freep(&w->part_name);            // not ours to remove any more
-    return rc;
-}
-
 static int close_file(struct writer *w, struct l2d_error *err)
 {
     begin_io(w);
@@ -719,9 +622,9 @@ static int close_file(struct writer *w, struct l2d_error *err)
     }
     if (av < 0)
         return write_failed(w, av, err);
-    if (!w->part_name)
+    if (!w->file.part_name)
         return L2D_OK;
-    return take_name(w, err);
+    return l2d_new_file_complete(&w->file, err);
 }
 
 static int finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err)
@@ -755,14 +658,9 @@ static void destroy(struct l2d_sink *sink)
     l2d_parts_finish(&w->parts);
     l2d_encoder_destroy(&w->encoder);
     l2d_audio_track_destroy(&w->audio);
-    if (w->part_name && !keeps_part(w))
-        unlink(w->part_name);
-    if (w->lock_fd >= 0)
-        close(w->lock_fd);
+    l2d_new_file_finish(&w->file, keeps_part(w));
     if (w->own_pipe >= 0)
         close(w->own_pipe);
-    av_free(w->part_name);
-    av_free(w->final_name);
     av_free(w->name);
     free(w);
 }
@@ -782,10 +680,11 @@ int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_
     w->log = l2d_log_named(params->log, "writer");
     w->p = *params;
     w->abort = params->abort;
-    w->lock_fd = w->own_pipe = -1;
+    w->own_pipe = -1;
     w->is_network = is_url(target);
     w->last_dts[0] = w->last_dts[1] = AV_NOPTS_VALUE;
     w->name = av_strdup(!strcmp(target, "-") ? "standard output" : target);
+    w->file = (struct l2d_new_file) { .name = w->name, .params = &w->p, .lock_fd = -1 };
     int rc = w->name ? open_writer(w, target, params->audio, err)
                      : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", target);
     if (rc != L2D_OK) {
