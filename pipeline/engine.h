@@ -160,7 +160,7 @@ struct l2d_engine_info {
     double steady;                  // of the beginning; 0: pictures are not steadied
     int32_t num_loras;              // that the model keeps apart
     struct l2d_lora_config lora[L2D_MAX_LORAS];     // with the scales of the beginning
-    double gflop_encode, gflop_unet, gflop_decode;      // per frame
+    double gflop_encode, gflop_unet, gflop_decode;      // per frame, drawn or not
     uint32_t dispatches_unet;       // of one call of the UNet, in a chunk of all its frames
     bool works_ahead;               // a frame is uploaded and encoded beside the one before
 };

@@ -32,7 +32,7 @@ int l2d_engine_push_moved(struct l2d_engine *e, const struct l2d_frame *frame,
         e->moved[at][e->num_moved[at]++] = m;
     e->moves_left--;
     e->stats.frames_moved++;
-    s.apart = s.slot->is_part = true;
+    s.apart = true;
     return l2d_submission_submit(e, &s, err);
 }
 

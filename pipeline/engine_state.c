@@ -164,6 +164,9 @@ static void count_flops(struct l2d_engine *e)
     if (first)
         i->gflop_unet += (l2d_graph_flops(first) * 1e-9 - unet) / frames;
     i->gflop_decode = l2d_graph_flops(e->decode) * 1e-9;
+    i->gflop_encode /= e->draw_every;
+    i->gflop_unet /= e->draw_every;
+    i->gflop_decode /= e->draw_every;
 }
 
 static bool is_apart(const struct l2d_engine *e, const struct l2d_graph *graph)

@@ -73,19 +73,20 @@ static struct l2d_engine_stats since(struct l2d_engine *engine,
 static int measure_rewarm(struct bench *bench, struct l2d_engine *engine, struct run *run,
                           struct l2d_error *err)
 {
-    int32_t chunk = (int32_t) run->info.chunk, frames = chunk > 1 ? chunk : run->info.num_steps;
+    int32_t chunk = (int32_t) run->info.chunk, drawn = chunk > 1 ? chunk : run->info.num_steps;
+    int32_t pushed = drawn * (int32_t) run->info.draw_every;
     double timed = (double) run->stats.timed;
     int rc = l2d_engine_collect(engine, 0, err);
     for (int i = 0; i < 2 && timed > 0 && rc == L2D_OK; i++) {
         struct l2d_engine_stats before = l2d_engine_stats(engine);
         rc = l2d_engine_change(engine, &(struct l2d_change) { .kind = L2D_CHANGE_REWARM }, NULL,
                                err);
-        for (int32_t k = 0; k < frames && rc == L2D_OK; k++)
+        for (int32_t k = 0; k < pushed && rc == L2D_OK; k++)
             rc = l2d_engine_push(engine, bench->source[0], err);
         if (rc == L2D_OK)
             rc = l2d_engine_collect(engine, 0, err);
         run->rewarm_ms = since(engine, &before).stage_ms[L2D_STAGE_UNET] -
-                         frames * run->stats.stage_ms[L2D_STAGE_UNET] / timed;
+                         pushed * run->stats.stage_ms[L2D_STAGE_UNET] / timed;
     }
     return rc;
 }
@@ -123,10 +124,10 @@ static int measure(struct bench *bench, struct l2d_engine *engine, struct run *r
                    struct l2d_error *err)
 {
     *run = (struct run) { .info = *l2d_engine_info(engine) };
-    uint64_t chunk = run->info.chunk, index = 0;
-    uint64_t warm_up = chunk > 1 ? CLIP_FRAMES + 2 * chunk
-                                 : WARM_UP_FRAMES + (uint64_t) run->info.num_steps;
-    run->frames = (bench->frames + chunk - 1) / chunk * chunk;
+    uint64_t chunk = run->info.chunk, every = run->info.draw_every, group = chunk * every;
+    uint64_t index = 0, steps = (uint64_t) run->info.num_steps;
+    uint64_t warm_up = chunk > 1 ? CLIP_FRAMES + 2 * group : WARM_UP_FRAMES + steps * every;
+    run->frames = (bench->frames + group - 1) / group * group;
     int rc = L2D_OK;
     for (; rc == L2D_OK && index < warm_up; index++)
         rc = l2d_engine_push(engine, bench->source[index % bench->num_source], err);
@@ -134,10 +135,10 @@ static int measure(struct bench *bench, struct l2d_engine *engine, struct run *r
     double begin = l2d_clock_s(), last = begin, cpu = l2d_clock_cpu_s();
     for (; rc == L2D_OK && index < warm_up + run->frames; index++) {
         rc = l2d_engine_push(engine, bench->source[index % bench->num_source], err);
-        if ((index + 1 - warm_up) % chunk)
+        if ((index + 1 - warm_up) % group)
             continue;
         double now = l2d_clock_s();
-        histogram_add(&run->wall, 1e3 * (now - last) / (double) chunk);
+        histogram_add(&run->wall, 1e3 * (now - last) / (double) group);
         last = now;
     }
     run->fps = last > begin ? (double) run->frames / (last - begin) : 0;
@@ -180,13 +181,15 @@ static json_t *profile_json(const struct l2d_profile_row *row, uint32_t count)
 
 static void print_run(const struct run *run, const struct l2d_gpu_caps *caps)
 {
-    char chunks[32] = "";
+    char chunks[32] = "", drawn[32] = "";
     const struct l2d_engine_info *info = &run->info;
     const struct l2d_engine_memory *m = &info->memory;
     if (info->chunk > 1)
         snprintf(chunks, sizeof(chunks), "chunks of %u, ", info->chunk);
-    printf("%s at %dx%d, %d step%s, %s%s, on %s\n", info->model_name, info->width, info->height,
-           info->num_steps, info->num_steps == 1 ? "" : "s", chunks,
+    if (info->draw_every > 1)
+        snprintf(drawn, sizeof(drawn), "1 frame of %u drawn, ", info->draw_every);
+    printf("%s at %dx%d, %d step%s, %s%s%s, on %s\n", info->model_name, info->width, info->height,
+           info->num_steps, info->num_steps == 1 ? "" : "s", chunks, drawn,
            info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", caps->name);
     printf("  %.2f fps over %llu frames; ms per frame: p50 %.1f, p95 %.1f, p99 %.1f\n", run->fps,
            (unsigned long long) run->frames, histogram_quantile(&run->wall, 0.50),

@@ -135,7 +135,6 @@ static int open_stream(struct run *run, struct l2d_error *err)
         .on_change = flow_changed, .on_change_user = &run->flow,
     };
     params.engine.skip_similar = o->skip_similar;
-    params.engine.draw_every = (uint32_t) o->draw_every;
     params.engine.steady = o->steady;
     params.engine.rewarm = (enum l2d_rewarm) o->rewarm;
     params.engine.rewarm_seconds = o->rewarm_seconds;

@@ -19,6 +19,7 @@ struct model_options {
     int schedule;                                       // enum schedule
     int fit, noise, precision, kv_type, weight_type, tuning, validation;
     int chunk;                                          // frames; 0: auto
+    int draw_every;                                     // less 1
     int tier, lanes;                                    // enums of device.h
     int prompt_syntax;                                  // enum of prompt.h
     int guidance_mode;
@@ -50,6 +51,9 @@ struct model_options {
       "frames that take each step together: more of them a second, up to two chunks later; the "  \
       "same pictures; auto: 8 when a file is drawn into files, else 1",                           \
       MODEL_AT(type, chunk), NULL },                                                              \
+    { 0, "draw-every", OPTION_CHOICE, "1|2|3|4", "1",                                             \
+      "draw one frame of so many; those behind it are the last picture, moved along with the "    \
+      "source", MODEL_AT(type, draw_every), NULL },                                               \
     { 0, "precision", OPTION_CHOICE, "auto|fp16|fp32", "auto", "type of activations",             \
       MODEL_AT(type, precision), NULL },                                                          \
     { 0, "kv-cache", OPTION_CHOICE, "auto|fp16|int8", "auto",                                     \
@@ -160,7 +164,7 @@ static inline struct l2d_engine_params model_engine_params(const struct model_op
         .width = o->size.width, .height = o->size.height,
         .fit = (enum l2d_fit) o->fit,
         .batching = o->schedule == SCHEDULE_SEQUENTIAL ? L2D_SEQUENTIAL : L2D_BATCH,
-        .chunk = (uint32_t) o->chunk,
+        .chunk = (uint32_t) o->chunk, .draw_every = (uint32_t) o->draw_every + 1,
         .noise = (enum l2d_noise_choice) o->noise,
         .precision = (enum l2d_precision) o->precision,
         .kv_type = (enum l2d_kv_type) o->kv_type,

@@ -185,10 +185,10 @@ json_t *report_json_model(const struct l2d_engine_info *info, const struct l2d_g
     for (int i = 0; i < info->num_steps; i++)
         json_array_append_new(timesteps, json_integer(info->timestep[i]));
     return json_pack(
-        "{ss ss ss si si si si so si ss ss sb ss sf sI sI sI sI sb}", "name", info->model_name,
+        "{ss ss ss si si si si so si si ss ss sb ss sf sI sI sI sI sb}", "name", info->model_name,
         "device", caps->name, "driver", caps->driver, "width", info->width, "height", info->height,
         "canvas_width", info->canvas_width, "canvas_height", info->canvas_height, "timesteps",
-        timesteps, "chunk", (int) info->chunk,
+        timesteps, "chunk", (int) info->chunk, "draw_every", (int) info->draw_every,
         "precision", info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32",
         "kv_cache", l2d_engine_kv_str(info), "int8_weights", info->weight_type == L2D_WEIGHTS_INT8,
         "guidance_mode", l2d_guidance_mode_str(info->guidance_mode), "guidance", info->guidance,

@@ -189,9 +189,6 @@ static const struct option_row rows[] = {
     { 0, "skip-similar", OPTION_MAYBE_REAL, "[=0.98]", NULL,
       "repeat the last picture for frames that are as like it as that, the cosine of their pixels; "
       "by chance, at most 10 in a row; default: draw every frame", AT(skip_similar), NULL },
-    { 0, "draw-every", OPTION_COUNT, "N", "1",
-      "draw one frame of so many, up to 4; those behind it are the last picture, moved along with "
-      "the source", AT(draw_every), NULL },
     { 'j', "json", OPTION_TEXT, "FILE", NULL, "write the summary there too; - is standard output",
       AT(json), NULL },
     { 0, "control", OPTION_TEXT, "[HOST]:PORT", NULL,
@@ -326,9 +323,7 @@ int run_options_parse(int argc, char **argv, struct run_options *o)
     if (o->skip_similar > 0 && (o->passthrough || o->dump))
         return options_complain(c, "--skip-similar goes neither with --passthrough nor with "
                                 "--dump");
-    if (o->draw_every < 1 || o->draw_every > L2D_MAX_DRAW_EVERY)
-        return options_complain(c, "--draw-every: expected 1 to %d", L2D_MAX_DRAW_EVERY);
-    if (o->draw_every > 1 && (o->passthrough || o->dump || o->skip_similar > 0))
+    if (o->model.draw_every > 0 && (o->passthrough || o->dump || o->skip_similar > 0))
         return options_complain(c, "--draw-every goes neither with --passthrough nor with --dump "
                                 "nor with --skip-similar");
     const char *fault = o->folder ? folder_fault(o->folder) : NULL;
