@@ -93,6 +93,7 @@ bench unet-fp16-cache 60 --what unet --frames 20 --kv-cache fp16 || true
 # Whole frames: D, and sizes.
 bench frame 60 --frames 60 --steps 16,33/50 --profile || true
 bench frame-chunks 60 --frames 64 --steps 16,33/50 --chunk 8 || true
+bench frame-every-second 60 --frames 64 --steps 16,33/50 --draw-every 2 || true
 bench frame-int8-weights 60 --frames 60 --steps 16,33/50 --weights int8 || true
 bench frame-one-queue 60 --frames 60 --steps 16,33/50 --queues 1 || true
 bench sweep 90 --frames 20 --what frame --sweep "$size/1,$size/4,256x256/2,768x512/2" || true
