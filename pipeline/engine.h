@@ -32,6 +32,13 @@ enum l2d_batching { L2D_BATCH, L2D_SEQUENTIAL };
 enum l2d_guidance_mode { L2D_GUIDANCE_NONE, L2D_GUIDANCE_FULL, L2D_GUIDANCE_SELF,
                          L2D_GUIDANCE_INITIALIZE };
 const char *l2d_guidance_mode_str(enum l2d_guidance_mode mode);
+
+/** Whether there is a negative prompt. */
+static inline bool l2d_guidance_has_negative(enum l2d_guidance_mode mode)
+{
+    return mode == L2D_GUIDANCE_FULL || mode == L2D_GUIDANCE_INITIALIZE;
+}
+
 enum l2d_precision { L2D_PRECISION_AUTO, L2D_PRECISION_FP16, L2D_PRECISION_FP32 };
 // How keys and values of past frames are kept: in fp16 as the activations are (refused where these
 // are fp32), or in bytes with a step for each head of each key and value, which takes half of

@@ -256,12 +256,26 @@ int l2d_engine_build_unet(struct l2d_engine *e, struct l2d_graph **graph, const 
     return L2D_OK;
 }
 
+// The picture that comes out.
+static void record_output(struct l2d_engine *e, struct l2d_graph *g, struct l2d_tensor picture)
+{
+    l2d_color_out(g, picture, L2D_BLOCK_VIEW(e, color_out),
+                  l2d_engine_bytes(e->out_pixels, 0, e->output->size_bytes));
+}
+
 static int build_show(struct l2d_engine *e, struct l2d_error *err)
 {
     int rc = e->passthrough ? L2D_OK : l2d_engine_new_graph(e, &e->show, "show", err);
     if (rc == L2D_OK && e->show)
-        l2d_color_out(e->show, l2d_engine_canvas(e), L2D_BLOCK_VIEW(e, color_out),
-                      l2d_engine_bytes(e->out_pixels, 0, e->output->size_bytes));
+        record_output(e, e->show, l2d_engine_canvas(e));
+    return rc;
+}
+
+static int build_move(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = e->draw_every > 1 ? l2d_engine_new_graph(e, &e->move, "move", err) : L2D_OK;
+    if (rc == L2D_OK && e->move)
+        record_output(e, e->move, l2d_engine_record_move(e, e->move));
     return rc;
 }
 
@@ -280,8 +294,7 @@ static int build_decode(struct l2d_engine *e, struct l2d_graph **graph, bool ste
     }
     if (steady)
         image = l2d_engine_record_steady(e, g, image);
-    l2d_color_out(g, image, L2D_BLOCK_VIEW(e, color_out),
-                  l2d_engine_bytes(e->out_pixels, 0, e->output->size_bytes));
+    record_output(e, g, image);
     return L2D_OK;
 }
 
@@ -350,6 +363,6 @@ int l2d_engine_build_graphs(struct l2d_engine *e, struct l2d_error *err)
     if (rc == L2D_OK && !e->passthrough)
         rc = l2d_engine_build_track(e, err);
     if (rc == L2D_OK && !e->passthrough)
-        rc = l2d_engine_build_move(e, err);
+        rc = build_move(e, err);
     return rc == L2D_OK ? build_show(e, err) : rc;
 }

@@ -388,14 +388,14 @@ struct l2d_tensor l2d_engine_context(const struct l2d_engine *engine);
 
 // ---- steadied pictures: engine_steady.c
 
-/** Share and buffers; the graphs that keep a frame's luminance and move a picture; and what follows
-    a decoder. */
+/** Share and buffers; the graph that keeps a frame's luminance; and what follows a decoder, or is
+    there without one. */
 int l2d_engine_declare_steady(struct l2d_engine *engine, const struct l2d_engine_params *params,
                               struct l2d_error *err);
 int l2d_engine_build_track(struct l2d_engine *engine, struct l2d_error *err);
-int l2d_engine_build_move(struct l2d_engine *engine, struct l2d_error *err);
 struct l2d_tensor l2d_engine_record_steady(struct l2d_engine *engine, struct l2d_graph *graph,
                                            struct l2d_tensor picture);
+struct l2d_tensor l2d_engine_record_move(struct l2d_engine *engine, struct l2d_graph *graph);
 
 /** returns  L2D_OK if a picture can keep such a share of the one before */
 int l2d_steady_check(double share, struct l2d_error *err);

@@ -53,30 +53,28 @@ int l2d_engine_build_track(struct l2d_engine *e, struct l2d_error *err)
     return rc;
 }
 
-struct l2d_tensor l2d_engine_record_steady(struct l2d_engine *e, struct l2d_graph *g,
-                                           struct l2d_tensor picture)
+// The next last picture: the one that is drawn, steadied by the last, or, without one, that moved.
+static struct l2d_tensor record(struct l2d_engine *e, struct l2d_graph *g,
+                                const struct l2d_tensor *picture)
 {
     struct l2d_tensor params = L2D_BLOCK_VIEW(e, steady), last = l2d_engine_canvas(e);
     last.buf = e->last_picture;
     struct l2d_tensor flow = l2d_flow(g, lumas_of(e), params, last.h, last.w);
-    struct l2d_tensor steadied = l2d_steady(g, picture, last, lumas_of(e), params, flow);
-    l2d_graph_copy(g, last, steadied);
-    return steadied;
+    struct l2d_tensor next = picture ? l2d_steady(g, *picture, last, lumas_of(e), params, flow)
+                                     : l2d_move(g, last, lumas_of(e), params, flow);
+    l2d_graph_copy(g, last, next);
+    return next;
 }
 
-int l2d_engine_build_move(struct l2d_engine *e, struct l2d_error *err)
+struct l2d_tensor l2d_engine_record_steady(struct l2d_engine *e, struct l2d_graph *g,
+                                           struct l2d_tensor picture)
 {
-    int rc = e->draw_every > 1 ? l2d_engine_new_graph(e, &e->move, "move", err) : L2D_OK;
-    if (rc != L2D_OK || !e->move)
-        return rc;
-    struct l2d_tensor params = L2D_BLOCK_VIEW(e, steady), last = l2d_engine_canvas(e);
-    last.buf = e->last_picture;
-    struct l2d_tensor flow = l2d_flow(e->move, lumas_of(e), params, last.h, last.w);
-    struct l2d_tensor moved = l2d_move(e->move, last, lumas_of(e), params, flow);
-    l2d_graph_copy(e->move, last, moved);
-    l2d_color_out(e->move, moved, L2D_BLOCK_VIEW(e, color_out),
-                  l2d_engine_bytes(e->out_pixels, 0, e->output->size_bytes));
-    return L2D_OK;
+    return record(e, g, &picture);
+}
+
+struct l2d_tensor l2d_engine_record_move(struct l2d_engine *e, struct l2d_graph *g)
+{
+    return record(e, g, NULL);
 }
 
 uint32_t l2d_steady_keep(struct l2d_engine *e, struct l2d_submission *s)

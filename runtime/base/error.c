@@ -43,10 +43,17 @@ int l2d_error_wrap(struct l2d_error *err, int code, const char *fmt, ...)
     return code;
 }
 
+const char *l2d_error_control(const char *text)
+{
+    while (*text && (unsigned char) *text >= 0x20 && *text != 0x7f)
+        text++;
+    return *text ? text : NULL;
+}
+
 void l2d_error_printable(char *text)
 {
-    for (char *c = text; *c; c++)
-        *c = (unsigned char) *c < 0x20 || *c == 0x7f ? '?' : *c;
+    for (const char *c = text; (c = l2d_error_control(c));)
+        text[c - text] = '?';
 }
 
 const char *l2d_code_str(int code)

@@ -5,10 +5,6 @@
 #ifndef L2D_BASE_ERROR_H
 #define L2D_BASE_ERROR_H
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 #if defined(__GNUC__)
 #define L2D_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
@@ -42,14 +38,13 @@ int l2d_error_set(struct l2d_error *err, int code, const char *fmt, ...) L2D_PRI
 /** Put "<fmt>: " before the message that is there. err may be NULL. returns code. */
 int l2d_error_wrap(struct l2d_error *err, int code, const char *fmt, ...) L2D_PRINTF(3, 4);
 
+/** The first control character of a text: a line break, a tab, ...; NULL: it has none. */
+const char *l2d_error_control(const char *text);
+
 /** Put '?' in place of control characters: for text that quotes a file, which may hold anything. */
 void l2d_error_printable(char *text);
 
 /** A word for a code: "out of memory", "not supported", ... */
 const char *l2d_code_str(int code);
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

@@ -46,9 +46,7 @@ void l2d_json_fail(struct l2d_json_reader *r, const char *path, const char *fmt,
     va_start(ap, fmt);
     vsnprintf(what, sizeof(what), fmt, ap);
     va_end(ap);
-    for (char *c = what; *c; c++)           // keys and strings of the file may hold anything
-        if ((unsigned char) *c < 0x20 || *c == 0x7f)
-            *c = '?';
+    l2d_error_printable(what);              // keys and strings of the file may hold anything
     r->rc = l2d_error_set(r->err, L2D_EFORMAT, "%s: %s%s%s", r->file, path, *path ? ": " : "",
                           what);
 }
@@ -199,11 +197,10 @@ void l2d_json_string(struct l2d_json_object *o, const char *key, char *out, size
                       json_string_length(v), size - 1);
         return;
     }
-    for (const char *c = s; *c; c++) {
-        if ((unsigned char) *c < 0x20 || *c == 0x7f) {
-            l2d_json_fail(o->reader, path, "has a control character at byte %td", c - s);
-            return;
-        }
+    const char *control = l2d_error_control(s);
+    if (control) {
+        l2d_json_fail(o->reader, path, "has a control character at byte %td", control - s);
+        return;
     }
     strcpy(out, s);
 }

@@ -7,10 +7,6 @@
 
 #include "base/error.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 enum l2d_log_level { L2D_LOG_ERROR, L2D_LOG_WARN, L2D_LOG_INFO, L2D_LOG_DEBUG, L2D_LOG_TRACE };
 
 // A zeroed struct logs nothing. The sink may be called from any thread, with a line that has no
@@ -31,9 +27,5 @@ struct l2d_log l2d_log_named(const struct l2d_log *log, const char *name);
 
 /** "error", "warning", "info", "debug", "trace". */
 const char *l2d_log_level_str(enum l2d_log_level level);
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

@@ -74,6 +74,15 @@ static struct l2d_frame *input(unsigned f)
     return frame;
 }
 
+// The first picture again, at the time of another.
+static struct l2d_frame *still_input(unsigned f)
+{
+    struct l2d_frame *frame = input(f), *first = input(0);
+    memcpy(frame->data, first->data, first->size_bytes);
+    l2d_frame_unref(&first);
+    return frame;
+}
+
 static void push_inputs(struct l2d_engine *engine, unsigned from, unsigned to)
 {
     for (unsigned f = from; f < to; f++)
@@ -417,10 +426,7 @@ Test(engine, similar_frames_are_skipped)
             p.batching = b ? L2D_SEQUENTIAL : L2D_BATCH;
             struct l2d_engine *engine = create(&p);
             for (unsigned f = 0; f < MAX_FRAMES; f++) {
-                struct l2d_frame *frame = input(f), *still = input(0);
-                memcpy(frame->data, still->data, still->size_bytes);
-                l2d_frame_unref(&still);
-                push(engine, frame);
+                push(engine, still_input(f));
                 // Nobody waits for a frame that is on the GPU only; a batch holds steps - 1 back.
                 cr_assert(f < 10 || b == 0 || out.count >= f, "%u out, %u in", out.count, f + 1);
             }
@@ -479,10 +485,7 @@ Test(engine, frames_between_drawn_ones_are_moved)
             p.user = &moving;
             struct l2d_engine *b = create(&p);
             for (unsigned f = 0; f < MAX_FRAMES; f++) {
-                struct l2d_frame *frame = input(f), *first = input(0);
-                memcpy(frame->data, first->data, first->size_bytes);
-                l2d_frame_unref(&first);
-                push(a, frame);
+                push(a, still_input(f));
                 push(b, input(f));
                 if (is_drawn(f))
                     push(only, input(f));

@@ -457,6 +457,20 @@ static void *stop_soon(void *reader)
     return NULL;
 }
 
+// What there is can be read, then the next read waits until it is stopped.
+static void expect_stopped(struct l2d_reader *r)
+{
+    struct l2d_error err = { 0 };
+    struct l2d_item item = { 0 };
+    pthread_t thread;
+    int rc;
+    pthread_create(&thread, NULL, stop_soon, r);
+    while ((rc = l2d_reader_next(r, &item, &err)) == L2D_OK)
+        l2d_item_clear(&item);
+    cr_expect_eq(rc, L2D_ECLOSED, "%s", err.msg);
+    pthread_join(thread, NULL);
+}
+
 Test(reader, stop_wakes_a_blocked_read)
 {
     clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 -t 2 a.mkv");
@@ -470,13 +484,7 @@ Test(reader, stop_wakes_a_blocked_read)
     struct l2d_reader_params p = { .name = "-", .format = "matroska",
                                    .options = "analyzeduration=1:probesize=32" };
     cr_assert_eq(l2d_reader_create(&r, &p, &err), L2D_OK, "%s", err.msg);
-    pthread_t thread;
-    pthread_create(&thread, NULL, stop_soon, r);
-    int rc;
-    while ((rc = l2d_reader_next(r, &item, &err)) == L2D_OK)
-        l2d_item_clear(&item);
-    cr_expect_eq(rc, L2D_ECLOSED, "%s", err.msg);
-    pthread_join(thread, NULL);
+    expect_stopped(r);
     cr_expect_eq(l2d_reader_next(r, &item, &err), L2D_ECLOSED);
     l2d_reader_destroy(&r);
 }
@@ -492,17 +500,10 @@ Test(reader, stop_wakes_a_blocked_read_of_a_fifo)
         clips_run("cat a.mkv >fifo");
         struct l2d_reader *r = NULL;
         struct l2d_error err = { 0 };
-        struct l2d_item item = { 0 };
         struct l2d_reader_params p = { .name = names[i], .format = "matroska",
                                        .options = "analyzeduration=1:probesize=32" };
         cr_assert_eq(l2d_reader_create(&r, &p, &err), L2D_OK, "%s", err.msg);
-        pthread_t thread;
-        pthread_create(&thread, NULL, stop_soon, r);
-        int rc;
-        while ((rc = l2d_reader_next(r, &item, &err)) == L2D_OK)
-            l2d_item_clear(&item);
-        cr_expect_eq(rc, L2D_ECLOSED, "%s", err.msg);
-        pthread_join(thread, NULL);
+        expect_stopped(r);
         l2d_reader_destroy(&r);
     }
     close(fd);

@@ -59,8 +59,7 @@ static int open_timeline(struct run *run, struct l2d_error *err)
     const struct run_options *o = run->options;
     if (!o->timeline)
         return L2D_OK;
-    bool negative = o->model.guidance_mode == L2D_GUIDANCE_FULL ||
-                    o->model.guidance_mode == L2D_GUIDANCE_INITIALIZE;
+    bool negative = l2d_guidance_has_negative((enum l2d_guidance_mode) o->model.guidance_mode);
     int rc = timeline_load(&run->timeline, o->timeline, o->model.steps,
                            (enum l2d_prompt_syntax) o->model.prompt_syntax, negative, err);
     run->flow.timeline = &run->timeline;
@@ -147,13 +146,10 @@ static int open_stream(struct run *run, struct l2d_error *err)
     l2d_reader_info_upright(in, &params.engine.input_width, &params.engine.input_height);
     bool usual = !o->model.chunk;
     params.engine.chunk = usual ? usual_chunk(run) : (uint32_t) o->model.chunk;
-    struct l2d_error first = { 0 };
-    int rc = l2d_stream_create(&run->flow.stream, &params, &first);
+    int rc = l2d_stream_create(&run->flow.stream, &params, err);
     if (rc == L2D_EGPUMEM && usual && params.engine.chunk > 1) {
         params.engine.chunk = 1;
         rc = l2d_stream_create(&run->flow.stream, &params, err);
-    } else if (rc != L2D_OK) {
-        *err = first;
     }
     if (rc == L2D_OK)
         steer_start(&run->flow.steer, run->flow.stream, o->deadline_ms,

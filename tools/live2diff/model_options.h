@@ -126,7 +126,7 @@ static inline int model_options_check(const struct command *command, const struc
                                 "initialize");
     if (!given && mode != L2D_GUIDANCE_NONE)
         return options_complain(command, "--guidance-mode needs a --guidance above 1");
-    if (o->negative && mode != L2D_GUIDANCE_FULL && mode != L2D_GUIDANCE_INITIALIZE)
+    if (o->negative && !l2d_guidance_has_negative(mode))
         return options_complain(command, "--negative needs --guidance-mode full or initialize");
     if (delta && mode != L2D_GUIDANCE_SELF && mode != L2D_GUIDANCE_INITIALIZE)
         return options_complain(command, "--guidance-delta needs --guidance-mode self or "

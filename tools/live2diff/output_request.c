@@ -51,10 +51,9 @@ static int read_text(const char **out, const json_t *json, const char *key, stru
     if (strlen(text) > MAX_BYTES)
         return l2d_error_set(err, L2D_EINVAL, "%s: %zu bytes, expected at most %d", key,
                              strlen(text), MAX_BYTES);
-    for (const char *c = text; *c; c++)
-        if ((unsigned char) *c < 0x20 || *c == 0x7f)
-            return l2d_error_set(err, L2D_EINVAL, "%s: has a control character (a line break, a "
-                                 "tab)", key);
+    if (l2d_error_control(text))
+        return l2d_error_set(err, L2D_EINVAL, "%s: has a control character (a line break, a tab)",
+                             key);
     *out = text;
     return L2D_OK;
 }

@@ -227,9 +227,7 @@ static bool is_same_file(const char *a, const char *b)
 
 static bool has_control(const char *text)
 {
-    while (text && *text && (unsigned char) *text >= 0x20 && *text != 0x7f)
-        text++;
-    return text && *text;
+    return text && l2d_error_control(text);
 }
 
 // Why a file cannot be written; NULL: it can.

@@ -352,7 +352,7 @@ static void bind_prompts(struct run_params *p, enum l2d_guidance_mode guidance)
         .name = "blend", .kind = PARAM_TEXT, .max = MAX_BLEND_BYTES, .check = check_blend,
         .doc = "how much each part of the prompt \"a :0.7 | b :0.3\" counts: \"0.7, 0.3\"",
     });
-    if (guidance == L2D_GUIDANCE_FULL || guidance == L2D_GUIDANCE_INITIALIZE)
+    if (l2d_guidance_has_negative(guidance))
         add(p, NEGATIVE, (struct param) {
             .name = "negative", .kind = PARAM_TEXT, .max = MAX_PROMPT_BYTES,
             .check = check_prompt, .doc = "what they shall not look like",

@@ -167,10 +167,9 @@ static int read_text(const struct param *p, const json_t *json, struct param_val
     if ((double) json_string_length(json) > p->max)
         return l2d_error_set(err, L2D_EINVAL, "%s: %zu bytes, expected at most %.0f", p->name,
                              json_string_length(json), p->max);
-    for (const char *c = text; *c; c++)
-        if ((unsigned char) *c < 0x20 || *c == 0x7f)
-            return l2d_error_set(err, L2D_EINVAL, "%s: has a control character (a line break, a "
-                                 "tab)", p->name);
+    if (l2d_error_control(text))
+        return l2d_error_set(err, L2D_EINVAL, "%s: has a control character (a line break, a tab)",
+                             p->name);
     out->text = strdup(text);
     return out->text ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", p->name);
 }
