@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stored picture to canvas: each component is read in its own plane through a triangle filter as
-// wide as the scale (bilinear where it is enlarged), then the matrix, then [-1,1]. Edges repeat. A
+// wide as the scale (bilinear where it is enlarged), then the matrix,
+// HDR or wide gamut to SDR, then [-1,1]. Edges repeat. A
 // filter wider than L2D_COLOR_IN_TAPS to either side leaves samples out: some CPU drivers end an
 // invocation's loops after 65535 rounds in all.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/flat.glsl"
 #include "params/color.h"
+#include "lib/light.glsl"
 
 layout(binding = 0, std430) readonly buffer Bytes { uint words[]; };
 layout(binding = 1, std430) readonly buffer Params { l2d_color_in_params p; };
@@ -91,5 +93,11 @@ void main()
     for (int i = 0; i < 3; i++)
         rgb[i] = dot(c, vec4(p.to_rgb[i * 4], p.to_rgb[i * 4 + 1], p.to_rgb[i * 4 + 2],
                              p.to_rgb[i * 4 + 3]));
+    if (p.light != L2D_LIGHT_AS_IS) {
+        mat3 to_709 = transpose(mat3(p.to_709[0], p.to_709[1], p.to_709[2], p.to_709[3],
+                                     p.to_709[4], p.to_709[5], p.to_709[6], p.to_709[7],
+                                     p.to_709[8]));
+        rgb = light_to_sdr(p.light, to_709, p.peak, rgb);
+    }
     canvas[item] = vec4(clamp(2.0 * rgb - 1.0, -1.0, 1.0), 0.0);
 }

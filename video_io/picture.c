@@ -8,12 +8,13 @@
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 
+#include "base/light.h"
 #include "video_io/libav.h"
 #include "video_io/pixfmt.h"
 
 struct l2d_picture {
     struct l2d_picture_params p;
-    struct SwsContext *sws;
+    struct SwsContext *sws, *sws_rgb;       // sws_rgb: to what becomes SDR
     struct l2d_pixel_format known;          // what av_format was found for
     enum AVPixelFormat av_format;
 };
@@ -37,6 +38,7 @@ void l2d_picture_destroy(struct l2d_picture **picture)
     if (!s)
         return;
     sws_freeContext(s->sws);
+    sws_freeContext(s->sws_rgb);
     free(s);
 }
 
@@ -113,12 +115,12 @@ static void scaled_size(const struct l2d_picture *s, const struct l2d_frame *fra
     *h = height * scale >= 1 ? (int) (height * scale + 0.5) : 1;
 }
 
-static AVFrame *new_picture(const struct l2d_picture *s, int width, int height)
+static AVFrame *new_picture(enum AVPixelFormat format, int width, int height)
 {
     AVFrame *f = av_frame_alloc();
     if (!f)
         return NULL;
-    f->format = s->p.format;
+    f->format = format;
     f->width = width;
     f->height = height;
     if (av_frame_get_buffer(f, 0) < 0)
@@ -126,31 +128,63 @@ static AVFrame *new_picture(const struct l2d_picture *s, int width, int height)
     return f;
 }
 
-static int scale(struct l2d_picture *s, const struct l2d_frame *frame, AVFrame **out,
-                 struct l2d_error *err)
+struct colour {
+    enum l2d_matrix matrix;
+    bool full_range;
+};
+
+static int scale(struct SwsContext **sws, const AVFrame *src, struct colour from, AVFrame *dst,
+                 struct colour to, struct l2d_error *err)
 {
+    *sws = sws_getCachedContext(*sws, src->width, src->height, src->format, dst->width, dst->height,
+                                dst->format, SWS_AREA | SWS_ACCURATE_RND, NULL, NULL, NULL);
+    if (!*sws)
+        return l2d_error_set(err, L2D_EINVAL, "picture: libswscale refuses %dx%d to %dx%d",
+                             src->width, src->height, dst->width, dst->height);
+    sws_setColorspaceDetails(*sws, sws_getCoefficients(coefficients(from.matrix)), from.full_range,
+                             sws_getCoefficients(coefficients(to.matrix)), to.full_range, 0,
+                             1 << 16, 1 << 16);
+    int lines = sws_scale(*sws, (const uint8_t *const *) src->data, src->linesize, 0, src->height,
+                          dst->data, dst->linesize);
+    return lines < 0 ? l2d_libav_error(err, lines, "picture: scaling") : L2D_OK;
+}
+
+static void make_sdr(AVFrame *rgb48, const struct l2d_light *light)
+{
+    for (int y = 0; y < rgb48->height; y++) {
+        uint16_t *at = (uint16_t *) (rgb48->data[0] + (ptrdiff_t) y * rgb48->linesize[0]);
+        for (int x = 0; x < rgb48->width; x++, at += 3) {
+            double rgb[3] = { at[0] / 65535.0, at[1] / 65535.0, at[2] / 65535.0 };
+            l2d_light_to_sdr(light, rgb);
+            for (int c = 0; c < 3; c++)
+                at[c] = (uint16_t) (rgb[c] * 65535 + 0.5);
+        }
+    }
+}
+
+static int reshape(struct l2d_picture *s, const struct l2d_frame *frame, AVFrame **out,
+                   struct l2d_error *err)
+{
+    struct colour from = { frame->format.matrix, frame->format.full_range };
+    struct colour to = { s->p.matrix, s->p.full_range }, full = { L2D_MATRIX_RGB, true };
+    struct l2d_light light = l2d_light_of(&frame->format);
     int w, h;
     scaled_size(s, frame, &w, &h);
-    AVFrame *src = copy_source(frame, s->av_format), *dst = new_picture(s, w, h);
-    int rc = src && dst ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "picture: out of memory");
-    if (rc == L2D_OK) {
-        s->sws = sws_getCachedContext(s->sws, src->width, src->height, s->av_format, w, h,
-                                      dst->format, SWS_AREA | SWS_ACCURATE_RND, NULL, NULL, NULL);
-        if (!s->sws)
-            rc = l2d_error_set(err, L2D_EINVAL, "picture: libswscale refuses %dx%d to %dx%d",
-                               src->width, src->height, w, h);
-    }
-    if (rc == L2D_OK) {
-        const int *from = sws_getCoefficients(coefficients(frame->format.matrix));
-        const int *to = sws_getCoefficients(coefficients(s->p.matrix));
-        sws_setColorspaceDetails(s->sws, from, frame->format.full_range, to, s->p.full_range, 0,
-                                 1 << 16, 1 << 16);
-        int lines = sws_scale(s->sws, (const uint8_t *const *) src->data, src->linesize, 0,
-                              src->height, dst->data, dst->linesize);
-        if (lines < 0)
-            rc = l2d_libav_error(err, lines, "picture: scaling");
+    AVFrame *src = copy_source(frame, s->av_format), *dst = new_picture(s->p.format, w, h);
+    AVFrame *rgb = light.is_sdr ? NULL : new_picture(AV_PIX_FMT_RGB48, w, h);
+    int rc = src && dst && (rgb || light.is_sdr)
+           ? L2D_OK : l2d_error_set(err, L2D_ENOMEM, "picture: out of memory");
+    if (rc == L2D_OK && light.is_sdr) {
+        rc = scale(&s->sws, src, from, dst, to, err);
+    } else if (rc == L2D_OK) {
+        rc = scale(&s->sws_rgb, src, from, rgb, full, err);
+        if (rc == L2D_OK) {
+            make_sdr(rgb, &light);
+            rc = scale(&s->sws, rgb, full, dst, to, err);
+        }
     }
     av_frame_free(&src);
+    av_frame_free(&rgb);
     if (rc != L2D_OK)
         av_frame_free(&dst);
     *out = dst;
@@ -175,7 +209,7 @@ static int turn(const struct l2d_picture *s, AVFrame **picture, int rotation, st
 {
     AVFrame *src = *picture;
     bool swapped = rotation % 180 != 0;
-    AVFrame *dst = new_picture(s, swapped ? src->height : src->width,
+    AVFrame *dst = new_picture(s->p.format, swapped ? src->height : src->width,
                                swapped ? src->width : src->height);
     if (!dst)
         return l2d_error_set(err, L2D_ENOMEM, "picture: out of memory");
@@ -197,7 +231,7 @@ int l2d_picture_convert(struct l2d_picture *s, const struct l2d_frame *frame, AV
     AVFrame *picture = NULL;
     int rc = find_format(s, &frame->format, err);
     if (rc == L2D_OK)
-        rc = scale(s, frame, &picture, err);
+        rc = reshape(s, frame, &picture, err);
     if (rc == L2D_OK && frame->rotation != 0)
         rc = turn(s, &picture, frame->rotation, err);
     if (rc != L2D_OK)

@@ -9,16 +9,18 @@
 #include <libavutil/frame.h>
 #include <libavutil/hwcontext.h>
 #include <libavutil/imgutils.h>
+#include <libavutil/mastering_display_metadata.h>
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 
+#include "base/light.h"
 #include "video_io/av_compat.h"
 #include "video_io/libav.h"
 
 struct l2d_importer {
     struct l2d_log log;
     struct SwsContext *sws;     // of the last format that needed a conversion
-    bool warned_colours, warned_matrix;
+    bool told_light, warned_matrix;
     enum AVPixelFormat told_conversion;
 };
 
@@ -125,6 +127,32 @@ static enum l2d_chroma_site chroma_site_of(const AVFrame *src)
     }
 }
 
+static uint32_t peak_nits_of(const AVFrame *src)
+{
+    const AVFrameSideData *level = av_frame_get_side_data(src, AV_FRAME_DATA_CONTENT_LIGHT_LEVEL);
+    const AVFrameSideData *screen =
+        av_frame_get_side_data(src, AV_FRAME_DATA_MASTERING_DISPLAY_METADATA);
+    unsigned most = level ? ((const AVContentLightMetadata *) level->data)->MaxCLL : 0;
+    if (most > 0 || !screen)
+        return most;
+    const AVMasteringDisplayMetadata *m = (const AVMasteringDisplayMetadata *) screen->data;
+    double nits = m->has_luminance && m->max_luminance.den > 0 ? av_q2d(m->max_luminance) : 0;
+    return nits > 0 && nits <= 10000 ? (uint32_t) nits : 0;
+}
+
+static void fill_light(const AVFrame *src, struct l2d_pixel_format *f)
+{
+    bool is_hdr = src->color_trc == AVCOL_TRC_SMPTE2084 || src->color_trc == AVCOL_TRC_ARIB_STD_B67;
+    f->transfer = src->color_trc == AVCOL_TRC_SMPTE2084 ? L2D_TRANSFER_PQ
+                : src->color_trc == AVCOL_TRC_ARIB_STD_B67 ? L2D_TRANSFER_HLG : L2D_TRANSFER_SDR;
+    enum AVColorPrimaries primaries = src->color_primaries;
+    if (primaries == AVCOL_PRI_UNSPECIFIED && (is_hdr || f->matrix == L2D_MATRIX_BT2020))
+        primaries = AVCOL_PRI_BT2020;
+    f->primaries = primaries == AVCOL_PRI_BT2020 ? L2D_PRIMARIES_BT2020
+                 : primaries == AVCOL_PRI_SMPTE432 ? L2D_PRIMARIES_P3 : L2D_PRIMARIES_BT709;
+    f->peak_nits = f->transfer == L2D_TRANSFER_PQ ? peak_nits_of(src) : 0;
+}
+
 // src has the tags; its pixels may have been converted to another format of the same family.
 static void fill_colour(struct l2d_importer *im, const AVFrame *src, struct l2d_pixel_format *f)
 {
@@ -140,20 +168,15 @@ static void fill_colour(struct l2d_importer *im, const AVFrame *src, struct l2d_
     else
         f->full_range = src->color_range == AVCOL_RANGE_JPEG;
 
-    if (!im->warned_colours && (src->color_trc == AVCOL_TRC_SMPTE2084 ||
-                            src->color_trc == AVCOL_TRC_ARIB_STD_B67))
-    {
-        im->warned_colours = true;
-        l2d_log_print(&im->log, L2D_LOG_WARN, "HDR input (%s): it is not tone-mapped, so the "
-                      "picture will look flat and pale; convert it first, for example with: "
-                      "ffmpeg -i IN -vf zscale=t=linear:npl=100,tonemap=hable,"
-                      "zscale=t=bt709:m=bt709:r=tv OUT",
-                      src->color_trc == AVCOL_TRC_SMPTE2084 ? "PQ" : "HLG");
-    } else if (!im->warned_colours && src->color_primaries == AVCOL_PRI_BT2020) {
-        im->warned_colours = true;
-        l2d_log_print(&im->log, L2D_LOG_WARN, "wide-gamut input (BT.2020): its colours are taken "
-                      "for BT.709's, so the picture will look pale; convert it first, for example "
-                      "with: ffmpeg -i IN -vf zscale=p=bt709:t=bt709:m=bt709:r=tv OUT");
+    fill_light(src, f);
+    if (!im->told_light && !l2d_light_of(f).is_sdr) {
+        im->told_light = true;
+        l2d_log_print(&im->log, L2D_LOG_INFO, "%s input (%s, %s): it becomes SDR in BT.709",
+                      f->transfer == L2D_TRANSFER_SDR ? "wide-gamut" : "HDR",
+                      f->transfer == L2D_TRANSFER_PQ ? "PQ"
+                      : f->transfer == L2D_TRANSFER_HLG ? "HLG" : "SDR",
+                      f->primaries == L2D_PRIMARIES_BT2020 ? "BT.2020"
+                      : f->primaries == L2D_PRIMARIES_P3 ? "P3" : "BT.709");
     }
 }
 

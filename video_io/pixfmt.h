@@ -39,7 +39,8 @@ void l2d_importer_destroy(struct l2d_importer **importer);
  *          base and rotation are the caller's to fill.
  * Unspecified colour: RGB is full range; grey and yuvj are full; other YCbCr is limited, BT.709
  * from 720 lines on and BT.601 below; chroma sits left, or in the centre for yuvj.
- * HDR transfer curves (PQ, HLG) and matrices that we do not know are warned about once.
+ * PQ, HLG and matrices of BT.2020 have BT.2020's primaries, all others BT.709's. That HDR or a wide
+ * gamut becomes SDR is told once, and matrices that we do not know are warned about once.
  * returns  L2D_OK, L2D_EUNSUPPORTED (names the format), L2D_EINVAL (size), L2D_ENOMEM.
  */
 int l2d_importer_convert(struct l2d_importer *importer, const struct AVFrame *src,

@@ -17,6 +17,10 @@
 
 enum l2d_matrix { L2D_MATRIX_RGB, L2D_MATRIX_BT601, L2D_MATRIX_BT709, L2D_MATRIX_BT2020 };
 
+enum l2d_transfer { L2D_TRANSFER_SDR, L2D_TRANSFER_PQ, L2D_TRANSFER_HLG };      // of BT.2100
+
+enum l2d_primaries { L2D_PRIMARIES_BT709, L2D_PRIMARIES_BT2020, L2D_PRIMARIES_P3 };     // D65
+
 enum l2d_chroma_site {              // where a subsampled chroma sample sits
     L2D_CHROMA_LEFT,                // cosited horizontally, centred vertically (MPEG-2, H.264)
     L2D_CHROMA_CENTER,              // centred both ways (MPEG-1, JPEG)
@@ -38,6 +42,9 @@ struct l2d_pixel_format {
     enum l2d_matrix matrix;
     bool full_range;
     enum l2d_chroma_site chroma_site;
+    enum l2d_transfer transfer;         // SDR with BT.709's primaries is taken as it is; anything
+    enum l2d_primaries primaries;       // else becomes that on the way in
+    uint32_t peak_nits;                 // of PQ, the brightest in cd/m2; 0: not known, 1000
 };
 
 struct l2d_frame {

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/light.h"
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
 
@@ -59,6 +60,18 @@ static void to_rgb(f32 m[12], const struct l2d_pixel_format *format)
     }
 }
 
+static void set_light(struct l2d_color_in_params *p, const struct l2d_pixel_format *format)
+{
+    struct l2d_light light = l2d_light_of(format);
+    if (light.is_sdr)
+        return;
+    p->light = light.transfer == L2D_TRANSFER_PQ ? L2D_LIGHT_PQ
+             : light.transfer == L2D_TRANSFER_HLG ? L2D_LIGHT_HLG : L2D_LIGHT_SDR;
+    for (int i = 0; i < 9; i++)
+        p->to_709[i] = (f32) light.to_709[i];
+    p->peak = (f32) light.peak;
+}
+
 void l2d_color_in_setup(struct l2d_color_in_params *p, const struct l2d_frame *frame,
                         int32_t canvas_w, int32_t canvas_h, struct l2d_color_rect source)
 {
@@ -92,6 +105,7 @@ void l2d_color_in_setup(struct l2d_color_in_params *p, const struct l2d_frame *f
     p->chroma_x = format->chroma_site == L2D_CHROMA_CENTER ? 0.5f * (float) (1u << sub_w) : 0.5f;
     p->chroma_y = format->chroma_site == L2D_CHROMA_TOPLEFT ? 0.5f : 0.5f * (float) (1u << sub_h);
     to_rgb(p->to_rgb, format);
+    set_light(p, format);
 }
 
 void l2d_color_out_setup(struct l2d_color_out_params *p, const struct l2d_frame *frame,

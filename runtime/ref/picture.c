@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/light.h"
 #include "ref/ref.h"
 #include "shaders/params/color.h"
 
@@ -128,12 +129,14 @@ void l2d_ref_color_in(float *canvas, const struct l2d_ref_color_in *p)
         for (int c = 0; c < p->num_components; c++)
             v[c] = filtered(&p->plane[c], x, y, swap ? p->scale_y : p->scale_x,
                             swap ? p->scale_x : p->scale_y);
-        for (int row = 0; row < 3; row++) {
-            double rgb = 0;
+        double rgb[3] = { 0 };
+        for (int row = 0; row < 3; row++)
             for (int c = 0; c < 4; c++)
-                rgb += (double) p->to_rgb[row * 4 + c] * v[c];
-            canvas[row] = (float) clamp1(2 * rgb - 1, -1, 1);
-        }
+                rgb[row] += (double) p->to_rgb[row * 4 + c] * v[c];
+        if (p->light)
+            l2d_light_to_sdr(p->light, rgb);
+        for (int row = 0; row < 3; row++)
+            canvas[row] = (float) clamp1(2 * rgb[row] - 1, -1, 1);
         canvas[3] = 0;
     }
 }

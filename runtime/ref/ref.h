@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The networks' operations in plain C: slow, obvious, sums in double. What the GPU is tested
-// against; it knows nothing of the GPU and needs only libm. Layout is NHWC as in kernels.h, every
-// array is f32, and outputs never overlap inputs. Optional operands are NULL.
+// against; it knows nothing of the GPU and needs libm and, of base, light.h. Layout is NHWC as in
+// kernels.h, every array is f32, and outputs never overlap inputs. Optional operands are NULL.
 #ifndef L2D_REF_REF_H
 #define L2D_REF_REF_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+struct l2d_light;
 
 enum l2d_ref_act { L2D_REF_NONE, L2D_REF_SILU, L2D_REF_RELU, L2D_REF_GELU, L2D_REF_QUICK_GELU,
                    L2D_REF_GEGLU };
@@ -157,6 +159,7 @@ struct l2d_ref_color_in {
     int canvas_w, canvas_h;
     double scale_x, scale_y, origin_x, origin_y;
     const float *to_rgb;                // [12]
+    const struct l2d_light *light;      // NULL: SDR
 };
 
 /** canvas [canvas_h,canvas_w,4]. */

@@ -6,6 +6,11 @@
 
 #include "shared.h"
 
+#define L2D_LIGHT_AS_IS 0u      // SDR in BT.709's primaries
+#define L2D_LIGHT_SDR   1u      // SDR in others
+#define L2D_LIGHT_PQ    2u
+#define L2D_LIGHT_HLG   3u
+
 #define L2D_COLOR_IN_TAPS 48     // to either side, at most: a wider filter steps over some
 
 struct l2d_color_component {    // as struct l2d_component of base/frame.h, its plane resolved
@@ -26,6 +31,8 @@ struct l2d_color_in_params {
     f32 chroma_x, chroma_y;     // position of chroma sample 0's centre in stored luma pixels, where
                                 // luma sample 0's centre is 0.5
     f32 to_rgb[12];             // 3 rows of (c0, c1, c2, 1) -> RGB in [0,1]; c = code/(2^depth - 1)
+    u32 light;                  // L2D_LIGHT_...
+    f32 to_709[9], peak;        // but for AS_IS: as struct l2d_light of base/light.h
 };
 
 // Canvas -> output picture, cropped: RGBA8, or I420 with chroma at the left (MPEG-2) site.

@@ -99,6 +99,19 @@ for matrix in bt601:smpte170m:64 bt709:bt709:1080; do
                          "bars-$name-out.mkv" | head -n 1)" "${rest%%:*}"
 done
 
+# The same bars as HDR: the light of SDR, which comes back as it was but for white, which makes room
+# for what is brighter. Next to black a step of PQ's 10 bits is ten of a byte's.
+ffmpeg -v error -i bars-bt709.mkv -vf "zscale=tin=bt709:pin=bt709:t=smpte2084:p=bt2020:m=bt2020nc:\
+npl=203,format=yuv444p10" -c:v ffv1 -color_trc smpte2084 -color_primaries bt2020 \
+    -colorspace bt2020nc -color_range tv bars-pq.mkv
+l2d run -i bars-pq.mkv -c ffv1 -o bars-pq-out.mkv --passthrough --size 128x1080
+middles="format=yuv444p,crop=112:1080:16:0,scale=7:2:flags=neighbor"
+ffmpeg -v error -y -i bars-bt709.mkv -vf "$middles" -f rawvideo want
+ffmpeg -v error -y -i bars-pq-out.mkv -vf "$middles" -f rawvideo got
+at_most "colour bars, PQ: difference" "$(max_difference want got)" 12
+is "tag of PQ" "$(ffprobe -v error -show_entries stream=color_transfer -of csv=p=0 \
+                  bars-pq-out.mkv | head -n 1)" bt709
+
 # Upright, and square pixels.
 ffmpeg -v error -i in.mp4 -frames:v 3 -vf scale=96:64,setsar=1 -c:v libx264 -pix_fmt yuv420p -an \
     wide.mp4

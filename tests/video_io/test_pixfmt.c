@@ -7,6 +7,7 @@
 
 #include <libavutil/frame.h>
 #include <libavutil/imgutils.h>
+#include <libavutil/mastering_display_metadata.h>
 #include <libavutil/pixdesc.h>
 
 #include "clips.h"
@@ -185,7 +186,7 @@ Test(pixfmt, colour_tags_and_their_defaults)
     l2d_importer_destroy(&im);
 }
 
-Test(pixfmt, hdr_is_warned_about_once)
+Test(pixfmt, hdr_is_described_and_told_once)
 {
     struct clips_log log;
     clips_log_init(&log);
@@ -194,13 +195,17 @@ Test(pixfmt, hdr_is_warned_about_once)
     for (int i = 0; i < 3; i++) {
         AVFrame *src = picture(AV_PIX_FMT_P010LE, 4, 4);
         src->color_trc = AVCOL_TRC_SMPTE2084;
+        av_content_light_metadata_create_side_data(src)->MaxCLL = 650;
         struct l2d_frame *f = NULL;
         cr_assert_eq(l2d_importer_convert(im, src, &f, NULL), L2D_OK);
+        cr_expect_eq(f->format.transfer, L2D_TRANSFER_PQ);
+        cr_expect_eq(f->format.primaries, L2D_PRIMARIES_BT2020);
+        cr_expect_eq(f->format.peak_nits, 650);
         l2d_frame_unref(&f);
         av_frame_free(&src);
     }
-    cr_expect_eq(log.warnings, 1);
-    cr_expect(strstr(log.text, "HDR input (PQ)"));
+    cr_expect_eq(log.warnings, 0, "%s", log.text);
+    cr_expect_eq(log.infos, 1);
     l2d_importer_destroy(&im);
 }
 
