@@ -6,8 +6,8 @@ set(l2d_layers l2d_base l2d_tensor l2d_gpu l2d_kernels l2d_pipeline)
 set(l2d_requires jansson vulkan libutf8proc libzip nettle yaml-0.1)
 if(L2D_VIDEO)
     list(APPEND l2d_layers l2d_video_io)
-    list(APPEND l2d_requires libavformat libavcodec libavdevice libavutil libswscale libswresample
-         sdl2 SDL2_ttf fontconfig)
+    list(APPEND l2d_requires libavformat libavcodec libavdevice libavfilter libavutil libswscale
+         libswresample sdl2 SDL2_ttf fontconfig)
 endif()
 list(JOIN l2d_requires " " l2d_requires)
 foreach(layer ${l2d_layers})

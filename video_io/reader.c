@@ -274,6 +274,23 @@ static int read_packet(struct l2d_reader *r, struct l2d_error *err)
     return result;
 }
 
+// The next picture, whole. Returns as avcodec_receive_frame.
+static int receive_frame(struct l2d_reader *r)
+{
+    for (;;) {
+        int rc = l2d_deinterlacer_pull(r->deinterlacer, r->frame);
+        if (rc != AVERROR(EAGAIN))
+            return rc;
+        rc = avcodec_receive_frame(r->dec, r->frame);
+        if (rc >= 0)
+            rc = l2d_deinterlacer_push(r->deinterlacer, r->frame);
+        else if (rc == AVERROR_EOF)
+            rc = l2d_deinterlacer_push(r->deinterlacer, NULL);
+        if (rc < 0)
+            return rc;
+    }
+}
+
 // Advance by one step: a decoded frame becomes ready, or a packet is consumed, or the end is noted.
 int l2d_reader_step(struct l2d_reader *r, struct l2d_error *err)
 {
@@ -283,7 +300,7 @@ int l2d_reader_step(struct l2d_reader *r, struct l2d_error *err)
         r->decoder_ended = true;        // by one of the last pictures, which a decoder holds back
         return L2D_OK;
     }
-    int rc = avcodec_receive_frame(r->dec, r->frame);
+    int rc = receive_frame(r);
     if (rc == AVERROR(EAGAIN) && !r->input_ended)
         return read_packet(r, err);
     if (rc == AVERROR_EOF && r->next_pkt->data) {
@@ -464,6 +481,7 @@ void l2d_reader_destroy(struct l2d_reader **reader)
     if (!r)
         return;
     l2d_packet_queue_finish(&r->audio_queue);
+    l2d_deinterlacer_destroy(&r->deinterlacer);
     l2d_importer_destroy(&r->importer);
     av_frame_free(&r->frame);
     av_packet_free(&r->pkt);

@@ -130,11 +130,6 @@ static void fill_info(struct l2d_reader *r)
         .frame_rate_num = rate_known ? rate.num : 0, .frame_rate_den = rate_known ? rate.den : 1,
         .duration_us = -1, .num_frames = -1, .live = is_live(r), .has_audio = a != NULL,
     };
-    enum AVFieldOrder order = v->codecpar->field_order;
-    if (order > AV_FIELD_PROGRESSIVE)
-        l2d_log_print(&r->log, L2D_LOG_WARN, "%s: interlaced, and taken as it is: combs where "
-                      "something moves; 'ffmpeg -i IN -vf yadif OUT' makes whole pictures",
-                      r->in.shown);
     if (a)
         r->info.audio = (struct l2d_audio_info) {
             .codecpar = a->codecpar, .codec = avcodec_get_name(a->codecpar->codec_id),
@@ -160,6 +155,7 @@ static void fill_info(struct l2d_reader *r)
 static void forget_position(struct l2d_reader *r)
 {
     avcodec_flush_buffers(r->dec);
+    l2d_deinterlacer_reset(r->deinterlacer);
     av_frame_unref(r->frame);
     av_packet_unref(r->next_pkt);
     l2d_packet_queue_clear(&r->audio_queue);
@@ -245,6 +241,8 @@ int l2d_reader_open(struct l2d_reader *r, const struct l2d_reader_params *p, str
     l2d_input_set_deadline(&r->in, 2 * p->timeout_us);      // libav listens to 5 s of it
     if (rc == L2D_OK)
         rc = find_streams(r, p, err);
+    if (rc == L2D_OK)
+        rc = l2d_deinterlacer_create(&r->deinterlacer, r->in.shown, &r->log, err);
     if (rc == L2D_OK)
         rc = l2d_importer_create(&r->importer, &r->log, err);
     if (rc != L2D_OK)

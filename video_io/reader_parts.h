@@ -7,6 +7,7 @@
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 
+#include "video_io/deinterlacer.h"
 #include "video_io/input.h"
 #include "video_io/orientation.h"
 #include "video_io/packet_queue.h"
@@ -32,6 +33,7 @@ struct l2d_reader {
     AVCodecContext *parser_dec;         // parsers write to theirs
     AVPacket *pkt, *next_pkt;           // next_pkt waits, if it has data, until dec is drained
     AVFrame *frame;                     // the decoded picture that is next, if frame_ready
+    struct l2d_deinterlacer *deinterlacer;
     struct l2d_importer *importer;
     struct l2d_reader_track video, audio;
     struct l2d_packet_queue audio_queue;    // waits while video is given out

@@ -450,6 +450,51 @@ Test(reader, size_and_clock_change_in_the_middle)
     clips_frames_clear(&frames);
 }
 
+#define FIELDS "tinterlace=interleave_top,setfield=tff"
+#define MPEG2  "-c:v mpeg2video -q:v 2 -g 5 "
+
+Test(reader, interlaced_pictures_are_made_whole)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=96x64:r=50 -vf " FIELDS " -frames:v 20 " MPEG2
+              "-flags +ildct+ilme a.ts");
+    clips_run(FFMPEG "-i a.ts -vf bwdif=mode=send_frame:deint=interlaced -f rawvideo want");
+    struct l2d_error err = { 0 };
+    cr_assert_eq(read_all("a.ts", &err), L2D_OK, "%s", err.msg);
+    cr_assert_eq(frames.num_frames, 20);
+    FILE *want = fopen("want", "rb");
+    cr_assert(want != NULL);
+    for (size_t i = 0; i < 20; i++) {
+        static uint8_t picture[96 * 64 * 3 / 2];
+        cr_assert_eq(fread(picture, 1, sizeof(picture), want), sizeof(picture));
+        const struct l2d_frame *f = frames.frame[i];
+        cr_expect_eq(f->pts, frames.frame[0]->pts + 3600 * (int64_t) i, "frame %zu", i);
+        cr_expect_eq(f->duration, 3600, "frame %zu", i);
+        cr_expect(!memcmp(f->data, picture, sizeof(picture)), "frame %zu", i);
+    }
+    fclose(want);
+    clips_frames_clear(&frames);
+
+    // Of other sizes and not interlaced in the middle: all of them, each as large as it is.
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=96x64:r=25 -frames:v 10 " MPEG2 "b.ts");
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=50 -vf " FIELDS " -frames:v 10 " MPEG2
+              "-flags +ildct+ilme c.ts");
+    clips_run("cat a.ts c.ts b.ts a.ts >d.ts");
+    cr_assert_eq(read_all("d.ts", &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(frames.num_frames, 60, "%zu", frames.num_frames);
+    for (size_t i = 0; i < frames.num_frames; i++) {
+        cr_expect_eq(frames.frame[i]->width, i / 10 == 2 ? 64 : 96, "frame %zu", i);
+        cr_expect(i == 0 || frames.frame[i]->pts > frames.frame[i - 1]->pts);
+    }
+    clips_frames_clear(&frames);
+
+    // From a time on, and only some.
+    struct l2d_reader_params some = { .name = "a.ts", .start_us = 400000, .max_frames = 3 };
+    cr_assert_eq(clips_read(&frames, &some, &err), L2D_OK, "%s", err.msg);
+    cr_expect_eq(frames.num_frames, 3);
+    cr_expect_eq(frames.frame[0]->pts, 0);
+    clips_frames_clear(&frames);
+}
+
 static void *stop_soon(void *reader)
 {
     usleep(200000);
