@@ -24,6 +24,7 @@ struct l2d_engine;
 #define L2D_MAX_STEP_SETS 8
 #define L2D_MAX_CHUNK 8
 #define L2D_MAX_DRAW_EVERY 4
+#define L2D_MAX_ENLARGE 4
 
 enum l2d_batching { L2D_BATCH, L2D_SEQUENTIAL };
 // What a step is moved away from: see struct l2d_guide. FULL computes every step a second time for
@@ -89,10 +90,12 @@ struct l2d_engine_params {          // zero means default
     double guidance;                // 1..100; 1 and less: as with mode NONE
     double guidance_delta;          // of SELF and INITIALIZE: share of the residual noise; 0: 1
     const char *negative;           // of FULL and INITIALIZE, without the template; NULL: ""
-    int32_t width, height;          // of the output, even; 0: by model and input
+    int32_t width, height;          // that is drawn, even; 0: by model and input
     int32_t input_width, input_height;  // upright, in square pixels; to choose a size, and to
                                         // make room for such pictures
     enum l2d_fit fit;
+    double enlarge;                 // what comes out is so many times as large as what is drawn,
+                                    // up to L2D_MAX_ENLARGE; 0: as large
     enum l2d_batching batching;
     // Frames that follow each other and take their steps together, up to L2D_MAX_CHUNK: more frames
     // a second, in the same pictures, which come out up to two chunks later. They gather until
@@ -147,6 +150,7 @@ struct l2d_engine_memory {
 struct l2d_engine_info {
     char model_name[65];
     int32_t width, height;          // of the output
+    int32_t drawn_width, drawn_height;      // smaller if that is enlarged
     int32_t canvas_width, canvas_height;    // of the network: a multiple of its alignment
     enum l2d_matrix matrix;         // of I420 output
     int32_t num_steps;              // of the current set

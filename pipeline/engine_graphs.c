@@ -259,6 +259,9 @@ int l2d_engine_build_unet(struct l2d_engine *e, struct l2d_graph **graph, const 
 // The picture that comes out.
 static void record_output(struct l2d_engine *e, struct l2d_graph *g, struct l2d_tensor picture)
 {
+    int32_t w = e->geometry.out_canvas_width, h = e->geometry.out_canvas_height;
+    if (w != picture.w || h != picture.h)
+        picture = l2d_enlarge(g, picture, h, w);
     l2d_color_out(g, picture, L2D_BLOCK_VIEW(e, color_out),
                   l2d_engine_bytes(e->out_pixels, 0, e->output->size_bytes));
 }

@@ -205,7 +205,7 @@ static bool advise(struct search *s, const struct l2d_engine_params *p)
 static bool advise_size(struct search *s, struct l2d_engine_params p)
 {
     const struct l2d_engine *e = s->engine;
-    double w = e->info.width, h = e->info.height, shorter = w < h ? w : h;
+    double w = e->info.drawn_width, h = e->info.drawn_height, shorter = w < h ? w : h;
     int32_t align = e->model ? l2d_model_config_align(&e->model->config) : 2;
     int32_t fitting = 0, too_large = (int32_t) ((shorter + align - 1) / align);
     while (fitting + 1 < too_large) {
@@ -307,16 +307,16 @@ int l2d_engine_check_memory(const struct l2d_engine *e, const struct l2d_engine_
     if (!e->passthrough)
         snprintf(how, sizeof(how), ", %d step%s, %s", e->info.num_steps,
                  e->info.num_steps == 1 ? "" : "s", e->precision == L2D_F16 ? "fp16" : "fp32");
+    int w = e->info.drawn_width, h = e->info.drawn_height;
     if (m->peak <= caps->memory_bytes)
         return l2d_error_set(err, L2D_EGPUMEM, "%dx%d%s has tensors of up to %.0f MiB, and %s "
-                             "binds %.0f MiB at most; %s", e->info.width, e->info.height, how,
+                             "binds %.0f MiB at most; %s", w, h, how,
                              (double) m->largest_operand / MIB, caps->name,
                              (double) caps->max_range_bytes / MIB, advice);
     return l2d_error_set(err, L2D_EGPUMEM, "%dx%d%s needs %.0f MiB of GPU memory (weights %.0f, KV "
                          "cache %.0f, activations %.0f, other %.0f, staging %.0f), %s has %.0f "
-                         "MiB; %s", e->info.width, e->info.height, how, (double) m->peak / MIB,
-                         (double) m->weights / MIB, (double) m->kv_cache / MIB,
-                         (double) m->activations / MIB, (double) m->other / MIB,
-                         (double) m->staging / MIB, caps->name,
+                         "MiB; %s", w, h, how, (double) m->peak / MIB, (double) m->weights / MIB,
+                         (double) m->kv_cache / MIB, (double) m->activations / MIB,
+                         (double) m->other / MIB, (double) m->staging / MIB, caps->name,
                          (double) caps->memory_bytes / MIB, advice);
 }

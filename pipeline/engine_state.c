@@ -70,21 +70,24 @@ static int set_size(struct l2d_engine *e, const struct l2d_engine_params *p, str
     if (w < 2 || h < 2 || w % 2 || h % 2 || w > L2D_FRAME_MAX_DIM || h > L2D_FRAME_MAX_DIM)
         return l2d_error_set(err, L2D_EINVAL, "output size %dx%d: both sides must be even numbers "
                              "from 2 to %d", w, h, L2D_FRAME_MAX_DIM);
-    e->geometry = l2d_geometry_make(w, h, align);
-    if (e->geometry.canvas_width > L2D_FRAME_MAX_DIM ||
-        e->geometry.canvas_height > L2D_FRAME_MAX_DIM)
-        return l2d_error_set(err, L2D_EINVAL, "output size %dx%d is too large", w, h);
+    const struct l2d_geometry g = l2d_geometry_make(w, h, align, p->enlarge > 0 ? p->enlarge : 1);
+    if (g.out_canvas_width > L2D_FRAME_MAX_DIM || g.out_canvas_height > L2D_FRAME_MAX_DIM)
+        return l2d_error_set(err, L2D_EINVAL, "output size %dx%d is too large: %d a side at most",
+                             g.out_width, g.out_height, L2D_FRAME_MAX_DIM);
 
+    e->geometry = g;
     enum l2d_matrix matrix = p->matrix != L2D_MATRIX_RGB ? p->matrix
-                           : h < 720 ? L2D_MATRIX_BT601 : L2D_MATRIX_BT709;
+                           : g.out_height < 720 ? L2D_MATRIX_BT601 : L2D_MATRIX_BT709;
     struct l2d_pixel_format format = p->rgba ? l2d_pixel_format_rgba8()
                                              : l2d_pixel_format_i420(matrix, p->full_range);
-    e->info.width = w;
-    e->info.height = h;
-    e->info.canvas_width = e->geometry.canvas_width;
-    e->info.canvas_height = e->geometry.canvas_height;
+    e->info.width = g.out_width;
+    e->info.height = g.out_height;
+    e->info.drawn_width = w;
+    e->info.drawn_height = h;
+    e->info.canvas_width = g.canvas_width;
+    e->info.canvas_height = g.canvas_height;
     e->info.matrix = matrix;
-    return l2d_frame_create(&e->output, w, h, &format, err);
+    return l2d_frame_create(&e->output, g.out_width, g.out_height, &format, err);
 }
 
 static int set_clip_skip(struct l2d_engine *e, const char *clip_skip, struct l2d_error *err)
@@ -253,6 +256,9 @@ static int check_numbers(const struct l2d_engine_params *p, struct l2d_error *er
     if (p->chunk > L2D_MAX_CHUNK)
         return l2d_error_set(err, L2D_EINVAL, "a chunk of %u frames: at most %d", p->chunk,
                              L2D_MAX_CHUNK);
+    if (p->enlarge != 0 && !(p->enlarge >= 1 && p->enlarge <= L2D_MAX_ENLARGE))
+        return l2d_error_set(err, L2D_EINVAL, "enlarge %g: must be within 1..%d", p->enlarge,
+                             L2D_MAX_ENLARGE);
     if (p->draw_every > L2D_MAX_DRAW_EVERY)
         return l2d_error_set(err, L2D_EINVAL, "one frame of %u drawn: of %d at most",
                              p->draw_every, L2D_MAX_DRAW_EVERY);

@@ -90,8 +90,8 @@ void l2d_submission_add_output(struct l2d_engine *e, struct l2d_submission *s,
                                const struct l2d_color_out_fit *place,
                                const struct l2d_frame_time *time)
 {
-    l2d_color_out_setup(&s->block->color_out, e->output, e->geometry.canvas_width,
-                        e->geometry.canvas_height, place);
+    l2d_color_out_setup(&s->block->color_out, e->output, e->geometry.out_canvas_width,
+                        e->geometry.out_canvas_height, place);
     l2d_submission_add_frame(s, graph, L2D_STAGE_DECODE, frame);
     l2d_submission_add(s, s->slot->download, L2D_STAGE_DOWNLOAD);
     s->slot->has_output = true;

@@ -19,13 +19,18 @@ void l2d_geometry_choose_size(double shown_w, double shown_h, double area, int32
     *height = round_to(h, align);
 }
 
-struct l2d_geometry l2d_geometry_make(int32_t width, int32_t height, int32_t align)
+struct l2d_geometry l2d_geometry_make(int32_t width, int32_t height, int32_t align, double enlarge)
 {
-    return (struct l2d_geometry) {
+    struct l2d_geometry g = {
         .width = width, .height = height,
         .canvas_width = (width + align - 1) / align * align,
         .canvas_height = (height + align - 1) / align * align,
+        .out_width = 2 * (int32_t) lround(width * enlarge / 2),
+        .out_height = 2 * (int32_t) lround(height * enlarge / 2),
     };
+    g.out_canvas_width = (int32_t) lround((double) g.canvas_width * g.out_width / width);
+    g.out_canvas_height = (int32_t) lround((double) g.canvas_height * g.out_height / height);
+    return g;
 }
 
 void l2d_geometry_shown(const struct l2d_frame *frame, double *shown_w, double *shown_h)
@@ -68,15 +73,19 @@ void l2d_geometry_place(const struct l2d_geometry *g, enum l2d_fit fit,
         y = floor(y);
     }
 
-    out->crop_x = (g->canvas_width - g->width) / 2;
-    out->crop_y = (g->canvas_height - g->height) / 2;
-    out->x0 = clamp(x, g->width);
-    out->y0 = clamp(y, g->height);
-    out->x1 = clamp(x + w, g->width);
-    out->y1 = clamp(y + h, g->height);
+    int32_t crop_x = (g->canvas_width - g->width) / 2;
+    int32_t crop_y = (g->canvas_height - g->height) / 2;
+    double larger_x = (double) g->out_width / g->width;
+    double larger_y = (double) g->out_height / g->height;
+    out->crop_x = (int32_t) lround(crop_x * larger_x);
+    out->crop_y = (int32_t) lround(crop_y * larger_y);
+    out->x0 = clamp(x * larger_x, g->out_width);
+    out->y0 = clamp(y * larger_y, g->out_height);
+    out->x1 = clamp((x + w) * larger_x, g->out_width);
+    out->y1 = clamp((y + h) * larger_y, g->out_height);
     *source = (struct l2d_color_rect) {
-        .x = (float) (-(out->crop_x + x) * upright_w / w),
-        .y = (float) (-(out->crop_y + y) * upright_h / h),
+        .x = (float) (-(crop_x + x) * upright_w / w),
+        .y = (float) (-(crop_y + y) * upright_h / h),
         .w = (float) (g->canvas_width * upright_w / w),
         .h = (float) (g->canvas_height * upright_h / h),
     };

@@ -9,6 +9,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #include "lib/flat.glsl"
+#include "lib/cubic.glsl"
 #include "lib/math.glsl"
 #include "lib/precision.glsl"
 #include "params/steady.h"
@@ -70,12 +71,6 @@ float trust(ivec2 at, vec2 from)
     }
     miss /= 9.0 * UNLIKE;
     return known * exp1(-miss * miss);
-}
-
-vec4 catmull_rom(float t)
-{
-    return vec4(((-0.5 * t + 1.0) * t - 0.5) * t, (1.5 * t - 2.5) * t * t + 1.0,
-                ((-1.5 * t + 2.0) * t + 0.5) * t, (0.5 * t - 0.5) * t * t);
 }
 
 // Bilinear taps would blur a little more with every frame.

@@ -62,3 +62,25 @@ struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x,
                  }, x, image, l2d_tensor_count(&image) / 4);
     return image;
 }
+
+struct l2d_tensor l2d_enlarge(struct l2d_graph *graph, struct l2d_tensor picture, int32_t h,
+                              int32_t w)
+{
+    if (!l2d_check_shape(graph, "enlarge", "picture", &picture, L2D_F32, 1, -1, -1, 4))
+        return L2D_NO_TENSOR;
+    struct l2d_tensor y = l2d_graph_alloc(graph, L2D_F32, 1, h, w, 4);
+    if (l2d_graph_failed(graph))
+        return L2D_NO_TENSOR;
+    uint32_t size = flat_size(graph);
+    struct l2d_dispatch d = {
+        .shader = "enlarge", .spec = &size, .num_spec = 1,
+        .params = &(struct l2d_enlarge_params) {
+            .w = (u32) picture.w, .h = (u32) picture.h, .ow = (u32) w, .oh = (u32) h,
+        },
+        .params_size = sizeof(struct l2d_enlarge_params),
+        .bind = (struct l2d_binding[]) { { picture, L2D_READ }, { y, L2D_WRITE } }, .num_bind = 2,
+    };
+    flat_groups(d.groups, l2d_tensor_count(&y) / 4, size);
+    l2d_graph_dispatch(graph, &d);
+    return y;
+}

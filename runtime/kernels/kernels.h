@@ -270,6 +270,10 @@ void l2d_color_in(struct l2d_graph *graph, struct l2d_tensor bytes, struct l2d_t
 void l2d_color_out(struct l2d_graph *graph, struct l2d_tensor canvas, struct l2d_tensor params,
                    struct l2d_tensor bytes);
 
+/** A picture f32 [1,H,W,4] by cubics as f32 [1,h,w,4], clamped to [-1,1]. For larger sizes. */
+struct l2d_tensor l2d_enlarge(struct l2d_graph *graph, struct l2d_tensor picture, int32_t h,
+                              int32_t w);
+
 /** f32 [1,H,W,4] -> the luma structure map, f32 [1,H,W,4] in [-1,1]. H and W multiples of 8. */
 struct l2d_tensor l2d_luma_structure(struct l2d_graph *graph, struct l2d_tensor canvas);
 

@@ -92,6 +92,23 @@ void l2d_ref_luma_structure(float *map, const float *rgb, int h, int w)
     free(mean);
 }
 
+void l2d_ref_enlarge(float *y, const float *picture, int h, int w, int oh, int ow)
+{
+    for (int i = 0; i < oh * ow; i++, y += 4) {
+        double from_x = (i % ow + 0.5) * w / ow - 0.5, from_y = (i / ow + 0.5) * h / oh - 0.5;
+        double sum[3] = { 0 };
+        for (int iy = (int) floor(from_y) - 1; iy <= (int) floor(from_y) + 2; iy++)
+            for (int ix = (int) floor(from_x) - 1; ix <= (int) floor(from_x) + 2; ix++)
+                for (int c = 0; c < 3; c++)
+                    sum[c] += l2d_ref_catmull_rom(from_x - ix) * l2d_ref_catmull_rom(from_y - iy) *
+                              (double) picture[4 * (clamp(iy, 0, h - 1) * w +
+                                                    clamp(ix, 0, w - 1)) + c];
+        for (int c = 0; c < 3; c++)
+            y[c] = (float) clamp1(sum[c], -1, 1);
+        y[3] = 0;
+    }
+}
+
 // at, scale: luma pixels, pixel 0's centre at 0.5.
 static double filtered(const struct l2d_ref_plane *p, double at_x, double at_y, double scale_x,
                        double scale_y)

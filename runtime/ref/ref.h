@@ -143,6 +143,12 @@ void l2d_ref_lcm_step(float *x, float *x0, const float *pred, const float *noise
 /** y = 3 tanh(z / (3 scale)). */
 void l2d_ref_latent_decode(float *y, const float *z, int count, double scale);
 
+/** Keys' cubic with a = -1/2, at distance d. */
+double l2d_ref_catmull_rom(double d);
+
+/** A picture [h,w,4] by that cubic as y [oh,ow,4], clamped to [-1,1]; edges repeated. */
+void l2d_ref_enlarge(float *y, const float *picture, int h, int w, int oh, int ow);
+
 // A component of a stored picture, one number a sample, its sampling and where sample 0 lies.
 struct l2d_ref_plane {
     const uint16_t *code;       // [h][w]

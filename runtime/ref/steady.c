@@ -210,8 +210,7 @@ static double trust(const struct plane *now, const struct plane *before, int x, 
     return clamp1(1 + inside, 0, 1) * exp(-(miss / 12) * (miss / 12));
 }
 
-// Keys' cubic with a = -1/2, at distance d.
-static double catmull_rom(double d)
+double l2d_ref_catmull_rom(double d)
 {
     d = fabs(d);
     return d < 1 ? (1.5 * d - 2.5) * d * d + 1 : d < 2 ? ((-0.5 * d + 2.5) * d - 4) * d + 2 : 0;
@@ -223,7 +222,7 @@ static double last_at(const float *last, int h, int w, double x, double y, int c
     double sum = 0;
     for (int t = 0; t < 16; t++) {
         int ix = (int) floor(x) - 1 + t % 4, iy = (int) floor(y) - 1 + t / 4;
-        sum += catmull_rom(x - ix) * catmull_rom(y - iy) *
+        sum += l2d_ref_catmull_rom(x - ix) * l2d_ref_catmull_rom(y - iy) *
                (double) last[4 * (clamp(iy, 0, h - 1) * w + clamp(ix, 0, w - 1)) + c];
     }
     return sum;

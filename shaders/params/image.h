@@ -13,4 +13,10 @@ struct l2d_image_params {
 };
 L2D_PUSH_CHECK(l2d_image_params);
 
+struct l2d_enlarge_params {
+    u32 w, h;                   // of the picture
+    u32 ow, oh;                 // of the larger one
+};
+L2D_PUSH_CHECK(l2d_enlarge_params);
+
 #endif

@@ -92,6 +92,15 @@ at_most "times with every second frame drawn, s" "$(max_distance want got)" 0.00
 l2d run --realtime -i twenty.mp4 -o null $small --draw-every 2 --json live.json
 is "every frame is accounted for" "$(grep -c '"unaccounted": 0' live.json)" 1
 
+# Enlarged: what is drawn at 64x64, as near as another way to enlarge it is.
+l2d run -i twenty.mp4 -c ffv1 -o drawn.mkv $small --frames 9
+l2d run -i twenty.mp4 -c ffv1 -o enlarged.mkv $small --frames 9 --enlarge 1.5
+is "--enlarge 1.5" "$(ffprobe -v error -show_entries stream=width,height -of csv=p=0 \
+                      enlarged.mkv)" 96,96
+raw_video drawn.mkv scale=96:96:flags=bicubic >drawn.yuv
+raw_video enlarged.mkv >enlarged.yuv
+at_most "enlarged, levels" "$(max_difference drawn.yuv enlarged.yuv)" 24
+
 # A cut: the model forgets the scene before, unless told not to, and no frame is lost for it.
 ffmpeg -v error -f lavfi -i "color=black:size=64x64:rate=25:duration=0.48" -f lavfi \
     -i "testsrc=size=64x64:rate=25:duration=0.52" -filter_complex concat -c:v ffv1 cut.mkv

@@ -47,6 +47,7 @@ refuses 2 "--skip-similar=1.5: expected 0 to 1" run -i a.mp4 -o null --skip-simi
 refuses 2 "unexpected argument '0.9'" run -i a.mp4 -o null --skip-similar 0.9
 refuses 2 "--skip-similar goes neither" run -i a.mp4 -o null --skip-similar --dump d
 refuses 2 "--record-timeline -: it is a file" run -i a.mp4 -o null --record-timeline -
+refuses 2 "--enlarge 5: expected 1 to 4" run -i a.mp4 -o null --enlarge 5
 refuses 2 "--draw-every '5': expected" run -i a.mp4 -o null --draw-every 5
 refuses 2 "--draw-every goes neither" run -i a.mp4 -o null --draw-every 2 --passthrough
 refuses 2 "--draw-every goes neither" run -i a.mp4 -o null --draw-every 2 --skip-similar

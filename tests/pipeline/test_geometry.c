@@ -2,6 +2,7 @@
 // Sizes, fits and crops, as numbers.
 #include <criterion/criterion.h>
 #include <math.h>
+#include <string.h>
 
 #include "pipeline/geometry.h"
 
@@ -33,7 +34,7 @@ Test(geometry, default_size_keeps_the_shape)
 
 Test(geometry, canvas_is_the_next_multiple)
 {
-    struct l2d_geometry g = l2d_geometry_make(100, 64, 32);
+    struct l2d_geometry g = l2d_geometry_make(100, 64, 32, 1);
     cr_expect_eq(g.canvas_width, 128);
     cr_expect_eq(g.canvas_height, 64);
     cr_expect_eq(g.width, 100);
@@ -84,7 +85,7 @@ Test(geometry, placement)
             .width = c->in_w, .height = c->in_h, .rotation = c->rotation,
             .sar_num = c->sar_num, .sar_den = 1,
         };
-        struct l2d_geometry g = l2d_geometry_make(c->out_w, c->out_h, 32);
+        struct l2d_geometry g = l2d_geometry_make(c->out_w, c->out_h, 32, 1);
         struct l2d_color_rect source;
         struct l2d_color_out_fit out;
         l2d_geometry_place(&g, c->fit, &f, &source, &out);
@@ -96,4 +97,27 @@ Test(geometry, placement)
                   "case %zu: %d %d %d %d", i, out.x0, out.y0, out.x1, out.y1);
         cr_expect_eq(out.crop_x, (g.canvas_width - g.width) / 2);
     }
+}
+
+Test(geometry, enlarged)
+{
+    struct l2d_frame f = { .width = 128, .height = 64 };
+    struct l2d_geometry g = l2d_geometry_make(36, 64, 32, 1.5);
+    cr_expect(g.out_width == 54 && g.out_height == 96);
+    cr_expect(g.out_canvas_width == 96 && g.out_canvas_height == 96);
+    struct l2d_color_rect source, same;
+    struct l2d_color_out_fit out, plain;
+    l2d_geometry_place(&g, L2D_FIT_CONTAIN, &f, &source, &out);
+    g = l2d_geometry_make(36, 64, 32, 1);
+    l2d_geometry_place(&g, L2D_FIT_CONTAIN, &f, &same, &plain);
+    cr_expect(!memcmp(&source, &same, sizeof(same)), "what is drawn does not change");
+    cr_expect_eq(out.crop_x, 21);
+    cr_expect(plain.y0 == 23 && plain.y1 == 41 && plain.x1 == 36, "%d %d %d", plain.y0, plain.y1,
+              plain.x1);
+    cr_expect(out.x0 == 0 && out.y0 == 35 && out.x1 == 54 && out.y1 == 62, "%d %d %d %d", out.x0,
+              out.y0, out.x1, out.y1);
+    g = l2d_geometry_make(2, 2, 2, 1.2);        // sides are even
+    cr_expect(g.out_width == 2 && g.out_height == 2);
+    g = l2d_geometry_make(2, 2, 2, 4);
+    cr_expect(g.out_width == 8 && g.out_canvas_width == 8);
 }

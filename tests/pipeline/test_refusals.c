@@ -204,6 +204,9 @@ Test(refusals, bad_parameters)
     p.draw_every = 2;
     check_refused(&p, L2D_EINVAL, "skipped where they are alike", "not both");
     p = params();
+    p.enlarge = 0.5;
+    check_refused(&p, L2D_EINVAL, "enlarge 0.5", "1..4");
+    p = params();
     p.draw_every = L2D_MAX_DRAW_EVERY + 1;
     check_refused(&p, L2D_EINVAL, "of 5 drawn", "4 at most");
     p = params();

@@ -99,6 +99,7 @@ static struct scenario draw_scenario(void)
         .resized = draw(4) == 0,
     };
     s.alike = s.params.skip_similar > 0 ? 3 : 1;
+    s.params.enlarge = draw(3) ? 0 : 1 + 0.25 * draw(5);
     s.params.draw_every = s.params.skip_similar > 0 || draw(3) == 0 ? 1 : 1 + draw(4);
     for (unsigned i = 0; i < s.num_scenes; i++)
         s.scene[i] = 1 + draw(39);

@@ -23,7 +23,7 @@ struct model_options {
     int tier, lanes;                                    // enums of device.h
     int prompt_syntax;                                  // enum of prompt.h
     int guidance_mode;
-    double guidance, guidance_delta;                    // 0: not given
+    double guidance, guidance_delta, enlarge;           // 0: not given
     const char *negative, *clip_skip;
     uint64_t seed;
 };
@@ -39,7 +39,10 @@ struct model_options {
       "instead of a model: one of the original Live2Diff's YAML files, which is imported once",   \
       MODEL_AT(type, config), NULL },                                                             \
     { 's', "size", OPTION_SIZE, "WxH", NULL,                                                      \
-      "size of the result; default: the model's area in the input's shape", MODEL_AT(type, size), \
+      "size of what is drawn; default: the model's area in the input's shape",                    \
+      MODEL_AT(type, size), NULL },                                                               \
+    { 0, "enlarge", OPTION_REAL, "F", NULL,                                                       \
+      "make the result F times as large as what is drawn, 1 to 4 [1]", MODEL_AT(type, enlarge),   \
       NULL },                                                                                     \
     { 0, "steps", OPTION_STEPS, "I,J/TOTAL", NULL,                                                \
       "denoising steps per frame, 1 to 8 indices; default: the model's", MODEL_AT(type, steps),   \
@@ -121,6 +124,9 @@ static inline int model_options_check(const struct command *command, const struc
     if (delta && o->guidance_delta > 100)
         return options_complain(command, "--guidance-delta %g: expected at most 100",
                                 o->guidance_delta);
+    if (o->enlarge != 0 && !(o->enlarge >= 1 && o->enlarge <= L2D_MAX_ENLARGE))
+        return options_complain(command, "--enlarge %g: expected 1 to %d", o->enlarge,
+                                L2D_MAX_ENLARGE);
     if (o->guidance > 1 && mode == L2D_GUIDANCE_NONE)
         return options_complain(command, "--guidance needs a --guidance-mode: full, self or "
                                 "initialize");
@@ -162,7 +168,7 @@ static inline struct l2d_engine_params model_engine_params(const struct model_op
         .clip_skip = o->clip_skip,
         .prompt_syntax = (enum l2d_prompt_syntax) o->prompt_syntax,
         .width = o->size.width, .height = o->size.height,
-        .fit = (enum l2d_fit) o->fit,
+        .fit = (enum l2d_fit) o->fit, .enlarge = o->enlarge,
         .batching = o->schedule == SCHEDULE_SEQUENTIAL ? L2D_SEQUENTIAL : L2D_BATCH,
         .chunk = (uint32_t) o->chunk, .draw_every = (uint32_t) o->draw_every + 1,
         .noise = (enum l2d_noise_choice) o->noise,

@@ -137,8 +137,11 @@ static void print_deadline(FILE *file, const struct deadline_stats *d)
 void report_print(FILE *file, const struct report *r)
 {
     const char *model = r->info.model_name[0] ? r->info.model_name : "no model";
-    fprintf(file, "%s: %s at %dx%d on %s\n", r->interrupted ? "Stopped" : "Done", model,
-            r->info.width, r->info.height, r->caps.name);
+    fprintf(file, "%s: %s at %dx%d", r->interrupted ? "Stopped" : "Done", model,
+            r->info.drawn_width, r->info.drawn_height);
+    if (r->info.width != r->info.drawn_width)
+        fprintf(file, ", enlarged to %dx%d,", r->info.width, r->info.height);
+    fprintf(file, " on %s\n", r->caps.name);
     print_fates(file, r);
     if (r->engine.frames_skipped)
         fprintf(file, "  similar frames: %llu of them repeat the picture before\n",
@@ -185,10 +188,12 @@ json_t *report_json_model(const struct l2d_engine_info *info, const struct l2d_g
     for (int i = 0; i < info->num_steps; i++)
         json_array_append_new(timesteps, json_integer(info->timestep[i]));
     return json_pack(
-        "{ss ss ss si si si si so si si ss ss sb ss sf sI sI sI sI sb}", "name", info->model_name,
-        "device", caps->name, "driver", caps->driver, "width", info->width, "height", info->height,
-        "canvas_width", info->canvas_width, "canvas_height", info->canvas_height, "timesteps",
-        timesteps, "chunk", (int) info->chunk, "draw_every", (int) info->draw_every,
+        "{ss ss ss si si si si si si so si si ss ss sb ss sf sI sI sI sI sb}", "name",
+        info->model_name, "device", caps->name, "driver", caps->driver, "width", info->width,
+        "height", info->height, "drawn_width", info->drawn_width, "drawn_height",
+        info->drawn_height, "canvas_width", info->canvas_width, "canvas_height",
+        info->canvas_height, "timesteps", timesteps, "chunk", (int) info->chunk, "draw_every",
+        (int) info->draw_every,
         "precision", info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32",
         "kv_cache", l2d_engine_kv_str(info), "int8_weights", info->weight_type == L2D_WEIGHTS_INT8,
         "guidance_mode", l2d_guidance_mode_str(info->guidance_mode), "guidance", info->guidance,

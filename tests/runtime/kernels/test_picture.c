@@ -102,6 +102,31 @@ static void run_case(struct gpu_test *t, unsigned index, enum gt_fill fill, enum
     free(want);
 }
 
+static const struct { int h, w, oh, ow; } larger[] = {
+    { 64, 96, 128, 192 }, { 64, 96, 64, 96 }, { 33, 17, 50, 26 }, { 1, 1, 4, 3 }, { 7, 5, 28, 6 },
+};
+
+static void run_enlarge(struct gpu_test *t, unsigned index)
+{
+    int h = larger[index].h, w = larger[index].w, oh = larger[index].oh, ow = larger[index].ow;
+    size_t n = (size_t) (4 * oh * ow);
+    float *picture = gt_floats((size_t) (4 * h * w)), *want = gt_floats(n);
+    fill_canvas(picture, (size_t) (h * w), GT_NORMAL, index);
+    l2d_ref_enlarge(want, picture, h, w, oh, ow);
+    gt_begin(t, L2D_F32);
+    gt_keep(t, l2d_enlarge(t->graph, gt_tensor(t, L2D_F32, 1, h, w, 4, picture, false), oh, ow));
+    gt_run(t);
+    float *got = gt_read_kept(t, n);
+    // Places in f32: 1e-6 of the width, times the step from one pixel to the next.
+    gt_check(want, got, n, (struct gt_tol) { 2e-5, 2e-5, 0 }, "enlarge case %u", index);
+    if (h == oh && w == ow)
+        gt_check(picture, got, n, (struct gt_tol) { 1e-6, 1e-6, 0 }, "enlarged to the same size");
+    gt_end(t);
+    free(picture);
+    free(want);
+    free(got);
+}
+
 static void run_all(enum l2d_tier tier)
 {
     struct gpu_test t;
@@ -110,6 +135,8 @@ static void run_all(enum l2d_tier tier)
         for (int fill = 0; fill < GT_NUM_FILLS; fill++)
             for (int f16 = 0; f16 < 2; f16++)
                 run_case(&t, i, (enum gt_fill) fill, f16 ? L2D_F16 : L2D_F32);
+    for (unsigned i = 0; i < COUNT(larger); i++)
+        run_enlarge(&t, i);
     gt_close(&t);
 }
 
