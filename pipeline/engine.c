@@ -62,6 +62,7 @@ static void add_encode(struct l2d_engine *e, struct l2d_submission *s, uint32_t 
     e->settings[frame % L2D_TIMES] = e->now;
     s->block->encode = l2d_row_of(e, frame, 0);
     l2d_steady_see(e, s, frame);
+    l2d_mix_see(e, s, e->sight[frame % L2D_TIMES], e->now.mix);
     l2d_submission_add_frame(s, e->encode, L2D_STAGE_ENCODE, frame);
     if (depth_later)
         l2d_submission_add(s, e->put_depth[e->gathered], L2D_STAGE_ENCODE);
@@ -76,6 +77,13 @@ static void add_output(struct l2d_engine *e, struct l2d_submission *s, struct l2
         s->block->decode = l2d_row_of(e, frame, e->schedule.num_steps - 1);
     l2d_submission_add_output(e, s, decode, frame, &e->place[frame % L2D_TIMES],
                               &e->time[frame % L2D_TIMES]);
+}
+
+static void add_drawn(struct l2d_engine *e, struct l2d_submission *s, uint32_t frame)
+{
+    uint32_t at = frame % L2D_TIMES;
+    add_output(e, s, l2d_steady_decode(e, s, frame), frame);
+    l2d_mix_out(e, s, e->sight[at], e->settings[at].mix);
 }
 
 // And the frames that follow what comes out.
@@ -139,7 +147,7 @@ static int warm_up(struct l2d_engine *e, struct l2d_error *err)
         if (rc != L2D_OK)
             break;
         l2d_submission_add_upload(&s);
-        add_output(e, &s, l2d_steady_decode(e, &s, f), f);
+        add_drawn(e, &s, f);
         rc = l2d_submission_submit(e, &s, err);
     }
     e->warm_done = true;
@@ -196,7 +204,7 @@ static void add_batch(struct l2d_engine *e, struct l2d_submission *s, int64_t ne
     l2d_submission_add_unet(s, e->select[0], e->stream[steps - 1], &rows);
     int64_t done = newest - (steps - 1);
     if (done >= e->flight_begin)
-        add_output(e, s, l2d_steady_decode(e, s, (uint32_t) done), (uint32_t) done);
+        add_drawn(e, s, (uint32_t) done);
 }
 
 // All steps of the oldest gathered frames, one or a whole chunk.
@@ -222,7 +230,7 @@ static void add_oldest(struct l2d_engine *e, struct l2d_submission *s)
     uint32_t frame = e->flight_begin;
     if (frame == e->frames - e->gathered)
         return;
-    add_output(e, s, l2d_steady_decode(e, s, frame), frame);
+    add_drawn(e, s, frame);
     e->flight_begin++;
 }
 

@@ -113,6 +113,12 @@ struct l2d_engine_params {          // zero means default
     // What a picture keeps of the one before it, moved along with the source, where that goes on:
     // up to L2D_STEADY_MOST, against flicker. 0: as the model says; below: nothing.
     double steady;
+    // How much of the source is mixed into what comes out, up to 1; and whether that may change
+    // from 0, for which sources are kept. A mask, if there is one, is stretched over the output:
+    // where it is black the source is seen alone, where it is white as much as mix says.
+    double mix;
+    bool can_mix;
+    const struct l2d_frame *mask;   // borrowed until creation returns
     enum l2d_rewarm rewarm;
     double rewarm_seconds;          // above 0: also so long after the last time, of source time,
                                     // from the 8 newest frames
@@ -169,6 +175,8 @@ struct l2d_engine_info {
     uint32_t prompt_tokens;         // of the current prompt; of a blend: of its longest part
     uint32_t prompt_dropped;        // did not fit
     double steady;                  // of the beginning; 0: pictures are not steadied
+    double mix;                     // of the beginning
+    bool can_mix;                   // sources are kept
     int32_t num_loras;              // that the model keeps apart
     struct l2d_lora_config lora[L2D_MAX_LORAS];     // with the scales of the beginning
     double gflop_encode, gflop_unet, gflop_decode;      // per frame, drawn or not

@@ -292,6 +292,7 @@ static int declare_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_e
 {
     e->input_bytes = 0;
     l2d_graph_destroy(&e->color_in);
+    l2d_graph_destroy(&e->source_in);
     l2d_buf_destroy(&e->pixels);
     int rc = l2d_engine_declare(e, &e->pixels, size_bytes, L2D_MEMORY_DEVICE, "input pixels", err);
     struct l2d_tensor pixels = rc == L2D_OK ? l2d_engine_bytes(e->pixels, 0, size_bytes)
@@ -308,9 +309,15 @@ static int declare_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_e
     }
     if (rc == L2D_OK)
         rc = l2d_engine_new_ahead(e, &e->color_in, "color_in", err);
+    if (rc == L2D_OK && e->sources)
+        rc = l2d_engine_new_ahead(e, &e->source_in, "source_in", err);
     if (rc != L2D_OK)
         return rc;
     l2d_color_in(e->color_in, pixels, L2D_BLOCK_VIEW(e, color_in), l2d_engine_canvas(e));
+    if (e->sources)
+        l2d_color_in_packed(e->source_in, pixels, L2D_BLOCK_VIEW(e, source_in),
+                            e->geometry.out_canvas_height, e->geometry.out_canvas_width,
+                            l2d_engine_bytes(e->sources, 0, e->sources->size_bytes));
     e->input_bytes = size_bytes;
     return L2D_OK;
 }
@@ -327,6 +334,8 @@ int l2d_engine_resize_input(struct l2d_engine *e, uint64_t size_bytes, struct l2
         rc = l2d_engine_take(e->pixels, err);
     if (rc == L2D_OK)
         rc = finish_small(e->color_in, err);
+    if (rc == L2D_OK && e->source_in)
+        rc = finish_small(e->source_in, err);
     for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++) {
         rc = l2d_engine_take(e->slot[i].pixels, err);
         if (rc == L2D_OK)

@@ -213,6 +213,17 @@ static int change_steady(struct l2d_engine *e, double share, struct l2d_error *e
     return rc;
 }
 
+static int change_mix(struct l2d_engine *e, double mix, struct l2d_error *err)
+{
+    int rc = l2d_mix_check(mix, err);
+    if (rc == L2D_OK && !e->sources)
+        rc = l2d_error_set(err, L2D_EINVAL, "mix: sources are not kept for it; begin with a mix "
+                           "above 0, or with can_mix");
+    if (rc == L2D_OK)
+        e->now.mix = (float) mix;
+    return rc;
+}
+
 static int change(struct l2d_engine *e, const struct l2d_change *c, struct l2d_error *err)
 {
     switch (c->kind) {
@@ -240,6 +251,8 @@ static int change(struct l2d_engine *e, const struct l2d_change *c, struct l2d_e
         return L2D_OK;
     case L2D_CHANGE_STEADY:
         return change_steady(e, (double) c->steady, err);
+    case L2D_CHANGE_MIX:
+        return change_mix(e, (double) c->mix, err);
     case L2D_CHANGE_REWARM:
         if (e->warm_done && !e->newest_at)
             e->newest_at = e->frames;

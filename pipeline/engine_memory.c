@@ -20,7 +20,7 @@ uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
                                &e->ahead_activations, &e->depth_maps, &e->depth_range,
                                &e->depth_input, &e->depth_inputs,
                                &e->origins, &e->lumas, &e->last_picture, &e->last_canvas,
-                               &e->sums, &e->sums_back,
+                               &e->sums, &e->sums_back, &e->sources, &e->mask,
                                &e->sinks.recent, &e->sinks.clean, &e->sinks.cond, &e->sinks.work,
                                &e->sinks.origins };
     struct l2d_engine_words *words[] = { &e->prompt, &e->negative_prompt };
@@ -48,7 +48,7 @@ uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
 
 uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
 {
-    struct l2d_graph **one[] = { &e->color_in, &e->encode, &e->warm, &e->decode,
+    struct l2d_graph **one[] = { &e->color_in, &e->source_in, &e->encode, &e->warm, &e->decode,
                                  &e->decode_steady, &e->track, &e->move, &e->show,
                                  &e->text, &e->map_range, &e->ring_range, &e->structure,
                                  &e->depth, &e->depths,

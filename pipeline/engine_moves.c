@@ -13,6 +13,7 @@ static void add_move(struct l2d_engine *e, struct l2d_submission *s, const struc
 {
     l2d_steady_move(e, s, m->sight);
     l2d_submission_add_output(e, s, e->move, e->decoded - 1, &m->place, &m->time);
+    l2d_mix_out(e, s, m->sight, m->mix);
 }
 
 int l2d_engine_push_moved(struct l2d_engine *e, const struct l2d_frame *frame,
@@ -25,7 +26,9 @@ int l2d_engine_push_moved(struct l2d_engine *e, const struct l2d_frame *frame,
         return rc;
     struct l2d_moved m = {
         l2d_frame_time_of(frame), e->place[e->frames % L2D_TIMES], l2d_steady_keep(e, &s),
+        e->now.mix,
     };
+    l2d_mix_see(e, &s, m.sight, m.mix);
     if (e->decoded > last)
         add_move(e, &s, &m);
     else

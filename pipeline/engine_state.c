@@ -229,6 +229,8 @@ static int plan(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     if (rc == L2D_OK)
         rc = l2d_engine_declare(e, &e->out_pixels, e->output->size_bytes, L2D_MEMORY_DEVICE,
                                 "output pixels", err);
+    if (rc == L2D_OK && !e->passthrough)
+        rc = l2d_engine_declare_mix(e, p, err);
     if (rc == L2D_OK)
         rc = l2d_engine_declare_input(e, p, err);
     if (rc == L2D_OK && !e->passthrough)
@@ -385,6 +387,8 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
         if (*graph[i])
             rc = l2d_graph_finish(*graph[i], is_apart(e, *graph[i]) ? e->ahead_activations
                                                                    : e->activations, err);
+    if (rc == L2D_OK && e->masked)
+        rc = l2d_engine_load_mask(e, p->mask, err);
     begin = note_phase(e, "command buffers", begin);
     if (rc == L2D_OK && e->negative_prompt.kv)
         rc = l2d_engine_set_negative(e, p->negative ? p->negative : "", err);

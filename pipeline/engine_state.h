@@ -28,6 +28,7 @@
 // views of it are 256-byte aligned.
 struct l2d_frame_block {
     _Alignas(256) struct l2d_color_in_params color_in;  // of the frame that comes in: ahead
+    _Alignas(256) struct l2d_color_in_params source_in;
     _Alignas(256) struct l2d_row_params encode;
     // Of a chunk's frames: each, and those that the depth network sees together.
     struct { _Alignas(256) struct l2d_row_params row; } each[L2D_MAX_CHUNK];
@@ -52,6 +53,7 @@ struct l2d_moved {
     struct l2d_frame_time time;
     struct l2d_color_out_fit place;
     uint32_t sight;
+    float mix;
 };
 
 // What a frame is drawn with, from its first step to its last.
@@ -60,6 +62,7 @@ struct l2d_frame_settings {
     uint32_t base;                  // the window takes it for frame number - base
     bool shared_noise;
     float steady;                   // what it keeps of the picture before, at most
+    float mix;                      // how much of the source is mixed in
 };
 
 // A prompt, from its embedding to the keys and values of the cross attentions; engine_text.c.
@@ -197,6 +200,11 @@ struct l2d_engine {
     uint32_t sights, sight[L2D_TIMES];      // frames seen so far; each drawn one's number of them
     uint32_t steadied;              // the sight for which last_picture is the one before
 
+    // --- the source mixed in; engine_mix.c
+    struct l2d_buf *sources, *mask; // a ring; NULL: there is nothing to mix
+    bool masked;
+    struct l2d_color_in_params source_params;   // of the frame that came in last
+
     // --- frames that are not drawn
     uint32_t draw_every, moves_left;        // moves_left: before the next that is drawn
     uint32_t decoded;               // the frame behind the newest that was sent out
@@ -204,7 +212,8 @@ struct l2d_engine {
     uint32_t num_moved[L2D_TIMES];
 
     // --- graphs
-    struct l2d_graph *color_in, *encode, *warm, *decode;
+    struct l2d_graph *color_in, *source_in;     // pixels -> canvas, sources
+    struct l2d_graph *encode, *warm, *decode;
     struct l2d_graph *track, *decode_steady;    // canvas -> lumas; decode, and steady the picture
     struct l2d_graph *move;         // last_picture and lumas -> out_pixels
     struct l2d_graph *stream[L2D_MAX_STEPS];    // number of rows - 1; those that a set needs
@@ -399,6 +408,20 @@ struct l2d_tensor l2d_engine_record_move(struct l2d_engine *engine, struct l2d_g
 
 /** returns  L2D_OK if a picture can keep such a share of the one before */
 int l2d_steady_check(double share, struct l2d_error *err);
+
+/** Frames whose luminance, and source, the rings hold; a sight goes to its number modulo that. */
+uint32_t l2d_num_sights(const struct l2d_engine *engine);
+
+// ---- the source mixed in: engine_mix.c
+
+/** Share and buffers, if there is anything to mix; the mask, into memory that has been taken. */
+int l2d_engine_declare_mix(struct l2d_engine *engine, const struct l2d_engine_params *params,
+                           struct l2d_error *err);
+int l2d_engine_load_mask(struct l2d_engine *engine, const struct l2d_frame *mask,
+                         struct l2d_error *err);
+
+/** returns  L2D_OK if so much of the source can be mixed in */
+int l2d_mix_check(double mix, struct l2d_error *err);
 
 // ---- changes: engine_live.c
 

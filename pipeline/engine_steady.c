@@ -7,14 +7,14 @@
 // all it is drawn with.
 #include "pipeline/engine_submission.h"
 
-static uint32_t num_sights(const struct l2d_engine *e)
+uint32_t l2d_num_sights(const struct l2d_engine *e)
 {
     return e->ring * e->draw_every;
 }
 
 static struct l2d_tensor lumas_of(const struct l2d_engine *e)
 {
-    struct l2d_tensor lumas = l2d_steady_lumas_shape((int32_t) num_sights(e),
+    struct l2d_tensor lumas = l2d_steady_lumas_shape((int32_t) l2d_num_sights(e),
                                                      e->geometry.canvas_height,
                                                      e->geometry.canvas_width);
     lumas.buf = e->lumas;
@@ -79,7 +79,7 @@ struct l2d_tensor l2d_engine_record_move(struct l2d_engine *e, struct l2d_graph 
 
 uint32_t l2d_steady_keep(struct l2d_engine *e, struct l2d_submission *s)
 {
-    s->block->track.incoming = e->sights % num_sights(e);
+    s->block->track.incoming = e->sights % l2d_num_sights(e);
     l2d_submission_add(s, e->track, L2D_STAGE_ENCODE);
     return e->sights++;
 }
@@ -96,8 +96,8 @@ void l2d_steady_see(struct l2d_engine *e, struct l2d_submission *s, uint32_t fra
 // last_picture was that of the sight before, and becomes this one's.
 static void put_sight(struct l2d_engine *e, struct l2d_submission *s, uint32_t sight, float share)
 {
-    s->block->steady.now = sight % num_sights(e);
-    s->block->steady.before = (sight + num_sights(e) - 1) % num_sights(e);
+    s->block->steady.now = sight % l2d_num_sights(e);
+    s->block->steady.before = (sight + l2d_num_sights(e) - 1) % l2d_num_sights(e);
     s->block->steady.share = share;
     e->steadied = sight + 1;
 }

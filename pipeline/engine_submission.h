@@ -121,6 +121,14 @@ struct l2d_graph *l2d_steady_decode(struct l2d_engine *engine, struct l2d_submis
 /** The parameters of the graph that moves what came out last to a sight. */
 void l2d_steady_move(struct l2d_engine *engine, struct l2d_submission *s, uint32_t sight);
 
+// ---- the source mixed in: engine_mix.c
+
+/** The source of the frame that comes in is kept, if any of it is to be mixed in. */
+void l2d_mix_see(struct l2d_engine *engine, struct l2d_submission *s, uint32_t sight, float mix);
+
+/** So much of it goes out with the output that was added. */
+void l2d_mix_out(struct l2d_engine *engine, struct l2d_submission *s, uint32_t sight, float mix);
+
 // ---- frames that are not drawn: engine_moves.c
 
 /** Is the next frame one that is moved? */

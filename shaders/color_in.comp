@@ -10,9 +10,11 @@
 #include "params/color.h"
 #include "lib/light.glsl"
 
+layout(constant_id = 1) const uint PACKED = 0;      // one of the last two is written
 layout(binding = 0, std430) readonly buffer Bytes { uint words[]; };
 layout(binding = 1, std430) readonly buffer Params { l2d_color_in_params p; };
 layout(binding = 2, std430) writeonly buffer Canvas { vec4 canvas[]; };
+layout(binding = 3, std430) writeonly buffer Packed { uint packed[]; };
 
 uint byte_at(uint at)
 {
@@ -99,5 +101,8 @@ void main()
                                      p.to_709[8]));
         rgb = light_to_sdr(p.light, to_709, p.peak, rgb);
     }
-    canvas[item] = vec4(clamp(2.0 * rgb - 1.0, -1.0, 1.0), 0.0);
+    if (PACKED != 0u)
+        packed[p.first + item] = packUnorm4x8(vec4(rgb, 0.0));
+    else
+        canvas[item] = vec4(clamp(2.0 * rgb - 1.0, -1.0, 1.0), 0.0);
 }

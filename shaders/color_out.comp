@@ -6,9 +6,12 @@
 #include "lib/flat.glsl"
 #include "params/color.h"
 
+layout(constant_id = 1) const uint MIXES = 0;
 layout(binding = 0, std430) readonly buffer Canvas { vec4 canvas[]; };
 layout(binding = 1, std430) readonly buffer Params { l2d_color_out_params p; };
 layout(binding = 2, std430) writeonly buffer Bytes { uint words[]; };
+layout(binding = 3, std430) readonly buffer Under { uint under[]; };
+layout(binding = 4, std430) readonly buffer Mask { uint mask[]; };
 
 // What is asked for at every sample is read once: CPU drivers load it for each invocation apart.
 ivec2 last, begin, end, crop, canvas_last;      // begin, end: of the picture, between black bars
@@ -28,6 +31,15 @@ vec4 row_of(uint c)
                 p.from_rgb[c * 4u + 3u]);
 }
 
+vec3 mixed(vec3 drawn, ivec2 at, uint index)
+{
+    float share = 1.0 - p.mix;
+    if (p.masked != 0u)
+        share *= dot(unpackUnorm4x8(mask[at.y * (last.x + 1) + at.x]).xyz,
+                     vec3(0.299, 0.587, 0.114));
+    return share >= 1.0 ? drawn : mix(unpackUnorm4x8(under[p.under + index]).xyz, drawn, share);
+}
+
 // RGB and 1 at an output pixel; coordinates beyond the output repeat its edge.
 vec4 color_at(ivec2 at)
 {
@@ -35,7 +47,10 @@ vec4 color_at(ivec2 at)
     vec4 rgb = vec4(0.0, 0.0, 0.0, 1.0);
     if (all(greaterThanEqual(at, begin)) && all(lessThan(at, end))) {
         ivec2 from = clamp(at + crop, ivec2(0), canvas_last);
-        rgb.xyz = clamp(0.5 * canvas[from.y * (canvas_last.x + 1) + from.x].xyz + 0.5, 0.0, 1.0);
+        int index = from.y * (canvas_last.x + 1) + from.x;
+        rgb.xyz = clamp(0.5 * canvas[index].xyz + 0.5, 0.0, 1.0);
+        if (MIXES != 0u)
+            rgb.xyz = mixed(rgb.xyz, at, uint(index));
     }
     return rgb;
 }

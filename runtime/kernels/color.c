@@ -140,40 +140,58 @@ void l2d_color_out_setup(struct l2d_color_out_params *p, const struct l2d_frame 
     }
 }
 
-void l2d_color_in(struct l2d_graph *graph, struct l2d_tensor bytes, struct l2d_tensor params,
-                  struct l2d_tensor canvas)
+static void color_in(struct l2d_graph *graph, struct l2d_tensor bytes, struct l2d_tensor params,
+                     struct l2d_tensor to, bool packed, uint64_t pixels)
 {
-    if (!l2d_check_shape(graph, "color_in", "canvas", &canvas, L2D_F32, 1, -1, -1, 4) ||
-        !l2d_check_bytes(graph, "color_in", "bytes", &bytes, 4) ||
+    if (!l2d_check_bytes(graph, "color_in", "bytes", &bytes, 4) ||
         !l2d_check_bytes(graph, "color_in", "params", &params, sizeof(struct l2d_color_in_params)))
         return;
     uint32_t size = flat_size(graph);
     struct l2d_dispatch d = {
-        .shader = "color_in", .spec = &size, .num_spec = 1,
+        .shader = "color_in", .spec = (uint32_t[]) { size, packed }, .num_spec = 2,
         .bind = (struct l2d_binding[]) {
-            { bytes, L2D_READ }, { params, L2D_READ }, { canvas, L2D_WRITE },
+            { bytes, L2D_READ }, { params, L2D_READ }, { to, L2D_WRITE }, { to, L2D_WRITE },
         },
-        .num_bind = 3,
+        .num_bind = 4,
     };
-    flat_groups(d.groups, l2d_tensor_count(&canvas) / 4, size);
+    flat_groups(d.groups, pixels, size);
     l2d_graph_dispatch(graph, &d);
 }
 
+void l2d_color_in(struct l2d_graph *graph, struct l2d_tensor bytes, struct l2d_tensor params,
+                  struct l2d_tensor canvas)
+{
+    if (l2d_check_shape(graph, "color_in", "canvas", &canvas, L2D_F32, 1, -1, -1, 4))
+        color_in(graph, bytes, params, canvas, false, l2d_tensor_count(&canvas) / 4);
+}
+
+void l2d_color_in_packed(struct l2d_graph *graph, struct l2d_tensor bytes,
+                         struct l2d_tensor params, int32_t h, int32_t w, struct l2d_tensor packed)
+{
+    uint64_t pixels = (uint64_t) h * (uint64_t) w;
+    if (l2d_check_bytes(graph, "color_in", "packed", &packed, 4 * pixels))
+        color_in(graph, bytes, params, packed, true, pixels);
+}
+
 void l2d_color_out(struct l2d_graph *graph, struct l2d_tensor canvas, struct l2d_tensor params,
-                   struct l2d_tensor bytes)
+                   struct l2d_tensor bytes, const struct l2d_under *under)
 {
     if (!l2d_check_shape(graph, "color_out", "canvas", &canvas, L2D_F32, 1, -1, -1, 4) ||
         !l2d_check_bytes(graph, "color_out", "bytes", &bytes, 4) ||
         !l2d_check_bytes(graph, "color_out", "params", &params,
-                         sizeof(struct l2d_color_out_params)))
+                         sizeof(struct l2d_color_out_params)) ||
+        (under && (!l2d_check_bytes(graph, "color_out", "packed", &under->packed, 4) ||
+                   !l2d_check_bytes(graph, "color_out", "mask", &under->mask, 4))))
         return;
     uint32_t size = flat_size(graph);
     struct l2d_dispatch d = {
-        .shader = "color_out", .spec = &size, .num_spec = 1,
+        .shader = "color_out", .spec = (uint32_t[]) { size, under != NULL }, .num_spec = 2,
         .bind = (struct l2d_binding[]) {
             { canvas, L2D_READ }, { params, L2D_READ }, { bytes, L2D_WRITE },
+            { under ? under->packed : params, L2D_READ },
+            { under ? under->mask : params, L2D_READ },
         },
-        .num_bind = 3,
+        .num_bind = 5,
     };
     flat_groups(d.groups, l2d_tensor_bytes(&bytes) / 4, size);
     l2d_graph_dispatch(graph, &d);

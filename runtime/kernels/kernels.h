@@ -266,9 +266,19 @@ struct l2d_tensor l2d_depth_structure(struct l2d_graph *graph, struct l2d_tensor
 void l2d_color_in(struct l2d_graph *graph, struct l2d_tensor bytes, struct l2d_tensor params,
                   struct l2d_tensor canvas);
 
-/** Canvas f32 [1,H,W,4] -> picture bytes (u32 view), rounded to nearest, clamped. */
+/** The same as bytes R, G, B, 0: into packed (u32 view), [h,w] from word params.first on. */
+void l2d_color_in_packed(struct l2d_graph *graph, struct l2d_tensor bytes,
+                         struct l2d_tensor params, int32_t h, int32_t w, struct l2d_tensor packed);
+
+// Another picture that is mixed into what comes out.
+struct l2d_under {
+    struct l2d_tensor packed;   // as of l2d_color_in_packed, from word params.under on
+    struct l2d_tensor mask;     // as large as the output, packed too; read if params.masked
+};
+
+/** Canvas f32 [1,H,W,4] -> picture bytes (u32 view), rounded to nearest, clamped. under: or NULL */
 void l2d_color_out(struct l2d_graph *graph, struct l2d_tensor canvas, struct l2d_tensor params,
-                   struct l2d_tensor bytes);
+                   struct l2d_tensor bytes, const struct l2d_under *under);
 
 /** A picture f32 [1,H,W,4] by cubics as f32 [1,h,w,4], clamped to [-1,1]. For larger sizes. */
 struct l2d_tensor l2d_enlarge(struct l2d_graph *graph, struct l2d_tensor picture, int32_t h,

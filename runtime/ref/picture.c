@@ -166,10 +166,15 @@ static double code_at(const float *canvas, int component, const struct l2d_ref_c
     double code = (double) p->from_rgb[component * 4 + 3];
     if (x < p->x0 || x >= p->x1 || y < p->y0 || y >= p->y1)
         return code;
-    const float *rgb = canvas + 4 * (clamp(y + p->crop_y, 0, p->canvas_h - 1) * p->canvas_w +
-                                     clamp(x + p->crop_x, 0, p->canvas_w - 1));
-    for (int c = 0; c < 3; c++)
-        code += (double) p->from_rgb[component * 4 + c] * clamp1(((double) rgb[c] + 1) / 2, 0, 1);
+    int at = 4 * (clamp(y + p->crop_y, 0, p->canvas_h - 1) * p->canvas_w +
+                  clamp(x + p->crop_x, 0, p->canvas_w - 1));
+    double share = p->under ? (1 - p->mix) * (p->mask ? p->mask[y * p->width + x] / 255.0 : 1) : 1;
+    for (int c = 0; c < 3; c++) {
+        double rgb = share * clamp1(((double) canvas[at + c] + 1) / 2, 0, 1);
+        if (p->under)
+            rgb += (1 - share) * (double) p->under[at + c];
+        code += (double) p->from_rgb[component * 4 + c] * rgb;
+    }
     return code;
 }
 

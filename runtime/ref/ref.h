@@ -175,6 +175,9 @@ struct l2d_ref_color_out {
     bool i420;
     int width, height, canvas_w, canvas_h, crop_x, crop_y, x0, y0, x1, y1;
     const float *from_rgb;              // [12]
+    const float *under;                 // NULL, or [canvas_h,canvas_w,4], in [0,1]
+    const unsigned char *mask;          // NULL, or [height,width]
+    double mix;
 };
 
 /** Unrounded codes of one component, [h][w] of its plane. */

@@ -19,7 +19,8 @@ struct l2d_color_component {    // as struct l2d_component of base/frame.h, its 
     u32 sub_w_log2, sub_h_log2;
 };
 
-// Stored picture -> canvas: f32 RGB in [-1,1], [1][canvas_h][canvas_w][4], the fourth channel 0.
+// Stored picture -> canvas: f32 RGB in [-1,1], [1][canvas_h][canvas_w][4], the fourth channel 0; or
+// packed, bytes R, G, B, 0 from word `first` on.
 struct l2d_color_in_params {
     L2D_STRUCT(l2d_color_component) component[3];
     u32 num_components;         // 1 or 3
@@ -33,9 +34,11 @@ struct l2d_color_in_params {
     f32 to_rgb[12];             // 3 rows of (c0, c1, c2, 1) -> RGB in [0,1]; c = code/(2^depth - 1)
     u32 light;                  // L2D_LIGHT_...
     f32 to_709[9], peak;        // but for AS_IS: as struct l2d_light of base/light.h
+    u32 first;
 };
 
-// Canvas -> output picture, cropped: RGBA8, or I420 with chroma at the left (MPEG-2) site.
+// Canvas -> output picture, cropped: RGBA8, or I420 with chroma at the left (MPEG-2) site. With
+// something of another canvas, packed, under it.
 struct l2d_color_out_params {
     u32 i420;                   // 1: I420, 0: RGBA8
     u32 width, height;          // of the output
@@ -44,6 +47,9 @@ struct l2d_color_out_params {
     u32 x0, y0, x1, y1;         // output pixels inside are picture, outside black bars
     u32 plane_offset_bytes[3], stride_bytes[3];     // multiples of 4
     f32 from_rgb[12];           // 3 rows of (r, g, b, 1) -> code value in 0..255 before rounding
+    u32 under;                  // the word that the other canvas begins with
+    f32 mix;                    // how much of it is seen, and
+    u32 masked;                 // 1: where the mask is not white, more
 };
 
 #endif

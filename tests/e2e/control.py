@@ -469,7 +469,7 @@ def test_record():
         check("a recorded run ends by itself", run.process.wait(60) == 0)
         made = [json.loads(text) for text in open(line)]
         check("all changes are in the record", [next(k for k in entry if k != "at") for entry in made] ==
-              ["prompt", "seed", "steady", "prompt", "steps", "seed", "steady"], made)
+              ["prompt", "seed", "steady", "mix", "prompt", "steps", "seed", "steady"], made)
         again = subprocess.run([PROGRAM, "run", *common, "-o", f"{folder}/b.y4m", "--timeline", line], timeout=120)
         hashes = [hashlib.sha256(open(f"{folder}/{name}.y4m", "rb").read()).hexdigest() for name in "ab"]
         check("the timeline draws the same video", again.returncode == 0 and hashes[0] == hashes[1], made)

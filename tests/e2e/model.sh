@@ -92,6 +92,20 @@ at_most "times with every second frame drawn, s" "$(max_distance want got)" 0.00
 l2d run --realtime -i twenty.mp4 -o null $small --draw-every 2 --json live.json
 is "every frame is accounted for" "$(grep -c '"unaccounted": 0' live.json)" 1
 
+# A mask: the source where it is black, what is drawn where it is white, though that is enlarged.
+ffmpeg -v error -f lavfi -i color=white:size=8x8 -vf "geq=lum=255*lt(X\,4):cb=128:cr=128" \
+    -frames:v 1 mask.png
+l2d run -i twenty.mp4 -c ffv1 -o unmasked.mkv $small --frames 9 --enlarge 2
+l2d run -i twenty.mp4 -c ffv1 -o masked.mkv $small --frames 9 --enlarge 2 --mask mask.png
+l2d run -i twenty.mp4 -c ffv1 -o source.mkv --passthrough --size 128x128 --frames 9
+left="crop=48:128:0:0" right="crop=48:128:80:0"
+raw_video masked.mkv $left >left.yuv
+raw_video unmasked.mkv $left >drawn.yuv
+at_most "white, levels" "$(max_difference left.yuv drawn.yuv)" 0
+raw_video masked.mkv $right >right.yuv
+raw_video source.mkv $right >source.yuv
+at_most "black, levels" "$(max_difference right.yuv source.yuv)" 1
+
 # Enlarged: what is drawn at 64x64, as near as another way to enlarge it is.
 l2d run -i twenty.mp4 -c ffv1 -o drawn.mkv $small --frames 9
 l2d run -i twenty.mp4 -c ffv1 -o enlarged.mkv $small --frames 9 --enlarge 1.5

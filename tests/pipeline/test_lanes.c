@@ -85,6 +85,9 @@ Test(lanes, same_pictures)
         check(models[i], p, "batch");
         p.steady = 0.5;
         check(models[i], p, "steadied");
+        p.mix = 0.3;
+        check(models[i], p, "the source mixed in");
+        p.mix = 0;
         p.skip_similar = 0.98;
         check(models[i], p, "similar ones skipped");
         p.batching = L2D_SEQUENTIAL;

@@ -241,6 +241,52 @@ Test(live, steadied)
     run_drop(&steady);
 }
 
+// ---- the source mixed in
+
+Test(live, mixed)
+{
+    static const struct run_step steps[] = {
+        { 10, { .kind = L2D_CHANGE_MIX, .mix = 0.5f }, 10 },
+        { 14, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_SOURCE }, 14 },
+        { 16, { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_DRAWN }, 16 },
+        { 20, { .kind = L2D_CHANGE_MIX, .mix = 0 }, 20 },
+    };
+    struct run_output plain = { .count = 0 }, mixed = plain, masked = plain;
+    struct l2d_engine_params p = params(&plain);
+    run(&p, &(struct scenario) { steps + 1, 2, 26, { 0 }, 0 });
+    p.can_mix = true;
+    run_all(p, &(struct scenario) { steps, 4, 26, { 0 }, 0 }, &mixed, "mixed");
+    run_check_same(&plain, &mixed, 0, 10, "nothing mixed in yet");
+    run_check_differ(&plain, &mixed, 10, 14, "half");
+    run_check_same(&plain, &mixed, 14, 16, "the source alone");
+    run_check_differ(&plain, &mixed, 16, 20, "half again");
+    run_check_same(&plain, &mixed, 20, 26, "nothing any more");
+
+    // A black mask is the source, a white one what is drawn.
+    struct l2d_pixel_format grey = { .num_components = 1, .full_range = true };
+    struct l2d_frame *mask = NULL;
+    grey.component[0] = (struct l2d_component) { .step_bytes = 1, .depth_bits = 8 };
+    cr_assert_eq(l2d_frame_create(&mask, 2, 1, &grey, &err), L2D_OK);
+    p.can_mix = false;
+    p.mask = mask;
+    mask->data[0] = mask->data[1] = 255;
+    run_all(p, &(struct scenario) { steps + 1, 2, 26, { 0 }, 0 }, &masked, "white mask");
+    run_check_same(&plain, &masked, 0, 26, "white");
+    run_drop(&masked);
+    mask->data[0] = mask->data[1] = 0;
+    run_all(p, &(struct scenario) { .num_frames = 26 }, &masked, "black mask");
+    run_drop(&mixed);
+    p.mask = NULL;
+    p.mix = 1;
+    run_all(p, &(struct scenario) { .num_frames = 26 }, &mixed, "the source mixed in alone");
+    run_check_same(&masked, &mixed, 0, 26, "black");
+    run_check_differ(&plain, &mixed, 0, 14, "the source");
+    run_drop(&plain);
+    run_drop(&mixed);
+    run_drop(&masked);
+    l2d_frame_unref(&mask);
+}
+
 // Mean difference between the pictures of a picture that stands still, drawn with noise of its own
 // each time.
 static double restlessness(double share)
@@ -604,6 +650,8 @@ Test(live, what_cannot_change)
         { { .kind = L2D_CHANGE_NEGATIVE, .text = "a" }, "only the guidance modes" },
         { { .kind = L2D_CHANGE_STEADY, .steady = 1 }, "steady 1: must be within 0..0.95" },
         { { .kind = L2D_CHANGE_STEADY, .steady = -0.5f }, "steady -0.5: must be" },
+        { { .kind = L2D_CHANGE_MIX, .mix = 0.5f }, "mix: sources are not kept" },
+        { { .kind = L2D_CHANGE_MIX, .mix = 1.5f }, "mix 1.5: must be within 0..1" },
         { { .kind = (enum l2d_change_kind) 99 }, "kind 99" },
     };
     struct run_output plain = { .count = 0 }, out = plain;

@@ -122,6 +122,7 @@ static void check_model(const char *name)
         p.kv_type = cases[i].kv_type;
         p.skip_similar = cases[i].skip_similar;
         p.draw_every = i == 2 ? 3 : 1;
+        p.can_mix = i % 2 != 0;
         p.input_width = cases[i].in_w;
         p.input_height = cases[i].in_h;
         snprintf(what, sizeof(what), "%s, case %d", name, (int) i);

@@ -63,7 +63,7 @@ static struct l2d_change draw_change(const struct l2d_engine_params *p)
     static const enum l2d_change_kind kinds[] = {
         L2D_CHANGE_PROMPT, L2D_CHANGE_PROMPT, L2D_CHANGE_NEGATIVE, L2D_CHANGE_STEPS,
         L2D_CHANGE_STEPS, L2D_CHANGE_SEED, L2D_CHANGE_NOISE, L2D_CHANGE_SHOW, L2D_CHANGE_SHOW,
-        L2D_CHANGE_STEADY, L2D_CHANGE_REWARM,
+        L2D_CHANGE_STEADY, L2D_CHANGE_MIX, L2D_CHANGE_REWARM,
     };
     static const char *const texts[] = { "ink drawing of a street", "a bird", "a (cat:1.2)",
                                          "a cat :0.7 | ink :0.3" };
@@ -71,7 +71,7 @@ static struct l2d_change draw_change(const struct l2d_engine_params *p)
         .kind = kinds[draw(COUNT(kinds))], .text = texts[draw(COUNT(texts))],
         .fade_frames = draw(3) ? draw(9) : 0, .step_set = draw(2), .seed = draw(100),
         .noise = (enum l2d_noise_choice) draw(3), .show = (enum l2d_show) draw(3),
-        .steady = 0.3f * (float) draw(4),
+        .steady = 0.3f * (float) draw(4), .mix = 0.25f * (float) draw(5),
     };
     bool negative = p->guidance_mode == L2D_GUIDANCE_FULL ||
                     p->guidance_mode == L2D_GUIDANCE_INITIALIZE;
@@ -90,6 +90,7 @@ static struct scenario draw_scenario(void)
             .more_steps = { steps[draw(COUNT(steps))] }, .precision = L2D_PRECISION_FP32,
             .guidance_mode = (enum l2d_guidance_mode) draw(4), .guidance = 2,
             .steady = draw(3) ? 0.6 : -1, .skip_similar = draw(4) ? 0 : 0.9,
+            .can_mix = true, .mix = draw(3) ? 0 : 0.3,
             .rewarm = draw(5) ? L2D_REWARM_AUTO : L2D_REWARM_NEVER,
             .rewarm_seconds = draw(4) ? 0 : 0.2 + 0.04 * draw(10),
             .noise = draw(2) ? L2D_NOISE_ALL_FRESH : L2D_NOISE_BY_MODEL,

@@ -95,6 +95,7 @@ Test(timeline, what_is_wrong_has_a_line)
         { "{\"at\": \"1\", \"seed\": 1}", ":1: at: is a string" },
         { "{\"at\": 1, \"seed\": -1}", ":1: seed" },
         { "{\"at\": 1, \"steady\": 1}", ":1: steady" },
+        { "{\"at\": 1, \"mix\": 1.01}", ":1: mix" },
         { "{\"at\": 1, \"noise\": \"loud\"}", ":1: noise" },
         { "{\"at\": 1, \"show\": 1}", ":1: show: is an integer" },
         { "{\"at\": 1, \"rewarm\": false}", ":1: rewarm: must be true" },
@@ -182,6 +183,7 @@ Test(timeline, record)
         { .kind = L2D_CHANGE_NOISE, .noise = L2D_NOISE_ALL_FRESH },
         { .kind = L2D_CHANGE_SHOW, .show = L2D_SHOW_SOURCE },
         { .kind = L2D_CHANGE_STEADY, .steady = 0.65f },
+        { .kind = L2D_CHANGE_MIX, .mix = 0.35f },
         { .kind = L2D_CHANGE_REWARM },
         { .kind = L2D_CHANGE_BLEND, .text = "0.7, 0.3", .fade_frames = 5 },
         { .kind = L2D_CHANGE_LORA, .text = "ink", .lora_scale = -0.8f },
@@ -213,7 +215,8 @@ Test(timeline, record)
         cr_expect(c->fade_frames == made[i].fade_frames && c->easing == made[i].easing &&
                   c->step_set == made[i].step_set && c->seed == made[i].seed &&
                   c->noise == made[i].noise && c->show == made[i].show &&
-                  c->lora_scale == made[i].lora_scale && c->steady == made[i].steady,
+                  c->lora_scale == made[i].lora_scale && c->steady == made[i].steady &&
+                  c->mix == made[i].mix,
                   "change %d", i);
     }
     timeline_finish(&timeline);

@@ -20,6 +20,7 @@ struct run {
     struct l2d_log log;
     struct timeline timeline;
     char model_folder[4096];            // "": --passthrough
+    struct l2d_frame *mask;             // NULL: none
     const char *more_steps[L2D_MAX_STEP_SETS - 1];     // the timeline's and the options'; borrowed
     struct flow flow;
     struct run_board board;
@@ -109,15 +110,41 @@ static int open_input(struct run *run, struct l2d_error *err)
     return rc;
 }
 
+// The first picture of --mask.
+static int open_mask(struct run *run, struct l2d_error *err)
+{
+    const char *name = run->options->mask;
+    struct l2d_reader *reader = NULL;
+    struct l2d_item item = { 0 };
+    if (!name)
+        return L2D_OK;
+    int rc = l2d_reader_create(&reader, &(struct l2d_reader_params) {
+        .name = name, .no_audio = true, .stop = &stops.source, .log = &run->log,
+    }, err);
+    if (rc == L2D_OK)
+        rc = l2d_reader_next(reader, &item, err);
+    run->mask = item.frame;
+    l2d_reader_destroy(&reader);
+    return rc;
+}
+
+// Whether somebody can change something on the way.
+static bool is_steered(const struct run_options *o)
+{
+    bool window = o->control_at != NULL;        // one may be added
+    for (unsigned i = 0; i < o->num_outputs; i++)
+        window = window || !strcmp(o->output[i].name, "display");
+    return window;
+}
+
 // How many frames go through the model together if nobody says: of a file into files, at once those
 // that are fastest; where somebody looks on, each as soon as it is there.
 static uint32_t usual_chunk(const struct run *run)
 {
     const struct run_options *o = run->options;
-    bool seen = run->flow.live || o->control_at || o->dump || o->model.schedule != SCHEDULE_AUTO;
+    bool seen = run->flow.live || is_steered(o) || o->dump || o->model.schedule != SCHEDULE_AUTO;
     for (unsigned i = 0; i < o->num_outputs; i++)
-        seen = seen || !strcmp(o->output[i].name, "display") || !strcmp(o->output[i].name, "-") ||
-               output_is_network(o->output[i].name);
+        seen = seen || !strcmp(o->output[i].name, "-") || output_is_network(o->output[i].name);
     return seen ? 1 : L2D_MAX_CHUNK;
 }
 
@@ -135,6 +162,9 @@ static int open_stream(struct run *run, struct l2d_error *err)
     };
     params.engine.skip_similar = o->skip_similar;
     params.engine.steady = o->steady;
+    params.engine.mix = o->mix;
+    params.engine.can_mix = is_steered(o) || o->timeline;
+    params.engine.mask = run->mask;
     params.engine.rewarm = (enum l2d_rewarm) o->rewarm;
     params.engine.rewarm_seconds = o->rewarm_seconds;
     memcpy(params.engine.more_steps, run->more_steps, sizeof(params.engine.more_steps));
@@ -151,6 +181,7 @@ static int open_stream(struct run *run, struct l2d_error *err)
         params.engine.chunk = 1;
         rc = l2d_stream_create(&run->flow.stream, &params, err);
     }
+    l2d_frame_unref(&run->mask);
     if (rc == L2D_OK)
         steer_start(&run->flow.steer, run->flow.stream, o->deadline_ms,
                     params.engine.batching == L2D_BATCH);
@@ -171,12 +202,9 @@ static int open_params(struct run *run, struct l2d_error *err)
         rc = timeline_check(&run->timeline, o->timeline, l2d_stream_info(flow->stream),
                             run_params_prompt(flow->params),
                             (enum l2d_prompt_syntax) o->model.prompt_syntax, err);
-    bool window = o->control_at != NULL;        // one may be added
-    for (unsigned i = 0; i < o->num_outputs; i++)
-        window = window || !strcmp(o->output[i].name, "display");
-    if (rc == L2D_OK && window)
+    if (rc == L2D_OK && is_steered(o))
         rc = control_frames_create(&flow->frames, err);
-    return rc != L2D_OK || !window ? rc : keys_create(&flow->keys, &(struct keys_setup) {
+    return rc != L2D_OK || !is_steered(o) ? rc : keys_create(&flow->keys, &(struct keys_setup) {
         flow->stream, flow->params, &run->board, flow->frames,
         (enum l2d_display_fit) o->model.fit, o->folder, &run->log,
     }, err);
@@ -319,6 +347,8 @@ static int run_all(struct run *run, struct l2d_error *err)
                         err);
     if (rc == L2D_OK)
         rc = open_input(run, err);
+    if (rc == L2D_OK)
+        rc = open_mask(run, err);
     if (rc == L2D_OK)
         rc = open_stream(run, err);
     if (rc == L2D_OK)

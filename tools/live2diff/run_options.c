@@ -101,6 +101,12 @@ static const char *take_steady(void *options, const char *value)
     return NULL;
 }
 
+static const char *take_mix(void *options, const char *value)
+{
+    struct run_options *o = options;
+    return take_number(&o->mix, value, 1) ? NULL : "expected 0 to 1";
+}
+
 static const char *take_rewarm(void *options, const char *value)
 {
     struct run_options *o = options;
@@ -175,6 +181,11 @@ static const struct option_row rows[] = {
     { 0, "steady", OPTION_CALL, "S", NULL,
       "against flicker: how much of the last picture, moved along with the source, is kept where "
       "the source goes on, 0 to 0.95; default: as the model says", 0, take_steady },
+    { 0, "mix", OPTION_CALL, "M", "0",
+      "how much of the source is mixed into what comes out, 0 to 1", 0, take_mix },
+    { 0, "mask", OPTION_TEXT, "FILE", NULL,
+      "a picture, stretched over the result: where it is black the source is seen, where it is "
+      "white what is drawn", AT(mask), NULL },
     { 0, "timeline", OPTION_TEXT, "FILE", NULL,
       "prompts and other changes by time of the input, a line of JSON each: {\"at\": 2.5, "
       "\"prompt\": \"ink\", \"fade\": 1}", AT(timeline), NULL },
@@ -306,10 +317,12 @@ int run_options_parse(int argc, char **argv, struct run_options *o)
     if (o->passthrough && (o->model.model || o->model.config || o->model.prompt ||
                            o->model.steps || o->num_more_steps || o->dump ||
                            o->model.guidance_mode || o->timeline || o->record_timeline ||
-                           o->deadline_ms > 0 || o->num_loras || o->steady != 0))
+                           o->deadline_ms > 0 || o->num_loras || o->steady != 0 ||
+                           o->mix > 0 || o->mask))
         return options_complain(c, "--passthrough uses no model: leave out -m, --config, -p, "
                                 "--steps, --more-steps, --deadline, --guidance, --lora, "
-                                "--steady, --timeline, --record-timeline and --dump");
+                                "--steady, --mix, --mask, --timeline, --record-timeline and "
+                                "--dump");
     if (o->deadline_ms > 0 && o->num_more_steps == 0)
         return options_complain(c, "--deadline needs --more-steps: which steps it may go down to, "
                                 "such as 43/50");

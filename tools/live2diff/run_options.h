@@ -27,7 +27,8 @@ struct run_options {
     unsigned num_more_steps;
     struct { char name[L2D_LORA_NAME_BYTES]; float scale; } lora[L2D_MAX_LORAS];
     unsigned num_loras;
-    double skip_similar, steady, rewarm_seconds;        // steady: see struct l2d_engine_params
+    double skip_similar, steady, rewarm_seconds, mix;   // steady: see struct l2d_engine_params
+    const char *mask;
     int rewarm;                         // enum l2d_rewarm
     double deadline_ms, buffer_ms;      // 0: none
 };

@@ -16,8 +16,8 @@
 #define MAX_BLEND_BYTES 255
 #define MAX_LORA_SCALE 2            // or what it begins with
 
-enum which { FADE, EASING, PROMPT, BLEND, NEGATIVE, STEPS, SEED, NOISE, SHOW, STEADY, REWARM, PAUSE,
-             RECORD, LORA, NUM_PARAMS = LORA + L2D_MAX_LORAS };       // LORA + i: the i-th
+enum which { FADE, EASING, PROMPT, BLEND, NEGATIVE, STEPS, SEED, NOISE, SHOW, STEADY, MIX, REWARM,
+             PAUSE, RECORD, LORA, NUM_PARAMS = LORA + L2D_MAX_LORAS };       // LORA + i: the i-th
 
 struct slot {                       // a row's user
     struct run_params *params;
@@ -150,6 +150,8 @@ static bool change_of(const struct run_params *p, enum which which,
                    change->show = (enum l2d_show) value->integer; return true;
     case STEADY:   change->kind = L2D_CHANGE_STEADY;
                    change->steady = (float) value->real; return true;
+    case MIX:      change->kind = L2D_CHANGE_MIX;
+                   change->mix = (float) value->real; return true;
     case REWARM:   change->kind = L2D_CHANGE_REWARM; return true;
     case FADE:
     case EASING:
@@ -298,6 +300,7 @@ void run_params_follow(struct run_params *p, const struct l2d_change *change)
     case L2D_CHANGE_NOISE:    which = NOISE; value.integer = change->noise; break;
     case L2D_CHANGE_SHOW:     which = SHOW; value.integer = change->show; break;
     case L2D_CHANGE_STEADY:   which = STEADY; value.real = (double) change->steady; break;
+    case L2D_CHANGE_MIX:      which = MIX; value.real = (double) change->mix; break;
     case L2D_CHANGE_REWARM:   return;
     }
     if (which == NUM_PARAMS)
@@ -381,6 +384,11 @@ static void bind_drawing(struct run_params *p, const struct l2d_engine_info *inf
         .name = "steady", .kind = PARAM_REAL, .max = L2D_STEADY_MOST, .step = 0.05,
         .doc = "against flicker: how much of the last picture is kept where the source goes on",
     });
+    if (info->can_mix)
+        add(p, MIX, (struct param) {
+            .name = "mix", .kind = PARAM_REAL, .max = 1, .step = 0.05,
+            .doc = "how much of the source is mixed into what comes out",
+        });
     add(p, REWARM, (struct param) {
         .name = "rewarm", .kind = PARAM_ACTION,
         .doc = "let the model forget what was before, as after a scene cut",
@@ -432,6 +440,7 @@ static int set_initial(struct run_params *p, const struct run_params_setup *setu
             .text = o->negative ? (char *) o->negative : "" }, err);
     p->slot[SEED].value.integer = (int64_t) o->seed;
     p->slot[NOISE].value.integer = o->noise;
+    p->slot[MIX].value.real = l2d_stream_info(p->stream)->mix;
     p->slot[STEADY].value.real = round(l2d_stream_info(p->stream)->steady * 1e6) / 1e6;
     free(config);
     return rc;

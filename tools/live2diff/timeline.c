@@ -195,6 +195,8 @@ static void read_object(struct line *line)
         e->change.show = (enum l2d_show) CHOICE(o, "show", timeline_show);
     if (l2d_json_has(o, "steady") && (e = add(line, L2D_CHANGE_STEADY)))
         e->change.steady = (float) l2d_json_real(o, "steady", 0, L2D_STEADY_MOST);
+    if (l2d_json_has(o, "mix") && (e = add(line, L2D_CHANGE_MIX)))
+        e->change.mix = (float) l2d_json_real(o, "mix", 0, 1);
     if (l2d_json_has(o, "rewarm") && (e = add(line, L2D_CHANGE_REWARM)) &&
         !l2d_json_bool(o, "rewarm"))
         l2d_json_fail(o->reader, "rewarm", "must be true, or left out");

@@ -13,6 +13,7 @@
 // steps        as --steps takes them; seed; noise: "model", "shared", "fresh"
 // show         "drawn", "source", "frozen"
 // steady       as --steady takes it
+// mix          as --mix takes it
 // rewarm       true: forget what was before
 // Empty lines and those that begin with # are left out. Whatever else there is, is an error.
 #ifndef L2D_PROGRAM_TIMELINE_H

@@ -91,6 +91,9 @@ static json_t *line_of(const struct timeline_record *r, const struct l2d_change 
     case L2D_CHANGE_SHOW:
         json_object_set_new(line, "show", json_string(timeline_show[c->show]));
         break;
+    case L2D_CHANGE_MIX:
+        json_object_set_new(line, "mix", shortest(c->mix));
+        break;
     case L2D_CHANGE_STEADY:
         json_object_set_new(line, "steady", shortest(c->steady));
         break;

@@ -238,6 +238,22 @@ static void run_in(struct gpu_test *t, unsigned index, int fill)
     gt_check(want, got, n, (struct gt_tol) { most, most, 0 }, "color_in case %u fill %d", index,
              fill);
     gt_end(t);
+
+    gt_begin(t, L2D_F32);
+    params.first = 5;
+    struct l2d_tensor packed = gt_bytes(t, NULL, n + 20, true);
+    l2d_color_in_packed(t->graph, gt_bytes(t, f->data, f->size_bytes, false),
+                        gt_bytes(t, &params, sizeof(params), false), k->canvas_h, k->canvas_w,
+                        packed);
+    gt_run(t);
+    unsigned char *bytes = gt_read_bytes(t, packed);
+    for (size_t i = 0; i < n; i++) {
+        double byte = i % 4 == 3 ? 0 : ((double) want[i] + 1) * 127.5;
+        cr_assert(fabs(bytes[20 + i] - byte) < 0.6, "packed case %u: %zu is %d, expected %g",
+                  index, i, bytes[20 + i], byte);
+    }
+    gt_end(t);
+    free(bytes);
     for (int c = 0; c < 3; c++)
         free(code[c]);
     free(want);
@@ -260,7 +276,8 @@ static const struct out_case {
     { true,   1,  1,  8,  8, { 3, 3, 0, 0, 1, 1 } },
 };
 
-static void run_out(struct gpu_test *t, unsigned index)
+// 0: the canvas alone; 1: another under it; 2: and a mask.
+static void run_out(struct gpu_test *t, unsigned index, int mixing)
 {
     const struct out_case *k = &out_cases[index];
     struct l2d_pixel_format format = k->i420 ? l2d_pixel_format_i420(L2D_MATRIX_BT709, false)
@@ -268,18 +285,37 @@ static void run_out(struct gpu_test *t, unsigned index)
     struct l2d_frame *f = new_frame(k->w, k->h, &format);
     struct l2d_color_out_params params;
     l2d_color_out_setup(&params, f, k->canvas_w, k->canvas_h, &k->fit);
+    size_t pixels = (size_t) (k->canvas_w * k->canvas_h), n = 4 * pixels;
+    float *canvas = gt_floats(n), *under = gt_floats(n);
+    unsigned char *packed = calloc(2 * pixels, 4), *mask = calloc((size_t) (k->w * k->h), 4);
+    unsigned char *level = calloc((size_t) (k->w * k->h), 1);
+    cr_assert(packed && mask && level);
+    gt_fill(canvas, n, GT_NORMAL, 0.7, 1, L2D_F32, index);      // some beyond [-1,1]: clamped
+    for (size_t i = 0; i < n; i++) {
+        packed[n + i] = (unsigned char) (i * 7919 >> 3);
+        under[i] = packed[n + i] / 255.0f;
+    }
+    for (size_t i = 0; i < (size_t) (k->w * k->h); i++) {
+        level[i] = (unsigned char) (i % 3 == 0 ? 255 : i % 3 == 1 ? 0 : i);
+        memset(mask + 4 * i, level[i], 3);
+    }
+    params.under = (u32) pixels;                // the second of two
+    params.mix = mixing == 1 ? 0.3f : 0.1f;
+    params.masked = mixing == 2;
     struct l2d_ref_color_out ref = {
         k->i420, k->w, k->h, k->canvas_w, k->canvas_h, k->fit.crop_x, k->fit.crop_y, k->fit.x0,
-        k->fit.y0, k->fit.x1, k->fit.y1, params.from_rgb,
+        k->fit.y0, k->fit.x1, k->fit.y1, params.from_rgb, mixing ? under : NULL,
+        mixing == 2 ? level : NULL, (double) params.mix,
     };
-    size_t n = (size_t) (4 * k->canvas_w * k->canvas_h);
-    float *canvas = gt_floats(n);
-    gt_fill(canvas, n, GT_NORMAL, 0.7, 1, L2D_F32, index);      // some beyond [-1,1]: clamped
 
     gt_begin(t, L2D_F32);
     struct l2d_tensor bytes = gt_bytes(t, NULL, f->size_bytes, true);
+    struct l2d_under both = {
+        gt_bytes(t, packed, 8 * pixels, false),
+        gt_bytes(t, mask, 4 * (size_t) (k->w * k->h), false),
+    };
     l2d_color_out(t->graph, gt_tensor(t, L2D_F32, 1, k->canvas_h, k->canvas_w, 4, canvas, false),
-                  gt_bytes(t, &params, sizeof(params), false), bytes);
+                  gt_bytes(t, &params, sizeof(params), false), bytes, mixing ? &both : NULL);
     gt_run(t);
     unsigned char *got = gt_read_bytes(t, bytes);
     double *want = malloc((size_t) (k->w * k->h) * sizeof(*want));
@@ -304,6 +340,10 @@ static void run_out(struct gpu_test *t, unsigned index)
     }
     gt_end(t);
     free(canvas);
+    free(under);
+    free(packed);
+    free(mask);
+    free(level);
     free(want);
     free(got);
     l2d_frame_unref(&f);
@@ -342,7 +382,7 @@ static void run_bars(struct gpu_test *t, const struct l2d_pixel_format *format)
     struct l2d_tensor bytes = gt_bytes(t, NULL, f->size_bytes, true);
     l2d_color_in(t->graph, gt_bytes(t, f->data, f->size_bytes, false),
                  gt_bytes(t, &in, sizeof(in), false), canvas);
-    l2d_color_out(t->graph, canvas, gt_bytes(t, &out, sizeof(out), false), bytes);
+    l2d_color_out(t->graph, canvas, gt_bytes(t, &out, sizeof(out), false), bytes, NULL);
     gt_run(t);
     unsigned char *got = gt_read_bytes(t, bytes);
     for (uint64_t i = 0; i < f->size_bytes; i++) {
@@ -366,7 +406,8 @@ static void run_all(enum l2d_tier tier)
         for (int fill = 0; fill < 3; fill++)
             run_in(&t, i, fill);
     for (unsigned i = 0; i < COUNT(out_cases); i++)
-        run_out(&t, i);
+        for (int mixing = 0; mixing < 3; mixing++)
+            run_out(&t, i, mixing);
     struct l2d_pixel_format formats[] = {
         l2d_pixel_format_i420(L2D_MATRIX_BT601, false),
         l2d_pixel_format_i420(L2D_MATRIX_BT709, false),
