@@ -636,6 +636,15 @@ def test_outputs():
         said = run.ctl("--add-output", "x.txt")
         check("ctl says why not", said.returncode == 1 and said.stderr.count("\n") == 1 and "x.txt" in said.stderr,
               said)
+        check("another recording begins", run.ctl("record=on").returncode == 0)
+        wait(lambda: run.state()["outputs"][-1]["frames"] > 5, "its pictures")
+        os.rename(f"{folder}/made", f"{folder}/moved")
+        check("it ends", run.ctl("record=off").returncode == 0)
+        wait(lambda: ids() == [0], "its end", 20)
+        check("a file that does not get its name is told of", re.search(
+            r"warning: .*mkv: removed \(failed: .*cannot be renamed", open(run.log.name).read()))
+        os.rename(f"{folder}/moved", f"{folder}/made")
+        os.remove(next(e.path for e in os.scandir(f"{folder}/made") if e.name.endswith(".part")))
         many = [add(url="null")[0] for _ in range(16)]
         check("there are at most 16", many == [201] * 15 + [409], many)
         run.end()

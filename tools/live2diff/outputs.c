@@ -263,11 +263,13 @@ static void bury(struct outputs *set, struct outputs_member *m)
     bool fair = adds_up(&m->output, &counts);
     int state = atomic_load(&m->output.state);
     bool opened = state != OUTPUT_FAILED || counts.given > 0;
+    bool news = state == OUTPUT_FAILED && !m->told;         // such as a file without a name
     if (opened)
-        l2d_log_print(&set->log, fair ? L2D_LOG_INFO : L2D_LOG_ERROR, "%s: removed (%s) after "
-                      "%llu frames of %llu", m->output.name,
-                      output_state_str((enum output_state) state),
-                      (unsigned long long) counts.written, (unsigned long long) counts.given);
+        l2d_log_print(&set->log, !fair ? L2D_LOG_ERROR : news ? L2D_LOG_WARN : L2D_LOG_INFO,
+                      "%s: removed (%s%s%s) after %llu frames of %llu", m->output.name,
+                      output_state_str((enum output_state) state), news ? ": " : "",
+                      news ? m->output.err.msg : "", (unsigned long long) counts.written,
+                      (unsigned long long) counts.given);
     else
         l2d_log_print(&set->log, m->failed_s > 0 ? L2D_LOG_WARN : L2D_LOG_INFO, "not added: %s",
                       m->output.err.msg);
