@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pipeline/models/tokenizer.h"
@@ -232,4 +233,35 @@ Test(timeline, record_that_cannot_be_written)
     timeline_record_add(record, &(struct l2d_change) { .kind = L2D_CHANGE_REWARM }, 1, 25);
     cr_expect_eq(timeline_record_destroy(&record, &err), L2D_EIO);
     cr_expect_not_null(strstr(err.msg, "/dev/full: the timeline is not all there"), "%s", err.msg);
+}
+
+// A run that does not begin leaves no record, and that of another as it is.
+Test(timeline, record_of_a_run_that_does_not_begin)
+{
+    static const struct l2d_engine_info info;
+    const struct l2d_change change = { .kind = L2D_CHANGE_REWARM };
+    char folder[] = "/tmp/l2d_record_XXXXXX", path[64];
+    struct timeline_record *record = NULL, *second = NULL;
+    struct stat s;
+    cr_assert_not_null(mkdtemp(folder));
+    snprintf(path, sizeof(path), "%s/line", folder);
+    cr_assert_eq(timeline_record_create(&record, path, false, &info, &err), L2D_OK);
+    cr_expect_eq(timeline_record_create(&second, path, true, &info, &err), L2D_EIO);
+    cr_expect_not_null(strstr(err.msg, "is being written already"), "%s", err.msg);
+    cr_expect_eq(timeline_record_destroy(&record, &err), L2D_OK);
+    cr_expect(stat(path, &s) != 0, "it is left behind");
+
+    cr_assert_eq(timeline_record_create(&record, path, false, &info, &err), L2D_OK);
+    timeline_record_add(record, &change, 1, 25);
+    timeline_record_add(record, &change, 2, 25);
+    cr_assert_eq(timeline_record_destroy(&record, &err), L2D_OK);
+    cr_assert(stat(path, &s) == 0);
+    off_t size_bytes = s.st_size;
+    cr_assert_eq(timeline_record_create(&record, path, true, &info, &err), L2D_OK);
+    cr_expect(stat(path, &s) == 0 && s.st_size == size_bytes, "it is gone");
+    timeline_record_add(record, &change, 1, 25);
+    cr_expect(stat(path, &s) == 0 && 2 * s.st_size == size_bytes, "it is not replaced");
+    cr_expect_eq(timeline_record_destroy(&record, &err), L2D_OK);
+    unlink(path);
+    rmdir(folder);
 }

@@ -218,14 +218,9 @@ static void record_initial(void *user, const struct l2d_change *change)
 static int open_record(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
-    struct flow *flow = &run->flow;
-    if (!o->record_timeline)
-        return L2D_OK;
-    int rc = timeline_record_create(&flow->record, o->record_timeline, o->overwrite > 0,
-                                    l2d_stream_info(flow->stream), err);
-    if (rc == L2D_OK)
-        run_params_initial(flow->params, record_initial, flow->record);
-    return rc;
+    return o->record_timeline
+         ? timeline_record_create(&run->flow.record, o->record_timeline, o->overwrite > 0,
+                                  l2d_stream_info(run->flow.stream), err) : L2D_OK;
 }
 
 static int open_outputs(struct run *run, struct l2d_error *err)
@@ -365,6 +360,8 @@ static int run_all(struct run *run, struct l2d_error *err)
         outputs_abort(&flow->outputs);
         return rc;
     }
+    if (flow->record)                   // an older one is replaced now that nothing fails any more
+        run_params_initial(flow->params, record_initial, flow->record);
     double setup_s = l2d_clock_s() - begin;
     rc = stream_video(run, err);
     run_control_stop(&flow->control);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "timeline.h"
@@ -17,6 +18,7 @@ struct timeline_record {
     FILE *file;
     char *path;
     const struct l2d_engine_info *info;
+    bool made, begun;           // it was not there before; what was in it is gone
     double last_s;              // lines are in order of time, even where the input's jumps back
     int error;                  // errno of the first that failed
 };
@@ -30,13 +32,18 @@ int timeline_record_create(struct timeline_record **out, const char *path, bool 
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", path);
     }
     r->info = info;
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (overwrite ? O_TRUNC : O_EXCL), 0666);
-    r->file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    r->made = fd >= 0;
+    if (fd < 0 && errno == EEXIST && overwrite)
+        fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    bool taken = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    r->file = fd >= 0 && !taken ? fdopen(fd, "w") : NULL;
     if (r->file) {
         *out = r;
         return L2D_OK;
     }
-    int rc = errno == EEXIST
+    int rc = taken ? l2d_error_set(err, L2D_EIO, "%s: is being written already", path)
+           : errno == EEXIST
            ? l2d_error_set(err, L2D_EIO, "%s: exists already; --overwrite replaces it", path)
            : l2d_error_set(err, L2D_EIO, "%s: %s", path, strerror(errno));
     if (fd >= 0)
@@ -107,6 +114,9 @@ void timeline_record_add(struct timeline_record *r, const struct l2d_change *cha
 {
     if (change->automatic || r->error)
         return;
+    if (!r->begun && ftruncate(fileno(r->file), 0) != 0 && errno != EINVAL)     // of a pipe
+        r->error = errno;
+    r->begun = true;
     at_s = floor(at_s * 1e6) / 1e6;             // not behind its frame, and short to read
     r->last_s = at_s > r->last_s ? at_s : r->last_s;
     json_t *line = line_of(r, change, frame_rate);
@@ -122,6 +132,8 @@ int timeline_record_destroy(struct timeline_record **record, struct l2d_error *e
     *record = NULL;
     if (!r)
         return L2D_OK;
+    if (r->made && !r->begun)
+        unlink(r->path);
     if (fclose(r->file) != 0 && !r->error)
         r->error = errno;
     int rc = r->error ? l2d_error_set(err, L2D_EIO, "%s: the timeline is not all there: %s",

@@ -11,8 +11,9 @@
 struct timeline_record;         // opaque. One thread at a time
 
 /**
+ * With overwrite, what is in the file stays until the first change is added.
  * info         names the sets of steps; outlives the record
- * returns      L2D_OK, L2D_EIO (it exists, or cannot be made), L2D_ENOMEM
+ * returns      L2D_OK, L2D_EIO (it exists, is another record's, or cannot be made), L2D_ENOMEM
  */
 int timeline_record_create(struct timeline_record **out, const char *path, bool overwrite,
                            const struct l2d_engine_info *info, struct l2d_error *err);
@@ -21,7 +22,10 @@ int timeline_record_create(struct timeline_record **out, const char *path, bool 
 void timeline_record_add(struct timeline_record *record, const struct l2d_change *change,
                          double at_s, double frame_rate);
 
-/** Close the file and free. Accepts NULL. returns L2D_OK, or L2D_EIO if not all was written. */
+/**
+ * Close the file, and remove it if it is new and nothing was added; free. Accepts NULL.
+ * returns      L2D_OK, or L2D_EIO if not all was written
+ */
 int timeline_record_destroy(struct timeline_record **record, struct l2d_error *err);
 
 #endif
