@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <libavutil/error.h>
+
 // Of protocol://user:password@host:port/path. Empty: none.
 static void host_of(const char *url, char *host, size_t capacity)
 {
@@ -28,10 +30,15 @@ static void host_of(const char *url, char *host, size_t capacity)
     host[length] = '\0';
 }
 
-int l2d_host_check(const char *url, struct l2d_error *err)
+int l2d_host_explain(const char *url, int averror, struct l2d_error *err)
 {
     char host[256];
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL;
+    if (averror == AVERROR(EPERM) && !strncmp(url, "rtmp", 4))
+        return l2d_error_set(err, L2D_EIO, "%s: the server refuses it: to read, is it there; to "
+                             "write, is nobody else there? -v shows its answer", url);
+    if (averror != AVERROR(EIO))
+        return L2D_OK;
     host_of(url, host, sizeof(host));
     int rc = *host ? getaddrinfo(host, NULL, &hints, &found) : 0;
     if (rc == 0 && *host)

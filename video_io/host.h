@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether the host of a URL has an address. libav tells that only as an input/output error.
+// What a server's or a name's refusal means. libav tells them as errors of input and permission.
 #ifndef L2D_VIDEO_IO_HOST_H
 #define L2D_VIDEO_IO_HOST_H
 
 #include "base/error.h"
 
 /**
- * Ask the name service for the host of url, after libav could not reach it; blocks meanwhile.
- * returns  L2D_OK if it has an address, or url names none; otherwise L2D_EIO and the message.
+ * Say better than libav's error why a URL cannot be opened, where that is known. After an error of
+ * input and output asks the name service for the host; blocks meanwhile.
+ * returns  L2D_OK if there is nothing to add; otherwise L2D_EIO and the message.
  */
-int l2d_host_check(const char *url, struct l2d_error *err);
+int l2d_host_explain(const char *url, int averror, struct l2d_error *err);
 
 #endif

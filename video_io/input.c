@@ -154,7 +154,7 @@ static int open_failed(const struct l2d_input *in, int averror, struct l2d_error
     if (averror == AVERROR_PROTOCOL_NOT_FOUND)
         return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: no such file, and no protocol that this "
                              "build of FFmpeg knows", in->shown);
-    if (averror == AVERROR(EIO) && l2d_host_check(in->name, err) != L2D_OK)
+    if (l2d_host_explain(in->name, averror, err) != L2D_OK)
         return L2D_EIO;
     return l2d_libav_error(err, averror, "%s", in->shown);
 }

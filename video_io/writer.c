@@ -497,9 +497,9 @@ static int add_streams(struct writer *w, struct l2d_error *err)
     return w->audio ? l2d_audio_track_describe(w->audio, w->audio_st, err) : L2D_OK;
 }
 
-static bool has_no_host(const struct writer *w, int averror, struct l2d_error *err)
+static bool is_explained(const struct writer *w, int averror, struct l2d_error *err)
 {
-    return averror == AVERROR(EIO) && w->is_network && l2d_host_check(w->name, err) != L2D_OK;
+    return w->is_network && l2d_host_explain(w->name, averror, err) != L2D_OK;
 }
 
 static int write_header(struct writer *w, bool live, struct l2d_error *err)
@@ -544,7 +544,7 @@ static int write_header(struct writer *w, bool live, struct l2d_error *err)
         return l2d_error_set(err, L2D_EINVAL, "%s: format %s does not take this picture with this "
                              "sound (%s); --audio none leaves the sound out", w->name, of->name,
                              av_err2str(rc));
-    if (has_no_host(w, rc, err))
+    if (is_explained(w, rc, err))
         return L2D_EIO;
     return rc < 0 ? write_failed(w, rc, err) : L2D_OK;
 }
@@ -597,7 +597,7 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
     av_free(url);
     if (av < 0 && is_late(w))
         return l2d_error_set(err, L2D_EIO, "%s: no answer", w->name);
-    if (has_no_host(w, av, err))
+    if (is_explained(w, av, err))
         return L2D_EIO;
     if (av < 0)
         return l2d_libav_error(err, av, "%s: cannot be written", w->name);

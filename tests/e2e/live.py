@@ -338,6 +338,7 @@ def test_wait():
     server = Server("wait")
     run = Run("wait", "-i", server.url("in"), "--wait", "-o", "wait.mkv")
     run.wait_said("waiting for it")
+    check("the server refuses it" in run.said(), f"wait: no such stream: {run.said()[-300:]}")
     stopped = Run("wait-stopped", "-i", url, "--wait", "-o", "wait-stopped.mkv")
     stopped.wait_said("waiting for it")
     begin = time.monotonic()
