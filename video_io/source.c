@@ -401,7 +401,8 @@ static int read_item(struct l2d_source *s, struct l2d_item *item, struct l2d_err
         return L2D_OK;
     bool lost = s->reopen && rc != L2D_ECLOSED && rc != L2D_ENOMEM;
     if (lost)
-        lose(s, rc != L2D_OK ? why.msg : "it ended");
+        lose(s, rc != L2D_OK ? why.msg
+                : l2d_reader_stats(s->reader).truncated ? "it broke off" : "it ended");
     else if (rc != L2D_OK)
         return l2d_error_set(err, rc, "%s", why.msg);
     return L2D_OK;
