@@ -497,9 +497,12 @@ static int add_streams(struct writer *w, struct l2d_error *err)
     return w->audio ? l2d_audio_track_describe(w->audio, w->audio_st, err) : L2D_OK;
 }
 
-static bool is_explained(const struct writer *w, int averror, struct l2d_error *err)
+// Why it could not be opened, where libav's words for it are not the ones to use; L2D_OK: they are.
+static int explain(struct writer *w, int averror, struct l2d_error *err)
 {
-    return w->is_network && l2d_host_explain(w->name, averror, err) != L2D_OK;
+    if (averror < 0 && interrupted(w))      // it was late, or the run ended meanwhile
+        return l2d_error_set(err, is_late(w) ? L2D_EIO : L2D_ECLOSED, "%s: no answer", w->name);
+    return w->is_network ? l2d_host_explain(w->name, averror, err) : L2D_OK;
 }
 
 static int write_header(struct writer *w, bool live, struct l2d_error *err)
@@ -544,9 +547,8 @@ static int write_header(struct writer *w, bool live, struct l2d_error *err)
         return l2d_error_set(err, L2D_EINVAL, "%s: format %s does not take this picture with this "
                              "sound (%s); --audio none leaves the sound out", w->name, of->name,
                              av_err2str(rc));
-    if (is_explained(w, rc, err))
-        return L2D_EIO;
-    return rc < 0 ? write_failed(w, rc, err) : L2D_OK;
+    int known = explain(w, rc, err);
+    return known != L2D_OK ? known : rc < 0 ? write_failed(w, rc, err) : L2D_OK;
 }
 
 // A picture is less than a segment of TCP and would wait for the answer to the one before.
@@ -595,10 +597,9 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
             l2d_parts_watch(&w->parts, w->fmt, w->p.overwrite);
     }
     av_free(url);
-    if (av < 0 && is_late(w))
-        return l2d_error_set(err, L2D_EIO, "%s: no answer", w->name);
-    if (is_explained(w, av, err))
-        return L2D_EIO;
+    rc = explain(w, av, err);
+    if (rc != L2D_OK)
+        return rc;
     if (av < 0)
         return l2d_libav_error(err, av, "%s: cannot be written", w->name);
     rc = add_streams(w, err);

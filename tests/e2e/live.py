@@ -335,6 +335,15 @@ def test_wait():
         lines = run.stderr.splitlines()
         check(run.returncode == 1 and len(lines) == tries + 1 and f"{url}: Connection refused" in lines[-1] and
               run.stderr.count("waiting for it") == tries, f"wait: {options}: {run.returncode}, {lines}")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for scheme in "rtmp", "rtsp":
+            url_out = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/a/b"
+            run = start([program, "run", "--passthrough", "--realtime", "-f", "lavfi", "-i", "testsrc2=size=64x64",
+                         "-o", "null", "-o", url_out], stderr=subprocess.PIPE, text=True)
+            time.sleep(4)
+            run.send_signal(signal.SIGINT)
+            said = run.communicate(timeout=20)[1]
+            check(run.returncode == 1 and said.endswith(f"{url_out}: no answer\n"), f"wait: silent: {said[-200:]}")
     server = Server("wait")
     run = Run("wait", "-i", server.url("in"), "--wait", "-o", "wait.mkv")
     run.wait_said("waiting for it")
