@@ -262,7 +262,7 @@ static void bury(struct outputs *set, struct outputs_member *m)
     l2d_thread_join(&m->output.thread);
     bool fair = adds_up(&m->output, &counts);
     int state = atomic_load(&m->output.state);
-    bool opened = state != OUTPUT_FAILED || counts.given > 0;
+    bool opened = m->kind == OUTPUTS_FIRST || state != OUTPUT_FAILED || counts.given > 0;
     bool news = state == OUTPUT_FAILED && !m->told;         // such as a file without a name
     if (opened)
         l2d_log_print(&set->log, !fair ? L2D_LOG_ERROR : news ? L2D_LOG_WARN : L2D_LOG_INFO,
