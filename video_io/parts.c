@@ -19,6 +19,12 @@ static bool is_older(const struct l2d_parts *parts, const char *path)
            (s.st_mtim.tv_sec == began->tv_sec && s.st_mtim.tv_nsec < began->tv_nsec);
 }
 
+static void note_failure(struct l2d_parts *parts, int averror)
+{
+    parts->error = parts->error ? parts->error : averror;
+    parts->failures++;
+}
+
 static int open_part(AVFormatContext *fmt, AVIOContext **pb, const char *url, int flags,
                      AVDictionary **options)
 {
@@ -34,8 +40,8 @@ static int open_part(AVFormatContext *fmt, AVIOContext **pb, const char *url, in
         av_free(parts->picture);
         parts->picture = av_strdup(path);
     }
-    if (av < 0 && writes && !parts->error)
-        parts->error = av;
+    if (av < 0 && writes)
+        note_failure(parts, av);
     return av;
 }
 
@@ -46,8 +52,8 @@ static int close_part(AVFormatContext *fmt, AVIOContext *pb)
     int why = before < 0 ? before : av;
     if (why < 0 && parts->picture)
         unlink(parts->picture);
-    if (why < 0 && !parts->error)
-        parts->error = why;
+    if (why < 0)
+        note_failure(parts, why);
     return av;
 }
 

@@ -11,6 +11,7 @@
 
 struct l2d_parts {
     int error;          // AVERROR of the first that could not be written; 0: none
+    unsigned failures;  // how many could not
     bool overwrite;     // what exists; otherwise AVERROR(EEXIST)
     struct timespec began_at;   // files that were there before are not its own
     char *picture;      // the last one's path; removed if it could not be written whole

@@ -28,6 +28,7 @@
 #include "video_io/parts.h"
 
 #define IO_TIMEOUT_US  INT64_C(10000000)
+#define TELL_EVERY_US  INT64_C(60000000)
 #define MAX_HELD_AUDIO 16384    // packets; a badly interleaved input gets its sound written early
 
 static const AVRational US = { 1, 1000000 };
@@ -42,6 +43,8 @@ struct writer {
     int64_t deadline_us;            // of libav's clock: no waiting beyond it; 0: none
     bool is_network;
     struct l2d_parts parts;         // of a format that opens its files by itself
+    unsigned told_failures;         // of parts, in a live run:
+    int64_t told_us;                // and when that was
     int own_pipe;                   // see open_pipe; -1: none
 
     AVFormatContext *fmt;
@@ -123,6 +126,19 @@ static int io_error(const struct writer *w)
     return w->fmt->pb && w->fmt->pb->error < 0 ? w->fmt->pb->error : 0;
 }
 
+// Live, the next segment may do, and for days nobody would know that some are missing.
+static void tell_parts(struct writer *w)
+{
+    unsigned news = w->parts.failures - w->told_failures;
+    int64_t now_us = av_gettime_relative();
+    if (news == 0 || (w->told_failures > 0 && now_us - w->told_us < TELL_EVERY_US))
+        return;
+    l2d_log_print(&w->log, L2D_LOG_WARN, "%s: %u of its files could not be written (at first: %s); "
+                  "going on", w->name, news, av_err2str(w->parts.error));
+    w->told_failures = w->parts.failures;
+    w->told_us = now_us;
+}
+
 // --- packets to the file
 
 static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, struct l2d_error *err)
@@ -156,7 +172,9 @@ static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, st
         w->warned_damage = true;
         rc = 0;
     }
-    if (w->parts.error && !w->p.live)   // live, the next segment may do
+    if (w->p.live)
+        tell_parts(w);
+    else if (w->parts.error)
         rc = w->parts.error;
     if (w->is_network && w->fmt->pb)    // a session that breaks off has written them all the same
         w->base.stats.bytes = (uint64_t) avio_tell(w->fmt->pb);

@@ -26,6 +26,12 @@ before=$(cksum <list0.ts)
 rm list.m3u8
 refuses 1 "list.m3u8.*files exists already" run -i in.mp4 -o list.m3u8 $same
 is "segments that are there stay" "$(cksum <list0.ts)" "$before"
+# Live, the next one may do; but that is told.
+# shellcheck disable=SC2086
+(ulimit -f 8; exec "$program" run -f lavfi -i testsrc2=size=64x64:rate=25 --realtime -n 125 \
+    --codec-options g=25 -o limit.m3u8 -o null $same 2>said)
+is "segments that cannot be written: exit status" $? 1
+grep -q "warning: .*limit.m3u8: [0-9]* of its files could not be written" said || fail "$(cat said)"
 
 # The same file by other names.
 before=$(cksum <in.mp4)
