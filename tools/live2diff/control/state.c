@@ -146,17 +146,22 @@ json_t *state_json(const struct control_state *s)
 
 // --- Prometheus
 
-// A label's value: backslash, quote and line break are escaped.
+// A label's value: backslash, quote and line break are escaped, what is no UTF-8 is replaced: else
+// the whole answer would be refused.
 static void put_label(FILE *f, const char *name, const char *value, const char *after)
 {
+    json_t *valid = json_string(value);
     fprintf(f, "%s=\"", name);
     for (; *value; value++)
-        if (*value == '\n')
+        if (!valid && (unsigned char) *value >= 0x80)
+            fputc('?', f);
+        else if (*value == '\n')
             fputs("\\n", f);
         else if (*value == '\\' || *value == '"')
             fprintf(f, "\\%c", *value);
         else
             fputc(*value, f);
+    json_decref(valid);
     fprintf(f, "\"%s", after);
 }
 
