@@ -658,8 +658,22 @@ def test_outputs():
             check_output(f"{folder}/{name}", LEAST)
 
 
-TESTS = (test_start, test_requests, test_token, test_same_pictures, test_pause, test_outputs, test_slow_clients,
-         test_record, test_model)
+def test_joining_sound():
+    """The sound of a recording's first pictures is in it, though it has gone by when they come."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run([*"-o null --size 64x64 --passthrough --realtime --buffer 1000".split(), "--folder", folder, "-f",
+                   "lavfi", "-i", "testsrc2=size=64x64:rate=25[out0];sine[out1]"])
+        wait(lambda: run.frames_out() > 25, "frames come out")
+        run.ctl("record=on")
+        wait(lambda: run.state()["outputs"][-1]["frames"] > 50, "those of the recording")
+        run.end()
+        starts = subprocess.run(["ffprobe", "-v", "error", "-show_entries", "stream=start_time", "-of", "csv=p=0",
+                                 f"{folder}/{os.listdir(folder)[0]}"], capture_output=True, text=True).stdout.split()
+        check("both begin together", len(starts) == 2 and max(map(float, starts)) < 0.1, starts)
+
+
+TESTS = (test_start, test_requests, test_token, test_same_pictures, test_pause, test_joining_sound, test_outputs,
+         test_slow_clients, test_record, test_model)
 for test in TESTS:
     if sys.argv[2:] and test.__name__.removeprefix("test_") not in sys.argv[2:]:
         continue

@@ -42,6 +42,8 @@ void outputs_finish(struct outputs *set)
         output_join(&set->past[i]->output);
         free_member(set->past[i]);
     }
+    for (unsigned i = 0; i < OUTBOX_PACKETS; i++)
+        shared_item_unref(set->sound[i]);
     pthread_mutex_destroy(&set->lock);
     memset(set, 0, sizeof(*set));
 }
@@ -338,9 +340,23 @@ void outputs_tend(struct outputs *set, double now_s)
 
 // --- frames
 
+// An output that joins gets the sound of its first pictures too, which has gone by.
+static void give_sound(struct outputs *set, struct outputs_member *m, struct shared_item *shared)
+{
+    bool joins = m->output.late && !m->joined;
+    if (joins && atomic_load(&m->output.state) == OUTPUT_OPENING)
+        return;
+    uint64_t n = set->num_sound, first = n > OUTBOX_PACKETS ? n - OUTBOX_PACKETS : 0;
+    for (uint64_t i = first; joins && i < n; i++)
+        output_push(&m->output, set->sound[i % OUTBOX_PACKETS]);
+    m->joined = true;
+    output_push(&m->output, shared);
+}
+
 void outputs_push(struct outputs *set, struct shared_item *shared)
 {
     struct outputs_member *to[RUN_MAX_OUTPUTS];
+    bool sound = shared->item.kind == L2D_ITEM_AUDIO;
     unsigned n = 0;
     pthread_mutex_lock(&set->lock);
     for (; n < set->num_members; n++) {
@@ -349,11 +365,19 @@ void outputs_push(struct outputs *set, struct shared_item *shared)
     }
     pthread_mutex_unlock(&set->lock);
     for (unsigned i = 0; i < n; i++)
-        output_push(&to[i]->output, shared);
+        if (sound)
+            give_sound(set, to[i], shared);
+        else
+            output_push(&to[i]->output, shared);
     pthread_mutex_lock(&set->lock);
     for (unsigned i = 0; i < n; i++)
         to[i]->users--;
     pthread_mutex_unlock(&set->lock);
+    if (sound) {
+        struct shared_item **slot = &set->sound[set->num_sound++ % OUTBOX_PACKETS];
+        shared_item_unref(*slot);
+        *slot = shared_item_ref(shared);
+    }
 }
 
 // --- all of them

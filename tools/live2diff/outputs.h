@@ -35,6 +35,8 @@ struct outputs_member {
     bool leaving, hurried, told;
     double left_s;              // when it was removed
     double failed_s;            // when it was seen that it could not be opened; 0: it was not
+
+    bool joined;                // has got the recent sound; only who pushes sound looks
 };
 
 struct outputs {                // any thread may call all but init, set, join and finish
@@ -50,6 +52,10 @@ struct outputs {                // any thread may call all but init, set, join a
     uint32_t next_id;
     bool closed;                // the run ends: nothing is added or removed any more
     uint64_t unfair;            // removed outputs whose pictures did not add up: always 0
+
+    // --- of the one thread that pushes sound
+    struct shared_item *sound[OUTBOX_PACKETS];  // the last that came, a ring: it comes past the
+    uint64_t num_sound;                         // model, before the pictures of its time
 };
 
 void outputs_init(struct outputs *set, const struct l2d_log *log);
