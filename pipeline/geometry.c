@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "kernels/color.h"
+
 static int32_t round_to(double v, int32_t multiple)
 {
     int32_t n = (int32_t) lround(v / multiple) * multiple;

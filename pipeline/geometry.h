@@ -6,7 +6,9 @@
 #define L2D_PIPELINE_GEOMETRY_H
 
 #include "base/frame.h"
-#include "kernels/color.h"
+
+struct l2d_color_rect;          // kernels/color.h
+struct l2d_color_out_fit;
 
 enum l2d_fit { L2D_FIT_COVER, L2D_FIT_CONTAIN, L2D_FIT_STRETCH };
 

@@ -25,9 +25,6 @@ install(FILES runtime/base/atomic.h runtime/base/error.h runtime/base/frame.h ru
         DESTINATION ${l2d_include}/base)
 install(FILES runtime/gpu/device.h runtime/gpu/graph.h runtime/gpu/buffer.h
         DESTINATION ${l2d_include}/gpu)
-install(FILES runtime/kernels/color.h DESTINATION ${l2d_include}/kernels)
-install(FILES shaders/params/color.h shaders/params/shared.h
-        DESTINATION ${l2d_include}/shaders/params)
 install(FILES pipeline/stream.h pipeline/engine.h pipeline/config.h pipeline/geometry.h
               pipeline/change.h pipeline/dump.h pipeline/prompt.h
         DESTINATION ${l2d_include}/pipeline)

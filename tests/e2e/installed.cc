@@ -2,6 +2,8 @@
 // The installed library from C++: what it reads of a clip, and what it says of a model that is not
 // there. Exit status 0 if that is so.
 //     installed CLIP
+enum u32 { i32, f32 };         // the headers leave short names to others
+
 #include <live2diff.h>
 
 #include <cstdio>

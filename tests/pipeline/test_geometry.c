@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/color.h"
 #include "pipeline/geometry.h"
 
 #define NEAR(a, b) cr_expect(fabs((double) (a) - (b)) < 1e-3, "%s = %g, expected %g", #a, \
