@@ -10,6 +10,8 @@
 extern "C" {
 #endif
 
+#include "base/queue.h"
+#include "base/thread.h"
 #include "pipeline/dump.h"
 #include "pipeline/stream.h"
 #if __has_include("video_io/reader.h")      // not where it was built without video

@@ -58,7 +58,8 @@ static inline struct l2d_tensor l2d_tensor_view(struct l2d_buf *buf, uint64_t of
                                                 enum l2d_dtype dtype, int32_t rows, int32_t h,
                                                 int32_t w, int32_t c)
 {
-    return (struct l2d_tensor) { buf, -1, offset_bytes, rows, h, w, c, dtype };
+    struct l2d_tensor view = { buf, -1, offset_bytes, rows, h, w, c, dtype };
+    return view;                // C++ has no compound literals
 }
 
 /** Rows first..first+count-1 of a tensor. */

@@ -37,7 +37,7 @@ grep -q audio streams.txt
 for cxx in clang++ g++; do
     command -v $cxx >/dev/null || continue
     # shellcheck disable=SC2046
-    $cxx -std=c++11 -Wall -Wextra -Werror "$root/tests/e2e/installed.cc" -o from_cxx \
+    $cxx -std=c++11 -Wall -Wextra -Wpedantic -Werror "$root/tests/e2e/installed.cc" -o from_cxx \
         $(pkg-config --cflags --libs live2diff)
     ./from_cxx in.mp4
 done
