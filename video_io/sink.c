@@ -2,7 +2,6 @@
 // Choice of a sink by name, and the sink that only counts. See sink.h.
 #include "video_io/sink.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,11 +55,16 @@ static int open_null(struct l2d_sink **out, struct l2d_error *err)
 int l2d_sink_open(struct l2d_sink **out, const char *target, const struct l2d_sink_params *params,
                   struct l2d_error *err)
 {
-    assert(params->time_base_num > 0 && params->time_base_den > 0);
     int32_t w = params->width, h = params->height;
     if (w < 1 || h < 1 || w > L2D_FRAME_MAX_DIM || h > L2D_FRAME_MAX_DIM)
         return l2d_error_set(err, L2D_EINVAL, "%s: frames of %dx%d, expected 1 to %d a side",
                              target, w, h, L2D_FRAME_MAX_DIM);
+    if (params->time_base_num < 1 || params->time_base_den < 1)
+        return l2d_error_set(err, L2D_EINVAL, "%s: time base %d/%d, expected a positive one",
+                             target, params->time_base_num, params->time_base_den);
+    if (params->fps_num < 0 || (params->fps_num > 0 && params->fps_den < 1))
+        return l2d_error_set(err, L2D_EINVAL, "%s: %d/%d frames a second, expected a positive rate",
+                             target, params->fps_num, params->fps_den);
     if (!strcmp(target, "null"))
         return open_null(out, err);
     if (!strcmp(target, "display"))

@@ -55,8 +55,9 @@ struct l2d_sink;             // opaque to users: implementations see it at the e
 /**
  * Open an output.
  * target   "display" (a window), "null", or what writer.h describes: file, URL, "-".
- * returns  L2D_OK; L2D_EINVAL (exists already, unknown extension, is the input, options, size),
- *          L2D_EIO (cannot be written, no display), L2D_EUNSUPPORTED (no encoder), L2D_ENOMEM.
+ * returns  L2D_OK; L2D_EINVAL (exists already, unknown extension, is the input, options, size,
+ *          time base, rate), L2D_EIO (cannot be written, no display), L2D_EUNSUPPORTED (no
+ *          encoder), L2D_ENOMEM.
  */
 int l2d_sink_open(struct l2d_sink **out, const char *target, const struct l2d_sink_params *params,
                   struct l2d_error *err);

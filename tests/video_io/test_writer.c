@@ -364,6 +364,25 @@ Test(writer, sizes_that_are_refused)
     }
 }
 
+Test(writer, times_that_are_refused)
+{
+    static const struct { int32_t tb[2], fps[2]; const char *want; } cases[] = {
+        { { 0, 0 }, { 0, 0 }, "time base 0/0" }, { { 1, -25 }, { 0, 0 }, "time base 1/-25" },
+        { { 1, 25 }, { 25, 0 }, "25/0 frames" }, { { 1, 25 }, { -25, 1 }, "-25/1 frames" },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct l2d_sink_params p = {
+            .width = 64, .height = 64, .matrix = L2D_MATRIX_BT601,
+            .time_base_num = cases[i].tb[0], .time_base_den = cases[i].tb[1],
+            .fps_num = cases[i].fps[0], .fps_den = cases[i].fps[1],
+        };
+        struct l2d_sink *sink = NULL;
+        struct l2d_error err = { 0 };
+        cr_expect_eq(l2d_sink_open(&sink, "o.mkv", &p, &err), L2D_EINVAL, "%s", err.msg);
+        cr_expect(strstr(err.msg, cases[i].want) && !sink, "%s", err.msg);
+    }
+}
+
 Test(writer, nothing_is_left_without_finish_or_on_a_full_disk)
 {
     clips_run(FFMPEG "-f lavfi -i testsrc2=s=320x240:r=10 -t 3 a.mp4");
