@@ -244,9 +244,13 @@ static int change(struct l2d_engine *e, const struct l2d_change *c, struct l2d_e
         e->now.seed = c->seed;
         return L2D_OK;
     case L2D_CHANGE_NOISE:
+        if ((unsigned) c->noise > L2D_NOISE_ALL_FRESH)
+            return l2d_error_set(err, L2D_EINVAL, "noise %d: there is none", (int) c->noise);
         e->now.shared_noise = is_shared(e, c->noise);
         return L2D_OK;
     case L2D_CHANGE_SHOW:
+        if ((unsigned) c->show > L2D_SHOW_FROZEN)
+            return l2d_error_set(err, L2D_EINVAL, "show %d: there is none", (int) c->show);
         e->show_next = c->show;
         return L2D_OK;
     case L2D_CHANGE_STEADY:

@@ -652,6 +652,8 @@ Test(live, what_cannot_change)
         { { .kind = L2D_CHANGE_STEADY, .steady = -0.5f }, "steady -0.5: must be" },
         { { .kind = L2D_CHANGE_MIX, .mix = 0.5f }, "mix: sources are not kept" },
         { { .kind = L2D_CHANGE_MIX, .mix = 1.5f }, "mix 1.5: must be within 0..1" },
+        { { .kind = L2D_CHANGE_NOISE, .noise = (enum l2d_noise_choice) 99 }, "noise 99" },
+        { { .kind = L2D_CHANGE_SHOW, .show = (enum l2d_show) 99 }, "show 99" },
         { { .kind = (enum l2d_change_kind) 99 }, "kind 99" },
     };
     struct run_output plain = { .count = 0 }, out = plain;
