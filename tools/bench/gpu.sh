@@ -21,8 +21,9 @@ while getopts p:m:s: option; do
     esac
 done
 shift $((OPTIND - 1))
-mkdir -p "${1:-$root/out/bench-$(date +%Y%m%d-%H%M%S)}"
-out=$(cd "${1:-$(find "$root/out" -maxdepth 1 -name 'bench-*' | sort | tail -n 1)}" && pwd)
+out=${1:-$root/out/bench-$(date +%Y%m%d-%H%M%S)}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
 began=$(date +%s)
 
 # part NAME SECONDS COMMAND: its output in NAME.txt, its seconds and its end in parts.txt.
@@ -50,7 +51,7 @@ part() {
 build() {
     cmake -S "$root" -B "$root/build/bench" -DL2D_VIDEO=OFF -DL2D_TESTS=OFF \
         -DCMAKE_BUILD_TYPE=Release
-    cmake --build "$root/build/bench" -j
+    cmake --build "$root/build/bench" -j "$(nproc)"
 }
 
 : >"$out/parts.txt"
@@ -103,8 +104,8 @@ part peers 180 "$python" "$root/tools/bench/peers" --program "$program" --model 
 
 {
     cat "$out/devices.txt" "$out/parts.txt"
-    for name in kernels torch-kernels unet unet-fp16-cache frame frame-chunks frame-int8-weights \
-        frame-one-queue sweep peers kernels-tier1 kernels-tier2; do
+    for name in kernels torch-kernels unet unet-fp16-cache frame frame-chunks frame-every-second \
+        frame-int8-weights frame-one-queue sweep peers kernels-tier1 kernels-tier2; do
         [ -s "$out/$name.txt" ] || continue
         printf '\n== %s\n' "$name"
         head -n 40 "$out/$name.txt"
