@@ -122,10 +122,11 @@ int main(int argc, char **argv)
         rc = l2d_thread_start(&thread, "read", read_main, &c, &err);
     if (rc == L2D_OK)
         rc = write_all(&c, sink, &err);
-    if (rc != L2D_OK && c.stream)
+    if (rc != L2D_OK && thread.running) {       // it may wait in any of the three
+        l2d_reader_stop(c.reader);
         l2d_stream_stop(c.stream);
-    if (rc != L2D_OK && c.sound)
         l2d_queue_abort(c.sound);
+    }
     l2d_thread_join(&thread);
     if (rc == L2D_OK && c.err.code != L2D_OK) {
         rc = c.err.code;
