@@ -240,9 +240,11 @@ static int open_codec(struct l2d_encoder *e, const AVCodec *codec, struct l2d_si
             rc = l2d_libav_error(err, av, "%s: encoder %s refuses %dx%d%s%s", e->name, codec->name,
                                  p->width, p->height, p->codec_options ? " with " : "",
                                  p->codec_options ? p->codec_options : "");
-        if (av == AVERROR(EINVAL) && p->codec_options)
-            rc = err->code = L2D_EINVAL;
-        else if (av >= 0 && left)
+        if (av == AVERROR(EINVAL) && p->codec_options) {
+            rc = L2D_EINVAL;
+            if (err)
+                err->code = L2D_EINVAL;
+        } else if (av >= 0 && left)
             rc = l2d_error_set(err, L2D_EINVAL, "encoder %s has no option '%s'; 'ffmpeg -h "
                                "encoder=%s' lists them", codec->name, left->key, codec->name);
     }

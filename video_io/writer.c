@@ -113,8 +113,8 @@ static int write_failed(const struct writer *w, int averror, struct l2d_error *e
                                   : w->file.part_name && !keeps ? "; the unfinished file is removed"
                                   : "")
                   : l2d_libav_error(err, averror, "writing %s", w->name);
-    size_t len = strlen(err->msg);
-    if (keeps)
+    size_t len = err ? strlen(err->msg) : 0;
+    if (keeps && err)
         snprintf(err->msg + len, sizeof(err->msg) - len, "; until then it is in %s",
                  w->file.part_name);
     return rc;

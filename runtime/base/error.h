@@ -24,7 +24,8 @@ enum l2d_code {
     L2D_ECLOSED      = -8,  // the stream was stopped
 };
 
-struct l2d_error {          // written by failures alone: after L2D_OK it is what it was
+// Written by failures alone: after L2D_OK it is what it was. Who asks for none passes NULL.
+struct l2d_error {
     enum l2d_code code;
     char msg[1024];         // one line, no newline at its end
 };

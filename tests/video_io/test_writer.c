@@ -364,6 +364,28 @@ Test(writer, sizes_that_are_refused)
     }
 }
 
+Test(writer, errors_that_nobody_asks_for)
+{
+    struct l2d_sink_params p = { .width = 64, .height = 48, .time_base_num = 1, .time_base_den = 10,
+                                 .matrix = L2D_MATRIX_BT601, .format = "matroska",
+                                 .codec_options = "preset=nonsense" };
+    struct l2d_sink *s = NULL;
+    cr_expect_eq(l2d_sink_open(&s, "o.mkv", &p, NULL), L2D_EINVAL);
+    cr_assert_null(s);
+    p.codec_options = NULL;
+    int rc = l2d_sink_open(&s, "/dev/full", &p, NULL);
+    struct l2d_frame *f = NULL;
+    struct l2d_pixel_format format = l2d_pixel_format_i420(L2D_MATRIX_BT601, false);
+    cr_assert_eq(l2d_frame_create(&f, 64, 48, &format, NULL), L2D_OK);
+    if (rc == L2D_OK)
+        rc = l2d_sink_write_video(s, f, NULL);
+    if (rc == L2D_OK)
+        rc = l2d_sink_finish(s, false, NULL);
+    cr_expect_eq(rc, L2D_EIO, "%d", rc);
+    l2d_frame_unref(&f);
+    l2d_sink_destroy(&s);
+}
+
 Test(writer, times_that_are_refused)
 {
     static const struct { int32_t tb[2], fps[2]; const char *want; } cases[] = {
