@@ -25,7 +25,8 @@ struct l2d_stream;              // opaque. Any thread may call all but create an
 struct l2d_stream_params {      // zero means default
     struct l2d_engine_params engine;    // emit, probe and user are the stream's own
     struct l2d_gpu_params gpu;
-    uint32_t queue_frames;      // capacity of the input and the output queue; 0: 4
+    uint32_t queue_frames;      // capacity of the input and the output queue; 0: 4. Live, 1
+                                // waits least
     bool live;                  // a full input queue lets go of its oldest frame and counts it;
                                 // without engine.chunk
     const char *dump_dir;       // NULL: none; see dump.h. Not with engine.skip_similar,

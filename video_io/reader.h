@@ -16,6 +16,7 @@
 struct AVPacket;
 struct AVCodecParameters;
 
+// stop and the log's user are used until destroy; strings are not needed after create.
 struct l2d_reader_params {
     const char *name;           // file, URL, device, or "-" for standard input
     const char *format;         // "v4l2", "lavfi", "rawvideo", ...; NULL: by content

@@ -16,7 +16,8 @@ struct AVPacket;
 struct l2d_audio_info;      // video_io/reader.h
 struct l2d_display_hooks;   // video_io/display.h
 
-// What every frame will be, and how to write it. Zero means: the default.
+// What every frame will be, and how to write it. Zero means: the default. audio, abort, the
+// log's user and what is in hooks are used until destroy; other strings only by l2d_sink_open.
 struct l2d_sink_params {
     int32_t width, height;                      // required
     int32_t time_base_num, time_base_den;       // required; kept, so that pts come through
@@ -24,7 +25,7 @@ struct l2d_sink_params {
     int32_t sar_num, sar_den;                   // 0: square
     enum l2d_matrix matrix;                     // for the file's tags; L2D_MATRIX_RGB is refused
     bool full_range;
-    const struct l2d_audio_info *audio;         // used until destroy; NULL: none will come
+    const struct l2d_audio_info *audio;         // NULL: none will come
 
     const char *format;             // "matroska", "flv", "yuv4mpegpipe"; NULL: by name
     const char *codec;              // encoder: "libx264", "libx265", "ffv1"; NULL: by format
