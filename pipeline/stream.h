@@ -67,7 +67,8 @@ struct l2d_stream_stats l2d_stream_stats(struct l2d_stream *stream);
 
 /**
  * Hand over a frame. Waits while the queue is full, unless the stream is live.
- * frame    of any size and format that frame.h can describe; they may change from frame to frame
+ * frame    not NULL; of any size and format that frame.h can describe, which may change from frame
+ *          to frame. That its planes lie within its data is not checked
  * Ownership: on L2D_OK the stream owns the frame, nobody writes to it any more, and *frame is NULL;
  * else it is still yours.
  * returns  L2D_OK; L2D_ECLOSED after end or stop; L2D_ENOMEM; or the error that ended the stream.
