@@ -46,20 +46,18 @@ static void note_latency(struct output *out, double arrival_s)
 static int write_item(struct output *out, struct l2d_sink *sink, struct shared_item *shared,
                       struct l2d_error *err)
 {
-    if (shared->item.kind != L2D_ITEM_VIDEO)
-        return l2d_sink_write_audio(sink, shared->item.packet, err);
+    bool picture = shared->item.kind == L2D_ITEM_VIDEO;
     pthread_mutex_lock(&out->lock);
-    out->writing = true;
+    out->writing = picture;
     out->stuck_s = l2d_clock_s() + STUCK_S;
     pthread_mutex_unlock(&out->lock);
-    int rc = l2d_sink_write_video(sink, shared->item.frame, err);
+    int rc = picture ? l2d_sink_write_video(sink, shared->item.frame, err)
+                     : l2d_sink_write_audio(sink, shared->item.packet, err);
     pthread_mutex_lock(&out->lock);
     out->writing = false;
     out->stuck_s = INFINITY;
-    if (rc != L2D_OK)
-        out->broken++;
-    else
-        out->written++;
+    out->broken += picture && rc != L2D_OK;
+    out->written += picture && rc == L2D_OK;
     if (rc == L2D_OK && shared->arrival_s > 0)
         note_latency(out, shared->arrival_s);
     pthread_mutex_unlock(&out->lock);
