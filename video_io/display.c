@@ -290,6 +290,8 @@ static int finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err)
 static void destroy(struct l2d_sink *sink)
 {
     struct display *d = (struct display *) sink;
+    if (d->wipe)
+        d->hooks.compare(d->hooks.user, false);
     if (d->lost) {                      // whatever SDL would give back is there no more
         free(d);
         return;

@@ -24,7 +24,7 @@ struct l2d_display_hooks {
     void (*entered)(void *user, const char *line);
     /** A key that is not the window's own, as SDL names it: "N", "Left", "F5", "=". */
     void (*key)(void *user, const char *name);
-    /** Whether sources will be asked for. */
+    /** Whether sources will be asked for; not once the window is gone. */
     void (*compare)(void *user, bool on);
     /** The source of the picture with that pts: a reference of the window's, or NULL. */
     struct l2d_frame *(*source)(void *user, int64_t pts);

@@ -101,6 +101,7 @@ Test(display, no_screen_is_one_line)
 struct seen {
     char keys[64], line[64];
     int asked, entered;
+    bool compares;
 };
 
 static void on_status(void *user, char *out, size_t size)
@@ -129,6 +130,18 @@ static void on_key(void *user, const char *name)
     snprintf(seen->keys + len, sizeof(seen->keys) - len, "%s ", name);
 }
 
+static void on_compare(void *user, bool on)
+{
+    ((struct seen *) user)->compares = on;
+}
+
+static struct l2d_frame *on_source(void *user, int64_t pts)
+{
+    (void) user;
+    (void) pts;
+    return NULL;
+}
+
 static void press(SDL_Keycode key, Uint16 mod)
 {
     SDL_PushEvent(&(SDL_Event) { .key = { .type = SDL_KEYDOWN,
@@ -152,6 +165,7 @@ static struct l2d_sink *open_hooked(struct seen *seen)
 {
     struct l2d_display_hooks hooks = { .user = seen, .status = on_status, .prompt = on_prompt,
                                        .entered = on_entered, .key = on_key,
+                                       .compare = on_compare, .source = on_source,
                                        .help = "N  next preset" };
     struct l2d_sink *s = open_with(true, &hooks);
     cr_expect_eq(show(s, 0), L2D_OK);
@@ -211,4 +225,15 @@ Test(display, other_keys_are_the_programs_and_the_status_is_asked_for)
     press(SDLK_q, 0);
     cr_expect_eq(l2d_sink_idle(s, NULL), L2D_ECLOSED);
     l2d_sink_destroy(&s);
+}
+
+Test(display, sources_are_not_asked_for_once_the_window_is_gone)
+{
+    struct seen seen = { 0 };
+    struct l2d_sink *s = open_hooked(&seen);
+    press(SDLK_c, 0);
+    expect_alive(s);
+    cr_expect(seen.compares);
+    l2d_sink_destroy(&s);
+    cr_expect(!seen.compares);
 }
