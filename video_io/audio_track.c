@@ -39,9 +39,9 @@ struct l2d_audio_track {
     bool started;
 };
 
-// Where the muxers' lists are not the truth: mpegts has none; FLV lists MP3, but only at three
-// rates; MOV lists what only MP4 may hold.
-static bool container_takes(const AVOutputFormat *format, enum AVCodecID id, int sample_rate)
+// Where the muxers' lists are not the truth: FLV lists MP3, but only at three rates; MOV lists what
+// only MP4 may hold.
+static bool takes_sound(const AVOutputFormat *format, enum AVCodecID id, int sample_rate)
 {
     static const enum AVCodecID mpegts[] = {
         AV_CODEC_ID_AAC, AV_CODEC_ID_MP2, AV_CODEC_ID_MP3, AV_CODEC_ID_AC3, AV_CODEC_ID_EAC3,
@@ -61,7 +61,7 @@ static bool container_takes(const AVOutputFormat *format, enum AVCodecID id, int
     int takes = avformat_query_codec(format, id, FF_COMPLIANCE_NORMAL);
     if (takes >= 0)
         return takes == 1;
-    bool is_ts = av_match_name(format->name, "mpegts,rtp_mpegts,hls");
+    bool is_ts = av_match_name(format->name, L2D_TS_MUXERS);
     for (size_t i = 0; is_ts && i < sizeof(mpegts) / sizeof(*mpegts); i++)
         if (mpegts[i] == id)
             return true;
@@ -74,7 +74,7 @@ static const AVCodec *choose_encoder(const AVOutputFormat *format, int sample_ra
                                          "flac", "pcm_s16le" };
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         const AVCodec *c = avcodec_find_encoder_by_name(names[i]);
-        if (c && container_takes(format, c->id, sample_rate))
+        if (c && takes_sound(format, c->id, sample_rate))
             return c;
     }
     return NULL;
@@ -170,7 +170,7 @@ int l2d_audio_track_create(struct l2d_audio_track **out, const struct l2d_audio_
 {
     *out = NULL;
     const char *codec = avcodec_get_name(info->codecpar->codec_id);
-    bool copy = container_takes(format, info->codecpar->codec_id, info->codecpar->sample_rate);
+    bool copy = takes_sound(format, info->codecpar->codec_id, info->codecpar->sample_rate);
     const AVCodec *encoder = copy ? NULL : choose_encoder(format, info->codecpar->sample_rate);
     if (!copy && !encoder) {
         l2d_log_print(log, L2D_LOG_WARN, "%s: format %s holds no sound; the input's is left out",

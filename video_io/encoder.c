@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <libavutil/avstring.h>
 #include <libavutil/imgutils.h>
 #include <libavutil/opt.h>
 #include <libavutil/pixdesc.h>
@@ -252,9 +253,8 @@ static int open_codec(struct l2d_encoder *e, const AVCodec *codec, struct l2d_si
     return rc;
 }
 
-// Matroska does not list what it holds as AVI does, under a FourCC. MPEG-TS has no list, and writes
-// what it does not know as data that nobody can read.
-static bool container_takes(const AVOutputFormat *format, enum AVCodecID id)
+// Matroska does not list what it holds as AVI does, under a FourCC.
+static bool takes_video(const AVOutputFormat *format, enum AVCodecID id)
 {
     static const enum AVCodecID mpegts[] = {
         AV_CODEC_ID_H264, AV_CODEC_ID_HEVC, AV_CODEC_ID_MPEG1VIDEO, AV_CODEC_ID_MPEG2VIDEO,
@@ -266,7 +266,7 @@ static bool container_takes(const AVOutputFormat *format, enum AVCodecID id)
     int takes = avformat_query_codec(format, id, FF_COMPLIANCE_NORMAL);
     if (takes == 0 && !strcmp(format->name, "matroska"))
         return av_codec_get_tag2(riff, id, &fourcc);
-    if (takes >= 0 || (strcmp(format->name, "mpegts") && strcmp(format->name, "rtp_mpegts")))
+    if (takes >= 0 || !av_match_name(format->name, L2D_TS_MUXERS))
         return takes != 0;
     for (size_t i = 0; i < sizeof(mpegts) / sizeof(*mpegts); i++)
         if (mpegts[i] == id)
@@ -281,7 +281,7 @@ static int open_named(struct l2d_encoder *e, struct l2d_sink_params *p,
     if (!codec || codec->type != AVMEDIA_TYPE_VIDEO)
         return l2d_error_set(err, L2D_EINVAL, "no video encoder '%s'; 'ffmpeg -encoders' lists "
                              "them", p->codec);
-    if (!container_takes(format, codec->id))
+    if (!takes_video(format, codec->id))
         return l2d_error_set(err, L2D_EINVAL, "%s: format %s cannot hold %s", e->name, format->name,
                              avcodec_get_name(codec->id));
     return open_codec(e, codec, p, format, live, err);

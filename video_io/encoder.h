@@ -11,6 +11,10 @@
 
 #include "video_io/sink.h"
 
+// Muxers of MPEG-TS have no list of codecs, and write what they do not know as data that nobody can
+// read.
+#define L2D_TS_MUXERS "mpegts,rtp_mpegts,hls"
+
 // Takes a packet as its own; times in time_base. returns an l2d_code.
 typedef int l2d_packet_fn(void *user, AVPacket *pkt, AVRational time_base, struct l2d_error *err);
 

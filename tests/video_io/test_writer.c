@@ -339,6 +339,8 @@ Test(writer, refusals)
                    "'nonsense'");
     expect_refusal("o.webm", &(struct l2d_sink_params) { .codec = "libx264" }, L2D_EINVAL,
                    "cannot hold");
+    expect_refusal("o.m3u8", &(struct l2d_sink_params) { .codec = "ffv1" }, L2D_EINVAL,
+                   "cannot hold");
     expect_refusal("o.mp4", &(struct l2d_sink_params) { .codec_options = "nonsense=1" }, L2D_EINVAL,
                    "no option 'nonsense'");
     expect_refusal("o.mp4", &(struct l2d_sink_params) { .codec_options = "nonsense" }, L2D_EINVAL,
