@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an engine keeps on the GPU between frames: declared first, for its size to be counted, then
 // taken and filled. See engine_state.h.
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,14 @@
 int l2d_engine_declare(struct l2d_engine *e, struct l2d_buf **buf, uint64_t size_bytes,
                        enum l2d_memory memory, const char *name, struct l2d_error *err)
 {
-    return l2d_buf_declare(buf, e->gpu, size_bytes, memory, name, err);
+    uint32_t i = 0;
+    while (i < e->num_bufs && e->buf[i] != buf)
+        i++;
+    assert(i < L2D_ENGINE_MAX_BUFFERS);
+    int rc = l2d_buf_declare(buf, e->gpu, size_bytes, memory, name, err);
+    if (rc == L2D_OK && i == e->num_bufs)
+        e->buf[e->num_bufs++] = buf;
+    return rc;
 }
 
 int l2d_engine_take(struct l2d_buf *buf, struct l2d_error *err)

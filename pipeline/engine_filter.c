@@ -16,13 +16,12 @@ int l2d_engine_declare_filter(struct l2d_engine *e, double threshold, struct l2d
         return L2D_OK;
     struct l2d_tensor canvas = l2d_engine_canvas(e), last = canvas, sums, back;
     uint64_t size = L2D_SIMILAR_SUMS * 16;
-    int rc = l2d_buf_declare(&e->last_canvas, e->gpu, l2d_tensor_bytes(&canvas), L2D_MEMORY_DEVICE,
-                             "last canvas", err);
+    int rc = l2d_engine_declare(e, &e->last_canvas, l2d_tensor_bytes(&canvas), L2D_MEMORY_DEVICE,
+                                "last canvas", err);
     if (rc == L2D_OK)
-        rc = l2d_buf_declare(&e->sums, e->gpu, size, L2D_MEMORY_DEVICE, "sums", err);
+        rc = l2d_engine_declare(e, &e->sums, size, L2D_MEMORY_DEVICE, "sums", err);
     if (rc == L2D_OK)
-        rc = l2d_buf_declare(&e->sums_back, e->gpu, size, L2D_MEMORY_READBACK, "sums readback",
-                             err);
+        rc = l2d_engine_declare(e, &e->sums_back, size, L2D_MEMORY_READBACK, "sums readback", err);
     if (rc == L2D_OK)
         rc = l2d_frame_create(&e->last_out, e->output->width, e->output->height,
                               &e->output->format, err);

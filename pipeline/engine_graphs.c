@@ -2,6 +2,8 @@
 // The graphs that an engine submits for its frames. See engine_state.h.
 #include "pipeline/engine_state.h"
 
+#include <assert.h>
+
 #define DEPTH_RATE 0.1f             // what a frame's range adds to the smoothed one
 
 struct l2d_tensor l2d_engine_bytes(struct l2d_buf *buf, uint64_t offset, uint64_t size)
@@ -12,7 +14,13 @@ struct l2d_tensor l2d_engine_bytes(struct l2d_buf *buf, uint64_t offset, uint64_
 int l2d_engine_new_graph(struct l2d_engine *e, struct l2d_graph **graph, const char *name,
                          struct l2d_error *err)
 {
+    uint32_t i = 0;
+    while (i < e->num_graphs && e->graph[i] != graph)
+        i++;
+    assert(i < L2D_ENGINE_MAX_GRAPHS);
     int rc = l2d_graph_create(graph, e->gpu, e->precision, name, err);
+    if (rc == L2D_OK && i == e->num_graphs)
+        e->graph[e->num_graphs++] = graph;
     if (rc == L2D_OK && e->probe)
         l2d_graph_enable_probes(*graph, true);
     return rc;

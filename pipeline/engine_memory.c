@@ -4,89 +4,10 @@
 // engine_state.h.
 #include "pipeline/engine_state.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #define MIB (1024.0 * 1024.0)
-
-// ---- what there is
-
-uint32_t l2d_engine_buffers(struct l2d_engine *e, struct l2d_buf **list[])
-{
-    struct l2d_buf **one[] = { &e->step_bias, &e->positions, &e->text_in, &e->context,
-                               &e->latents, &e->cond, &e->pixels, &e->params, &e->rows, &e->canvas,
-                               &e->out_pixels, &e->activations,
-                               &e->ahead_activations, &e->depth_maps, &e->depth_range,
-                               &e->depth_input, &e->depth_inputs,
-                               &e->origins, &e->lumas, &e->last_picture, &e->last_canvas,
-                               &e->sums, &e->sums_back, &e->sources, &e->mask,
-                               &e->sinks.recent, &e->sinks.clean, &e->sinks.cond, &e->sinks.work,
-                               &e->sinks.origins };
-    struct l2d_engine_words *words[] = { &e->prompt, &e->negative_prompt };
-    uint32_t n = 0;
-    for (size_t i = 0; i < COUNT_OF(one); i++)
-        list[n++] = one[i];
-    for (size_t i = 0; i < COUNT_OF(words); i++) {
-        list[n++] = &words[i]->kv;
-        list[n++] = &words[i]->sinks_kv;
-        for (uint32_t k = 0; k < e->num_slots; k++)
-            list[n++] = &words[i]->staged[k];
-    }
-    for (uint32_t i = 0; i < e->num_slots; i++) {
-        list[n++] = &e->slot[i].pixels;
-        list[n++] = &e->slot[i].params;
-        list[n++] = &e->slot[i].readback;
-    }
-    for (size_t i = 0; i < COUNT_OF(e->cache); i++) {
-        list[n++] = &e->cache[i];
-        list[n++] = &e->negative_cache[i];
-    }
-    assert(n <= L2D_ENGINE_MAX_BUFFERS);
-    return n;
-}
-
-uint32_t l2d_engine_graphs(struct l2d_engine *e, struct l2d_graph **list[])
-{
-    struct l2d_graph **one[] = { &e->color_in, &e->source_in, &e->encode, &e->warm, &e->decode,
-                                 &e->decode_steady, &e->track, &e->move, &e->show,
-                                 &e->text, &e->map_range, &e->ring_range, &e->structure,
-                                 &e->depth, &e->depths,
-                                 &e->warm_first, &e->stream_first, &e->in_chunk,
-                                 &e->in_chunk_first, &e->compare, &e->keep,
-                                 &e->sinks.keep_newest, &e->sinks.noise, &e->sinks.warm,
-                                 &e->sinks.warm_first, &e->sinks.select_noise };
-    struct l2d_engine_words *words[] = { &e->prompt, &e->negative_prompt };
-    uint32_t n = 0;
-    for (size_t i = 0; i < COUNT_OF(one); i++)
-        list[n++] = one[i];
-    for (size_t i = 0; i < L2D_MAX_STEPS; i++) {
-        list[n++] = &e->stream[i];
-        list[n++] = &e->select[i];
-        list[n++] = &e->sinks.select[i];
-    }
-    for (size_t i = 0; i < COUNT_OF(e->put_depth); i++) {
-        list[n++] = &e->put_depth[i];
-        list[n++] = &e->take_depth[i];
-    }
-    for (size_t i = 0; i < COUNT_OF(e->sinks.keep_still); i++)
-        list[n++] = &e->sinks.keep_still[i];
-    for (size_t i = 0; i < COUNT_OF(words); i++) {
-        list[n++] = &words[i]->keys;
-        list[n++] = &words[i]->move;
-        list[n++] = &words[i]->keep;
-        for (uint32_t k = 0; k < e->num_slots; k++)
-            list[n++] = &words[i]->upload[k];
-    }
-    for (uint32_t i = 0; i < e->num_slots; i++) {
-        list[n++] = &e->slot[i].upload_pixels;
-        list[n++] = &e->slot[i].upload_ahead;
-        list[n++] = &e->slot[i].upload_params;
-        list[n++] = &e->slot[i].download;
-    }
-    assert(n <= L2D_ENGINE_MAX_GRAPHS);
-    return n;
-}
 
 // ---- what it needs
 
@@ -100,9 +21,6 @@ static uint64_t sum_bytes(struct l2d_buf *const *buf, size_t count)
 
 void l2d_engine_count_memory(struct l2d_engine *e)
 {
-    struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];
-    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
-    uint32_t num_bufs = l2d_engine_buffers(e, buf), num_graphs = l2d_engine_graphs(e, graph);
     struct l2d_engine_memory *m = &e->info.memory;
     *m = (struct l2d_engine_memory) {
         .weights = e->model ? l2d_weights_bytes(e->model->weights) : 0,
@@ -113,13 +31,13 @@ void l2d_engine_count_memory(struct l2d_engine *e)
         .staging = l2d_buf_copy_bytes(e->gpu),
     };
     uint64_t device = 0;
-    for (uint32_t i = 0; i < num_bufs; i++)
-        if (*buf[i])
-            *((*buf[i])->memory == L2D_MEMORY_DEVICE ? &device : &m->staging) +=
-                (*buf[i])->size_bytes;
-    for (uint32_t i = 0; i < num_graphs; i++) {
-        uint64_t most = *graph[i] ? l2d_graph_largest_operand(*graph[i]) : 0;
-        device += *graph[i] ? l2d_graph_own_bytes(*graph[i]) : 0;
+    for (uint32_t i = 0; i < e->num_bufs; i++) {
+        const struct l2d_buf *buf = *e->buf[i];
+        *(buf->memory == L2D_MEMORY_DEVICE ? &device : &m->staging) += buf->size_bytes;
+    }
+    for (uint32_t i = 0; i < e->num_graphs; i++) {
+        uint64_t most = l2d_graph_largest_operand(*e->graph[i]);
+        device += l2d_graph_own_bytes(*e->graph[i]);
         m->largest_operand = most > m->largest_operand ? most : m->largest_operand;
     }
     m->other = device - m->kv_cache - m->activations;

@@ -19,16 +19,16 @@ int l2d_sinks_declare(struct l2d_engine *e, struct l2d_error *err)
 {
     struct l2d_engine_sinks *k = &e->sinks;
     uint64_t size = e->latents->size_bytes;
-    int rc = l2d_buf_declare(&k->recent, e->gpu, size, L2D_MEMORY_DEVICE, "clean latents", err);
+    int rc = l2d_engine_declare(e, &k->recent, size, L2D_MEMORY_DEVICE, "clean latents", err);
     if (rc == L2D_OK)
-        rc = l2d_buf_declare(&k->clean, e->gpu, size, L2D_MEMORY_DEVICE, "sinks", err);
+        rc = l2d_engine_declare(e, &k->clean, size, L2D_MEMORY_DEVICE, "sinks", err);
     if (rc == L2D_OK)
-        rc = l2d_buf_declare(&k->work, e->gpu, size, L2D_MEMORY_DEVICE, "sinks at work", err);
+        rc = l2d_engine_declare(e, &k->work, size, L2D_MEMORY_DEVICE, "sinks at work", err);
     if (rc == L2D_OK)
-        rc = l2d_buf_declare(&k->cond, e->gpu, e->cond->size_bytes, L2D_MEMORY_DEVICE,
-                             "condition maps of sinks", err);
+        rc = l2d_engine_declare(e, &k->cond, e->cond->size_bytes, L2D_MEMORY_DEVICE,
+                                "condition maps of sinks", err);
     if (rc == L2D_OK && e->guidance_mode == L2D_GUIDANCE_INITIALIZE)
-        rc = l2d_buf_declare(&k->origins, e->gpu, size, L2D_MEMORY_DEVICE, "origins of sinks", err);
+        rc = l2d_engine_declare(e, &k->origins, size, L2D_MEMORY_DEVICE, "origins of sinks", err);
     return rc;
 }
 

@@ -172,7 +172,7 @@ static void count_flops(struct l2d_engine *e)
     i->gflop_decode /= e->draw_every;
 }
 
-static bool is_apart(const struct l2d_engine *e, const struct l2d_graph *graph)
+static bool is_ahead(const struct l2d_engine *e, const struct l2d_graph *graph)
 {
     return l2d_graph_lane(graph) == L2D_LANE_AHEAD && l2d_gpu_caps(e->gpu)->num_lanes > 1;
 }
@@ -181,16 +181,12 @@ static bool is_apart(const struct l2d_engine *e, const struct l2d_graph *graph)
 // time. at_least: other use of the main lane's.
 static int plan_activations(struct l2d_engine *e, uint64_t at_least, struct l2d_error *err)
 {
-    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
-    uint32_t count = l2d_engine_graphs(e, graph);
     uint64_t most = at_least > 256 ? at_least : 256, ahead = 0;
     int rc = L2D_OK;
-    for (uint32_t i = 0; i < count && rc == L2D_OK; i++) {
+    for (uint32_t i = 0; i < e->num_graphs && rc == L2D_OK; i++) {
         uint64_t size = 0;
-        if (!*graph[i])
-            continue;
-        rc = l2d_graph_plan(*graph[i], &size, err);
-        uint64_t *lane = is_apart(e, *graph[i]) ? &ahead : &most;
+        rc = l2d_graph_plan(*e->graph[i], &size, err);
+        uint64_t *lane = is_ahead(e, *e->graph[i]) ? &ahead : &most;
         *lane = size > *lane ? size : *lane;
     }
     if (rc == L2D_OK)
@@ -346,13 +342,10 @@ static int upload_weights(struct l2d_engine *e, struct l2d_error *err)
 // The pipelines of all graphs at once.
 static int make_programs(struct l2d_engine *e, struct l2d_error *err)
 {
-    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
-    uint32_t count = l2d_engine_graphs(e, graph);
     double begin = l2d_clock_s();
     int rc = L2D_OK;
-    for (uint32_t i = 0; i < count && rc == L2D_OK; i++)
-        if (*graph[i])
-            rc = l2d_graph_declare_programs(*graph[i], err);
+    for (uint32_t i = 0; i < e->num_graphs && rc == L2D_OK; i++)
+        rc = l2d_graph_declare_programs(*e->graph[i], err);
     if (rc == L2D_OK)
         rc = l2d_gpu_make_programs(e->gpu, err);
     note_phase(e, "pipelines", begin);
@@ -362,16 +355,12 @@ static int make_programs(struct l2d_engine *e, struct l2d_error *err)
 // Take all memory and fill it.
 static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct l2d_error *err)
 {
-    struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];
-    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
-    uint32_t num_bufs = l2d_engine_buffers(e, buf), num_graphs = l2d_engine_graphs(e, graph);
     int rc = e->passthrough ? L2D_OK : upload_weights(e, err);
     if (rc == L2D_OK)
         rc = make_programs(e, err);
     double begin = l2d_clock_s();
-    for (uint32_t i = 0; i < num_bufs && rc == L2D_OK; i++)
-        if (*buf[i])
-            rc = l2d_engine_take(*buf[i], err);
+    for (uint32_t i = 0; i < e->num_bufs && rc == L2D_OK; i++)
+        rc = l2d_engine_take(*e->buf[i], err);
     if (rc != L2D_OK)
         return rc;
     for (uint32_t i = 0; i < e->num_slots; i++)
@@ -383,10 +372,9 @@ static int load(struct l2d_engine *e, const struct l2d_engine_params *p, struct 
     if (rc == L2D_OK && !e->passthrough)
         rc = l2d_engine_compute_positions(e, err);
     begin = note_phase(e, "memory of activations and state", begin);
-    for (uint32_t i = 0; i < num_graphs && rc == L2D_OK; i++)
-        if (*graph[i])
-            rc = l2d_graph_finish(*graph[i], is_apart(e, *graph[i]) ? e->ahead_activations
-                                                                   : e->activations, err);
+    for (uint32_t i = 0; i < e->num_graphs && rc == L2D_OK; i++)
+        rc = l2d_graph_finish(*e->graph[i], is_ahead(e, *e->graph[i]) ? e->ahead_activations
+                                                                      : e->activations, err);
     if (rc == L2D_OK && e->masked)
         rc = l2d_engine_load_mask(e, p->mask, err);
     begin = note_phase(e, "command buffers", begin);
@@ -436,13 +424,10 @@ void l2d_engine_destroy(struct l2d_engine **pe)
         if (e->slot[i].busy)
             e->stuck = l2d_gpu_wait(e->gpu, e->slot[i].ticket, NULL) != L2D_OK;
     l2d_engine_forget_loras(e);
-    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
-    struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];
-    uint32_t num_bufs = l2d_engine_buffers(e, buf), num_graphs = l2d_engine_graphs(e, graph);
-    for (uint32_t i = 0; i < num_graphs; i++)
-        l2d_graph_destroy(graph[i]);
-    for (uint32_t i = 0; i < num_bufs; i++)
-        l2d_buf_destroy(buf[i]);
+    for (uint32_t i = 0; i < e->num_graphs; i++)
+        l2d_graph_destroy(e->graph[i]);
+    for (uint32_t i = 0; i < e->num_bufs; i++)
+        l2d_buf_destroy(e->buf[i]);
     if (!e->borrowed_model)
         l2d_model_destroy(&e->model);
     for (uint32_t i = 0; i < L2D_MAX_STEP_SETS; i++)

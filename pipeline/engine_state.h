@@ -230,6 +230,11 @@ struct l2d_engine {
     struct l2d_graph *depth, *depths, *put_depth[L2D_MAX_CHUNK], *take_depth[L2D_MAX_CHUNK];
     struct l2d_engine_slot slot[L2D_MAX_SLOTS];
 
+    // --- all buffers and graphs above, where they are kept
+    struct l2d_buf **buf[L2D_ENGINE_MAX_BUFFERS];
+    struct l2d_graph **graph[L2D_ENGINE_MAX_GRAPHS];
+    uint32_t num_bufs, num_graphs;
+
     // --- the stream
     uint32_t frames;                // pushed so far; the number of the next
     uint64_t last_ticket;           // of the last submission
@@ -278,10 +283,6 @@ void l2d_engine_use_tuning(struct l2d_gpu *gpu, const struct l2d_engine_params *
  */
 bool l2d_engine_tune(struct l2d_engine *engine, const struct l2d_engine_params *params);
 
-/** Where all its buffers and graphs are kept; some are NULL. returns how many. */
-uint32_t l2d_engine_buffers(struct l2d_engine *engine, struct l2d_buf **list[]);
-uint32_t l2d_engine_graphs(struct l2d_engine *engine, struct l2d_graph **list[]);
-
 /** Fill info.memory, the one place where it is counted, from what has been declared. */
 void l2d_engine_count_memory(struct l2d_engine *engine);
 
@@ -295,7 +296,10 @@ int l2d_engine_check_memory(const struct l2d_engine *engine,
 
 // ---- what is kept: engine_buffers.c
 
-/** A buffer that is not taken yet; and take one, finite where no frame has written. */
+/**
+ * One of the engine's buffers, which is not taken yet; buf, a field of it, may have had another,
+ * that is gone. And take one, finite where no frame has written.
+ */
 int l2d_engine_declare(struct l2d_engine *engine, struct l2d_buf **buf, uint64_t size_bytes,
                        enum l2d_memory memory, const char *name, struct l2d_error *err);
 int l2d_engine_take(struct l2d_buf *buf, struct l2d_error *err);
@@ -346,7 +350,8 @@ struct l2d_tensor l2d_engine_bytes(struct l2d_buf *buf, uint64_t offset, uint64_
 struct l2d_tensor l2d_engine_depth_maps(const struct l2d_engine *engine);
 struct l2d_tensor l2d_engine_depth_inputs(const struct l2d_engine *engine);
 
-/** An empty graph that keeps activations if there is a probe; one that copies. */
+/** One of the engine's graphs, a field of it: empty, keeping activations if there is a probe; and
+    one that copies. */
 int l2d_engine_new_graph(struct l2d_engine *engine, struct l2d_graph **graph, const char *name,
                          struct l2d_error *err);
 

@@ -42,7 +42,7 @@ static int declare_kv(struct l2d_engine *e, struct l2d_buf **buf, struct l2d_ten
                                 e->model->config.text.max_position_embeddings, 2 * channels[i]);
         size += l2d_buf_align(l2d_tensor_bytes(&kv[i]));
     }
-    int rc = l2d_buf_declare(buf, e->gpu, size, L2D_MEMORY_DEVICE, "text kv", err);
+    int rc = l2d_engine_declare(e, buf, size, L2D_MEMORY_DEVICE, "text kv", err);
     for (int32_t i = 0; i < u->num_transformers && rc == L2D_OK; i++)
         kv[i].buf = *buf;
     return rc;
@@ -53,9 +53,9 @@ static int declare_shared(struct l2d_engine *e, struct l2d_error *err)
     uint64_t size = embedding_count(e) * l2d_dtype_bytes(e->precision);
     if (e->context)
         return L2D_OK;
-    int rc = l2d_buf_declare(&e->text_in, e->gpu, size, L2D_MEMORY_DEVICE, "text in", err);
+    int rc = l2d_engine_declare(e, &e->text_in, size, L2D_MEMORY_DEVICE, "text in", err);
     if (rc == L2D_OK)
-        rc = l2d_buf_declare(&e->context, e->gpu, size, L2D_MEMORY_DEVICE, "text context", err);
+        rc = l2d_engine_declare(e, &e->context, size, L2D_MEMORY_DEVICE, "text context", err);
     return rc;
 }
 
@@ -75,8 +75,8 @@ int l2d_words_declare(struct l2d_engine *e, struct l2d_engine_words *w, const ch
     if (rc == L2D_OK)
         rc = declare_kv(e, &w->sinks_kv, w->sinks_text_kv, 1, err);
     for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++)
-        rc = l2d_buf_declare(&w->staged[i], e->gpu, e->context->size_bytes, L2D_MEMORY_UPLOAD,
-                             "staged text", err);
+        rc = l2d_engine_declare(e, &w->staged[i], e->context->size_bytes, L2D_MEMORY_UPLOAD,
+                                "staged text", err);
     return rc;
 }
 
