@@ -283,7 +283,7 @@ static int send_oldest(struct l2d_engine *e, struct l2d_error *err)
         add_steps(e, &s, 1);
     }
     add_oldest(e, &s);
-    s.apart = s.slot->is_part = true;
+    s.beside = s.slot->is_part = true;
     return submit(e, &s, err);
 }
 
@@ -310,7 +310,7 @@ int l2d_engine_stream_frame(struct l2d_engine *e, struct l2d_submission *s,
         add_sequence(e, s, depth_later);
     else
         add_batch(e, s, f);
-    s->apart = true;
+    s->beside = true;
     e->moves_left = e->draw_every - 1;
     return submit(e, s, err);
 }

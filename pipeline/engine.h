@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One stream's model on one GPU: frames in, translated frames out, in order and one for one.
 // Loads a model folder, plans memory, records the graphs and replays them; knows about warm-up,
-// steps in flight and draining. It has no thread of its own but for
-// weights that LoRAs change: stream.h puts it on one.
+// steps in flight and draining. It has no thread of its own but for weights that LoRAs change:
+// stream.h puts it on one.
 #ifndef L2D_PIPELINE_ENGINE_H
 #define L2D_PIPELINE_ENGINE_H
 

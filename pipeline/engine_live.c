@@ -26,6 +26,49 @@ int l2d_engine_set_live(struct l2d_engine *e, const struct l2d_engine_params *p,
     return L2D_OK;
 }
 
+// ---- steps, and what is shown
+
+static int switch_steps(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = l2d_engine_drain(e, err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_use_steps(e, e->step_set_next, err);
+    e->stale = e->warm_done;
+    return rc;
+}
+
+static int switch_show(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = l2d_engine_drain(e, err);
+    if (e->show_next == L2D_SHOW_FROZEN && !e->last_pixels)
+        return rc;                      // as soon as there is a picture
+    if (e->shown_now == L2D_SHOW_SOURCE) {
+        e->now.base += e->frames - e->drawn_from;       // as if those frames had not been
+        e->drawn_from = e->frames;
+    }
+    if (e->show_next == L2D_SHOW_SOURCE) {
+        e->drawn_from = e->frames;
+        e->stale |= !e->warm_done;
+        e->warm_done = true;
+    }
+    e->shown_now = e->show_next;
+    return rc;
+}
+
+static int make_switches(struct l2d_engine *e, struct l2d_error *err)
+{
+    int rc = L2D_OK;
+    if (e->frames > 0 && !e->warm_done)
+        return L2D_OK;                  // after the warm-up
+    if (e->step_set_next != e->info.step_set)
+        rc = switch_steps(e, err);
+    if (rc == L2D_OK && e->loras.fused)
+        rc = l2d_loras_switch(e, err);
+    if (rc == L2D_OK && e->show_next != e->shown_now)
+        rc = switch_show(e, err);
+    return rc;
+}
+
 // ---- when to warm the sinks anew
 
 static void begin_scene(struct l2d_engine *e)
@@ -66,7 +109,7 @@ int l2d_live_look(struct l2d_engine *e, const struct l2d_frame *frame, struct l2
 {
     double t = frame->time_base_den > 0
              ? (double) frame->pts * frame->time_base_num / frame->time_base_den : 0;
-    int rc = l2d_live_switch(e, err);
+    int rc = make_switches(e, err);
     if (e->rewarm == L2D_REWARM_AUTO)
         look(e, frame);
     if (e->stats.frames_in == 0 || t < e->rewarmed_s)   // or it has jumped back
@@ -139,49 +182,6 @@ void l2d_live_after(struct l2d_engine *e, struct l2d_submission *s, uint32_t fra
         l2d_cut_anchor(&e->cut);
     e->rewarm_from = L2D_REWARM_NOTHING;
     l2d_sinks_begin(e, s, frame);
-}
-
-// ---- steps, and what is shown
-
-static int switch_steps(struct l2d_engine *e, struct l2d_error *err)
-{
-    int rc = l2d_engine_drain(e, err);
-    if (rc == L2D_OK)
-        rc = l2d_engine_use_steps(e, e->step_set_next, err);
-    e->stale = e->warm_done;
-    return rc;
-}
-
-static int switch_show(struct l2d_engine *e, struct l2d_error *err)
-{
-    int rc = l2d_engine_drain(e, err);
-    if (e->show_next == L2D_SHOW_FROZEN && !e->last_pixels)
-        return rc;                      // as soon as there is a picture
-    if (e->shown_now == L2D_SHOW_SOURCE) {
-        e->now.base += e->frames - e->drawn_from;       // as if those frames had not been
-        e->drawn_from = e->frames;
-    }
-    if (e->show_next == L2D_SHOW_SOURCE) {
-        e->drawn_from = e->frames;
-        e->stale |= !e->warm_done;
-        e->warm_done = true;
-    }
-    e->shown_now = e->show_next;
-    return rc;
-}
-
-int l2d_live_switch(struct l2d_engine *e, struct l2d_error *err)
-{
-    int rc = L2D_OK;
-    if (e->frames > 0 && !e->warm_done)
-        return L2D_OK;                  // after the warm-up
-    if (e->step_set_next != e->info.step_set)
-        rc = switch_steps(e, err);
-    if (rc == L2D_OK && e->loras.fused)
-        rc = l2d_loras_switch(e, err);
-    if (rc == L2D_OK && e->show_next != e->shown_now)
-        rc = switch_show(e, err);
-    return rc;
 }
 
 // ---- changes

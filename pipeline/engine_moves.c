@@ -35,7 +35,7 @@ int l2d_engine_push_moved(struct l2d_engine *e, const struct l2d_frame *frame,
         e->moved[at][e->num_moved[at]++] = m;
     e->moves_left--;
     e->stats.frames_moved++;
-    s.apart = true;
+    s.beside = true;
     return l2d_submission_submit(e, &s, err);
 }
 
@@ -50,7 +50,7 @@ int l2d_moves_send(struct l2d_engine *e, struct l2d_error *err)
             break;
         l2d_submission_add_upload(&s);
         add_move(e, &s, &e->moved[at][i]);
-        s.apart = s.slot->is_part = true;
+        s.beside = s.slot->is_part = true;
         rc = l2d_submission_submit(e, &s, err);
     }
     if (count > 0)

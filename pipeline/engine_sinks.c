@@ -9,10 +9,6 @@
 // ones to their end: a batch draws what a sequence draws, and in a batch the cost is spread.
 #include "pipeline/engine_submission.h"
 
-#define BLOCK_ROWS(e, field) \
-    l2d_tensor_view((e)->params, offsetof(struct l2d_frame_block, field), L2D_U32, 1, 1, 1, \
-                    (int32_t) (sizeof(((struct l2d_frame_block *) 0)->field) / 4))
-
 // ---- buffers and graphs
 
 int l2d_sinks_declare(struct l2d_engine *e, struct l2d_error *err)
@@ -87,9 +83,10 @@ int l2d_sinks_build(struct l2d_engine *e, struct l2d_error *err)
                                    L2D_ROWS_WARMUP, true, err);
     if (rc == L2D_OK)
         rc = l2d_engine_copy_graph(e, &k->select_noise, "select", rows,
-                                   BLOCK_ROWS(e, sinks_noise), err);
+                                   L2D_BLOCK_VIEW(e, sinks_noise), err);
     for (int32_t i = 0; i < e->max_steps && rc == L2D_OK; i++)
-        rc = l2d_engine_copy_graph(e, &k->select[i], "select", rows, BLOCK_ROWS(e, sinks[i]), err);
+        rc = l2d_engine_copy_graph(e, &k->select[i], "select", rows, L2D_BLOCK_VIEW(e, sinks[i]),
+                                   err);
     return rc;
 }
 

@@ -397,9 +397,6 @@ int l2d_words_build(struct l2d_engine *engine, struct l2d_engine_words *words,
                     const struct l2d_unet_state *state, struct l2d_error *err);
 void l2d_words_finish(struct l2d_engine_words *words);
 
-/** The text tower's result, one text's: T [1,1,tokens,hidden]. */
-struct l2d_tensor l2d_engine_context(const struct l2d_engine *engine);
-
 // ---- steadied pictures: engine_steady.c
 
 /** Share and buffers; the graph that keeps a frame's luminance; and what follows a decoder, or is

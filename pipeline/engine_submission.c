@@ -286,7 +286,7 @@ int l2d_submission_submit(struct l2d_engine *e, struct l2d_submission *s,
         uint64_t after = before > e->last_whole ? before : e->last_whole;
         rc = l2d_gpu_submit_after(e->gpu, item, s->num_calls, after, &s->slot->ticket, err);
         e->last_ticket = s->slot->ticket;
-        if (!s->apart)
+        if (!s->beside)
             e->last_whole = e->last_ticket;
         return rc;
     }

@@ -19,7 +19,7 @@ struct l2d_submission {
     struct l2d_frame_block *block;      // mapped parameters of the slot
     struct l2d_call call[4 * L2D_MAX_STEPS + 24];
     uint32_t num_calls;
-    bool apart;                         // the next frame can be encoded beside its main graphs
+    bool beside;                        // the next frame can be encoded beside its main graphs
 };
 
 /** What a row of a call is: nobody's, or a frame at a step. */
@@ -55,7 +55,7 @@ void l2d_submission_add_output(struct l2d_engine *engine, struct l2d_submission 
 int l2d_submission_submit(struct l2d_engine *engine, struct l2d_submission *s,
                           struct l2d_error *err);
 
-/** Wait for everything that is on the GPU; it comes out, oldest first. */
+/** Wait for all that is on the GPU but the last `keep` submissions; it comes out, oldest first. */
 int l2d_engine_collect_all(struct l2d_engine *engine, uint32_t keep, struct l2d_error *err);
 
 /** A picture leaves, with the time of its source. */
@@ -154,10 +154,8 @@ int l2d_loras_switch(struct l2d_engine *engine, struct l2d_error *err);
 void l2d_live_before(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame);
 void l2d_live_after(struct l2d_engine *engine, struct l2d_submission *s, uint32_t frame);
 
-/** Steps and what is shown, before a frame is pushed, if it is time. */
-int l2d_live_switch(struct l2d_engine *engine, struct l2d_error *err);
-
-/** Look for a cut, and whether a re-warm is due. */
+/** Before a frame is pushed: steps and what is shown, if it is time; a cut, or a re-warm that is
+    due. */
 int l2d_live_look(struct l2d_engine *engine, const struct l2d_frame *frame, struct l2d_error *err);
 
 /** Does something begin with the next frame: other words, sinks or settings? */

@@ -22,7 +22,8 @@ static size_t embedding_count(const struct l2d_engine *e)
     return (size_t) c->max_position_embeddings * (size_t) c->hidden_size;
 }
 
-struct l2d_tensor l2d_engine_context(const struct l2d_engine *e)
+// The text tower's result, one text's: [1,1,tokens,hidden].
+static struct l2d_tensor context_of(const struct l2d_engine *e)
 {
     const struct l2d_text_config *c = &e->model->config.text;
     return l2d_tensor_view(e->context, 0, e->precision, 1, 1, c->max_position_embeddings,
@@ -87,10 +88,9 @@ static int build_tower(struct l2d_engine *e, struct l2d_error *err)
     int rc = l2d_engine_new_graph(e, &e->text, "text", err);
     if (rc != L2D_OK)
         return rc;
-    struct l2d_tensor in = l2d_engine_context(e);
+    struct l2d_tensor in = context_of(e);
     in.buf = e->text_in;
-    l2d_graph_copy(e->text, l2d_engine_context(e),
-                   l2d_clip_text_forward(e->text, &e->model->text, in));
+    l2d_graph_copy(e->text, context_of(e), l2d_clip_text_forward(e->text, &e->model->text, in));
     return L2D_OK;
 }
 
@@ -120,14 +120,13 @@ int l2d_words_build(struct l2d_engine *e, struct l2d_engine_words *w,
     if (rc == L2D_OK)
         rc = l2d_engine_new_graph(e, &w->keep, "words keep", err);
     for (uint32_t i = 0; i < e->num_slots && rc == L2D_OK; i++) {
-        struct l2d_tensor staged = l2d_engine_context(e);
+        struct l2d_tensor staged = context_of(e);
         staged.buf = w->staged[i];
-        rc = l2d_engine_copy_graph(e, &w->upload[i], "upload text", l2d_engine_context(e), staged,
-                                   err);
+        rc = l2d_engine_copy_graph(e, &w->upload[i], "upload text", context_of(e), staged, err);
     }
     if (rc != L2D_OK)
         return rc;
-    l2d_unet_record_text(w->keys, &e->model->unet, &first, l2d_engine_context(e));
+    l2d_unet_record_text(w->keys, &e->model->unet, &first, context_of(e));
     record_moves(e, w, state);
     return L2D_OK;
 }
@@ -180,7 +179,7 @@ static int embed_part(struct l2d_engine *e, const struct l2d_prompt_part *part,
     rc = l2d_engine_write(e, e->text_in, out, embedding_count(e), err);
     if (rc == L2D_OK)
         rc = l2d_graph_run(e->text, err);
-    struct l2d_tensor context = l2d_engine_context(e);
+    struct l2d_tensor context = context_of(e);
     if (rc == L2D_OK)
         rc = l2d_engine_read(&context, out, err);
     if (rc != L2D_OK)

@@ -346,7 +346,6 @@ void l2d_prompt_finish(struct l2d_prompt *prompt)
 
 // ---- tokens
 
-
 // Tokens of text[0..len): as many as fit into room, and how many there are. copy has room for text.
 static int encode_run(const struct l2d_tokenizer *tokenizer, char *copy, const char *text,
                       size_t len, int32_t *ids, int room, int *total, struct l2d_error *err)
