@@ -8,6 +8,13 @@
 
 #include <libavutil/error.h>
 
+#include "video_io/writer.h"
+
+bool l2d_host_is_url(const char *name)
+{
+    return strstr(l2d_writer_path(name), "://") != NULL;
+}
+
 // Of protocol://user:password@host:port/path. Empty: none.
 static void host_of(const char *url, char *host, size_t capacity)
 {

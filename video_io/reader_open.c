@@ -9,6 +9,7 @@
 #include <libavutil/pixdesc.h>
 
 #include "video_io/av_compat.h"
+#include "video_io/host.h"
 #include "video_io/libav.h"
 
 static const AVRational US = { 1, 1000000 };
@@ -18,7 +19,7 @@ static bool is_live(const struct l2d_reader *r)
     const AVInputFormat *in = r->in.fmt->iformat;
     if (in->flags & AVFMT_NOFILE)
         return strncmp(in->name, "lavfi", 5) != 0 && !strstr(in->name, "image2");
-    bool network = strstr(r->in.name, "://") != NULL;
+    bool network = l2d_host_is_url(r->in.name);
     // What has a size has an end, though it may not say when (MPEG-TS, or a server without ranges);
     // but for lists of what is elsewhere, and cameras' pictures.
     bool no_end = av_match_name("hls", in->name) || av_match_name("dash", in->name) ||

@@ -13,6 +13,7 @@
 
 #include "base/backoff.h"
 #include "video_io/camera.h"
+#include "video_io/host.h"
 #include "video_io/live_clock.h"
 
 #define TIMEOUT_US   INT64_C(10000000)  // of networks and devices that say nothing
@@ -80,14 +81,9 @@ static bool wait_until(const struct l2d_source *s, int64_t due_us)
 
 // --- a session
 
-static bool is_url(const char *name)
-{
-    return strstr(name, "://") != NULL;
-}
-
 bool l2d_source_may_return(const char *name)
 {
-    return is_url(name) || l2d_camera_is_path(name);
+    return l2d_host_is_url(name) || l2d_camera_is_path(name);
 }
 
 static int open_session(struct l2d_source *s, struct l2d_error *err)
@@ -344,7 +340,7 @@ static bool place_video(struct l2d_source *s, struct l2d_frame *f)
     if (s->paced && !wait_for_pace(s, raw))
         return false;
     int64_t now_us = av_gettime_relative(), wall = av_rescale_q(now_us, US, TICK), at;
-    bool bursts = is_url(s->p.reader.name) && !s->paced;
+    bool bursts = l2d_host_is_url(s->p.reader.name) && !s->paced;
     if (bursts && !s->settled && !settles(s, raw, now_us))
         return skip_backlog(s);
     if (!s->begun)

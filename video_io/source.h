@@ -43,7 +43,7 @@ struct l2d_source_status {
 // Opaque. One thread at a time, but for l2d_source_status.
 struct l2d_source;
 
-/** Whether an input may come and go: it is an address, or a camera. */
+/** Whether an input or an output may come and go: it is an address, or a camera. */
 bool l2d_source_may_return(const char *name);
 
 /**

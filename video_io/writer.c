@@ -401,11 +401,6 @@ static int write_video(struct l2d_sink *sink, struct l2d_frame *f, struct l2d_er
 
 // --- opening
 
-static bool is_url(const char *target)
-{
-    return strstr(target, "://") != NULL;
-}
-
 const char *l2d_writer_path(const char *target)
 {
     const char *path = target;
@@ -421,7 +416,7 @@ static const char *format_of_target(const char *target)
         { "rtmp", "flv" }, { "srt://", "mpegts" }, { "udp://", "mpegts" }, { "tcp://", "mpegts" },
         { "rtp://", "rtp_mpegts" }, { "rtsp", "rtsp" },
     };
-    for (size_t i = 0; is_url(target) && i < sizeof(known) / sizeof(*known); i++)
+    for (size_t i = 0; l2d_host_is_url(target) && i < sizeof(known) / sizeof(*known); i++)
         if (!strncmp(target, known[i][0], strlen(known[i][0])))
             return known[i][1];
     return l2d_camera_is_path(target) ? "v4l2" : NULL;
@@ -700,7 +695,7 @@ int l2d_writer_open(struct l2d_sink **out, const char *target, const struct l2d_
     w->p = *params;
     w->abort = params->abort;
     w->own_pipe = -1;
-    w->is_network = is_url(target);
+    w->is_network = l2d_host_is_url(target);
     w->last_dts[0] = w->last_dts[1] = AV_NOPTS_VALUE;
     w->name = av_strdup(!strcmp(target, "-") ? "standard output" : target);
     w->file = (struct l2d_new_file) { .name = w->name, .params = &w->p, .lock_fd = -1 };

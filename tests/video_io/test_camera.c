@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 
 #include "video_io/camera.h"
+#include "video_io/host.h"
 
 #define RAW(w, h, rate) { "yuyv422", false, w, h, rate, 1 }
 #define JPEG(w, h, rate) { "mjpeg", true, w, h, rate, 1 }
@@ -46,6 +47,8 @@ Test(camera, names)
 {
     cr_expect(l2d_camera_is_path("/dev/video0") && l2d_camera_is_path("/dev/video12"));
     cr_expect(!l2d_camera_is_path("/dev/video") && !l2d_camera_is_path("video0.mp4"));
+    cr_expect(l2d_host_is_url("rtmp://a/b") && !l2d_host_is_url("file:///a") &&
+              !l2d_host_is_url("a:b"));
     static struct l2d_camera camera;
     cr_expect(!l2d_camera_look(&camera, "/dev/null"));      // no camera
     cr_expect(!l2d_camera_look(&camera, "/dev/missing"));

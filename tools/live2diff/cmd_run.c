@@ -144,7 +144,8 @@ static uint32_t usual_chunk(const struct run *run)
     const struct run_options *o = run->options;
     bool seen = run->flow.live || is_steered(o) || o->dump || o->model.schedule != SCHEDULE_AUTO;
     for (unsigned i = 0; i < o->num_outputs; i++)
-        seen = seen || !strcmp(o->output[i].name, "-") || output_is_network(o->output[i].name);
+        seen = seen || !strcmp(o->output[i].name, "-") ||
+               l2d_source_may_return(o->output[i].name);
     return seen ? 1 : L2D_MAX_CHUNK;
 }
 

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "video_io/camera.h"
+#include "video_io/source.h"
 #include "video_io/writer.h"
 
 #define LOOK_EVERY_NS 50000000
@@ -182,11 +182,6 @@ static void output_main(void *arg)
     sem_post(&out->opened);
 }
 
-bool output_is_network(const char *name)
-{
-    return strstr(l2d_writer_path(name), "://") || l2d_camera_is_path(name);
-}
-
 int output_start(struct output *out, const char *name, const struct l2d_sink_params *params,
                  bool late, struct l2d_error *err)
 {
@@ -195,7 +190,7 @@ int output_start(struct output *out, const char *name, const struct l2d_sink_par
     out->stop = params->abort;
     out->params.abort = &out->interrupt;
     out->live = params->live;
-    out->network = output_is_network(name);
+    out->network = l2d_source_may_return(name);
     out->returns = out->live && out->network;
     out->late = late;
     atomic_init(&out->state, OUTPUT_OPENING);

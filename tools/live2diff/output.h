@@ -58,9 +58,6 @@ struct output {
     double recent_s;            // when recent[0] began
 };
 
-/** Whether an output of that name is on the network or a camera. */
-bool output_is_network(const char *name);
-
 /**
  * Start the thread, which opens the sink. name and what params points to are not copied.
  * late     the run goes on already: nothing is pushed to it before it is open, and if the first try
