@@ -279,3 +279,16 @@ void l2d_json_end(struct l2d_json_object *o)
         }
     }
 }
+
+json_t *l2d_json_text(const char *text)
+{
+    json_t *json = json_string(text);
+    char *copy = json ? NULL : strdup(text);
+    for (char *c = copy; c && *c; c++)
+        if ((unsigned char) *c >= 0x80)
+            *c = '?';
+    if (copy)
+        json = json_string(copy);
+    free(copy);
+    return json;
+}

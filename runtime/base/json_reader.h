@@ -79,4 +79,8 @@ int l2d_json_choices(struct l2d_json_object *o, const char *key, int *out, int m
 /** All keys were asked for: whatever else the object has is an error. */
 void l2d_json_end(struct l2d_json_object *o);
 
+/** And for writing: any text as a string, with '?' for what is beyond ASCII where it is not UTF-8.
+    NULL: out of memory. */
+json_t *l2d_json_text(const char *text);
+
 #endif

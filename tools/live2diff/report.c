@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "base/json_reader.h"
+
 double report_fps(const struct report *report)
 {
     return report->fates.out > 1 && report->wall_s > 0
@@ -203,28 +205,15 @@ json_t *report_json_model(const struct l2d_engine_info *info, const struct l2d_g
         (json_int_t) info->memory.peak, "works_ahead", info->works_ahead);
 }
 
-// A file's name, which need not be UTF-8: then with '?' for what is beyond ASCII.
-static json_t *json_name(const char *name)
-{
-    char ascii[4096];
-    json_t *json = json_string(name);
-    if (json)
-        return json;
-    snprintf(ascii, sizeof(ascii), "%s", name);
-    for (char *c = ascii; *c; c++)
-        *c = *c & 0x80 ? '?' : *c;
-    return json_string(ascii);
-}
-
 static json_t *json_output(const struct report_output *o, bool live)
 {
     json_t *output = json_pack(
-        "{so ss sI sI sI sI sI}", "name", json_name(o->name), "state", o->state, "frames",
+        "{so ss sI sI sI sI sI}", "name", l2d_json_text(o->name), "state", o->state, "frames",
         (json_int_t) o->stats.frames, "duplicated", (json_int_t) o->stats.duplicated,
         "dropped", (json_int_t) o->stats.dropped, "audio_packets",
         (json_int_t) o->stats.audio_packets, "bytes", (json_int_t) o->stats.bytes);
     if (output && o->reason)
-        json_object_set_new(output, "reason", json_name(o->reason));
+        json_object_set_new(output, "reason", l2d_json_text(o->reason));
     if (output && live)
         json_object_update_new(output, json_pack(
             "{s{sI sI sI sI sI} s{sf sf sf}}", "live", "given", (json_int_t) o->counts.given,
@@ -269,7 +258,7 @@ json_t *report_json(const struct report *r)
         "held", (json_int_t) r->fates.held, "unaccounted",
         (json_int_t) (r->unfair + r->fates.astray));
     json_t *input = json_pack(
-        "{so sb sI sI sI sI sI sI sb}", "name", json_name(r->input), "live", r->live, "losses",
+        "{so sb sI sI sI sI sI sI sb}", "name", l2d_json_text(r->input), "live", r->live, "losses",
         (json_int_t) r->source.losses, "moves", (json_int_t) r->source.moves, "concealed",
         (json_int_t) r->reader.concealed, "decode_errors", (json_int_t) r->reader.decode_errors,
         "repaired_pts", (json_int_t) r->reader.repaired_pts, "discontinuities",

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json_reader.h"
 #include "guard.h"
 #include "server_parts.h"
 
@@ -71,14 +72,8 @@ enum MHD_Result answer_error(struct request *request, unsigned status, const cha
     va_start(ap, fmt);
     vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
-    json_t *json = json_pack("{ss}", "error", line);
-    if (!json) {                // cut within a character, or never UTF-8
-        for (char *c = line; *c; c++)
-            if ((unsigned char) *c >= 0x80)
-                *c = '?';
-        json = json_pack("{ss}", "error", line);
-    }
-    return answer_json(request, status, json);
+    // It may be cut within a character.
+    return answer_json(request, status, json_pack("{so}", "error", l2d_json_text(line)));
 }
 
 static const char *header(const struct request *request, const char *name)

@@ -7,19 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// File names may be anything; JSON is UTF-8.
-static json_t *text_json(const char *text)
-{
-    json_t *json = json_string(text);
-    char *copy = json ? NULL : strdup(text);
-    for (char *c = copy; c && *c; c++)
-        if ((unsigned char) *c >= 0x80)
-            *c = '?';
-    if (copy)
-        json = json_string(copy);
-    free(copy);
-    return json;
-}
+#include "base/json_reader.h"
 
 void state_public_name(char *out, size_t size, const char *name)
 {
@@ -80,9 +68,9 @@ static json_t *stages_json(const struct control_state *s)
 static json_t *output_json(const struct state_output *o)
 {
     return json_pack("{sI so ss so sb sb sI sI sI s{sf sf sf}}", "id", (json_int_t) o->id, "name",
-                     text_json(o->name), "state", o->state, "reason",
-                     text_json(o->reason ? o->reason : ""), "recording", o->recording, "up", o->up,
-                     "frames", (json_int_t) o->frames, "dropped",
+                     l2d_json_text(o->name), "state", o->state, "reason",
+                     l2d_json_text(o->reason ? o->reason : ""), "recording", o->recording, "up",
+                     o->up, "frames", (json_int_t) o->frames, "dropped",
                      (json_int_t) o->dropped, "losses", (json_int_t) o->losses, "latency_ms",
                      "p50", o->p50, "p95", o->p95, "p99", o->p99);
 }
@@ -105,7 +93,7 @@ static json_t *receipts_json(const struct control_state *s)
         if (json && !strcmp(r->state, "done"))
             json_object_set_new(json, "frame", json_integer((json_int_t) r->frame));
         if (json && !strcmp(r->state, "refused"))
-            json_object_set_new(json, "why", text_json(r->why));
+            json_object_set_new(json, "why", l2d_json_text(r->why));
         json_array_append_new(list, json);
     }
     return list;
@@ -114,9 +102,10 @@ static json_t *receipts_json(const struct control_state *s)
 json_t *state_json(const struct control_state *s)
 {
     json_t *engine = json_pack(
-        "{so ss ss ss si si si ss sI}", "model", text_json(s->model), "device", s->device, "driver",
-        s->driver, "precision", s->precision, "width", s->width, "height", s->height, "steps",
-        s->num_steps, "fit", s->fit, "gpu_memory_bytes", (json_int_t) s->gpu_memory_bytes);
+        "{so ss ss ss si si si ss sI}", "model", l2d_json_text(s->model), "device", s->device,
+        "driver", s->driver, "precision", s->precision, "width", s->width, "height", s->height,
+        "steps", s->num_steps, "fit", s->fit, "gpu_memory_bytes",
+        (json_int_t) s->gpu_memory_bytes);
     json_t *frames = json_pack(
         "{sI sI sI sI sI so}", "in", (json_int_t) s->frames_in, "out", (json_int_t) s->frames_out,
         "similar", (json_int_t) s->frames_similar, "moved", (json_int_t) s->frames_moved, "held",
@@ -128,7 +117,7 @@ json_t *state_json(const struct control_state *s)
     return json_pack(
         "{ss so so sf sI so so so sf so so so so sI so}",
         "version", s->version,
-        "input", text_json(s->input),
+        "input", l2d_json_text(s->input),
         "source", source,
         "uptime_s", s->uptime_s,
         "changes", (json_int_t) s->changes,
