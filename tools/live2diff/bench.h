@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/frame.h"
 #include "base/log.h"
+#include "histogram.h"
 #include "model_options.h"
 #include "progress.h"
 
@@ -37,6 +38,9 @@ struct bench {
 /** An engine for frames like bench->source[0], which throws its pictures away. */
 int bench_open_engine(struct bench *bench, const struct model_options *model,
                       struct l2d_engine **out, struct l2d_error *err);
+
+/** Of 1 time or more, which it sorts. */
+struct quantiles bench_quantiles(double *ms, uint32_t count);
 
 /** Slowest first. */
 void bench_sort(struct l2d_profile_row *row, uint32_t count);

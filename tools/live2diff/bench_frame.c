@@ -184,6 +184,8 @@ static void print_run(const struct run *run, const struct l2d_gpu_caps *caps)
     char chunks[32] = "", drawn[32] = "";
     const struct l2d_engine_info *info = &run->info;
     const struct l2d_engine_memory *m = &info->memory;
+    struct quantiles wall = histogram_quantiles(&run->wall);
+    struct quantiles live = histogram_quantiles(&run->live);
     if (info->chunk > 1)
         snprintf(chunks, sizeof(chunks), "chunks of %u, ", info->chunk);
     if (info->draw_every > 1)
@@ -192,8 +194,7 @@ static void print_run(const struct run *run, const struct l2d_gpu_caps *caps)
            info->num_steps, info->num_steps == 1 ? "" : "s", chunks, drawn,
            info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", caps->name);
     printf("  %.2f fps over %llu frames; ms per frame: p50 %.1f, p95 %.1f, p99 %.1f\n", run->fps,
-           (unsigned long long) run->frames, histogram_quantile(&run->wall, 0.50),
-           histogram_quantile(&run->wall, 0.95), histogram_quantile(&run->wall, 0.99));
+           (unsigned long long) run->frames, wall.p50, wall.p95, wall.p99);
     printf("  GPU memory: weights %.1f MB, KV cache (%s) %.1f MB, activations %.1f MB, all %.1f "
            "MB; process peak %.0f MB\n", (double) m->weights / 1e6, l2d_engine_kv_str(info),
            (double) m->kv_cache / 1e6, (double) m->activations / 1e6, (double) m->peak / 1e6,
@@ -201,24 +202,23 @@ static void print_run(const struct run *run, const struct l2d_gpu_caps *caps)
     report_print_stages(stdout, &run->stats, info);
     if (run->live_fps > 0)
         printf("  live, each picture waited for: %.2f fps; ms from frame to picture: p50 %.1f, p95 "
-               "%.1f\n", run->live_fps, histogram_quantile(&run->live, 0.50),
-               histogram_quantile(&run->live, 0.95));
+               "%.1f\n", run->live_fps, live.p50, live.p95);
     printf("  a re-warm of the caches: %.1f ms of the GPU; a scene cut has two\n", run->rewarm_ms);
 }
 
 static json_t *run_json(const struct run *run, const struct l2d_gpu_caps *caps)
 {
+    struct quantiles wall = histogram_quantiles(&run->wall);
+    struct quantiles live = histogram_quantiles(&run->live);
     json_t *found = json_pack(
         "{so so sf sI sf sf s{sf sf sf} sI}", "model", report_json_model(&run->info, caps),
         "stages", report_json_stages(&run->stats, &run->info), "fps", run->fps, "frames",
         (json_int_t) run->frames, "cpu_ms", run->cpu_ms, "rewarm_ms", run->rewarm_ms, "wall_ms",
-        "p50", histogram_quantile(&run->wall, 0.50), "p95",
-        histogram_quantile(&run->wall, 0.95), "p99", histogram_quantile(&run->wall, 0.99),
+        "p50", wall.p50, "p95", wall.p95, "p99", wall.p99,
         "peak_rss_bytes", (json_int_t) report_peak_rss_bytes());
     if (run->live_fps > 0)
         json_object_set_new(found, "live", json_pack(
-            "{sf sf sf}", "fps", run->live_fps, "p50_ms", histogram_quantile(&run->live, 0.50),
-            "p95_ms", histogram_quantile(&run->live, 0.95)));
+            "{sf sf sf}", "fps", run->live_fps, "p50_ms", live.p50, "p95_ms", live.p95));
     return found;
 }
 
@@ -311,11 +311,11 @@ int bench_sweep(struct bench *bench, const char *list, struct l2d_error *err)
         if (rc != L2D_OK)
             break;
         double timed = run.stats.timed > 0 ? (double) run.stats.timed : 1;
+        struct quantiles wall = histogram_quantiles(&run.wall);
         if (!bench->quiet)
             printf("  %4dx%-6d %5d %8.2f %9.1f %9.1f %9.1f %9.1f %10.1f\n", run.info.width,
                    run.info.height, run.info.num_steps, run.fps,
-                   histogram_quantile(&run.wall, 0.50), histogram_quantile(&run.wall, 0.95),
-                   histogram_quantile(&run.wall, 0.99), run.stats.stage_ms[L2D_STAGE_UNET] / timed,
+                   wall.p50, wall.p95, wall.p99, run.stats.stage_ms[L2D_STAGE_UNET] / timed,
                    (double) run.info.memory.peak / 1e6);
         json_array_append_new(rows, run_json(&run, l2d_gpu_caps(bench->gpu)));
     }

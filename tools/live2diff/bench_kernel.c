@@ -24,18 +24,24 @@ void bench_sort(struct l2d_profile_row *row, uint32_t count)
     qsort(row, count, sizeof(*row), slowest_first);
 }
 
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *) a, y = *(const double *) b;
+    return (x > y) - (x < y);
+}
+
+struct quantiles bench_quantiles(double *ms, uint32_t count)
+{
+    qsort(ms, count, sizeof(*ms), by_value);
+    return (struct quantiles) { ms[count / 2], ms[count * 95 / 100], ms[count * 99 / 100] };
+}
+
 #define REPEATS 5
 
 // Labels tell graphs apart.
 static bool same_row(const struct l2d_profile_row *a, const struct l2d_profile_row *b)
 {
     return a->op == b->op && !strcmp(a->label, b->label);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *) a, y = *(const double *) b;
-    return (x > y) - (x < y);
 }
 
 // Profile several times; row's times are medians.
@@ -53,10 +59,8 @@ static int profile_often(struct l2d_engine *engine, struct l2d_profile_row *row,
                 if (same_row(&row[r], &again[j]))
                     ms[r][i] = again[j].ms;
     }
-    for (uint32_t r = 0; r < *count && rc == L2D_OK; r++) {
-        qsort(ms[r], REPEATS, sizeof(ms[r][0]), by_value);
-        row[r].ms = ms[r][REPEATS / 2];
-    }
+    for (uint32_t r = 0; r < *count && rc == L2D_OK; r++)
+        row[r].ms = bench_quantiles(ms[r], REPEATS).p50;
     return rc;
 }
 

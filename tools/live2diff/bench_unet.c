@@ -2,19 +2,12 @@
 // Calls of the UNet alone: as many rows as frames are in flight, with and without motion modules.
 // See bench.h.
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/clock.h"
 #include "bench.h"
 #include "pipeline/engine.h"
 
 #define MAX_CALLS 1000
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *) a, y = *(const double *) b;
-    return (x > y) - (x < y);
-}
 
 // Processor time of a call, all threads, without that of setting it up: that of count calls more.
 static int measure_cpu(struct l2d_engine *engine, const struct l2d_engine_step *step, double *ms,
@@ -42,15 +35,15 @@ static int measure(struct bench *bench, struct l2d_engine *engine,
     int rc = measure_cpu(engine, step, ms, count, &gflop, &cpu_ms, err);
     if (rc != L2D_OK)
         return rc;
-    qsort(ms, count, sizeof(ms[0]), by_value);
-    double p50 = ms[count / 2], p95 = ms[count * 95 / 100], p99 = ms[count * 99 / 100];
+    struct quantiles q = bench_quantiles(ms, count);
     if (!bench->quiet)
         printf("  %4d %-6s %10.2f %10.2f %10.2f %10.2f %10.1f\n", step->rows,
-               step->motion ? "on" : "off", p50, p95, p99, gflop, p50 > 0 ? 1e3 * gflop / p50 : 0);
+               step->motion ? "on" : "off", q.p50, q.p95, q.p99, gflop,
+               q.p50 > 0 ? 1e3 * gflop / q.p50 : 0);
     json_array_append_new(rows, json_pack(
         "{si sb sf sf sf sf sf sI}", "rows", step->rows, "motion", step->motion, "cpu_ms", cpu_ms,
-        "p50_ms", p50,
-        "p95_ms", p95, "p99_ms", p99, "gflop", gflop, "calls", (json_int_t) count));
+        "p50_ms", q.p50, "p95_ms", q.p95, "p99_ms", q.p99, "gflop", gflop, "calls",
+        (json_int_t) count));
     return L2D_OK;
 }
 

@@ -14,7 +14,7 @@ void histogram_add(struct histogram *histogram, double ms)
     histogram->count++;
 }
 
-double histogram_quantile(const struct histogram *histogram, double q)
+static double quantile(const struct histogram *histogram, double q)
 {
     uint64_t rank = (uint64_t) (q * (double) histogram->count), seen = 0;
     if (histogram->count == 0)
@@ -29,7 +29,6 @@ double histogram_quantile(const struct histogram *histogram, double q)
 
 struct quantiles histogram_quantiles(const struct histogram *histogram)
 {
-    return (struct quantiles) { histogram_quantile(histogram, 0.50),
-                                histogram_quantile(histogram, 0.95),
-                                histogram_quantile(histogram, 0.99) };
+    return (struct quantiles) { quantile(histogram, 0.50), quantile(histogram, 0.95),
+                                quantile(histogram, 0.99) };
 }

@@ -14,10 +14,9 @@ struct histogram {              // zeroed: empty
 
 void histogram_add(struct histogram *histogram, double ms);
 
-/** q 0..1. 0 if empty. */
-double histogram_quantile(const struct histogram *histogram, double q);
-
 struct quantiles { double p50, p95, p99; };     // ms
+
+/** 0 if empty. */
 struct quantiles histogram_quantiles(const struct histogram *histogram);
 
 #endif

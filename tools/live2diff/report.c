@@ -8,7 +8,7 @@
 
 #include "base/json_reader.h"
 
-double report_fps(const struct report *report)
+static double mean_fps(const struct report *report)
 {
     return report->fates.out > 1 && report->wall_s > 0
                ? (double) (report->fates.out - 1) / report->wall_s : 0;
@@ -139,6 +139,7 @@ static void print_deadline(FILE *file, const struct deadline_stats *d)
 void report_print(FILE *file, const struct report *r)
 {
     const char *model = r->info.model_name[0] ? r->info.model_name : "no model";
+    struct quantiles interval = histogram_quantiles(&r->interval);
     fprintf(file, "%s: %s at %dx%d", r->interrupted ? "Stopped" : "Done", model,
             r->info.drawn_width, r->info.drawn_height);
     if (r->info.width != r->info.drawn_width)
@@ -158,11 +159,10 @@ void report_print(FILE *file, const struct report *r)
                 (unsigned long long) r->engine.stales,
                 (unsigned long long) (r->engine.rewarms + r->engine.refreshes));
     print_deadline(file, &r->deadline);
-    fprintf(file, "  %.2f fps, speed %.2fx, %.1f s (and %.1f s to set up)\n", report_fps(r),
+    fprintf(file, "  %.2f fps, speed %.2fx, %.1f s (and %.1f s to set up)\n", mean_fps(r),
             r->wall_s > 0 ? r->media_s / r->wall_s : 0, r->wall_s, r->setup_s);
-    fprintf(file, "  ms between frames out: p50 %.1f, p95 %.1f, p99 %.1f\n",
-            histogram_quantile(&r->interval, 0.50), histogram_quantile(&r->interval, 0.95),
-            histogram_quantile(&r->interval, 0.99));
+    fprintf(file, "  ms between frames out: p50 %.1f, p95 %.1f, p99 %.1f\n", interval.p50,
+            interval.p95, interval.p99);
     if (r->info.chunk > 1)
         fprintf(file, "  drawn in chunks of %u frames, which come out together\n", r->info.chunk);
     fprintf(file, "  memory: %.0f MB peak\n", (double) report_peak_rss_bytes() / 1e6);
@@ -269,15 +269,14 @@ json_t *report_json(const struct report *r)
         (json_int_t) r->engine.rewarms, "refreshes", (json_int_t) r->engine.refreshes);
     if (live && r->deadline.limit_ms > 0)
         json_object_set_new(live, "deadline", json_deadline(&r->deadline));
-    json_t *interval = json_pack(
-        "{sf sf sf}", "p50", histogram_quantile(&r->interval, 0.50), "p95",
-        histogram_quantile(&r->interval, 0.95), "p99", histogram_quantile(&r->interval, 0.99));
+    struct quantiles interval = histogram_quantiles(&r->interval);
     return json_pack(
-        "{so so so so so so so sf sf sf sf sI sb}", "input", input, "model",
+        "{so so so so s{sf sf sf} so so sf sf sf sf sI sb}", "input", input, "model",
         report_json_model(&r->info, &r->caps), "frames", frames, "live", live, "interval_ms",
-        interval, "stages", report_json_stages(&r->engine, &r->info), "outputs", json_outputs(r),
-        "fps", report_fps(r), "media_s", r->media_s, "wall_s", r->wall_s, "setup_s", r->setup_s,
-        "peak_rss_bytes", (json_int_t) report_peak_rss_bytes(), "interrupted", r->interrupted);
+        "p50", interval.p50, "p95", interval.p95, "p99", interval.p99, "stages",
+        report_json_stages(&r->engine, &r->info), "outputs", json_outputs(r), "fps", mean_fps(r),
+        "media_s", r->media_s, "wall_s", r->wall_s, "setup_s", r->setup_s, "peak_rss_bytes",
+        (json_int_t) report_peak_rss_bytes(), "interrupted", r->interrupted);
 }
 
 int report_write_json(const char *path, json_t *json, struct l2d_error *err)

@@ -47,7 +47,6 @@ struct report {
     bool interrupted;
 };
 
-double report_fps(const struct report *report);
 uint64_t report_peak_rss_bytes(void);
 
 void report_print(FILE *file, const struct report *report);
