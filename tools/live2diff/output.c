@@ -6,13 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "video_io/source.h"
 #include "video_io/writer.h"
 
-#define LOOK_EVERY_NS 50000000
+#define LOOK_EVERY_S 0.05
 #define RECENT_S 10
 #define STUCK_S  8              // a write that takes longer is one that nobody reads,
 #define STUCK_AT_END_S 20       // and an end, in which an encoder may have much left to do
@@ -23,6 +22,16 @@ static void set_error(struct output *out, const struct l2d_error *err)
     pthread_mutex_lock(&out->lock);
     out->err = *err;
     pthread_mutex_unlock(&out->lock);
+}
+
+// returns  what it was
+static enum output_state set_state(struct output *out, enum output_state state)
+{
+    pthread_mutex_lock(&out->lock);
+    enum output_state before = (enum output_state) atomic_exchange(&out->state, state);
+    pthread_cond_broadcast(&out->opened);
+    pthread_mutex_unlock(&out->lock);
+    return before;
 }
 
 // returns  the state to end in.
@@ -103,9 +112,8 @@ static enum output_state open_and_write(struct output *out, bool *opened)
         return OUTPUT_FAILED;
     }
     outbox_set_there(&out->box, true);
-    if (atomic_exchange(&out->state, OUTPUT_RUNNING) == OUTPUT_RETRYING)
+    if (set_state(out, OUTPUT_RUNNING) == OUTPUT_RETRYING)
         l2d_log_print(out->params.log, L2D_LOG_INFO, "%s: running again", out->name);
-    sem_post(&out->opened);
     enum output_state state = write_all(out, sink);
     pthread_mutex_lock(&out->lock);
     struct l2d_sink_stats now = l2d_sink_stats(sink);
@@ -170,16 +178,14 @@ static void output_main(void *arg)
         double wait_s = l2d_backoff_next(&backoff);
         l2d_log_print(out->params.log, L2D_LOG_WARN, "%s; trying again in %.1f s", out->err.msg,
                       wait_s);
-        atomic_store(&out->state, OUTPUT_RETRYING);
-        sem_post(&out->opened);
+        set_state(out, OUTPUT_RETRYING);
         if (!sit_out(out, wait_s)) {
             state = OUTPUT_CUT_OFF;
             break;
         }
     }
     outbox_abort(&out->box);            // who still pushes must not wait for us
-    atomic_store(&out->state, state);
-    sem_post(&out->opened);
+    set_state(out, state);
 }
 
 int output_start(struct output *out, const char *name, const struct l2d_sink_params *params,
@@ -197,10 +203,8 @@ int output_start(struct output *out, const char *name, const struct l2d_sink_par
     atomic_init(&out->cut_audio, false);
     atomic_init(&out->interrupt, false);
     atomic_init(&out->leaving, false);
-    if (sem_init(&out->opened, 0, 0) != 0)
-        return l2d_error_set(err, L2D_ENOMEM, "%s: no semaphore", name);
-    out->has_sem = true;
     pthread_mutex_init(&out->lock, NULL);
+    l2d_cond_init(&out->opened);
     outbox_init(&out->box, out->live);
     out->recent_s = l2d_clock_s();
     out->stuck_s = INFINITY;
@@ -210,16 +214,15 @@ int output_start(struct output *out, const char *name, const struct l2d_sink_par
 int output_wait_open(struct output *out, struct l2d_error *err)
 {
     double until_s = l2d_clock_s() + 1;
-    struct timespec next;
-    do {
-        clock_gettime(CLOCK_REALTIME, &next);
-        next.tv_nsec += LOOK_EVERY_NS;
-        next.tv_sec += next.tv_nsec / 1000000000;
-        next.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&out->lock);
+    while (atomic_load(&out->state) == OUTPUT_OPENING &&
+           !(out->returns && l2d_clock_s() > until_s)) {
+        struct timespec next = l2d_clock_timespec(l2d_clock_s() + LOOK_EVERY_S);
         if (out->stop && atomic_load(out->stop))
             atomic_store(&out->interrupt, true);
-    } while (sem_timedwait(&out->opened, &next) != 0 &&
-             !(out->returns && l2d_clock_s() > until_s));
+        pthread_cond_timedwait(&out->opened, &out->lock, &next);
+    }
+    pthread_mutex_unlock(&out->lock);
     if (atomic_load(&out->state) != OUTPUT_FAILED)
         return L2D_OK;
     *err = out->err;
@@ -280,12 +283,11 @@ void output_abort(struct output *out)
 void output_join(struct output *out)
 {
     l2d_thread_join(&out->thread);
-    outbox_finish(&out->box);
-    if (out->has_sem) {
-        sem_destroy(&out->opened);
+    if (out->box.ready) {               // set with all else by output_start
+        pthread_cond_destroy(&out->opened);
         pthread_mutex_destroy(&out->lock);
     }
-    out->has_sem = false;
+    outbox_finish(&out->box);
 }
 
 bool output_has_ended(const struct output *out)

@@ -5,7 +5,6 @@
 #ifndef L2D_PROGRAM_OUTPUT_H
 #define L2D_PROGRAM_OUTPUT_H
 
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -41,12 +40,11 @@ struct output {
     bool late;                  // see output_start
     struct outbox box;
     struct l2d_thread thread;
-    sem_t opened;               // posted once, when the first try to open has ended
-    bool has_sem;
     atomic_bool cut_audio, interrupt, leaving;
-    atomic_int state;
+    atomic_int state;           // written with lock held
 
     pthread_mutex_t lock;
+    pthread_cond_t opened;      // on the monotonic clock; every change of state
     // --- guarded by lock while the thread runs
     struct l2d_error err;       // FAILED, CLOSED, RETRYING: why
     struct l2d_sink_stats stats;    // settled once state is past RETRYING
