@@ -306,7 +306,7 @@ static void read_default(struct l2d_json_object *root, struct l2d_model_config *
     l2d_json_end(&o);
 }
 
-bool l2d_lora_name_is_valid(const char *name)
+static bool is_lora_name(const char *name)
 {
     static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
                                 "0123456789_-";
@@ -327,7 +327,7 @@ static void read_loras(struct l2d_json_object *root, struct l2d_model_config *c)
             l2d_json_fail(o.reader, o.path, "are more than %d", L2D_MAX_LORAS);
             return;
         }
-        if (!l2d_lora_name_is_valid(name)) {
+        if (!is_lora_name(name)) {
             l2d_json_fail(o.reader, o.path, "a name must be of 1 to %d letters, digits, '_' and "
                           "'-'", L2D_LORA_NAME_BYTES - 1);
             return;

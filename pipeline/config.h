@@ -153,9 +153,6 @@ struct l2d_model_config {
  */
 int l2d_model_config_read(struct l2d_model_config *config, const char *path, struct l2d_error *err);
 
-/** Whether a LoRA of a model may be called so. */
-bool l2d_lora_name_is_valid(const char *name);
-
 /** The sides must be multiples of this many pixels: 8 for the latent, times 2 per lower level. */
 int32_t l2d_model_config_align(const struct l2d_model_config *config);
 

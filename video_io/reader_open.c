@@ -251,9 +251,9 @@ int l2d_reader_open(struct l2d_reader *r, const struct l2d_reader_params *p, str
     fill_info(r);
     tell_left_out(r, p);
     const AVInputFormat *in = r->in.fmt->iformat;
-    r->zero_start = in->flags & AVFMT_TS_DISCONT || in->flags & AVFMT_NOFILE || r->info.live;
     r->video.next_dts_us = r->audio.next_dts_us = AV_NOPTS_VALUE;
-    bool from_first = r->zero_start || (r->start_us > 0 && r->in.fmt->start_time > 0);
+    bool starts_anywhere = in->flags & (AVFMT_TS_DISCONT | AVFMT_NOFILE) || r->info.live;
+    bool from_first = starts_anywhere || (r->start_us > 0 && r->in.fmt->start_time > 0);
     int64_t base = from_first ? r->in.fmt->start_time : 0;
     if (base != AV_NOPTS_VALUE)
         l2d_reader_set_shift(r, base);

@@ -47,7 +47,6 @@ struct l2d_reader {
     int last_decode_error;              // AVERROR code, for the message if nothing can be decoded
 
     struct l2d_orientation orientation; // of pictures that do not tell their own
-    bool zero_start;                    // the first timestamp becomes 0
     bool shift_known;
     int64_t offset_us;                  // closes discontinuities; added to every timestamp
     AVRational known_rate;              // as the caller knows it

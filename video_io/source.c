@@ -53,7 +53,6 @@ struct l2d_source {
     struct l2d_source_status status;
     int64_t seen_us;                    // when the last picture came
     int64_t usual_us;                   // the longest wait for one lately
-    int64_t retry_at_us;                // 0: not waiting
 };
 
 static bool is_stopped(const struct l2d_source *s)
@@ -214,11 +213,10 @@ void l2d_source_destroy(struct l2d_source **source)
 
 // --- lost and found
 
-static void set_state(struct l2d_source *s, enum l2d_source_state state, double wait_s)
+static void set_state(struct l2d_source *s, enum l2d_source_state state)
 {
     pthread_mutex_lock(&s->lock);
     s->status.state = state;
-    s->retry_at_us = wait_s > 0 ? av_gettime_relative() + (int64_t) (1e6 * wait_s) : 0;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -239,7 +237,7 @@ static void lose(struct l2d_source *s, const char *reason)
     pthread_mutex_lock(&s->lock);
     s->status.losses++;
     pthread_mutex_unlock(&s->lock);
-    set_state(s, L2D_SOURCE_RETRYING, 0);
+    set_state(s, L2D_SOURCE_RETRYING);
     end_session(s);
 }
 
@@ -247,12 +245,10 @@ static void lose(struct l2d_source *s, const char *reason)
 static int try_again(struct l2d_source *s, struct l2d_error *err)
 {
     double wait_s = s->p.reader.listen ? 0.1 : l2d_backoff_next(&s->backoff);
-    set_state(s, L2D_SOURCE_RETRYING, wait_s);
     l2d_log_print(&s->log, L2D_LOG_WARN, "%s: lost (%s); trying again in %.1f s", s->p.reader.name,
                   s->status.reason, wait_s);
     if (!wait_until(s, av_gettime_relative() + (int64_t) (1e6 * wait_s)))
         return stopped(s, err);
-    set_state(s, L2D_SOURCE_RETRYING, 0);
     s->p.reader.frame_rate_num = s->info.frame_rate_num;
     s->p.reader.frame_rate_den = s->info.frame_rate_den;
     s->p.reader.start_us = 0;           // it was for the beginning
@@ -412,7 +408,7 @@ int l2d_source_next(struct l2d_source *source, struct l2d_item *item, struct l2d
         if (is_stopped(s))
             return stopped(s, err);
         if ((!s->reader && !s->reopen) || reached_max(s)) {
-            set_state(s, L2D_SOURCE_ENDED, 0);
+            set_state(s, L2D_SOURCE_ENDED);
             return L2D_OK;
         }
         bool lost = !s->reader;
@@ -420,7 +416,7 @@ int l2d_source_next(struct l2d_source *source, struct l2d_item *item, struct l2d
         if (rc != L2D_OK)
             return rc;
         if (!lost && s->reader && item->kind == L2D_ITEM_END) {
-            set_state(s, L2D_SOURCE_ENDED, 0);
+            set_state(s, L2D_SOURCE_ENDED);
             return L2D_OK;
         }
         if (item->kind == L2D_ITEM_END)
@@ -473,8 +469,6 @@ struct l2d_source_status l2d_source_status(struct l2d_source *source)
     int64_t now_us = av_gettime_relative();
     pthread_mutex_lock(&s->lock);
     struct l2d_source_status status = s->status;
-    status.silent_s = (double) (now_us - s->seen_us) / 1e6;
-    status.retry_s = s->retry_at_us > now_us ? (double) (s->retry_at_us - now_us) / 1e6 : 0;
     int64_t usual = 2 * s->usual_us > 250000 ? 2 * s->usual_us : 250000;
     bool waits = s->live && now_us - s->seen_us > usual;
     pthread_mutex_unlock(&s->lock);

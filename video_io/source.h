@@ -35,8 +35,6 @@ struct l2d_source_status {
     uint64_t backlog;           // left out: sent at once at the beginning of a session
     uint64_t losses;            // how often it was lost, and then opened again
     uint64_t moves;             // jumps of the input's clock that the clock took out
-    double silent_s;            // since the last picture came; since the opening before the first
-    double retry_s;             // until the next try; 0: none is waited for
     char reason[256];           // why it was lost the last time; "": never
 };
 

@@ -18,7 +18,8 @@ void flow_init(struct flow *flow, struct flow_stops *stops, const struct l2d_log
     outputs_init(&flow->outputs, log);
 }
 
-void flow_fail(struct flow *flow, const struct l2d_error *err)
+// Keeps the first.
+static void fail(struct flow *flow, const struct l2d_error *err)
 {
     pthread_mutex_lock(&flow->lock);
     if (flow->error.code == L2D_OK)
@@ -40,7 +41,7 @@ static void push_all(struct flow *flow, struct l2d_item *item, double arrival_s)
     if (!shared) {
         struct l2d_error err = { 0 };
         l2d_error_set(&err, L2D_ENOMEM, "out of memory for a frame's envelope");
-        flow_fail(flow, &err);
+        fail(flow, &err);
         l2d_stream_stop(flow->stream);
         return;
     }
@@ -110,7 +111,7 @@ static bool give_delayed(void *user, struct l2d_frame **frame, double arrival_s)
     struct l2d_error err = { 0 };
     int rc = push_frame(flow, frame, arrival_s, &err);
     if (rc != L2D_OK && rc != L2D_ECLOSED)
-        flow_fail(flow, &err);
+        fail(flow, &err);
     return rc == L2D_OK;
 }
 
@@ -148,7 +149,7 @@ static void read_main(void *arg)
     atomic_store(&flow->source_over, true);
     // ECLOSED: a signal, or the stream ended and pop knows why.
     if (rc != L2D_OK && rc != L2D_ECLOSED)
-        flow_fail(flow, &err);
+        fail(flow, &err);
     if (rc != L2D_OK && (rc != L2D_ECLOSED || flow->live))
         l2d_stream_stop(flow->stream);  // live: nobody waits for what is inside
     l2d_stream_end(flow->stream);
@@ -217,7 +218,7 @@ static bool fan_step(struct flow *flow, struct l2d_error *err)
         return false;
     }
     if (rc != L2D_OK && rc != L2D_ECLOSED)
-        flow_fail(flow, err);
+        fail(flow, err);
     return rc == L2D_OK;
 }
 

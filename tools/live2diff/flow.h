@@ -81,10 +81,7 @@ void flow_stop(struct flow *flow);
 /** Stops the control and the threads, joins the outputs and frees all but timeline and record. */
 void flow_finish(struct flow *flow);
 
-/** Keep the first error. Any thread. */
-void flow_fail(struct flow *flow, const struct l2d_error *err);
-
-/** A copy of it; code L2D_OK if there is none. Any thread. */
+/** A copy of the first error; code L2D_OK if there is none. Any thread. */
 struct l2d_error flow_error(struct flow *flow);
 
 #endif

@@ -25,13 +25,13 @@ struct run_status_output {
 };
 
 struct run_status {
-    bool live, finishing;
+    bool live;
     char input[256];
     struct l2d_source_status source;
     struct fates fates;
     uint64_t unfair;                // seconds in which the fates did not add up: always 0
     uint64_t similar, moved;        // of fates.out, by --skip-similar, --draw-every
-    double fps, media_s, wall_s;    // out of the model, since its first frame
+    double media_s, wall_s;         // out of the model, since its first frame
     unsigned num_outputs;
     struct run_status_output output[RUN_MAX_OUTPUTS];
 };

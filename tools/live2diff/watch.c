@@ -24,7 +24,6 @@ void watch_status(struct watch *watch, struct run_status *status)
     const struct l2d_reader_info *in = l2d_source_info(flow->source);
     memset(status, 0, sizeof(*status));
     status->live = flow->live;
-    status->finishing = watch->finishing;
     copy_name(status->input, sizeof(status->input), watch->input);
     status->source = l2d_source_status(flow->source);
     status->fates = fate_counts(&flow->ledger, status->source.backlog);
@@ -37,8 +36,6 @@ void watch_status(struct watch *watch, struct run_status *status)
                       in->time_base_den;
     status->wall_s = flow->last_s - flow->first_s;
     pthread_mutex_unlock(&flow->lock);
-    if (status->fates.out > 1 && status->wall_s > 0)
-        status->fps = (double) (status->fates.out - 1) / status->wall_s;
     outputs_status(&flow->outputs, status);
 }
 
