@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What changes while frames flow: words, steps, noise, what is shown, and when the sinks are warmed
 // anew. Each change belongs to a frame; see change.h and engine_sinks.c.
-#include <math.h>
 #include <string.h>
 
 #include "pipeline/engine_submission.h"

@@ -3,7 +3,6 @@
 #include "video_io/source.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>

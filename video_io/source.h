@@ -6,7 +6,6 @@
 #ifndef L2D_VIDEO_IO_SOURCE_H
 #define L2D_VIDEO_IO_SOURCE_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 

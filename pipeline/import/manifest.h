@@ -4,8 +4,6 @@
 #define L2D_PIPELINE_IMPORT_MANIFEST_H
 
 #include <jansson.h>
-#include <stdbool.h>
-#include <stdint.h>
 
 #include "base/error.h"
 #include "pipeline/import/import.h"

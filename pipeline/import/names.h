@@ -7,7 +7,6 @@
 #define L2D_PIPELINE_IMPORT_NAMES_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
 #include "tensor/checkpoint.h"
 

@@ -3,7 +3,6 @@
 #include "pipeline/models/loras.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,6 @@
 // The UNet's weights by name and its forward pass in diffusers' order. See unet.h.
 #include "pipeline/models/unet.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gpu/device.h"
 #include "pipeline/models/loras.h"
 #include "tensor/convert.h"
 

@@ -2,7 +2,6 @@
 // Allocation and reference counts of host pictures. See frame.h.
 #include "base/frame.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 static uint32_t ceil_shift(int32_t v, uint32_t log2)

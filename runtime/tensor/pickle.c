@@ -2,7 +2,6 @@
 // What the values of a pickle say of tensors. See pickle.h.
 #include "tensor/pickle.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "tensor/pickle_machine.h"

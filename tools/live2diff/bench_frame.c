@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole frames, from pixels to pixels. See bench.h.
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "video_io/source.h"
 #include "video_io/writer.h"

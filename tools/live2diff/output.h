@@ -8,7 +8,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "base/backoff.h"
 #include "base/thread.h"
 #include "histogram.h"
 #include "outbox.h"
