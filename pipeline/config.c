@@ -35,9 +35,6 @@ static const struct l2d_dpt_config dpt_hybrid = {
     .features = 256, .head_channels = 32,
 };
 
-#define CHOICE(o, key, names) \
-    l2d_json_choice(o, key, names, (int) (sizeof(names) / sizeof(*(names))))
-
 static void check_multiple(struct l2d_json_object *o, const char *key, int index, int32_t value,
                            int32_t of, const char *of_what)
 {
@@ -142,7 +139,7 @@ static void read_unet(struct l2d_json_object *root, struct l2d_unet_config *c)
     l2d_json_choices(&o, "down_block_types", type, c->num_levels, c->num_levels, down_types, 2);
     for (int i = 0; i < c->num_levels; i++)
         c->down_attention[i] = type[i] == 1;
-    CHOICE(&o, "mid_block_type", mid_types);
+    L2D_JSON_CHOICE(&o, "mid_block_type", mid_types);
     l2d_json_choices(&o, "up_block_types", type, c->num_levels, c->num_levels, up_types, 2);
     for (int i = 0; i < c->num_levels; i++)
         c->up_attention[i] = type[i] == 1;
@@ -196,7 +193,7 @@ static void read_taesd(struct l2d_json_object *o, struct l2d_vae_config *c)
 static void read_vae(struct l2d_json_object *root, struct l2d_vae_config *c)
 {
     struct l2d_json_object o = l2d_json_object(root, "vae");
-    c->arch = (enum l2d_vae_arch) CHOICE(&o, "arch", vae_archs);
+    c->arch = (enum l2d_vae_arch) L2D_JSON_CHOICE(&o, "arch", vae_archs);
     c->latent_channels = channels(&o, "latent_channels", 64);
     if (c->arch == L2D_VAE_KL)
         read_kl(&o, c);
@@ -209,7 +206,7 @@ static void read_vae(struct l2d_json_object *root, struct l2d_vae_config *c)
 static void read_text(struct l2d_json_object *root, struct l2d_text_config *c)
 {
     struct l2d_json_object o = l2d_json_object(root, "text");
-    CHOICE(&o, "arch", text_archs);
+    L2D_JSON_CHOICE(&o, "arch", text_archs);
     c->vocab_size = l2d_json_int(&o, "vocab_size", 3, 1 << 20);
     c->max_position_embeddings = l2d_json_int(&o, "max_position_embeddings", 3, 1024);
     c->hidden_size = channels(&o, "hidden_size", MAX_CHANNELS);
@@ -218,7 +215,7 @@ static void read_text(struct l2d_json_object *root, struct l2d_text_config *c)
     check_multiple(&o, "hidden_size", -1, c->hidden_size, c->num_attention_heads,
                    ", num_attention_heads");
     c->intermediate_size = channels(&o, "intermediate_size", 4 * MAX_CHANNELS);
-    CHOICE(&o, "hidden_act", activations);
+    L2D_JSON_CHOICE(&o, "hidden_act", activations);
     c->clip_skip = l2d_json_int(&o, "clip_skip", 0, c->num_hidden_layers - 1);
     l2d_json_end(&o);
 }
@@ -261,9 +258,9 @@ static void read_dpt(struct l2d_json_object *structure, struct l2d_dpt_config *c
 static void read_structure(struct l2d_json_object *root, struct l2d_model_config *c)
 {
     struct l2d_json_object o = l2d_json_object(root, "structure");
-    c->structure = (enum l2d_structure_type) CHOICE(&o, "type", structures);
+    c->structure = (enum l2d_structure_type) L2D_JSON_CHOICE(&o, "type", structures);
     if (c->structure == L2D_STRUCTURE_DEPTH) {
-        c->depth.smooth = CHOICE(&o, "normalize", normalizations) == 1;
+        c->depth.smooth = L2D_JSON_CHOICE(&o, "normalize", normalizations) == 1;
         c->depth.dpt = dpt_hybrid;
         if (l2d_json_has(&o, "dpt"))
             read_dpt(&o, &c->depth.dpt);
@@ -278,8 +275,8 @@ static void read_scheduler(struct l2d_json_object *root, struct l2d_scheduler_co
                                           10000);
     c->beta_start = l2d_json_real(&o, "beta_start", 1e-6, 0.999);
     c->beta_end = l2d_json_real(&o, "beta_end", c->beta_start, 0.999);
-    CHOICE(&o, "beta_schedule", beta_schedules);
-    c->prediction = (enum l2d_prediction) CHOICE(&o, "prediction", predictions);
+    L2D_JSON_CHOICE(&o, "beta_schedule", beta_schedules);
+    c->prediction = (enum l2d_prediction) L2D_JSON_CHOICE(&o, "prediction", predictions);
     c->num_inference_steps = l2d_json_int(&o, "num_inference_steps", 1, L2D_MAX_INFERENCE_STEPS);
     c->num_steps = l2d_json_ints(&o, "t_index_list", c->t_index, 1, L2D_MAX_STEPS, 0,
                                  c->num_inference_steps - 1);
@@ -287,7 +284,7 @@ static void read_scheduler(struct l2d_json_object *root, struct l2d_scheduler_co
     if (o.reader->rc == L2D_OK &&
         l2d_schedule_check(c->t_index, c->num_steps, c->num_inference_steps, &why) != L2D_OK)
         l2d_json_fail(o.reader, "scheduler.t_index_list", "%s", why.msg);
-    c->noise = (enum l2d_noise_mode) CHOICE(&o, "noise", noises);
+    c->noise = (enum l2d_noise_mode) L2D_JSON_CHOICE(&o, "noise", noises);
     l2d_json_end(&o);
 }
 
@@ -369,7 +366,7 @@ int l2d_model_config_read(struct l2d_model_config *config, const char *path, str
     l2d_json_reader_init(&r, path, MAX_FILE_BYTES, err);
 
     struct l2d_json_object root = l2d_json_root(&r);
-    CHOICE(&root, "format", formats);
+    L2D_JSON_CHOICE(&root, "format", formats);
     l2d_json_string(&root, "name", c.name, sizeof(c.name));
     l2d_json_string(&root, "license", c.license, sizeof(c.license));
     read_default(&root, &c);

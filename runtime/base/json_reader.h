@@ -66,6 +66,8 @@ void l2d_json_string(struct l2d_json_object *o, const char *key, char *out, size
 /** Index of the string among names; the message lists them. */
 int l2d_json_choice(struct l2d_json_object *o, const char *key, const char *const *names,
                     int num_names);
+#define L2D_JSON_CHOICE(o, key, names) \
+    l2d_json_choice(o, key, names, (int) (sizeof(names) / sizeof(*(names))))
 
 /**
  * Arrays of integers and of choices. returns the number of elements, min_count..max_count; out has

@@ -20,9 +20,6 @@
 #define LONGEST_S 1e6
 #define SLACK_S 1e-6                    // a time that is a frame's may be off by rounding
 
-#define CHOICE(object, key, names) \
-    l2d_json_choice(object, key, names, (int) (sizeof(names) / sizeof(*(names))))
-
 const char *const timeline_easing[] = { "linear", "smooth" };
 const char *const timeline_noise[] = { "model", "shared", "fresh" };
 const char *const timeline_show[] = { "drawn", "source", "frozen" };
@@ -156,7 +153,7 @@ static void add_fade(struct line *line, size_t first)
     struct timeline *t = line->timeline;
     bool fade = l2d_json_has(o, "fade"), easing = l2d_json_has(o, "easing");
     double seconds = fade ? l2d_json_real(o, "fade", 0, LONGEST_S) : 0;
-    int how = easing ? CHOICE(o, "easing", timeline_easing) : 0;
+    int how = easing ? L2D_JSON_CHOICE(o, "easing", timeline_easing) : 0;
     if ((fade || easing) && t->num_events == first)
         l2d_json_fail(o->reader, "", "fade and easing belong to a prompt, a negative one or "
                       "a blend");
@@ -190,9 +187,9 @@ static void read_object(struct line *line)
     if (l2d_json_has(o, "seed"))
         add_seed(line);
     if (l2d_json_has(o, "noise") && (e = add(line, L2D_CHANGE_NOISE)))
-        e->change.noise = (enum l2d_noise_choice) CHOICE(o, "noise", timeline_noise);
+        e->change.noise = (enum l2d_noise_choice) L2D_JSON_CHOICE(o, "noise", timeline_noise);
     if (l2d_json_has(o, "show") && (e = add(line, L2D_CHANGE_SHOW)))
-        e->change.show = (enum l2d_show) CHOICE(o, "show", timeline_show);
+        e->change.show = (enum l2d_show) L2D_JSON_CHOICE(o, "show", timeline_show);
     if (l2d_json_has(o, "steady") && (e = add(line, L2D_CHANGE_STEADY)))
         e->change.steady = (float) l2d_json_real(o, "steady", 0, L2D_STEADY_MOST);
     if (l2d_json_has(o, "mix") && (e = add(line, L2D_CHANGE_MIX)))
