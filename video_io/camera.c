@@ -2,7 +2,6 @@
 // See camera.h. The kernel's own interface, as libavdevice does not tell what a camera can do.
 #include "video_io/camera.h"
 
-#include <ctype.h>
 #include <fcntl.h>
 #include <linux/videodev2.h>
 #include <math.h>
@@ -19,8 +18,9 @@
 bool l2d_camera_is_path(const char *name)
 {
     static const char start[] = "/dev/video";
-    size_t length = sizeof(start) - 1;
-    return !strncmp(name, start, length) && isdigit((unsigned char) name[length]);
+    const char *number = name + sizeof(start) - 1;
+    return !strncmp(name, start, sizeof(start) - 1) && *number &&
+           !number[strspn(number, "0123456789")];
 }
 
 static const struct { uint32_t fourcc; const char *name; bool compressed; } formats[] = {

@@ -23,7 +23,7 @@ struct l2d_camera {
     struct l2d_camera_mode mode[L2D_CAMERA_MODES];
 };
 
-/** Whether a name is a camera's: /dev/videoN. */
+/** Whether a name is a camera's: /dev/videoN, and nothing behind it, which may lead elsewhere. */
 bool l2d_camera_is_path(const char *name);
 
 /** Look at the device at path. returns false if it is no camera or cannot be opened. */

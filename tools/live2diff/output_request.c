@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "video_io/camera.h"
+
 #define MAX_BYTES 1023
 
 static const char *const schemes[] = { "rtmp", "rtmps", "rtsp", "srt", "udp", "tcp", "rtp", NULL };
@@ -71,15 +73,6 @@ static int check_file(const char *name, struct l2d_error *err)
     return L2D_OK;
 }
 
-// And no way from there to another device.
-static bool is_camera(const char *name)
-{
-    static const char folder[] = "/dev/video";
-    const char *number = name + sizeof(folder) - 1;
-    return !strncmp(name, folder, sizeof(folder) - 1) && *number &&
-           !number[strspn(number, "0123456789")];
-}
-
 static int check_url(const char *url, struct l2d_error *err)
 {
     const char *end = strstr(url, "://");
@@ -90,7 +83,7 @@ static int check_url(const char *url, struct l2d_error *err)
     if (end)
         return refuse(err, "url", "cannot be pushed to from here: expected one of the protocols",
                       url, schemes);
-    bool known = !strcmp(url, "display") || !strcmp(url, "null") || is_camera(url);
+    bool known = !strcmp(url, "display") || !strcmp(url, "null") || l2d_camera_is_path(url);
     return known ? L2D_OK : check_file(url, err);
 }
 
