@@ -146,8 +146,6 @@ bool outbox_is_closed(struct outbox *box)
 
 struct outbox_counts outbox_counts(struct outbox *box)
 {
-    if (!box->ready)
-        return (struct outbox_counts) { 0 };
     pthread_mutex_lock(&box->lock);
     struct outbox_counts counts = box->counts;
     counts.waiting = box->len - box->packets;

@@ -277,8 +277,7 @@ void output_give_up(struct output *out)
 void output_abort(struct output *out)
 {
     atomic_store(&out->interrupt, true);
-    if (out->box.ready)
-        outbox_abort(&out->box);
+    outbox_abort(&out->box);
 }
 
 void output_join(struct output *out)

@@ -250,7 +250,7 @@ static const char *file_fault(const char *file)
     if (stat(file, &st) == 0)
         return S_ISDIR(st.st_mode) ? strerror(EISDIR)
              : access(file, W_OK) != 0 ? strerror(errno) : NULL;
-    snprintf(folder, sizeof(folder), "%.*s", slash > file ? (int) (slash - file) : 1,
+    snprintf(folder, sizeof(folder), "%.*s", slash && slash > file ? (int) (slash - file) : 1,
              slash ? file : ".");
     return folder_fault(folder);
 }

@@ -38,7 +38,7 @@ struct param {
     double min, max;        // INT, REAL: both included. TEXT: max is its most bytes
     double step;            // INT, REAL: what a slider moves by; 0: 1
     const char *choices;    // CHOICE: "shared|fresh"
-    void *user;             // of the functions, which any thread may call, one at a time
+    void *user;             // of the functions, which any threads may call at the same time
 
     /** Refuse what the range cannot say, with no effect. NULL: nothing more to check. */
     int (*check)(void *user, const struct param_value *value, struct l2d_error *err);
