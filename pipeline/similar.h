@@ -11,7 +11,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define L2D_DEFAULT_SIMILARITY 0.98
 #define L2D_MAX_SKIPS 10                // in a row
 
 struct l2d_similar {
