@@ -128,4 +128,17 @@ xdotool key q
 wait $pid
 is "closing a paused window: exit status" $? 0
 is "what was recorded until then is whole" "$(ls live2diff-*.mkv | wc -l)" 1
+
+# Nobody is left who could let it go on.
+timeout 120 "$program" run -f lavfi -i color=white:size=64x64:rate=10:duration=15 -o display \
+    -o rest.mp4 --passthrough 2>said &
+pid=$!
+xdotool search --onlyvisible --sync --name live2diff windowfocus
+sleep 2
+xdotool key space
+sleep 1
+xdotool key q
+wait $pid
+is "closing a paused window lets the other outputs go on: exit status" $? 0
+is "and they have all frames" "$(count_frames rest.mp4)" 150
 done_testing

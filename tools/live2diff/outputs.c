@@ -382,6 +382,14 @@ void outputs_push(struct outputs *set, struct shared_item *shared)
 
 // --- all of them
 
+bool outputs_has(struct outputs *set, const char *name)
+{
+    pthread_mutex_lock(&set->lock);
+    bool has = is_there(set, name);
+    pthread_mutex_unlock(&set->lock);
+    return has;
+}
+
 bool outputs_all_ended(struct outputs *set)
 {
     bool all = true;

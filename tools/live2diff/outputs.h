@@ -99,6 +99,9 @@ void outputs_tend(struct outputs *set, double now_s);
 /** Whether it came late and was never there, which is no failure of the run's. */
 bool outputs_was_refused(struct outputs_member *member);
 
+/** Whether one of that name opens or runs; never of "null". */
+bool outputs_has(struct outputs *set, const char *name);
+
 bool outputs_all_ended(struct outputs *set);
 /** Every picture that one of them was given has a fate: output_adds_up. */
 bool outputs_are_fair(struct outputs *set);

@@ -84,7 +84,9 @@ static void log_state(struct watch *watch, enum l2d_source_state state)
 static void pass_on_signals(struct watch *watch)
 {
     struct flow *flow = watch->flow;
-    if (atomic_load(&flow->stops->input))
+    // A run that was paused at its window would stand still for ever once that is closed.
+    bool alone = flow->keys && !flow->control && !outputs_has(&flow->outputs, "display");
+    if (atomic_load(&flow->stops->input) || alone)
         l2d_stream_pause(flow->stream, false);
     if (atomic_load(&flow->stops->input) && !watch->stop_said) {
         progress_print(watch->progress, flow->live ? "stopping" : "stopping: finishing what was "
