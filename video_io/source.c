@@ -212,13 +212,6 @@ void l2d_source_destroy(struct l2d_source **source)
 
 // --- lost and found
 
-static void set_state(struct l2d_source *s, enum l2d_source_state state)
-{
-    pthread_mutex_lock(&s->lock);
-    s->status.state = state;
-    pthread_mutex_unlock(&s->lock);
-}
-
 // Messages begin with the input's name, and so does the line that quotes them.
 static void set_reason(struct l2d_source *s, const char *reason)
 {
@@ -235,8 +228,8 @@ static void lose(struct l2d_source *s, const char *reason)
     set_reason(s, reason);
     pthread_mutex_lock(&s->lock);
     s->status.losses++;
+    s->status.state = L2D_SOURCE_RETRYING;
     pthread_mutex_unlock(&s->lock);
-    set_state(s, L2D_SOURCE_RETRYING);
     end_session(s);
 }
 
@@ -399,6 +392,14 @@ static int read_item(struct l2d_source *s, struct l2d_item *item, struct l2d_err
     return L2D_OK;
 }
 
+static int end(struct l2d_source *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->status.state = L2D_SOURCE_ENDED;
+    pthread_mutex_unlock(&s->lock);
+    return L2D_OK;
+}
+
 int l2d_source_next(struct l2d_source *source, struct l2d_item *item, struct l2d_error *err)
 {
     struct l2d_source *s = source;
@@ -406,18 +407,14 @@ int l2d_source_next(struct l2d_source *source, struct l2d_item *item, struct l2d
         *item = (struct l2d_item) { .kind = L2D_ITEM_END };
         if (is_stopped(s))
             return stopped(s, err);
-        if ((!s->reader && !s->reopen) || reached_max(s)) {
-            set_state(s, L2D_SOURCE_ENDED);
-            return L2D_OK;
-        }
+        if ((!s->reader && !s->reopen) || reached_max(s))
+            return end(s);
         bool lost = !s->reader;
         int rc = lost ? try_again(s, err) : read_item(s, item, err);
         if (rc != L2D_OK)
             return rc;
-        if (!lost && s->reader && item->kind == L2D_ITEM_END) {
-            set_state(s, L2D_SOURCE_ENDED);
-            return L2D_OK;
-        }
+        if (!lost && s->reader && item->kind == L2D_ITEM_END)
+            return end(s);
         if (item->kind == L2D_ITEM_END)
             continue;
         bool placed = !s->live || (item->kind == L2D_ITEM_VIDEO ? place_video(s, item->frame)
