@@ -51,6 +51,8 @@ static int compare(struct l2d_engine *e, struct l2d_submission *s, double *cosin
     int rc = l2d_submission_submit(e, s, err);
     if (rc == L2D_OK)
         rc = l2d_engine_collect_all(e, 0, err);
+    if (rc == L2D_OK)
+        rc = l2d_buf_invalidate(e->sums_back, err);
     const float *part = e->sums_back->mapped;
     for (int i = 0; rc == L2D_OK && i < L2D_SIMILAR_SUMS; i++)
         for (int k = 0; k < 3; k++)

@@ -148,7 +148,9 @@ static int collect(struct l2d_engine *e, struct l2d_engine_slot *slot, struct l2
     if (!slot->has_output)
         return L2D_OK;
     uint32_t at = slot->frame % L2D_TIMES;
-    rc = l2d_engine_emit(e, slot->readback->mapped, &slot->time, err);
+    rc = l2d_buf_invalidate(slot->readback, err);
+    if (rc == L2D_OK)
+        rc = l2d_engine_emit(e, slot->readback->mapped, &slot->time, err);
     for (uint32_t i = 0; i < e->num_repeats[at] && rc == L2D_OK; i++)
         rc = l2d_engine_emit(e, slot->readback->mapped, &e->repeat[at][i], err);
     if (e->filter)

@@ -12,22 +12,25 @@
 #define PIECE_BYTES (UINT64_C(4) << 20)     // of a transfer; there is room for two
 
 #define MIB (1024.0 * 1024.0)
-#define HOST_SEES (VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
+#define VISIBLE VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
+#define HOST_SEES (VISIBLE | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
 
 // What a type of memory must have and must not have, by preference. The part of a discrete card's
 // memory that the host sees may be a small window: it is for what has no room elsewhere. Where all
-// memory is one, the last wish is the one that it grants.
+// memory is one, the last wishes are those that it grants. Reading what is not cached is so slow
+// that cached memory may be incoherent: Intel's GPUs without a cache shared with the CPU (Meteor
+// Lake, Lunar Lake) and phones' have no other.
 struct wish {
     VkMemoryPropertyFlags has, lacks;
     bool largest;                       // in the largest heap of the device's
 };
 #define CARD VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
 #define CACHED VK_MEMORY_PROPERTY_HOST_CACHED_BIT
-static const struct wish wishes[3][3] = {
+static const struct wish wishes[3][4] = {
     [L2D_MEMORY_DEVICE] = { { CARD, 0, true }, { CARD, 0, false } },
     [L2D_MEMORY_UPLOAD] = { { HOST_SEES, CARD, false }, { HOST_SEES, 0, false } },
     [L2D_MEMORY_READBACK] = { { HOST_SEES | CACHED, CARD, false }, { HOST_SEES | CACHED, 0, false },
-                              { HOST_SEES, 0, false } },
+                              { VISIBLE | CACHED, 0, false }, { HOST_SEES, 0, false } },
 };
 
 static uint64_t largest_heap(const VkPhysicalDeviceMemoryProperties *memory)
@@ -167,7 +170,8 @@ int l2d_buf_take(struct l2d_buf *buf, struct l2d_error *err)
         goto fail;
     count_taken(buf, gpu->memory.memoryTypes[type].heapIndex, need.size);
     VK_TRY(vkBindBufferMemory(gpu->device, buf->vk->buffer, buf->vk->memory, 0));
-    if (host_sees(gpu, type))
+    buf->vk->incoherent = buf->memory == L2D_MEMORY_READBACK && !host_sees(gpu, type);
+    if (buf->vk->incoherent || host_sees(gpu, type))
         VK_TRY(vkMapMemory(gpu->device, buf->vk->memory, 0, VK_WHOLE_SIZE, 0, &buf->mapped));
     l2d_vk_name(gpu, VK_OBJECT_TYPE_BUFFER, (uint64_t) buf->vk->buffer, buf->name);
     return L2D_OK;
@@ -205,6 +209,35 @@ void l2d_buf_destroy(struct l2d_buf **pbuf)
     give_back(buf);
     free(buf->vk);
     free(buf);
+}
+
+static VkMappedMemoryRange all_of(const struct l2d_buf *buf)
+{
+    return (VkMappedMemoryRange) {
+        .sType = VK_STRUCTURE_TYPE_MAPPED_MEMORY_RANGE, .memory = buf->vk->memory,
+        .size = VK_WHOLE_SIZE,
+    };
+}
+
+int l2d_buf_invalidate(struct l2d_buf *buf, struct l2d_error *err)
+{
+    VkMappedMemoryRange all = all_of(buf);
+    int rc = L2D_OK;
+    if (buf->vk->incoherent)
+        VK_TRY(vkInvalidateMappedMemoryRanges(buf->gpu->device, 1, &all));
+fail:
+    return rc;
+}
+
+// Before the GPU reads what the host has written.
+static int flush(struct l2d_buf *buf, struct l2d_error *err)
+{
+    VkMappedMemoryRange all = all_of(buf);
+    int rc = L2D_OK;
+    if (buf->vk->incoherent)
+        VK_TRY(vkFlushMappedMemoryRanges(buf->gpu->device, 1, &all));
+fail:
+    return rc;
 }
 
 // ---- transfers to and from memory that the host does not see
@@ -303,7 +336,9 @@ int l2d_buf_send(struct l2d_buf *buf, uint64_t offset_bytes, const void *src, ui
             break;
         memcpy((unsigned char *) s->buf->mapped + half * s->half_bytes,
                (const unsigned char *) src + done, n);
-        rc = copy_half(buf, offset_bytes + done, half, n, true, err);
+        rc = flush(s->buf, err);
+        if (rc == L2D_OK)
+            rc = copy_half(buf, offset_bytes + done, half, n, true, err);
         s->next = !half;
     }
     return rc;
@@ -338,6 +373,8 @@ int l2d_buf_read(struct l2d_buf *buf, uint64_t offset_bytes, void *dst, uint64_t
         rc = copy_half(buf, offset_bytes + done, 0, n, false, err);
         if (rc == L2D_OK)
             rc = free_half(buf->gpu, 0, err);
+        if (rc == L2D_OK)
+            rc = l2d_buf_invalidate(s->buf, err);
         if (rc == L2D_OK)
             memcpy((unsigned char *) dst + done, s->buf->mapped, n);
     }

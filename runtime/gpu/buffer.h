@@ -51,6 +51,9 @@ int l2d_buf_create(struct l2d_buf **out, struct l2d_gpu *gpu, uint64_t size_byte
 /** Free a buffer that no submitted work uses any more. Accepts NULL. */
 void l2d_buf_destroy(struct l2d_buf **buf);
 
+/** Before the host reads what the GPU, which has been waited for, has written to one for that. */
+int l2d_buf_invalidate(struct l2d_buf *buf, struct l2d_error *err);
+
 /**
  * Copy between host memory and a device buffer, and wait. For loading and tests, not for the frame
  * path.

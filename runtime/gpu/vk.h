@@ -42,6 +42,7 @@ struct l2d_vk_buf {
     VkDeviceMemory memory;
     uint64_t taken_bytes;
     uint32_t heap;                      // that they are from
+    bool incoherent;                    // the host's cache is to be flushed and invalidated
 };
 
 // What transfers go through; made with the first, and larger with the first that is larger.

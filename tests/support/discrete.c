@@ -3,6 +3,9 @@
 #include "support/discrete.h"
 
 #include <assert.h>
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "gpu/vk.h"
 
@@ -22,6 +25,29 @@ VkResult __real_vkAllocateMemory(VkDevice, const VkMemoryAllocateInfo *,
                                  const VkAllocationCallbacks *, VkDeviceMemory *);
 VkResult __wrap_vkAllocateMemory(VkDevice, const VkMemoryAllocateInfo *,
                                  const VkAllocationCallbacks *, VkDeviceMemory *);
+void __real_vkFreeMemory(VkDevice, VkDeviceMemory, const VkAllocationCallbacks *);
+void __wrap_vkFreeMemory(VkDevice, VkDeviceMemory, const VkAllocationCallbacks *);
+VkResult __real_vkMapMemory(VkDevice, VkDeviceMemory, VkDeviceSize, VkDeviceSize, VkMemoryMapFlags,
+                            void **);
+VkResult __wrap_vkMapMemory(VkDevice, VkDeviceMemory, VkDeviceSize, VkDeviceSize, VkMemoryMapFlags,
+                            void **);
+VkResult __wrap_vkFlushMappedMemoryRanges(VkDevice, uint32_t, const VkMappedMemoryRange *);
+VkResult __wrap_vkInvalidateMappedMemoryRanges(VkDevice, uint32_t, const VkMappedMemoryRange *);
+
+// What the host sees of incoherent memory.
+static struct copy {
+    VkDeviceMemory memory;              // null: free
+    VkDeviceSize bytes;
+    void *real, *seen;
+} copies[64];
+
+static struct copy *copy_of(VkDeviceMemory memory)
+{
+    for (size_t i = 0; i < COUNT_OF(copies); i++)
+        if (copies[i].memory == memory)
+            return &copies[i];
+    return NULL;
+}
 
 void __wrap_vkGetPhysicalDeviceMemoryProperties(VkPhysicalDevice physical,
                                                 VkPhysicalDeviceMemoryProperties *m)
@@ -40,6 +66,9 @@ void __wrap_vkGetPhysicalDeviceMemoryProperties(VkPhysicalDevice physical,
     };
     for (uint32_t i = 0; i < DISCRETE_NUM_TYPES; i++)
         m->memoryTypes[i] = (VkMemoryType) { types[i].flags, types[i].heap };
+    if (discrete.is_incoherent)
+        m->memoryTypes[DISCRETE_HOST_CACHED].propertyFlags &=
+            ~(VkMemoryPropertyFlags) VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
 }
 
 void __wrap_vkGetBufferMemoryRequirements(VkDevice device, VkBuffer buffer,
@@ -57,5 +86,56 @@ VkResult __wrap_vkAllocateMemory(VkDevice device, const VkMemoryAllocateInfo *in
     if (discrete.is_full[info->memoryTypeIndex])
         return VK_ERROR_OUT_OF_DEVICE_MEMORY;
     real.memoryTypeIndex = 0;
-    return __real_vkAllocateMemory(device, &real, callbacks, memory);
+    VkResult result = __real_vkAllocateMemory(device, &real, callbacks, memory);
+    if (result == VK_SUCCESS && discrete.is_incoherent &&
+        info->memoryTypeIndex == DISCRETE_HOST_CACHED) {
+        struct copy *copy = copy_of(VK_NULL_HANDLE);
+        cr_assert_not_null(copy);
+        *copy = (struct copy) { *memory, real.allocationSize, NULL, NULL };
+    }
+    return result;
+}
+
+void __wrap_vkFreeMemory(VkDevice device, VkDeviceMemory memory,
+                         const VkAllocationCallbacks *callbacks)
+{
+    struct copy *copy = memory ? copy_of(memory) : NULL;
+    if (copy) {
+        free(copy->seen);
+        *copy = (struct copy) { .bytes = 0 };
+    }
+    __real_vkFreeMemory(device, memory, callbacks);
+}
+
+VkResult __wrap_vkMapMemory(VkDevice device, VkDeviceMemory memory, VkDeviceSize offset,
+                            VkDeviceSize size, VkMemoryMapFlags flags, void **data)
+{
+    VkResult result = __real_vkMapMemory(device, memory, offset, size, flags, data);
+    struct copy *copy = copy_of(memory);
+    if (result == VK_SUCCESS && copy) {
+        copy->real = *data;
+        copy->seen = *data = calloc(1, copy->bytes);
+        cr_assert(copy->seen && offset == 0);
+    }
+    return result;
+}
+
+VkResult __wrap_vkFlushMappedMemoryRanges(VkDevice device, uint32_t count,
+                                          const VkMappedMemoryRange *range)
+{
+    const struct copy *copy = copy_of(range->memory);
+    (void) device;
+    cr_assert(count == 1 && copy && range->offset == 0 && range->size == VK_WHOLE_SIZE);
+    memcpy(copy->real, copy->seen, copy->bytes);
+    return VK_SUCCESS;
+}
+
+VkResult __wrap_vkInvalidateMappedMemoryRanges(VkDevice device, uint32_t count,
+                                               const VkMappedMemoryRange *range)
+{
+    const struct copy *copy = copy_of(range->memory);
+    (void) device;
+    cr_assert(count == 1 && copy && range->offset == 0 && range->size == VK_WHOLE_SIZE);
+    memcpy(copy->seen, copy->real, copy->bytes);
+    return VK_SUCCESS;
 }

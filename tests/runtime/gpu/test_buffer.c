@@ -52,6 +52,9 @@ static const struct table tables[] = {
                                         { HOST | VK_MEMORY_PROPERTY_DEVICE_UNCACHED_BIT_AMD, 0 },
                                         { CARD | HOST, 0 } },
       { 4000 }, { true }, { "13", "3", "3" } },
+    { "cached or coherent", { { CARD | HOST, 0 },
+                              { CARD | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | CACHED, 0 } },
+      { 16000 }, { true }, { "01", "0", "10" } },
 };
 
 Test(buffer, types_by_preference)
@@ -150,7 +153,7 @@ static unsigned char *noise(uint64_t size, uint32_t seed)
 }
 
 // Sizes below and above a piece, growing and not; what lies beside is left alone.
-Test(buffer, transfers_of_any_size)
+static void check_transfers(void)
 {
     static const uint64_t sizes[] = { 4, 1000, 256, (4 << 20) - 4, 4 << 20, (4 << 20) + 4, 8 << 20,
                                       12, (17 << 20) + 20 };
@@ -175,6 +178,19 @@ Test(buffer, transfers_of_any_size)
     free(from);
     free(want);
     free(got);
+}
+
+Test(buffer, transfers_of_any_size)
+{
+    check_transfers();
+}
+
+Test(buffer, transfers_by_way_of_incoherent_memory)
+{
+    close_gpu();
+    discrete.is_incoherent = true;
+    open_gpu();
+    check_transfers();
 }
 
 // Sent pieces are on their way while their source is changed, and all are there in the end.
