@@ -289,6 +289,21 @@ void l2d_vk_staging_finish(struct l2d_gpu *gpu)
     l2d_buf_destroy(&gpu->staging.buf);
 }
 
+// After a copy or a fill: to wait for it is not yet to see it, nor to write over it.
+static void barrier_to_host(VkCommandBuffer cmd)
+{
+    vkCmdPipelineBarrier2(cmd, &(VkDependencyInfo) {
+        .sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO, .memoryBarrierCount = 1,
+        .pMemoryBarriers = &(VkMemoryBarrier2) {
+            .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
+            .srcStageMask = VK_PIPELINE_STAGE_2_ALL_TRANSFER_BIT,
+            .srcAccessMask = VK_ACCESS_2_TRANSFER_WRITE_BIT,
+            .dstStageMask = VK_PIPELINE_STAGE_2_HOST_BIT,
+            .dstAccessMask = VK_ACCESS_2_HOST_READ_BIT | VK_ACCESS_2_HOST_WRITE_BIT,
+        },
+    });
+}
+
 // Begin to copy a piece between a half of the staging buffer and a place in buf.
 static int copy_half(struct l2d_buf *buf, uint64_t offset, uint32_t half, uint64_t size,
                      bool to_buffer, struct l2d_error *err)
@@ -304,17 +319,8 @@ static int copy_half(struct l2d_buf *buf, uint64_t offset, uint32_t half, uint64
     VkBuffer staging = s->buf->vk->buffer, other = buf->vk->buffer;
     vkCmdCopyBuffer(s->cmd[half], to_buffer ? staging : other, to_buffer ? other : staging, 1,
                     &copy);
-    if (!to_buffer)                     // to wait for it is not yet to see it
-        vkCmdPipelineBarrier2(s->cmd[half], &(VkDependencyInfo) {
-            .sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO, .memoryBarrierCount = 1,
-            .pMemoryBarriers = &(VkMemoryBarrier2) {
-                .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
-                .srcStageMask = VK_PIPELINE_STAGE_2_COPY_BIT,
-                .srcAccessMask = VK_ACCESS_2_TRANSFER_WRITE_BIT,
-                .dstStageMask = VK_PIPELINE_STAGE_2_HOST_BIT,
-                .dstAccessMask = VK_ACCESS_2_HOST_READ_BIT,
-            },
-        });
+    if (!to_buffer)
+        barrier_to_host(s->cmd[half]);
     return l2d_vk_end(buf->gpu, &s->cmd[half], &s->ticket[half], err);
 }
 
@@ -389,5 +395,6 @@ int l2d_buf_fill(struct l2d_buf *buf, uint64_t offset_bytes, uint64_t size_bytes
     if (rc != L2D_OK)
         return rc;
     vkCmdFillBuffer(cmd, buf->vk->buffer, offset_bytes, size_bytes, pattern);
+    barrier_to_host(cmd);
     return l2d_vk_end_and_wait(buf->gpu, cmd, err);
 }
