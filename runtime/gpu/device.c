@@ -144,6 +144,37 @@ static enum l2d_tier highest_tier(const struct l2d_gpu_caps *caps)
     return !caps->matrix.m ? L2D_TIER_1 : !caps->matrix2.grain.m ? L2D_TIER_2 : L2D_TIER_3;
 }
 
+// NULL if we can run on it, else what it lacks.
+static const char *what_it_lacks(VkPhysicalDevice physical)
+{
+    VkPhysicalDeviceVulkan13Features f13 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES };
+    VkPhysicalDeviceVulkan12Features f12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &f13 };
+    VkPhysicalDeviceFeatures2 features = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f12 };
+    VkPhysicalDeviceVulkan11Properties p11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES };
+    VkPhysicalDeviceProperties2 all = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p11 };
+    const VkSubgroupFeatureFlags ops = VK_SUBGROUP_FEATURE_SHUFFLE_BIT |
+                                       VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
+    VkPhysicalDeviceProperties props;
+    vkGetPhysicalDeviceProperties(physical, &props);
+    if (props.apiVersion < VK_API_VERSION_1_3)
+        return "Vulkan 1.3";
+    if (!l2d_vk_find_queues(physical).count)
+        return "a compute queue";
+    if (props.limits.maxPerStageDescriptorStorageBuffers < L2D_MAX_BINDINGS)
+        return "enough storage buffers";
+    vkGetPhysicalDeviceProperties2(physical, &all);
+    if ((p11.subgroupSupportedOperations & ops) != ops)
+        return "subgroup shuffles and sums";
+    vkGetPhysicalDeviceFeatures2(physical, &features);
+    return !f12.timelineSemaphore ? "timeline semaphores" : !f12.hostQueryReset ? "host query reset"
+         : !f13.synchronization2 ? "synchronization2" : !f13.maintenance4 ? "maintenance4" : NULL;
+}
+
 static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d_gpu_caps *caps)
 {
     VkPhysicalDeviceVulkan13Properties p13 = {
@@ -176,6 +207,7 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
     uint32_t subgroup_size = sets_wanted ? wanted : p11.subgroupSize;
     uint64_t in_subgroups = (uint64_t) p13.maxComputeWorkgroupSubgroups * subgroup_size;
     *caps = (struct l2d_gpu_caps) {
+        .lacks = what_it_lacks(physical),
         .api_version = props.properties.apiVersion,
         .subgroup_size = subgroup_size,
         .sets_subgroup_size = sets_size,
@@ -215,37 +247,6 @@ static void read_caps(VkInstance instance, VkPhysicalDevice physical, struct l2d
     uint64_t host_bytes = (uint64_t) sysconf(_SC_PHYS_PAGES) * (uint64_t) sysconf(_SC_PAGESIZE);
     if (caps->type == L2D_GPU_CPU && host_bytes > caps->memory_bytes)
         caps->memory_bytes = host_bytes;
-}
-
-// NULL if we can run on it, else what it lacks.
-static const char *what_it_lacks(VkPhysicalDevice physical)
-{
-    VkPhysicalDeviceVulkan13Features f13 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES };
-    VkPhysicalDeviceVulkan12Features f12 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &f13 };
-    VkPhysicalDeviceFeatures2 features = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f12 };
-    VkPhysicalDeviceVulkan11Properties p11 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES };
-    VkPhysicalDeviceProperties2 all = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p11 };
-    const VkSubgroupFeatureFlags ops = VK_SUBGROUP_FEATURE_SHUFFLE_BIT |
-                                       VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
-    VkPhysicalDeviceProperties props;
-    vkGetPhysicalDeviceProperties(physical, &props);
-    if (props.apiVersion < VK_API_VERSION_1_3)
-        return "Vulkan 1.3";
-    if (!l2d_vk_find_queues(physical).count)
-        return "a compute queue";
-    if (props.limits.maxPerStageDescriptorStorageBuffers < L2D_MAX_BINDINGS)
-        return "enough storage buffers";
-    vkGetPhysicalDeviceProperties2(physical, &all);
-    if ((p11.subgroupSupportedOperations & ops) != ops)
-        return "subgroup shuffles and sums";
-    vkGetPhysicalDeviceFeatures2(physical, &features);
-    return !f12.timelineSemaphore ? "timeline semaphores" : !f12.hostQueryReset ? "host query reset"
-         : !f13.synchronization2 ? "synchronization2" : !f13.maintenance4 ? "maintenance4" : NULL;
 }
 
 static int list_physical(VkInstance instance, VkPhysicalDevice *physical, uint32_t *count,
@@ -308,18 +309,17 @@ static int choose(struct l2d_gpu *gpu, const char *wanted, struct l2d_error *err
     char *end = NULL;
     unsigned long index = wanted ? strtoul(wanted, &end, 10) : 0;
     bool by_index = wanted && *wanted && isdigit((unsigned char) *wanted) && !*end;
-    const char *lacks = NULL;
+    struct l2d_gpu_caps unusable = { .lacks = NULL };       // the best of them
     for (uint32_t i = 0; i < count; i++) {
         struct l2d_gpu_caps caps;
         read_caps(gpu->instance, physical[i], &caps);
         if (wanted && (by_index ? index != i : !contains_nocase(caps.name, wanted)))
             continue;
-        const char *lack = what_it_lacks(physical[i]);
         l2d_log_print(&gpu->log, L2D_LOG_DEBUG, "device %u: %s (%s)%s%s", i, caps.name,
-                      l2d_gpu_type_str(caps.type), lack ? ", unusable: lacks " : "",
-                      lack ? lack : "");
-        if (lack) {
-            lacks = lack;
+                      l2d_gpu_type_str(caps.type), caps.lacks ? ", unusable: lacks " : "",
+                      caps.lacks ? caps.lacks : "");
+        if (caps.lacks) {
+            unusable = !unusable.lacks || better(&caps, &unusable) ? caps : unusable;
         } else if (!gpu->physical || better(&caps, &gpu->caps)) {
             gpu->physical = physical[i];
             gpu->caps = caps;
@@ -331,11 +331,14 @@ static int choose(struct l2d_gpu *gpu, const char *wanted, struct l2d_error *err
                       wanted ? "as asked by --device " : count > 1 ? "the best of those present"
                                                                   : "the only one",
                       wanted ? wanted : "");
+        if (unusable.lacks && better(&unusable, &gpu->caps))
+            l2d_log_print(&gpu->log, L2D_LOG_WARN, "%s would be better, but lacks %s; a newer "
+                          "driver may bring it", unusable.name, unusable.lacks);
         return L2D_OK;
     }
-    if (lacks)
-        return l2d_error_set(err, L2D_EGPU, "no usable Vulkan device: %s is missing; a newer "
-                             "driver may bring it", lacks);
+    if (unusable.lacks)
+        return l2d_error_set(err, L2D_EGPU, "no usable Vulkan device: %s lacks %s; a newer driver "
+                             "may bring it", unusable.name, unusable.lacks);
     return l2d_error_set(err, L2D_EGPU, "no Vulkan device %s'%s'; `live2diff devices` lists them",
                          by_index ? "with index " : "is named like ", wanted);
 }

@@ -41,6 +41,7 @@ enum l2d_lanes { L2D_LANES_AUTO, L2D_LANES_ONE, L2D_LANES_SWAPPED };
 struct l2d_gpu_caps {
     char     name[256];
     char     driver[520];           // name, version
+    const char *lacks;              // what it would need for us to run on it; NULL: nothing
     enum l2d_gpu_type type;
     enum l2d_tier tier;
     uint32_t api_version;

@@ -23,9 +23,11 @@ static int devices_main(int argc, char **argv)
     }
     printf("%-3s %-11s %9s %-5s %-4s %s\n", "#", "type", "memory", "fp16", "tier", "name (driver)");
     for (uint32_t i = 0; i < count && i < MAX_DEVICES; i++)
-        printf("%-3u %-11s %6.1f GB %-5s %-4s %s (%s)\n", i, l2d_gpu_type_str(caps[i].type),
+        printf("%-3u %-11s %6.1f GB %-5s %-4s %s (%s)%s%s\n", i, l2d_gpu_type_str(caps[i].type),
                (double) caps[i].memory_bytes / 1e9, caps[i].has_fp16 ? "yes" : "no",
-               l2d_tier_str(caps[i].tier), caps[i].name, caps[i].driver);
+               caps[i].lacks ? "-" : l2d_tier_str(caps[i].tier), caps[i].name, caps[i].driver,
+               caps[i].lacks ? ", cannot be used: lacks " : "",
+               caps[i].lacks ? caps[i].lacks : "");
     list_cameras();
     return EXIT_OK;
 }

@@ -12,6 +12,15 @@
 #include "gpu/vk.h"
 
 static struct l2d_error err;
+static bool is_old;             // devices
+
+void __real_vkGetPhysicalDeviceProperties(VkPhysicalDevice, VkPhysicalDeviceProperties *);
+void __wrap_vkGetPhysicalDeviceProperties(VkPhysicalDevice, VkPhysicalDeviceProperties *);
+void __wrap_vkGetPhysicalDeviceProperties(VkPhysicalDevice physical, VkPhysicalDeviceProperties *p)
+{
+    __real_vkGetPhysicalDeviceProperties(physical, p);
+    p->apiVersion = is_old ? VK_API_VERSION_1_2 : p->apiVersion;
+}
 
 Test(device, choice_by_index_and_name)
 {
@@ -38,6 +47,21 @@ Test(device, choice_by_index_and_name)
     params.device = "no such card";
     cr_expect_eq(l2d_gpu_create(&gpu, &params, &err), L2D_EGPU);
     cr_expect_null(gpu);
+}
+
+Test(device, those_that_cannot_be_used_say_why)
+{
+    struct l2d_gpu_caps list[16];
+    struct l2d_gpu *gpu = NULL;
+    uint32_t count;
+    cr_assert_eq(l2d_gpu_list(list, 16, &count, &err), L2D_OK, "%s", err.msg);
+    cr_expect_null(list[0].lacks);
+    is_old = true;
+    cr_assert_eq(l2d_gpu_list(list, 16, &count, &err), L2D_OK, "%s", err.msg);
+    cr_assert_str_eq(list[0].lacks, "Vulkan 1.3");
+    cr_expect_eq(l2d_gpu_create(&gpu, &(struct l2d_gpu_params) { .cache_dir = "" }, &err),
+                 L2D_EGPU);
+    cr_expect_neq(strstr(err.msg, "lacks Vulkan 1.3"), NULL, "%s", err.msg);
 }
 
 // Makes a pipeline, so that there is something to cache. returns the path of the cache file.
