@@ -256,7 +256,7 @@ static bool print_lines(const struct l2d_choices *c, FILE *f)
 int l2d_choices_save(struct l2d_gpu *gpu, struct l2d_error *err)
 {
     const struct l2d_choices *c = &gpu->choices;
-    char *text = NULL, tmp[sizeof(c->path) + 32];
+    char *text = NULL, tmp[sizeof(c->path) + 48];
     size_t size = 0;
     if (!*c->path)
         return l2d_error_set(err, L2D_EIO, "choices: there is no cache folder");
@@ -264,7 +264,7 @@ int l2d_choices_save(struct l2d_gpu *gpu, struct l2d_error *err)
     bool ok = memory && print_lines(c, memory);
     if (memory && fclose(memory) != 0)
         ok = false;
-    snprintf(tmp, sizeof(tmp), "%s.%ld", c->path, (long) getpid());
+    snprintf(tmp, sizeof(tmp), "%s.%ld.%p", c->path, (long) getpid(), (void *) gpu);
     l2d_file_make_parents(tmp);
     if (ok)
         f = fopen(tmp, "wb");

@@ -244,8 +244,8 @@ static void save(struct l2d_gpu *gpu)
     if (vkGetPipelineCacheData(gpu->device, gpu->cache, &size_bytes, NULL) != VK_SUCCESS ||
         size_bytes <= sizeof(VkPipelineCacheHeaderVersionOne) || size_bytes > CACHE_MAX_BYTES)
         return;
-    char tmp[sizeof(gpu->cache_path) + 32];
-    snprintf(tmp, sizeof(tmp), "%s.%ld", gpu->cache_path, (long) getpid());
+    char tmp[sizeof(gpu->cache_path) + 48];
+    snprintf(tmp, sizeof(tmp), "%s.%ld.%p", gpu->cache_path, (long) getpid(), (void *) gpu);
     l2d_file_make_parents(tmp);
     void *blob = malloc(size_bytes);
     FILE *f = blob ? fopen(tmp, "wb") : NULL;

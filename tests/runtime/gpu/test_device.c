@@ -2,6 +2,7 @@
 // Device choice by index and name, the pipeline cache's file, and tiers that are refused.
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,6 +183,47 @@ Test(device, damaged_cache_files_do_no_harm)
             cr_expect_str_eq(path, found);
     }
     remove(found);
+    cr_expect_eq(rmdir(dir), 0);
+}
+
+// Two streams of a process keep what they know of a device in one file.
+struct saver {
+    const char *dir;
+    struct l2d_error err;
+};
+
+static void *save_often(void *user)
+{
+    struct saver *s = user;
+    struct l2d_gpu *gpu = NULL;
+    if (l2d_gpu_create(&gpu, &(struct l2d_gpu_params) { .cache_dir = s->dir }, &s->err) != L2D_OK)
+        return NULL;
+    for (int i = 0; i < 300 && s->err.code == L2D_OK; i++)
+        l2d_choices_save(gpu, &s->err);
+    l2d_gpu_destroy(&gpu);
+    return NULL;
+}
+
+Test(device, two_save_at_the_same_time)
+{
+    char dir[] = "/tmp/l2d-choices-XXXXXX", path[512] = "";
+    pthread_t thread[2];
+    struct saver saver[2] = { { .dir = dir }, { .dir = dir } };
+    cr_assert_not_null(mkdtemp(dir));
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pthread_create(&thread[i], NULL, save_often, &saver[i]), 0);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(thread[i], NULL);
+        cr_expect_eq(saver[i].err.code, L2D_OK, "%s", saver[i].err.msg);
+    }
+    DIR *d = opendir(dir);
+    for (struct dirent *entry; d && (entry = readdir(d));)
+        if (entry->d_name[0] != '.') {
+            cr_expect_str_empty(path, "one file");
+            snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
+        }
+    closedir(d);
+    remove(path);
     cr_expect_eq(rmdir(dir), 0);
 }
 
