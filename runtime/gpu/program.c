@@ -227,22 +227,23 @@ void l2d_program_cache_open(struct l2d_gpu *gpu, const char *dir)
         snprintf(gpu->cache_path + n, sizeof(gpu->cache_path) - (size_t) n, "-%08x.bin",
                  props.driverVersion);
     }
-    size_t size_bytes = 0;
-    void *blob = *gpu->cache_path ? read_blob(gpu->cache_path, &size_bytes) : NULL;
+    void *blob = *gpu->cache_path ? read_blob(gpu->cache_path, &gpu->cache_bytes) : NULL;
     // Without a cache pipelines are merely slower to make, so a failure is not an error.
     if (vkCreatePipelineCache(gpu->device, &(VkPipelineCacheCreateInfo) {
             .sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
-            .initialDataSize = size_bytes, .pInitialData = blob,
+            .initialDataSize = gpu->cache_bytes, .pInitialData = blob,
         }, NULL, &gpu->cache) != VK_SUCCESS)
         gpu->cache = VK_NULL_HANDLE;
     free(blob);
 }
 
+// If there is something new: it may be 100 MB, after many sizes and models.
 static void save(struct l2d_gpu *gpu)
 {
     size_t size_bytes = 0;
     if (vkGetPipelineCacheData(gpu->device, gpu->cache, &size_bytes, NULL) != VK_SUCCESS ||
-        size_bytes <= sizeof(VkPipelineCacheHeaderVersionOne) || size_bytes > CACHE_MAX_BYTES)
+        size_bytes <= sizeof(VkPipelineCacheHeaderVersionOne) || size_bytes > CACHE_MAX_BYTES ||
+        size_bytes == gpu->cache_bytes)
         return;
     char tmp[sizeof(gpu->cache_path) + 48];
     snprintf(tmp, sizeof(tmp), "%s.%ld.%p", gpu->cache_path, (long) getpid(), (void *) gpu);

@@ -107,6 +107,7 @@ struct l2d_gpu {
 
     VkPipelineCache cache;
     char cache_path[512];               // "" if there is none
+    size_t cache_bytes;                 // that were read from it
     struct l2d_program *programs;
     struct l2d_choices choices;
 };
