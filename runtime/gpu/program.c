@@ -242,9 +242,12 @@ static void save(struct l2d_gpu *gpu)
 {
     size_t size_bytes = 0;
     if (vkGetPipelineCacheData(gpu->device, gpu->cache, &size_bytes, NULL) != VK_SUCCESS ||
-        size_bytes <= sizeof(VkPipelineCacheHeaderVersionOne) || size_bytes > CACHE_MAX_BYTES ||
-        size_bytes == gpu->cache_bytes)
+        size_bytes <= sizeof(VkPipelineCacheHeaderVersionOne) || size_bytes == gpu->cache_bytes)
         return;
+    if (size_bytes > CACHE_MAX_BYTES) { // much of it is old: the next run begins a new one
+        remove(gpu->cache_path);
+        return;
+    }
     char tmp[sizeof(gpu->cache_path) + 48];
     snprintf(tmp, sizeof(tmp), "%s.%ld.%p", gpu->cache_path, (long) getpid(), (void *) gpu);
     l2d_file_make_parents(tmp);

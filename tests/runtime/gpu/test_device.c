@@ -15,6 +15,7 @@
 
 static struct l2d_error err;
 static bool is_old;             // devices
+static size_t stored_bytes = 100;
 
 void __real_vkGetPhysicalDeviceProperties(VkPhysicalDevice, VkPhysicalDeviceProperties *);
 void __wrap_vkGetPhysicalDeviceProperties(VkPhysicalDevice, VkPhysicalDeviceProperties *);
@@ -32,9 +33,9 @@ VkResult __wrap_vkGetPipelineCacheData(VkDevice device, VkPipelineCache cache, s
 {
     size_t real = 0;
     __real_vkGetPipelineCacheData(device, cache, &real, NULL);
-    if (real > sizeof(VkPipelineCacheHeaderVersionOne))
+    if (real > sizeof(VkPipelineCacheHeaderVersionOne) && stored_bytes == 100)
         return __real_vkGetPipelineCacheData(device, cache, size, data);
-    *size = 100;
+    *size = stored_bytes;
     if (data)
         memset(data, 1, *size);
     return VK_SUCCESS;
@@ -180,7 +181,7 @@ Test(device, pipelines_of_all_graphs_at_once)
     l2d_gpu_destroy(&gpu);
 }
 
-Test(device, cache_file_is_written_if_there_is_something_new)
+Test(device, cache_file_is_written_anew_where_it_has_to_be)
 {
     char dir[] = "/tmp/l2d-cache-XXXXXX", path[512];
     struct stat first, again;
@@ -190,7 +191,9 @@ Test(device, cache_file_is_written_if_there_is_something_new)
     run_with_cache(dir, path, sizeof(path));
     cr_assert_eq(stat(path, &again), 0);
     cr_expect_eq(first.st_ino, again.st_ino);
-    remove(path);
+    stored_bytes = (256 << 20) + 1;
+    run_with_cache(dir, path, sizeof(path));
+    cr_expect_str_empty(path, "too large, it is begun anew");
     cr_expect_eq(rmdir(dir), 0);
 }
 
