@@ -23,7 +23,8 @@ const char *l2d_vk_str(VkResult result)
     switch (result) {
     case VK_ERROR_OUT_OF_HOST_MEMORY:    return "out of host memory";
     case VK_ERROR_OUT_OF_DEVICE_MEMORY:  return "out of device memory";
-    case VK_ERROR_DEVICE_LOST:           return "device lost";
+    case VK_ERROR_DEVICE_LOST:           return "device lost: the driver has reset it, and the "
+                                                "kernel's log may say why";
     case VK_ERROR_INITIALIZATION_FAILED: return "initialization failed";
     case VK_ERROR_LAYER_NOT_PRESENT:     return "layer not present";
     case VK_ERROR_EXTENSION_NOT_PRESENT: return "extension not present";

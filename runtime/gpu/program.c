@@ -106,7 +106,9 @@ fail:
     vkDestroyShaderModule(gpu->device, module, NULL);
     if (rc != L2D_OK)
         unmake(p, gpu);
-    return rc == L2D_OK ? rc : l2d_error_wrap(err, rc, "shader %s", p->shader);
+    return rc == L2D_OK ? rc
+         : l2d_error_wrap(err, rc, "shader %s%s", p->shader,
+                          gpu->caps.tier > L2D_TIER_1 ? ", which --tier 1 may do without" : "");
 }
 
 int l2d_program_declare(struct l2d_program **out, struct l2d_gpu *gpu, const char *shader, bool f16,

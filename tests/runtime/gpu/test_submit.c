@@ -3,6 +3,7 @@
 // memory for a while, or refuses a submission.
 #include <criterion/criterion.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "gpu/device.h"
@@ -16,7 +17,8 @@ static struct l2d_gpu *gpu;
 static struct l2d_graph *graph;
 static struct l2d_buf *buf;
 static struct l2d_error err;
-static bool fail_command_buffers, fail_submits;
+static bool fail_command_buffers;
+static VkResult of_submits = VK_SUCCESS;
 
 // ---- the driver
 
@@ -70,8 +72,8 @@ VkResult __wrap_vkQueueSubmit2(VkQueue queue, uint32_t count, const VkSubmitInfo
 VkResult __wrap_vkQueueSubmit2(VkQueue queue, uint32_t count, const VkSubmitInfo2 *info,
                                VkFence fence)
 {
-    return fail_submits ? VK_ERROR_OUT_OF_DEVICE_MEMORY
-                        : __real_vkQueueSubmit2(queue, count, info, fence);
+    return of_submits != VK_SUCCESS ? of_submits
+                                    : __real_vkQueueSubmit2(queue, count, info, fence);
 }
 
 // ---- tests
@@ -134,12 +136,22 @@ Test(submit, no_memory_for_timestamps_at_first)
 Test(submit, refused, .timeout = 60)
 {
     uint64_t ticket = UINT64_MAX;
-    fail_submits = true;
+    of_submits = VK_ERROR_OUT_OF_DEVICE_MEMORY;
     cr_assert_neq(submit(&ticket), L2D_OK);
     double begin = l2d_clock_s();
     cr_expect_eq(l2d_gpu_wait(gpu, ticket, &err), L2D_OK);
     cr_expect_lt(l2d_clock_s() - begin, 10);
-    fail_submits = false;
+    of_submits = VK_SUCCESS;
     cr_assert_eq(submit(&ticket), L2D_OK, "%s", err.msg);
     cr_assert_eq(l2d_gpu_wait(gpu, ticket, &err), L2D_OK);
+}
+
+Test(submit, a_lost_device_says_where_to_look)
+{
+    uint64_t ticket;
+    of_submits = VK_ERROR_DEVICE_LOST;
+    cr_assert_eq(submit(&ticket), L2D_EGPU);
+    cr_expect_not_null(strstr(err.msg, "vkQueueSubmit2: device lost: the driver has reset it"),
+                       "%s", err.msg);
+    of_submits = VK_SUCCESS;
 }
