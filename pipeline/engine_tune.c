@@ -30,11 +30,12 @@ static uint32_t most_rows(const struct l2d_engine *e)
 bool l2d_engine_tune(struct l2d_engine *e, const struct l2d_engine_params *p)
 {
     bool again = p->tuning == L2D_TUNING_AGAIN;
-    bool cpu = l2d_gpu_caps(e->gpu)->type == L2D_GPU_CPU;
+    const struct l2d_gpu_caps *caps = l2d_gpu_caps(e->gpu);
+    bool measures = caps->type != L2D_GPU_CPU && caps->timestamp_ns > 0;
     struct l2d_tune_result found;
     struct l2d_error err = { 0 };
     if (e->passthrough || p->tuning == L2D_TUNING_OFF ||
-        (!again && (cpu || !l2d_choices_have_file(e->gpu))) ||
+        (!again && !(measures && l2d_choices_have_file(e->gpu))) ||
         l2d_tune_num_shapes(e->gpu, most_rows(e)) == 0)
         return false;
     // What cannot be kept would be measured again at each start, and each might draw otherwise.
