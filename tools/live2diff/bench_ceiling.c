@@ -105,7 +105,7 @@ int bench_ceilings(struct bench *bench, struct l2d_error *err)
 {
     const struct l2d_gpu_caps *caps = l2d_gpu_caps(bench->gpu);
     bool cpu = caps->type == L2D_GPU_CPU;
-    uint64_t size = cpu ? CPU_BYTES : GPU_BYTES;
+    uint64_t size = cpu || caps->max_range_bytes < GPU_BYTES ? CPU_BYTES : GPU_BYTES;
     struct l2d_buf *buf = NULL;
     double kernel_gbs = 0, command_gbs = 0, dispatch_us = 0, submit_us = 0;
     int rc = l2d_buf_create(&buf, bench->gpu, 2 * size, L2D_MEMORY_DEVICE, "copied", err);
