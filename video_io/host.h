@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What names a place on the network, and what a server's or a name's refusal means: libav tells them
-// as errors of input and permission.
+// What names a place on the network, and what a server's or a name's refusal means: libav tells
+// them as errors of input and permission.
 #ifndef L2D_VIDEO_IO_HOST_H
 #define L2D_VIDEO_IO_HOST_H
 
