@@ -102,8 +102,11 @@ int l2d_new_file_complete(struct l2d_new_file *f, struct l2d_error *err)
         chmod(f->part_name, s.st_mode & 07777);
     unsigned how = f->params->overwrite ? 0 : RENAME_NOREPLACE;
     int rc = renameat2(AT_FDCWD, f->part_name, AT_FDCWD, f->final_name, how);
-    if (rc != 0 && (errno == EINVAL || errno == ENOSYS))    // not every file system can do that
-        rc = rename(f->part_name, f->final_name);
+    if (rc != 0 && (errno == EINVAL || errno == ENOSYS)) {  // not every file system can do that
+        bool taken = !f->params->overwrite && access(f->final_name, F_OK) == 0;
+        rc = taken ? -1 : rename(f->part_name, f->final_name);
+        errno = taken ? EEXIST : errno;
+    }
     if (rc != 0 && errno != EEXIST)
         return l2d_libav_error(err, AVERROR(errno), "%s: cannot be renamed to %s", f->part_name,
                                f->final_name);

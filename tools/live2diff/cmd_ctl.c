@@ -233,7 +233,7 @@ static int add_change(json_t *change, const json_t *table, const char *word, str
         l2d_error_set(err, L2D_EINVAL, "%.*s is there twice", (int) size, word);
     else if (!equals && !action)
         l2d_error_set(err, L2D_EINVAL, "'%s': expected %s=VALUE", word, word);
-    else if (equals && action)
+    else if (equals && action && strcmp(equals, "=true") != 0)      // as HTTP has it
         l2d_error_set(err, L2D_EINVAL, "%.*s takes no value", (int) size, word);
     else if ((value = action ? json_true() : typed(row, equals + 1)) == NULL)
         l2d_error_set(err, L2D_EINVAL, "%s: expected %s, not '%s'", string(row, "name"),

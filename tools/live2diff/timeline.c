@@ -118,6 +118,8 @@ static uint32_t set_of(struct line *line, const char *text)
     }
     if (!t->more_steps[i])
         t->more_steps[i] = strdup(text);
+    if (!t->more_steps[i])
+        l2d_json_fail(line->object.reader, "steps", "out of memory");
     return i + 1;
 }
 
