@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copying and transcoding of sound. See audio_track.h. libswresample keeps it in time: it fills
-// gaps with silence and drops overlaps, as ffmpeg's aresample=async=1. Long gaps stay gaps.
+// gaps with silence and drops overlaps, as ffmpeg's aresample=async=1. Long gaps stay gaps, where
+// the format has such.
 #include "video_io/audio_track.h"
 
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 #include "video_io/libav.h"
 
 #define BITS_PER_CHANNEL 80000
-#define LONG_GAP_S 1            // is not filled with silence
+#define LONG_GAP_S 1            // is not left to libswresample
 
 struct l2d_audio_track {
     struct l2d_log log;
@@ -36,8 +37,13 @@ struct l2d_audio_track {
     AVChannelLayout swr_layout;
     AVAudioFifo *fifo;                  // in the encoder's format
     int64_t next_pts;                   // of the first sample in fifo, in 1/sample_rate
-    bool started;
+    bool started, counted;              // counted: see l2d_audio_track_is_counted
 };
+
+bool l2d_audio_track_is_counted(const AVOutputFormat *format)
+{
+    return av_match_name(format->name, "avi,mxf,mxf_d10");
+}
 
 // Where the muxers' lists are not the truth: FLV lists MP3, but only at three rates; MOV lists what
 // only MP4 may hold.
@@ -147,7 +153,8 @@ static int open_encoder(struct l2d_audio_track *t, const AVCodec *codec,
     if (!t->enc)
         return AVERROR(ENOMEM);
     t->enc->sample_fmt = codec->sample_fmts ? codec->sample_fmts[0] : AV_SAMPLE_FMT_S16;
-    t->enc->sample_rate = nearest_rate(codec, t->in->sample_rate);
+    bool is_mxf = !strncmp(format->name, "mxf", 3);     // its muxer knows one rate
+    t->enc->sample_rate = is_mxf ? 48000 : nearest_rate(codec, t->in->sample_rate);
     t->enc->time_base = (AVRational) { 1, t->enc->sample_rate };
     int rc = choose_layout(codec, &t->in->ch_layout, &t->enc->ch_layout);
     if (rc < 0)
@@ -170,7 +177,9 @@ int l2d_audio_track_create(struct l2d_audio_track **out, const struct l2d_audio_
 {
     *out = NULL;
     const char *codec = avcodec_get_name(info->codecpar->codec_id);
-    bool copy = takes_sound(format, info->codecpar->codec_id, info->codecpar->sample_rate);
+    bool counted = l2d_audio_track_is_counted(format);
+    bool copy = !counted &&
+                takes_sound(format, info->codecpar->codec_id, info->codecpar->sample_rate);
     const AVCodec *encoder = copy ? NULL : choose_encoder(format, info->codecpar->sample_rate);
     if (!copy && !encoder) {
         l2d_log_print(log, L2D_LOG_WARN, "%s: format %s holds no sound; the input's is left out",
@@ -182,6 +191,7 @@ int l2d_audio_track_create(struct l2d_audio_track **out, const struct l2d_audio_
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", name);
     t->log = *log;
     t->name = name;
+    t->counted = counted;
     t->in = info->codecpar;
     t->in_time_base = (AVRational) { info->time_base_num, info->time_base_den };
     t->pkt = av_packet_alloc();
@@ -205,8 +215,9 @@ int l2d_audio_track_create(struct l2d_audio_track **out, const struct l2d_audio_
         return L2D_OK;
     }
     if (!copy)
-        l2d_log_print(log, L2D_LOG_INFO, "%s: format %s does not hold %s; sound is encoded as %s",
-                      name, format->name, codec, avcodec_get_name(encoder->id));
+        l2d_log_print(log, L2D_LOG_INFO, "%s: format %s does not hold %s%s; sound is encoded as %s",
+                      name, format->name, codec, counted ? " with its times" : "",
+                      avcodec_get_name(encoder->id));
     *out = t;
     return L2D_OK;
 }
@@ -363,6 +374,32 @@ static int skip_gap(struct l2d_audio_track *t, int64_t pts, l2d_packet_fn *emit,
     return rc;
 }
 
+// What is counted has silence up to pts.
+static int fill_up_to(struct l2d_audio_track *t, int64_t pts, l2d_packet_fn *emit, void *user,
+                      struct l2d_error *err)
+{
+    int rc = t->swr ? resample(t, NULL, err) : L2D_OK;
+    swr_free(&t->swr);
+    int64_t left;
+    while (rc == L2D_OK && (left = pts - t->next_pts - av_audio_fifo_size(t->fifo)) > 0) {
+        AVFrame *f = t->chunk;
+        f->nb_samples = left < frame_size(t) ? (int) left : frame_size(t);
+        f->format = t->enc->sample_fmt;
+        int channels = t->enc->ch_layout.nb_channels;
+        int av = av_channel_layout_copy(&f->ch_layout, &t->enc->ch_layout);
+        if (av >= 0)
+            av = av_frame_get_buffer(f, 0);
+        if (av >= 0)
+            av = av_samples_set_silence(f->extended_data, 0, f->nb_samples, channels, f->format);
+        if (av >= 0)
+            av = av_audio_fifo_write(t->fifo, (void **) f->extended_data, f->nb_samples);
+        av_frame_unref(f);
+        rc = av < 0 ? l2d_libav_error(err, av, "%s: silence", t->name)
+                    : drain_fifo(t, false, emit, user, err);
+    }
+    return rc;
+}
+
 static int take_decoded(struct l2d_audio_track *t, const AVFrame *f, l2d_packet_fn *emit,
                         void *user, struct l2d_error *err)
 {
@@ -371,8 +408,11 @@ static int take_decoded(struct l2d_audio_track *t, const AVFrame *f, l2d_packet_
                         : 0;
     int64_t end = t->next_pts + av_audio_fifo_size(t->fifo) +
                   (t->swr ? swr_get_delay(t->swr, t->enc->sample_rate) : 0);
+    bool gap = timed && t->swr && pts - end > LONG_GAP_S * t->enc->sample_rate;
     int rc = L2D_OK;
-    if (timed && t->swr && pts - end > LONG_GAP_S * t->enc->sample_rate)
+    if (t->counted && timed && (gap || !t->started))
+        rc = fill_up_to(t, pts, emit, user, err);
+    else if (gap)
         rc = skip_gap(t, pts, emit, user, err);
     if (rc == L2D_OK)
         rc = open_resampler(t, f, err);
@@ -382,7 +422,7 @@ static int take_decoded(struct l2d_audio_track *t, const AVFrame *f, l2d_packet_
         // swr counts in 1/(input rate * output rate), which need not fit an AVRational
         int64_t fine = (int64_t) f->sample_rate * t->enc->sample_rate * t->in_time_base.num;
         swr_next_pts(t->swr, av_rescale(f->best_effort_timestamp, fine, t->in_time_base.den));
-        if (!t->started)
+        if (!t->started && !t->counted)
             t->next_pts = pts;
     }
     t->started = true;
@@ -406,12 +446,7 @@ static int transcode(struct l2d_audio_track *t, const AVPacket *pkt, l2d_packet_
         if (rc != L2D_OK)
             return rc;
     }
-    if (pkt)
-        return L2D_OK;
-    int rc = t->swr ? resample(t, NULL, err) : L2D_OK;
-    if (rc == L2D_OK)
-        rc = drain_fifo(t, true, emit, user, err);
-    return rc == L2D_OK ? encode(t, NULL, emit, user, err) : rc;
+    return L2D_OK;
 }
 
 // Another rate or other channels than what the container has been told.
@@ -455,11 +490,25 @@ int l2d_audio_track_push(struct l2d_audio_track *track, const AVPacket *pkt, l2d
 {
     if (track->enc)
         return transcode(track, pkt, emit, user, err);
-    if (!pkt)
-        return L2D_OK;
     int av = av_packet_ref(track->pkt, pkt);
     if (av < 0)
         return l2d_libav_error(err, av, "%s: sound", track->name);
     return track->filter ? filter(track, emit, user, err)
                          : emit(user, track->pkt, track->in_time_base, err);
+}
+
+int l2d_audio_track_end(struct l2d_audio_track *track, int64_t end_us, l2d_packet_fn *emit,
+                        void *user, struct l2d_error *err)
+{
+    struct l2d_audio_track *t = track;
+    if (!t->enc)
+        return L2D_OK;
+    int rc = transcode(t, NULL, emit, user, err);
+    if (rc == L2D_OK && t->counted)
+        rc = fill_up_to(t, av_rescale(end_us, t->enc->sample_rate, 1000000), emit, user, err);
+    else if (rc == L2D_OK && t->swr)
+        rc = resample(t, NULL, err);
+    if (rc == L2D_OK)
+        rc = drain_fifo(t, true, emit, user, err);
+    return rc == L2D_OK ? encode(t, NULL, emit, user, err) : rc;
 }

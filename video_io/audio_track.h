@@ -24,8 +24,15 @@ void l2d_audio_track_destroy(struct l2d_audio_track **track);
 int l2d_audio_track_describe(const struct l2d_audio_track *track, AVStream *st,
                              struct l2d_error *err);
 
-/** Packets in, in order; NULL: the end. Packets out go to emit. Damaged ones are skipped. */
+/** Packets in, in order. Packets out go to emit. Damaged ones are skipped. */
 int l2d_audio_track_push(struct l2d_audio_track *track, const AVPacket *pkt, l2d_packet_fn *emit,
                          void *user, struct l2d_error *err);
+
+/** The end. end_us: that of the pictures, to which sound goes on in silence if it is counted. */
+int l2d_audio_track_end(struct l2d_audio_track *track, int64_t end_us, l2d_packet_fn *emit,
+                        void *user, struct l2d_error *err);
+
+/** Whether a format has no time, but counts samples: sound begins at 0 and has no gaps there. */
+bool l2d_audio_track_is_counted(const AVOutputFormat *format);
 
 #endif

@@ -52,6 +52,7 @@ struct writer {
     AVStream *video_st, *audio_st;
     bool finished;
     bool own_zero;                  // see place_run_in
+    bool counted;                   // has no time; the first picture is at 0
     int64_t last_dts[2];            // by stream index, in the stream's time base
 
     struct l2d_packet_queue held;   // sound that is ahead of the frames
@@ -213,6 +214,8 @@ static int mux_video(void *user, AVPacket *pkt, AVRational time_base, struct l2d
 // does the adding, and leaves out what would be below 0.
 static bool place_run_in(const struct writer *w, AVPacket *pkt, AVRational time_base)
 {
+    if (w->counted)
+        return pkt->pts >= 0;
     if (!w->own_zero)
         return true;
     const AVCodecParameters *par = w->audio_st->codecpar;
@@ -265,11 +268,11 @@ static int release_audio(struct writer *w, bool all, struct l2d_error *err)
     return rc;
 }
 
-// Live, or joining a run, an output begins with its first picture. Sound of before may still come,
-// if that is one that is held while the network is late; FLV refuses it.
+// Live, joining a run, or without time, an output begins with its first picture. Sound of before
+// may still come, if that is one that is held while the network is late; FLV refuses it.
 static bool is_before_begin(const struct writer *w, const AVPacket *pkt)
 {
-    return w->began && (w->p.live || w->p.joins) &&
+    return w->began && (w->p.live || w->p.joins || w->counted) &&
            av_compare_ts(pkt->pts, pkt->time_base, w->begin, w->begin_base) < 0;
 }
 
@@ -279,7 +282,7 @@ static void begin(struct writer *w, int64_t pts, AVRational time_base)
     w->began = true;
     w->begin = pts;
     w->begin_base = time_base;
-    w->origin = w->p.joins ? pts : 0;
+    w->origin = w->p.joins || w->counted ? pts : 0;
     while ((next = l2d_packet_queue_peek(&w->held)) != NULL && is_before_begin(w, next)) {
         AVPacket *pkt = l2d_packet_queue_pop(&w->held);
         av_packet_free(&pkt);
@@ -580,6 +583,7 @@ static int open_writer(struct writer *w, const char *target, const struct l2d_au
     const AVOutputFormat *format = NULL;
     bool is_stdout = !strcmp(target, "-"), live = w->is_network || w->p.live;
     int rc = choose_format(w, target, &format, err);
+    w->counted = rc == L2D_OK && l2d_audio_track_is_counted(format);
     if (rc == L2D_OK && w->p.matrix == L2D_MATRIX_RGB)
         rc = l2d_error_set(err, L2D_EINVAL, "%s: RGB frames are not written", w->name);
     if (rc == L2D_OK)
@@ -654,7 +658,7 @@ static int finish(struct l2d_sink *sink, bool cut_audio, struct l2d_error *err)
     if (rc == L2D_OK && w->audio)
         rc = release_audio(w, !cut_audio, err);
     if (rc == L2D_OK && w->audio)
-        rc = l2d_audio_track_push(w->audio, NULL, mux_audio, w, err);
+        rc = l2d_audio_track_end(w->audio, w->video_end_us, mux_audio, w, err);
     return rc == L2D_OK ? close_file(w, err) : rc;
 }
 

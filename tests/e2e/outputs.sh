@@ -79,6 +79,24 @@ is "a wrong option of the encoder: exit status" $? 1
 grep -q "libx264 refuses.*preset=bogus" said || fail "a wrong option of the encoder: $(cat said)"
 [ ! -e x.mkv ] || fail "a wrong option of the encoder: a file is left"
 
+# Where samples are counted, silence is what keeps sound in time, and MXF's pictures in the file.
+sounds() {      # sounds FILE: where the silence in its sound begins and ends, in tenths
+    ffmpeg -hide_banner -i "$1" -vn -af silencedetect=noise=-40dB:duration=0.2 -f null - 2>&1 |
+        sed -n 's/.*silence_\(start\|end\): \([0-9]*\)\(\.[0-9]\)\?.*/\2\3/p' | tr '\n' ' '
+}
+ffmpeg -v error -f lavfi -i testsrc2=size=64x64:rate=25:duration=6 -f lavfi \
+    -i sine=sample_rate=44100:duration=5 -af "aselect=between(t\,0.5\,1)+gt(t\,4)" -c:v libx264 \
+    hole.mkv
+for end in avi mxf; do
+    # shellcheck disable=SC2086
+    l2d run -i hole.mkv -o hole.$end $same
+    is "sound with gaps in $end: pictures" "$(count_frames hole.$end | grep . | sort -u)" 150
+    case $(sounds hole.$end) in
+    "0 0.5 1.0 4.0 5.0"*) ;;
+    *) fail "sound with gaps in $end: silence at $(sounds hole.$end)" ;;
+    esac
+done
+
 # Encoders that would print by themselves.
 for encoder in libx265 libsvtav1; do
     if ffmpeg -v error -encoders | grep -q $encoder; then
