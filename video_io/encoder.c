@@ -138,9 +138,9 @@ static enum AVPixelFormat pixel_format_for(const AVCodec *codec, const AVOutputF
     return list ? avcodec_find_best_pix_fmt_of_list(list, want, 0, NULL) : want;
 }
 
-// Codecs without timestamps of their own: Theora, and MPEG-1 and -2, which know certain rates only.
+// What counts its pictures: AVI, Y4M, Theora, and MPEG-1 and -2, which know certain rates only.
 // The list of the latter also has rates below 20, which no standard knows.
-static void choose_constant_rate(struct l2d_encoder *e, const AVCodec *codec,
+static void choose_constant_rate(struct l2d_encoder *e, const AVCodec *codec, const char *who,
                                  struct l2d_sink_params *p, AVRational rate)
 {
     AVRational best = codec->supported_framerates ? (AVRational) { 25, 1 } : rate;
@@ -148,7 +148,7 @@ static void choose_constant_rate(struct l2d_encoder *e, const AVCodec *codec,
         if (av_q2d(*r) > 20 && av_nearer_q(rate, *r, best) > 0)
             best = *r;
     l2d_log_print(&e->log, L2D_LOG_INFO, "%s: %s needs a constant rate; writing %.3f frames/s",
-                  e->name, codec->name, av_q2d(best));
+                  e->name, who, av_q2d(best));
     p->fps_num = best.num;
     p->fps_den = best.den;
 }
@@ -161,9 +161,10 @@ static int fill_context(struct l2d_encoder *e, const AVCodec *codec, struct l2d_
                                  : (AVRational) { p->frame_rate_num, p->frame_rate_den };
     if (rate.num <= 0 || rate.den <= 0)
         rate = (AVRational) { 25, 1 };
-    bool timeless = codec->id == AV_CODEC_ID_THEORA || !strcmp(format->name, "yuv4mpegpipe");
-    if (codec->supported_framerates || (timeless && !p->fps_num))
-        choose_constant_rate(e, codec, p, rate);
+    bool counts = !strcmp(format->name, "avi") || !strcmp(format->name, "yuv4mpegpipe");
+    if (codec->supported_framerates ||
+        ((counts || codec->id == AV_CODEC_ID_THEORA) && !p->fps_num))
+        choose_constant_rate(e, codec, counts ? format->name : codec->name, p, rate);
     if (p->fps_num)
         rate = (AVRational) { p->fps_num, p->fps_den };
     c->width = p->width;
@@ -179,8 +180,9 @@ static int fill_context(struct l2d_encoder *e, const AVCodec *codec, struct l2d_
         return l2d_error_set(err, L2D_EINVAL, "%s: %dx%d is odd; %s in %s needs an even width and "
                              "height", e->name, p->width, p->height, codec->name, d->name);
     c->framerate = rate;
-    c->time_base = p->fps_num ? av_inv_q(rate)
-                              : (AVRational) { p->time_base_num, p->time_base_den };
+    // Where the format has no time, H.264 tells its ticks for the rate.
+    c->time_base = p->fps_num || format->flags & AVFMT_NOTIMESTAMPS
+                 ? av_inv_q(rate) : (AVRational) { p->time_base_num, p->time_base_den };
     // MPEG-4's clock has 16 bits; 60000 holds 24, 25, 30, 50, 60 and their NTSC kin.
     if (codec->id == AV_CODEC_ID_MPEG4 && c->time_base.den > 65535)
         c->time_base = (AVRational) { 1, 60000 };

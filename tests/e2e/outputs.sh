@@ -79,6 +79,17 @@ is "a wrong option of the encoder: exit status" $? 1
 grep -q "libx264 refuses.*preset=bogus" said || fail "a wrong option of the encoder: $(cat said)"
 [ ! -e x.mkv ] || fail "a wrong option of the encoder: a file is left"
 
+# What has no time tells a rate. That of Matroska's ticks is none.
+rate() {        # rate FILE
+    ffprobe -v error -select_streams v -show_entries stream=avg_frame_rate -of csv=p=0 "$1"
+}
+ffmpeg -v error -i in.mp4 -c copy ticks.mkv
+for end in avi h264; do
+    # shellcheck disable=SC2086
+    l2d run -i ticks.mkv -o rate.$end $same
+    is "the rate of $end" "$(rate rate.$end)" 25/1
+done
+
 # Where samples are counted, silence is what keeps sound in time, and MXF's pictures in the file.
 sounds() {      # sounds FILE: where the silence in its sound begins and ends, in tenths
     ffmpeg -hide_banner -i "$1" -vn -af silencedetect=noise=-40dB:duration=0.2 -f null - 2>&1 |
