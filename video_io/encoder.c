@@ -255,7 +255,7 @@ static int open_codec(struct l2d_encoder *e, const AVCodec *codec, struct l2d_si
     return rc;
 }
 
-// Matroska does not list what it holds as AVI does, under a FourCC.
+// Matroska does not list what it holds as AVI does, under a FourCC. MOV lists what only MP4 may hold.
 static bool takes_video(const AVOutputFormat *format, enum AVCodecID id)
 {
     static const enum AVCodecID mpegts[] = {
@@ -265,6 +265,9 @@ static bool takes_video(const AVOutputFormat *format, enum AVCodecID id)
     };
     const struct AVCodecTag *const riff[] = { avformat_get_riff_video_tags(), NULL };
     unsigned fourcc;
+    if (!strcmp(format->name, "mov") &&
+        (id == AV_CODEC_ID_VP8 || id == AV_CODEC_ID_VP9 || id == AV_CODEC_ID_AV1))
+        return false;
     int takes = avformat_query_codec(format, id, FF_COMPLIANCE_NORMAL);
     if (takes == 0 && !strcmp(format->name, "matroska"))
         return av_codec_get_tag2(riff, id, &fourcc);

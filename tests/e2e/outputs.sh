@@ -59,6 +59,7 @@ is "file: is no part of a name" "$(count_frames named.mp4)" 10
 for encoder in ffv1 mjpeg rawvideo; do
     refuses 1 "mpegts cannot hold" run -i in.mp4 -c $encoder -o x.ts $same
 done
+refuses 1 "mov cannot hold vp9" run -i in.mp4 -c libvpx-vp9 -o x.mov $same
 # shellcheck disable=SC2086
 l2d run -i in.mp4 -c mpeg2video -o x.ts $same
 is "MPEG-2 in a transport stream" "$(count_frames x.ts | grep . | sort -u)" 10
