@@ -31,8 +31,8 @@ struct l2d_encoder {
 };
 
 static const char *const h264_formats[] = {
-    "mp4", "mov", "ipod", "3gp", "f4v", "ismv", "matroska", "flv", "mpegts", "rtp_mpegts", "hls",
-    "dash", "rtsp", "segment",
+    "mp4", "mov", "ipod", "3gp", "3g2", "f4v", "ismv", "matroska", "flv", "mpegts", "rtp_mpegts",
+    "hls", "dash", "rtsp", "segment",
 };
 
 // Tried in this order; the first that opens is taken.
@@ -41,6 +41,8 @@ static const char *const webm_encoders[] = { "libvpx-vp9", "libvpx", NULL };
 
 static const char *const *preferred_encoders(const AVOutputFormat *format)
 {
+    if (format->video_codec == AV_CODEC_ID_NONE && format->audio_codec != AV_CODEC_ID_NONE)
+        return NULL;                    // .mka is Matroska by name too
     for (size_t i = 0; i < sizeof(h264_formats) / sizeof(*h264_formats); i++)
         if (!strcmp(format->name, h264_formats[i]))
             return h264_encoders;
@@ -255,7 +257,8 @@ static int open_codec(struct l2d_encoder *e, const AVCodec *codec, struct l2d_si
     return rc;
 }
 
-// Matroska does not list what it holds as AVI does, under a FourCC. MOV lists what only MP4 may hold.
+// Matroska does not list what it holds as AVI does, under a FourCC. MOV lists what only MP4 may
+// hold.
 static bool takes_video(const AVOutputFormat *format, enum AVCodecID id)
 {
     static const enum AVCodecID mpegts[] = {

@@ -363,8 +363,7 @@ static int end_rate(struct writer *w, struct l2d_error *err)
 
 static void check_constant_rate(struct writer *w, int64_t pts, AVRational frame)
 {
-    bool timeless = w->fmt->oformat->flags & AVFMT_NOTIMESTAMPS ||
-                    !strcmp(w->fmt->oformat->name, "yuv4mpegpipe");
+    bool timeless = w->fmt->oformat->flags & AVFMT_NOTIMESTAMPS;
     if (!timeless || w->warned_rate || w->base.stats.frames == 0)
         return;
     AVRational tb = l2d_encoder_context(w->encoder)->time_base;
@@ -525,7 +524,7 @@ static int write_header(struct writer *w, bool live, struct l2d_error *err)
     const AVOutputFormat *of = w->fmt->oformat;
     AVRational tb = l2d_encoder_context(w->encoder)->time_base;
     AVDictionary *opts = NULL;
-    bool is_mov = av_match_name(of->name, "mp4,mov,ipod,3gp,f4v");
+    bool is_mov = av_match_name(of->name, "mp4,mov,ipod,3gp,3g2,f4v,ismv,psp");
     if (is_mov) {                       // a gap in it takes 31 bits
         int ticks = tb.den < 1000000 ? tb.den : 1000000;
         av_dict_set_int(&opts, "video_track_timescale", ticks, 0);

@@ -15,6 +15,7 @@ refuses 1 "001.png.*exists already" run -i in.mp4 -o pictures/%03d.png $same
 is "pictures that are there stay" "$(cat pictures/*.png | cksum)" "$before"
 refuses 1 "nowhere/%d.png.*No such file" run -i in.mp4 -o nowhere/%d.png $same
 refuses 1 "nowhere/x.m3u8.*No such file" run -i in.mp4 -o nowhere/x.m3u8 $same
+refuses 1 "x.mka: format matroska holds no video" run -i in.mp4 -o x.mka $same
 refuses 1 "single.png.*number them" run -i in.mp4 -o single.png $same
 # shellcheck disable=SC2086
 l2d run -i in.mp4 -o list.m3u8 $same
