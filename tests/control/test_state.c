@@ -11,7 +11,8 @@ static struct control_state example(void)
 {
     return (struct control_state) {
         .version = "1.2.3", .input = "in \xff.mp4", .source = "running",
-        .source_losses = 2, .model = "paint-s", .device = "a \"GPU\"\\\n",
+        .source_up = true, .source_reason = "it ended", .source_losses = 2,
+        .model = "paint-s", .device = "a \"GPU\"\\\n",
         .driver = "d", .precision = "fp16", .fit = "cover", .width = 320, .height = 192,
         .num_steps = 2, .uptime_s = 12.5, .fps = 24.5, .frames_in = 100, .frames_out = 90,
         .frames_similar = 3, .drop = { { "late", 6 }, { "stopped", 1 } }, .num_drops = 2,
@@ -50,7 +51,9 @@ Test(state, json)
     json_t *outputs = json_object_get(json, "outputs");
     cr_assert_eq(number(json_array_get(outputs, 1), "dropped", NULL), 2);
     cr_assert_eq(number(json_array_get(outputs, 1), "latency_ms", "p95"), 84);
-    cr_assert_eq(number(json, "source", "losses"), 2);
+    json_t *source = json_object_get(json, "source");
+    cr_assert_eq(number(source, "losses", NULL), 2);
+    cr_assert_str_eq(json_string_value(json_object_get(source, "reason")), "it ended");
     json_decref(json);
 }
 
@@ -90,6 +93,7 @@ Test(state, metrics)
         "\nlive2diff_output_up{output=\"1\",name=\"b\"} 0\n",
         "\nlive2diff_output_frames_total{output=\"1\",name=\"b\"} 5\n",
         "\nlive2diff_output_losses_total{output=\"1\",name=\"b\"} 3\n",
+        "\nlive2diff_source_up 1\n",
         "\nlive2diff_source_losses_total 2\n",
         "device=\"a \\\"GPU\\\"\\\\\\n\"",
         "\nlive2diff_control_clients{kind=\"events\"} 2\n",

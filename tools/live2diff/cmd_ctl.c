@@ -113,6 +113,14 @@ static void print_drops(const json_t *drops)
         printf(", %.0f %s", json_number_value(count), reason);
 }
 
+// Of the input or an output.
+static void print_condition(const json_t *of)
+{
+    const char *reason = string(of, "reason"), *word = string(of, "state");
+    bool told = *reason && strcmp(word, "running");
+    printf(" (%s%s%s)\n", word, told ? ": " : "", told ? reason : "");
+}
+
 static void print_state(const json_t *state)
 {
     const json_t *engine = json_object_get(state, "engine"), *frames = json_object_get(state,
@@ -128,14 +136,11 @@ static void print_state(const json_t *state)
            number(latency, "p50"), number(latency, "p95"), number(latency, "p99"));
     printf("  frames: %.0f in, %.0f out", number(frames, "in"), number(frames, "out"));
     print_drops(json_object_get(frames, "dropped"));
-    printf("\n  input: %s (%s)", string(state, "input"),
-           string(json_object_get(state, "source"), "state"));
-    putchar('\n');
+    printf("\n  input: %s", string(state, "input"));
+    print_condition(json_object_get(state, "source"));
     json_array_foreach(json_object_get(state, "outputs"), i, output) {
-        const char *reason = string(output, "reason"), *word = string(output, "state");
-        bool told = *reason && strcmp(word, "running");
-        printf("  output %.0f: %s (%s%s%s)\n", number(output, "id"), string(output, "name"), word,
-               told ? ": " : "", told ? reason : "");
+        printf("  output %.0f: %s", number(output, "id"), string(output, "name"));
+        print_condition(output);
     }
     params = json_object_get(state, "params");
     json_object_foreach((json_t *) params, name, value) {

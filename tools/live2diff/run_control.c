@@ -17,7 +17,7 @@ struct run_control {
     double begin_s;
     // --- of the state, which one thread at a time asks for
     struct run_status status;
-    char input[256], output[RUN_MAX_OUTPUTS][256], reason[RUN_MAX_OUTPUTS][256];
+    char input[256], input_reason[256], output[RUN_MAX_OUTPUTS][256], reason[RUN_MAX_OUTPUTS][256];
 };
 
 // --- the state
@@ -67,6 +67,10 @@ static void fill_state(void *user, struct control_state *state)
     state->version = L2D_VERSION;
     state->input = c->input;
     state->source = l2d_source_state_str(c->status.source.state);
+    state_public_reason(c->input_reason, sizeof(c->input_reason), c->status.source.reason,
+                        c->status.input);
+    state->source_reason = c->input_reason;
+    state->source_up = c->status.source.state == L2D_SOURCE_RUNNING;
     state->source_losses = c->status.source.losses;
     state->model = info->model_name;
     state->device = caps->name;

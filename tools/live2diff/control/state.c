@@ -110,7 +110,8 @@ json_t *state_json(const struct control_state *s)
         "{sI sI sI sI sI so}", "in", (json_int_t) s->frames_in, "out", (json_int_t) s->frames_out,
         "similar", (json_int_t) s->frames_similar, "moved", (json_int_t) s->frames_moved, "held",
         (json_int_t) s->frames_held, "dropped", drops_json(s));
-    json_t *source = json_pack("{ss sI}", "state", s->source, "losses",
+    json_t *source = json_pack("{ss so sI}", "state", s->source, "reason",
+                               l2d_json_text(s->source_reason), "losses",
                                (json_int_t) s->source_losses);
     json_t *clients = json_pack("{si si}", "events", (int) s->event_clients, "preview",
                                 (int) s->preview_clients);
@@ -209,6 +210,7 @@ static void put_frames(FILE *f, const struct control_state *s)
               "Frames that are the picture before them, moved along.", s->frames_moved);
     put_count(f, "frames_held_total", "counter",
               "Pictures shown again while the input was silent.", s->frames_held);
+    put_count(f, "source_up", "gauge", "1 while the input gives frames.", s->source_up);
     put_count(f, "source_losses_total", "counter", "How often the input was lost.",
               s->source_losses);
     head(f, "frames_dropped_total", "counter", "Frames that were dropped, by reason.");

@@ -44,6 +44,8 @@ struct state_receipt {              // of a change of a parameter
 // Strings are borrowed and outlive the struct.
 struct control_state {
     const char *source;             // state of the input: "running", "buffering", "retrying", ...
+    const char *source_reason;      // why it was lost last; "": never
+    bool source_up;                 // it gives frames
     uint64_t source_losses;
     const char *version, *input, *model, *device, *driver, *precision;
     int32_t width, height, num_steps;

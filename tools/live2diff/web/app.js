@@ -360,6 +360,7 @@ function onState(state) {
   const input = state.source.state;
   setPulse(input === 'retrying' ? 'gone' : 'live',
     input === 'running' ? `${state.fps.toFixed(1)} fps` : `input ${input}`);
+  $('pulse').title = input === 'retrying' ? state.source.reason : '';
   $('what').textContent = `${state.input} → ${state.outputs.map((output) => output.name).join(', ')}`;
   const { prompt } = state.params;
   if (prompt !== undefined && prompt !== knownPrompt) {
