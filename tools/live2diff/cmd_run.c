@@ -4,8 +4,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
+#include "control/bind.h"
 #include "flow.h"
 #include "model_path.h"
 #include "report.h"
@@ -312,6 +314,14 @@ static bool all_failed(const struct outputs *set)
     return true;
 }
 
+// Before an input is waited for and outputs reach their servers: of two runs on a port the second
+// ends here.
+static int check_control(const struct run_options *o, struct l2d_error *err)
+{
+    int rc = o->control_at ? bind_check(SOCK_STREAM, &o->control, "--control", err) : L2D_OK;
+    return rc == L2D_OK && o->osc_at ? bind_check(SOCK_DGRAM, &o->osc, "--osc", err) : rc;
+}
+
 static int open_control(struct run *run, struct l2d_error *err)
 {
     const struct run_options *o = run->options;
@@ -335,7 +345,9 @@ static int run_all(struct run *run, struct l2d_error *err)
 {
     struct flow *flow = &run->flow;
     double begin = l2d_clock_s();
-    int rc = open_timeline(run, err);
+    int rc = check_control(run->options, err);
+    if (rc == L2D_OK)
+        rc = open_timeline(run, err);
     if (rc == L2D_OK)
         rc = add_more_steps(run, err);
     if (rc == L2D_OK && !run->options->passthrough)     // nobody waits for the input in vain

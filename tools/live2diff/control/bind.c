@@ -49,3 +49,13 @@ int bind_socket(int type, struct control_address *address, const char *option, i
     *out = fd;
     return L2D_OK;
 }
+
+int bind_check(int type, const struct control_address *address, const char *option,
+               struct l2d_error *err)
+{
+    struct control_address at = *address;
+    int fd, rc = bind_socket(type, &at, option, &fd, err);
+    if (rc == L2D_OK)
+        close(fd);
+    return rc;
+}

@@ -16,4 +16,8 @@
 int bind_socket(int type, struct control_address *address, const char *option, int *out,
                 struct l2d_error *err);
 
+/** Whether that would go now. returns as bind_socket. */
+int bind_check(int type, const struct control_address *address, const char *option,
+               struct l2d_error *err);
+
 #endif
