@@ -38,6 +38,7 @@ struct l2d_audio_track {
     AVAudioFifo *fifo;                  // in the encoder's format
     int64_t next_pts;                   // of the first sample in fifo, in 1/sample_rate
     bool started, counted;              // counted: see l2d_audio_track_is_counted
+    bool gapless;                       // that, or counted from where it begins
 };
 
 bool l2d_audio_track_is_counted(const AVOutputFormat *format)
@@ -74,10 +75,19 @@ static bool takes_sound(const AVOutputFormat *format, enum AVCodecID id, int sam
     return id != AV_CODEC_ID_NONE && id == format->audio_codec;
 }
 
-static const AVCodec *choose_encoder(const AVOutputFormat *format, int sample_rate)
+static bool is_pcm(enum AVCodecID id)
+{
+    return av_get_exact_bits_per_sample(id) >= 8;
+}
+
+static const AVCodec *choose_encoder(const AVOutputFormat *format, enum AVCodecID from,
+                                     int sample_rate)
 {
     static const char *const names[] = { "aac", "libopus", "libmp3lame", "libvorbis", "ac3", "mp2",
                                          "flac", "pcm_s16le" };
+    const AVCodec *same = is_pcm(from) ? avcodec_find_encoder(from) : NULL;
+    if (same && takes_sound(format, from, sample_rate))
+        return same;
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         const AVCodec *c = avcodec_find_encoder_by_name(names[i]);
         if (c && takes_sound(format, c->id, sample_rate))
@@ -102,7 +112,8 @@ static int choose_layout(const AVCodec *codec, const AVChannelLayout *in, AVChan
         av_channel_layout_default(&want, in->nb_channels);
     else if (av_channel_layout_copy(&want, in) < 0)
         return AVERROR(ENOMEM);
-    bool ok = av_channel_layout_check(&want) && (codec->ch_layouts || want.nb_channels <= 8);
+    bool ok = av_channel_layout_check(&want) &&
+              (codec->ch_layouts || is_pcm(codec->id) || want.nb_channels <= 8);
     for (const AVChannelLayout *l = codec->ch_layouts; l && l->nb_channels; l++) {
         ok = av_channel_layout_compare(l, &want) == 0;
         if (ok)
@@ -178,9 +189,12 @@ int l2d_audio_track_create(struct l2d_audio_track **out, const struct l2d_audio_
     *out = NULL;
     const char *codec = avcodec_get_name(info->codecpar->codec_id);
     bool counted = l2d_audio_track_is_counted(format);
-    bool copy = !counted &&
+    bool gapless = counted ||
+                   (!strcmp(format->name, "mov") && is_pcm(info->codecpar->codec_id));
+    bool copy = !gapless &&
                 takes_sound(format, info->codecpar->codec_id, info->codecpar->sample_rate);
-    const AVCodec *encoder = copy ? NULL : choose_encoder(format, info->codecpar->sample_rate);
+    const AVCodec *encoder = copy ? NULL : choose_encoder(format, info->codecpar->codec_id,
+                                                          info->codecpar->sample_rate);
     if (!copy && !encoder) {
         l2d_log_print(log, L2D_LOG_WARN, "%s: format %s holds no sound; the input's is left out",
                       name, format->name);
@@ -192,6 +206,7 @@ int l2d_audio_track_create(struct l2d_audio_track **out, const struct l2d_audio_
     t->log = *log;
     t->name = name;
     t->counted = counted;
+    t->gapless = gapless;
     t->in = info->codecpar;
     t->in_time_base = (AVRational) { info->time_base_num, info->time_base_den };
     t->pkt = av_packet_alloc();
@@ -214,7 +229,7 @@ int l2d_audio_track_create(struct l2d_audio_track **out, const struct l2d_audio_
         l2d_audio_track_destroy(&t);
         return L2D_OK;
     }
-    if (!copy)
+    if (!copy && encoder->id != info->codecpar->codec_id)
         l2d_log_print(log, L2D_LOG_INFO, "%s: format %s does not hold %s%s; sound is encoded as %s",
                       name, format->name, codec, counted ? " with its times" : "",
                       avcodec_get_name(encoder->id));
@@ -410,7 +425,7 @@ static int take_decoded(struct l2d_audio_track *t, const AVFrame *f, l2d_packet_
                   (t->swr ? swr_get_delay(t->swr, t->enc->sample_rate) : 0);
     bool gap = timed && t->swr && pts - end > LONG_GAP_S * t->enc->sample_rate;
     int rc = L2D_OK;
-    if (t->counted && timed && (gap || !t->started))
+    if (t->gapless && (gap || (t->counted && timed && !t->started)))
         rc = fill_up_to(t, pts, emit, user, err);
     else if (gap)
         rc = skip_gap(t, pts, emit, user, err);

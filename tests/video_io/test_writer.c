@@ -106,7 +106,8 @@ Test(writer, sound_is_transcoded_only_where_it_must_be)
         { "libopus", "o.webm", "opus" },
         { "pcm_s16le", "o.mkv", "pcm_s16le" }, { "libvorbis", "o.flv", "aac" },
         { "aac", "o.ts", "aac" }, { "pcm_s16le", "o.ts", "aac" }, { "flac", "o.avi", "aac" },
-        { "mp2 -ar 48000", "o.mov", "mp2" },
+        { "mp2 -ar 48000", "o.mov", "mp2" }, { "pcm_s24le", "o.avi", "pcm_s24le" },
+        { "pcm_s24le", "o.mov", "pcm_s24le" },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 " SOUND "-t 2 -c:a %s a.mkv",
@@ -127,9 +128,11 @@ Test(writer, sound_stays_in_sync)
     clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 -f lavfi -i "
               "\"aevalsrc=if(gte(t\\,1)\\,sin(4000*t)\\,0):s=48000\" -t 2 -c:a aac a.mp4");
     clips_run(FFMPEG "-i a.mp4 -c:v copy -c:a pcm_s16le p.mov");
+    clips_run(FFMPEG "-i a.mp4 -af \"aselect=not(between(t\\,0.2\\,0.5))\" -c:v copy "
+              "-c:a pcm_s16le gap.mkv");
     struct { const char *from, *to; } cases[] = {
         { "a.mp4", "o.mkv" }, { "a.mp4", "o.mp4" }, { "p.mov", "q.mp4" }, { "p.mov", "q.webm" },
-        { "a.mp4", "o.webm" }, { "p.mov", "q.mkv" },
+        { "a.mp4", "o.webm" }, { "p.mov", "q.mkv" }, { "gap.mkv", "gap.mov" },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         copy(cases[i].from, cases[i].to, NULL, NULL, NULL);
