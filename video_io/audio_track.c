@@ -342,6 +342,19 @@ static int resample(struct l2d_audio_track *t, const AVFrame *in, struct l2d_err
     return av < 0 ? l2d_libav_error(err, av, "%s: resampling sound", t->name) : L2D_OK;
 }
 
+// Nobody knows what many channels without a layout are: the first ones are kept.
+static int keep_first(struct SwrContext *swr, int from, int to)
+{
+    double *matrix = calloc((size_t) from * (size_t) to, sizeof(*matrix));
+    if (!matrix)
+        return AVERROR(ENOMEM);
+    for (int i = 0; i < to && i < from; i++)
+        matrix[i * from + i] = 1;
+    int av = swr_set_matrix(swr, matrix, from);
+    free(matrix);
+    return av;
+}
+
 static int open_resampler(struct l2d_audio_track *t, const AVFrame *f, struct l2d_error *err)
 {
     if (t->swr && t->swr_format == f->format && t->swr_rate == f->sample_rate &&
@@ -360,6 +373,8 @@ static int open_resampler(struct l2d_audio_track *t, const AVFrame *f, struct l2
         av_channel_layout_copy(&in, &f->ch_layout);
     int av = swr_alloc_set_opts2(&t->swr, &t->enc->ch_layout, t->enc->sample_fmt,
                                  t->enc->sample_rate, &in, f->format, f->sample_rate, 0, NULL);
+    if (av >= 0 && in.order == AV_CHANNEL_ORDER_UNSPEC)
+        av = keep_first(t->swr, in.nb_channels, t->enc->ch_layout.nb_channels);
     av_channel_layout_uninit(&in);
     if (av >= 0)
         av = av_opt_set_double(t->swr, "async", 1, 0);

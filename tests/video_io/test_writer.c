@@ -122,6 +122,16 @@ Test(writer, sound_is_transcoded_only_where_it_must_be)
     }
 }
 
+Test(writer, channels_without_a_layout)
+{
+    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 -f s16le -ar 48000 -ac 10 -i /dev/zero "
+              "-t 1 -c:a pcm_s16le a.mov");
+    copy("a.mov", "o.mp4", NULL, NULL, NULL);
+    const char *got = clips_output(PROBE "-select_streams a -show_entries stream=codec_name,"
+                                   "channels o.mp4 | head -n 1");
+    cr_expect_str_eq(got, "aac,2", "%s", got);
+}
+
 // A beep 1 s into the clip must be there in the copy too, whatever became of codec and container.
 Test(writer, sound_stays_in_sync)
 {
