@@ -286,6 +286,8 @@ static int check_files(const struct run_options *o, const struct command *c)
         if (file && o->timeline && is_same_file(file, o->timeline))
             return options_complain(c, "%s %.80s: is the file of --timeline", beside[k].option,
                                     file);
+        if (file && o->mask && is_same_file(file, o->mask))
+            return options_complain(c, "%s %.80s: is the file of --mask", beside[k].option, file);
         if (file && is_same_file(file, strcmp(o->input, "-") ? o->input : "/dev/stdin"))
             return options_complain(c, "%s %.80s: is the input", beside[k].option, file);
         for (unsigned i = 0; file && i < o->num_outputs; i++)      // null and display are no files
