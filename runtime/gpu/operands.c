@@ -97,7 +97,7 @@ static int too_large(const char *label, const char *shader, uint64_t bytes, uint
                      struct l2d_error *err)
 {
     return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: %s: an operand of %.0f MiB is more than this "
-                         "device binds (%.0f MiB); use a smaller --size", label, shader,
+                         "device binds (%.0f MiB); use a smaller --size or picture", label, shader,
                          (double) bytes / (1 << 20), (double) most / (1 << 20));
 }
 
