@@ -148,8 +148,9 @@ static void fill_light(const AVFrame *src, struct l2d_pixel_format *f)
     enum AVColorPrimaries primaries = src->color_primaries;
     if (primaries == AVCOL_PRI_UNSPECIFIED && (is_hdr || f->matrix == L2D_MATRIX_BT2020))
         primaries = AVCOL_PRI_BT2020;
+    bool is_p3 = primaries == AVCOL_PRI_SMPTE432 || primaries == AVCOL_PRI_SMPTE431;
     f->primaries = primaries == AVCOL_PRI_BT2020 ? L2D_PRIMARIES_BT2020
-                 : primaries == AVCOL_PRI_SMPTE432 ? L2D_PRIMARIES_P3 : L2D_PRIMARIES_BT709;
+                 : is_p3 ? L2D_PRIMARIES_P3 : L2D_PRIMARIES_BT709;
     f->peak_nits = f->transfer == L2D_TRANSFER_PQ ? peak_nits_of(src) : 0;
 }
 
