@@ -105,6 +105,16 @@ static int nearest_rate(const AVCodec *codec, int rate)
     return best ? best : rate;
 }
 
+// Speakers at the sides alone, as AC-3 has them, are those at the back of AAC, Opus and Vorbis.
+static void move_to_back(AVChannelLayout *layout)
+{
+    const uint64_t side = AV_CH_SIDE_LEFT | AV_CH_SIDE_RIGHT;
+    const uint64_t back = AV_CH_BACK_LEFT | AV_CH_BACK_RIGHT, any = back | AV_CH_BACK_CENTER;
+    if (layout->order == AV_CHANNEL_ORDER_NATIVE && (layout->u.mask & side) == side &&
+        !(layout->u.mask & any))
+        layout->u.mask ^= side | back;
+}
+
 static int choose_layout(const AVCodec *codec, const AVChannelLayout *in, AVChannelLayout *out)
 {
     AVChannelLayout want = { 0 };
@@ -112,6 +122,8 @@ static int choose_layout(const AVCodec *codec, const AVChannelLayout *in, AVChan
         av_channel_layout_default(&want, in->nb_channels);
     else if (av_channel_layout_copy(&want, in) < 0)
         return AVERROR(ENOMEM);
+    if (!codec->ch_layouts && !is_pcm(codec->id))
+        move_to_back(&want);
     bool ok = av_channel_layout_check(&want) &&
               (codec->ch_layouts || is_pcm(codec->id) || want.nb_channels <= 8);
     for (const AVChannelLayout *l = codec->ch_layouts; l && l->nb_channels; l++) {
@@ -158,7 +170,7 @@ static int open_decoder(struct l2d_audio_track *t)
 }
 
 static int open_encoder(struct l2d_audio_track *t, const AVCodec *codec,
-                        const AVOutputFormat *format)
+                        const AVOutputFormat *format, const AVChannelLayout *layout)
 {
     t->enc = avcodec_alloc_context3(codec);
     if (!t->enc)
@@ -167,13 +179,18 @@ static int open_encoder(struct l2d_audio_track *t, const AVCodec *codec,
     bool is_mxf = !strncmp(format->name, "mxf", 3);     // its muxer knows one rate
     t->enc->sample_rate = is_mxf ? 48000 : nearest_rate(codec, t->in->sample_rate);
     t->enc->time_base = (AVRational) { 1, t->enc->sample_rate };
-    int rc = choose_layout(codec, &t->in->ch_layout, &t->enc->ch_layout);
+    int rc = choose_layout(codec, layout, &t->enc->ch_layout);
     if (rc < 0)
         return rc;
     t->enc->bit_rate = (int64_t) BITS_PER_CHANNEL * t->enc->ch_layout.nb_channels;
     if (format->flags & AVFMT_GLOBALHEADER)
         t->enc->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
+    int channels = t->enc->ch_layout.nb_channels;
     rc = avcodec_open2(t->enc, codec, NULL);
+    if (rc == AVERROR(EINVAL) && channels > 2) {
+        avcodec_free_context(&t->enc);          // Opus knows but some layouts, and lists none
+        return open_encoder(t, codec, format, &(AVChannelLayout) AV_CHANNEL_LAYOUT_STEREO);
+    }
     if (rc < 0)
         return rc;
     t->fifo = av_audio_fifo_alloc(t->enc->sample_fmt, t->enc->ch_layout.nb_channels, 4096);
@@ -216,7 +233,7 @@ int l2d_audio_track_create(struct l2d_audio_track **out, const struct l2d_audio_
     if (!copy && av >= 0)
         av = open_decoder(t);
     if (!copy && av >= 0)
-        av = open_encoder(t, encoder, format);
+        av = open_encoder(t, encoder, format, &t->in->ch_layout);
     if (av == AVERROR(ENOMEM)) {
         l2d_audio_track_destroy(&t);
         return l2d_error_set(err, L2D_ENOMEM, "%s: out of memory", name);

@@ -122,14 +122,20 @@ Test(writer, sound_is_transcoded_only_where_it_must_be)
     }
 }
 
-Test(writer, channels_without_a_layout)
+Test(writer, channels_that_an_encoder_does_not_know)
 {
-    clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 -f s16le -ar 48000 -ac 10 -i /dev/zero "
-              "-t 1 -c:a pcm_s16le a.mov");
-    copy("a.mov", "o.mp4", NULL, NULL, NULL);
-    const char *got = clips_output(PROBE "-select_streams a -show_entries stream=codec_name,"
-                                   "channels o.mp4 | head -n 1");
-    cr_expect_str_eq(got, "aac,2", "%s", got);
+    struct { const char *input, *to, *want; } cases[] = {
+        { "-f s16le -ar 48000 -ac 10 -i /dev/zero -c:a pcm_s16le", "o.mp4", "aac,2" },
+        { "-f lavfi -i \"anullsrc=cl=5.1(side)\" -c:a ac3", "o.webm", "opus,6" },
+        { "-f lavfi -i anullsrc=cl=2.1 -c:a pcm_s16le", "o.webm", "opus,2" },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 %s -t 1 a.mkv", cases[i].input);
+        copy("a.mkv", cases[i].to, NULL, &(struct l2d_sink_params) { .overwrite = true }, NULL);
+        const char *got = clips_output(PROBE "-select_streams a -show_entries stream=codec_name,"
+                                       "channels %s | head -n 1", cases[i].to);
+        cr_expect_str_eq(got, cases[i].want, "%s: %s", cases[i].input, got);
+    }
 }
 
 // A beep 1 s into the clip must be there in the copy too, whatever became of codec and container.
