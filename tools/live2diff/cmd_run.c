@@ -16,6 +16,8 @@
 #include "video_io/libav.h"
 #include "watch.h"
 
+#define MASK_TIMEOUT_US INT64_C(10000000)       // of an address that says nothing
+
 struct run {
     const struct run_options *options;
     struct progress progress;
@@ -122,6 +124,7 @@ static int open_mask(struct run *run, struct l2d_error *err)
         return L2D_OK;
     int rc = l2d_reader_create(&reader, &(struct l2d_reader_params) {
         .name = name, .no_audio = true, .stop = &stops.source, .log = &run->log,
+        .timeout_us = l2d_source_may_return(name) ? MASK_TIMEOUT_US : 0,
     }, err);
     if (rc == L2D_OK)
         rc = l2d_reader_next(reader, &item, err);

@@ -325,6 +325,8 @@ int run_options_parse(int argc, char **argv, struct run_options *o)
                                 "--steps, --more-steps, --deadline, --guidance, --lora, "
                                 "--steady, --mix, --mask, --timeline, --record-timeline and "
                                 "--dump");
+    if (o->mask && !strcmp(o->mask, "-") && !strcmp(o->input, "-"))
+        return options_complain(c, "--mask -: standard input is the input");
     if (o->deadline_ms > 0 && o->num_more_steps == 0)
         return options_complain(c, "--deadline needs --more-steps: which steps it may go down to, "
                                 "such as 43/50");
