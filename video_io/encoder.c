@@ -328,6 +328,8 @@ static int open_default(struct l2d_encoder *e, struct l2d_sink_params *p,
         return l2d_error_set(err, L2D_EINVAL, "%s: format %s holds no video; use .mp4 or .mkv, or "
                              "name a format", e->name, format->name);
     const AVCodec *codec = avcodec_find_encoder(id);
+    if (id == AV_CODEC_ID_WEBP && !strcmp(format->name, "image2"))   // not all of them in the first
+        codec = avcodec_find_encoder_by_name("libwebp");
     if (!codec)
         return l2d_error_set(err, L2D_EUNSUPPORTED, "%s: this build of FFmpeg has no encoder for "
                              "%s", e->name, avcodec_get_name(id));

@@ -283,7 +283,7 @@ Test(writer, other_containers)
 {
     clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 " SOUND "-t 1 -c:a aac a.mp4");
     const char *to[] = { "o.webm", "o.avi", "o.ts", "o.flv", "o.gif", "o.mpg", "o.ogv", "o.nut",
-                         "o%02d.png", "o.m3u8", "o.mjpeg" };
+                         "o%02d.png", "o.m3u8", "o.mjpeg", "o%02d.webp" };
     for (size_t i = 0; i < sizeof(to) / sizeof(*to); i++) {
         copy("a.mp4", to[i], NULL, NULL, NULL);
         const char *n = clips_output(PROBE "-select_streams v -count_frames -show_entries "
