@@ -65,6 +65,8 @@ static bool takes_sound(const AVOutputFormat *format, enum AVCodecID id, int sam
     if (av_match_name(format->name, "mp4,ipod,ismv") &&     // experimental in there, says the muxer
         (id == AV_CODEC_ID_FLAC || id == AV_CODEC_ID_TRUEHD))
         return false;
+    if (av_match_name(format->name, "mxf,mxf_d10") && id == AV_CODEC_ID_PCM_S24LE)
+        return true;
     int takes = avformat_query_codec(format, id, FF_COMPLIANCE_NORMAL);
     if (takes >= 0)
         return takes == 1;

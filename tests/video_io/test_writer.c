@@ -107,7 +107,7 @@ Test(writer, sound_is_transcoded_only_where_it_must_be)
         { "pcm_s16le", "o.mkv", "pcm_s16le" }, { "libvorbis", "o.flv", "aac" },
         { "aac", "o.ts", "aac" }, { "pcm_s16le", "o.ts", "aac" }, { "flac", "o.avi", "aac" },
         { "mp2 -ar 48000", "o.mov", "mp2" }, { "pcm_s24le", "o.avi", "pcm_s24le" },
-        { "pcm_s24le", "o.mov", "pcm_s24le" },
+        { "pcm_s24le", "o.mov", "pcm_s24le" }, { "pcm_s24le", "o.mxf", "pcm_s24le" },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         clips_run(FFMPEG "-f lavfi -i testsrc2=s=64x48:r=10 " SOUND "-t 2 -c:a %s a.mkv",
