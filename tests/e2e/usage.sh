@@ -55,7 +55,7 @@ refuses 2 "--buffer '2001': expected milliseconds" run -i a.mp4 -o null --buffer
 refuses 2 "--buffer 'x': expected milliseconds" run -i a.mp4 -o null --buffer x
 refuses 2 "--mix '1.1': expected 0 to 1" run -i a.mp4 -o null --mix 1.1
 refuses 2 "passthrough uses no model.*--mix" run -i a.mp4 -o null --passthrough --mask m.png
-refuses 1 "no-mask.png: No such file" run -i a.mp4 -o null --mask no-mask.png
+refuses 1 "no-mask.png: No such file" run --wait -i rtmp://127.0.0.1:1/a -o null --mask no-mask.png
 refuses 2 "--steady '1': expected 0 to 0.95" run -i a.mp4 -o null --steady 1
 refuses 2 "--steady 'nan': expected" run -i a.mp4 -o null --steady nan
 refuses 2 "--rewarm 'x'.*auto, never" run -i a.mp4 -o null --rewarm x

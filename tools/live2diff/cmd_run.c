@@ -357,9 +357,9 @@ static int run_all(struct run *run, struct l2d_error *err)
         rc = model_path(run->model_folder, sizeof(run->model_folder), run->options->model.model,
                         err);
     if (rc == L2D_OK)
-        rc = open_input(run, err);
-    if (rc == L2D_OK)
         rc = open_mask(run, err);
+    if (rc == L2D_OK)
+        rc = open_input(run, err);
     if (rc == L2D_OK)
         rc = open_stream(run, err);
     if (rc == L2D_OK)
@@ -468,6 +468,7 @@ int run_main(int argc, char **argv)
         rc = run_all(&run, &err);
     code = exit_code(&run, rc, &err);
     flow_finish(&run.flow);
+    l2d_frame_unref(&run.mask);
     if (timeline_record_destroy(&run.flow.record, &err) != L2D_OK) {
         progress_print(&run.progress, "%s", err.msg);
         code = EXIT_FAILED;
