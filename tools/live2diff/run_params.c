@@ -285,6 +285,12 @@ static enum which lora_of(const struct run_params *p, const char *name)
     return i < L2D_MAX_LORAS && *p->lora[i] ? (enum which) (LORA + i) : NUM_PARAMS;
 }
 
+// 0.3, not 0.300000012: what was given, before it became a float.
+static double as_given(double value)
+{
+    return round(value * 1e6) / 1e6;
+}
+
 void run_params_follow(struct run_params *p, const struct l2d_change *change)
 {
     struct param_value value = { 0 };
@@ -292,15 +298,17 @@ void run_params_follow(struct run_params *p, const struct l2d_change *change)
     switch (change->kind) {
     case L2D_CHANGE_PROMPT:   which = PROMPT; value.text = (char *) change->text; break;
     case L2D_CHANGE_BLEND:    which = BLEND; value.text = (char *) change->text; break;
-    case L2D_CHANGE_LORA:     which = lora_of(p, change->text); value.real =
-                              (double) change->lora_scale; break;
+    case L2D_CHANGE_LORA:     which = lora_of(p, change->text);
+                              value.real = as_given((double) change->lora_scale); break;
     case L2D_CHANGE_NEGATIVE: which = NEGATIVE; value.text = (char *) change->text; break;
     case L2D_CHANGE_STEPS:    which = STEPS; value.integer = change->step_set; break;
     case L2D_CHANGE_SEED:     which = SEED; value.integer = (int64_t) change->seed; break;
     case L2D_CHANGE_NOISE:    which = NOISE; value.integer = change->noise; break;
     case L2D_CHANGE_SHOW:     which = SHOW; value.integer = change->show; break;
-    case L2D_CHANGE_STEADY:   which = STEADY; value.real = (double) change->steady; break;
-    case L2D_CHANGE_MIX:      which = MIX; value.real = (double) change->mix; break;
+    case L2D_CHANGE_STEADY:   which = STEADY;
+                              value.real = as_given((double) change->steady); break;
+    case L2D_CHANGE_MIX:      which = MIX;
+                              value.real = as_given((double) change->mix); break;
     case L2D_CHANGE_REWARM:   return;
     }
     if (which == NUM_PARAMS)
@@ -441,7 +449,7 @@ static int set_initial(struct run_params *p, const struct run_params_setup *setu
     p->slot[SEED].value.integer = (int64_t) o->seed;
     p->slot[NOISE].value.integer = o->noise;
     p->slot[MIX].value.real = l2d_stream_info(p->stream)->mix;
-    p->slot[STEADY].value.real = round(l2d_stream_info(p->stream)->steady * 1e6) / 1e6;
+    p->slot[STEADY].value.real = as_given(l2d_stream_info(p->stream)->steady);
     free(config);
     return rc;
 }
