@@ -31,7 +31,7 @@ struct l2d_source {
     struct l2d_reader *reader;          // NULL: lost
     struct l2d_reader_info info;        // of the first session
     AVCodecParameters *codecpar;        // what info.audio points to
-    bool live, paced, reopen;
+    bool live, paced, bursts, reopen;
     struct l2d_backoff backoff;
     struct l2d_live_clock clock;
     struct l2d_reader_stats past;       // of sessions that are over
@@ -124,6 +124,7 @@ static int keep_info(struct l2d_source *s, struct l2d_error *err)
     s->live = s->info.live || s->p.realtime;
     // A playlist comes in pieces of several seconds each.
     s->paced = s->p.realtime || (s->info.live && !strcmp(s->info.format, "hls"));
+    s->bursts = !s->paced && l2d_host_is_url(s->p.reader.name);
     s->reopen = s->info.live && s->p.reopen;
     s->info.live = s->live;
     if (s->live) {
@@ -328,8 +329,7 @@ static bool place_video(struct l2d_source *s, struct l2d_frame *f)
     if (s->paced && !wait_for_pace(s, raw))
         return false;
     int64_t now_us = av_gettime_relative(), wall = av_rescale_q(now_us, US, TICK), at;
-    bool bursts = l2d_host_is_url(s->p.reader.name) && !s->paced;
-    if (bursts && !s->settled && !settles(s, raw, now_us))
+    if (s->bursts && !s->settled && !settles(s, raw, now_us))
         return skip_backlog(s);
     if (!s->begun)
         l2d_live_clock_begin(&s->clock, raw, wall);
