@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stored picture to canvas: each component is read in its own plane through a triangle filter as
-// wide as the scale (bilinear where it is enlarged), then the matrix,
-// HDR or wide gamut to SDR, then [-1,1]. Edges repeat. A
-// filter wider than L2D_COLOR_IN_TAPS to either side leaves samples out: some CPU drivers end an
-// invocation's loops after 65535 rounds in all.
+// wide as the scale (bilinear where it is enlarged), then the matrix, HDR or wide gamut to SDR,
+// then [-1,1]. Edges repeat. A filter wider than L2D_COLOR_IN_TAPS to either side leaves samples
+// out: some CPU drivers end an invocation's loops after 65535 rounds in all.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "lib/flat.glsl"

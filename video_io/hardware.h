@@ -8,7 +8,6 @@
 
 #include <libavcodec/avcodec.h>
 
-
 /** For H.264, in the order to try; ends with NULL. */
 extern const char *const l2d_hardware_encoders[];
 

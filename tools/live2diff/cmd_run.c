@@ -133,13 +133,14 @@ static int open_mask(struct run *run, struct l2d_error *err)
     return rc;
 }
 
-// Whether somebody can change something on the way.
+// Whether somebody can change something on the way: by --control, which may also add a window, or
+// by a window's keys.
 static bool is_steered(const struct run_options *o)
 {
-    bool window = o->control_at != NULL;        // one may be added
+    bool steered = o->control_at != NULL;
     for (unsigned i = 0; i < o->num_outputs; i++)
-        window = window || !strcmp(o->output[i].name, "display");
-    return window;
+        steered = steered || !strcmp(o->output[i].name, "display");
+    return steered;
 }
 
 // How many frames go through the model together if nobody says: of a file into files, at once those
