@@ -10,6 +10,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <libavutil/avstring.h>
+
 #define GOOD_RATE   30.0
 #define GOOD_WIDTH  640
 #define GOOD_HEIGHT 480
@@ -17,9 +19,8 @@
 
 bool l2d_camera_is_path(const char *name)
 {
-    static const char start[] = "/dev/video";
-    const char *number = name + sizeof(start) - 1;
-    return !strncmp(name, start, sizeof(start) - 1) && *number &&
+    const char *number;
+    return av_strstart(name, "/dev/video", &number) && *number &&
            !number[strspn(number, "0123456789")];
 }
 
