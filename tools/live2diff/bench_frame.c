@@ -180,7 +180,7 @@ static json_t *profile_json(const struct l2d_profile_row *row, uint32_t count)
 
 static void print_run(const struct run *run, const struct l2d_gpu_caps *caps)
 {
-    char chunks[32] = "", drawn[32] = "";
+    char chunks[32] = "", drawn[32] = "", larger[48] = "";
     const struct l2d_engine_info *info = &run->info;
     const struct l2d_engine_memory *m = &info->memory;
     struct quantiles wall = histogram_quantiles(&run->wall);
@@ -189,9 +189,11 @@ static void print_run(const struct run *run, const struct l2d_gpu_caps *caps)
         snprintf(chunks, sizeof(chunks), "chunks of %u, ", info->chunk);
     if (info->draw_every > 1)
         snprintf(drawn, sizeof(drawn), "1 frame of %u drawn, ", info->draw_every);
-    printf("%s at %dx%d, %d step%s, %s%s%s, on %s\n", info->model_name, info->width, info->height,
-           info->num_steps, info->num_steps == 1 ? "" : "s", chunks, drawn,
-           info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", caps->name);
+    if (info->width != info->drawn_width)
+        snprintf(larger, sizeof(larger), "enlarged to %dx%d, ", info->width, info->height);
+    printf("%s at %dx%d, %d step%s, %s%s%s%s, on %s\n", info->model_name, info->drawn_width,
+           info->drawn_height, info->num_steps, info->num_steps == 1 ? "" : "s", chunks, drawn,
+           larger, info->precision == L2D_PRECISION_FP16 ? "fp16" : "fp32", caps->name);
     printf("  %.2f fps over %llu frames; ms per frame: p50 %.1f, p95 %.1f, p99 %.1f\n", run->fps,
            (unsigned long long) run->frames, wall.p50, wall.p95, wall.p99);
     printf("  GPU memory: weights %.1f MB, KV cache (%s) %.1f MB, activations %.1f MB, all %.1f "
@@ -312,9 +314,9 @@ int bench_sweep(struct bench *bench, const char *list, struct l2d_error *err)
         double timed = run.stats.timed > 0 ? (double) run.stats.timed : 1;
         struct quantiles wall = histogram_quantiles(&run.wall);
         if (!bench->quiet)
-            printf("  %4dx%-6d %5d %8.2f %9.1f %9.1f %9.1f %9.1f %10.1f\n", run.info.width,
-                   run.info.height, run.info.num_steps, run.fps,
-                   wall.p50, wall.p95, wall.p99, run.stats.stage_ms[L2D_STAGE_UNET] / timed,
+            printf("  %4dx%-6d %5d %8.2f %9.1f %9.1f %9.1f %9.1f %10.1f\n", run.info.drawn_width,
+                   run.info.drawn_height, run.info.num_steps, run.fps, wall.p50, wall.p95, wall.p99,
+                   run.stats.stage_ms[L2D_STAGE_UNET] / timed,
                    (double) run.info.memory.peak / 1e6);
         json_array_append_new(rows, run_json(&run, l2d_gpu_caps(bench->gpu)));
     }
