@@ -26,7 +26,7 @@ enum l2d_change_kind {
     L2D_CHANGE_NOISE,           // noise
     L2D_CHANGE_SHOW,            // show; a frozen picture waits for the first that has come out
     L2D_CHANGE_STEADY,          // steady, as in struct l2d_engine_params, but 0 is nothing
-    L2D_CHANGE_MIX,             // mix, as in struct l2d_engine_params, where sources are kept
+    L2D_CHANGE_MIX,             // mix, as in struct l2d_engine_params; above 0 if sources are kept
     L2D_CHANGE_REWARM,          // the sinks, from the 8 newest frames
 };
 

@@ -215,7 +215,7 @@ static int change_steady(struct l2d_engine *e, double share, struct l2d_error *e
 static int change_mix(struct l2d_engine *e, double mix, struct l2d_error *err)
 {
     int rc = l2d_mix_check(mix, err);
-    if (rc == L2D_OK && !e->sources)
+    if (rc == L2D_OK && mix > 0 && !e->sources)
         rc = l2d_error_set(err, L2D_EINVAL, "mix: sources are not kept for it; begin with a mix "
                            "above 0, or with can_mix");
     if (rc == L2D_OK)

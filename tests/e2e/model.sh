@@ -115,6 +115,14 @@ raw_video drawn.mkv scale=96:96:flags=bicubic >drawn.yuv
 raw_video enlarged.mkv >enlarged.yuv
 at_most "enlarged, levels" "$(max_difference drawn.yuv enlarged.yuv)" 24
 
+# Sources that a change of mix would need, and that lavapipe cannot bind, are done without.
+large="--size 176x176 --enlarge 4 --draw-every 4 --chunk 8 --frames 1"
+echo '{"at": 0, "mix": 0}' >no-mix.jsonl
+# shellcheck disable=SC2086
+l2d run -i twenty.mp4 -o null --control 127.0.0.1:0 $large
+# shellcheck disable=SC2086
+l2d run -i twenty.mp4 -o null --timeline no-mix.jsonl $large
+
 # A cut: the model forgets the scene before, unless told not to, and no frame is lost for it.
 ffmpeg -v error -f lavfi -i "color=black:size=64x64:rate=25:duration=0.48" -f lavfi \
     -i "testsrc=size=64x64:rate=25:duration=0.52" -filter_complex concat -c:v ffv1 cut.mkv

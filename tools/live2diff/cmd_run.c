@@ -170,7 +170,8 @@ static int open_stream(struct run *run, struct l2d_error *err)
     params.engine.skip_similar = o->skip_similar;
     params.engine.steady = o->steady;
     params.engine.mix = o->mix;
-    params.engine.can_mix = is_steered(o) || o->timeline;
+    bool mixes = timeline_mixes(&run->timeline);
+    params.engine.can_mix = mixes || is_steered(o);
     params.engine.mask = run->mask;
     params.engine.rewarm = (enum l2d_rewarm) o->rewarm;
     params.engine.rewarm_seconds = o->rewarm_seconds;
@@ -187,6 +188,13 @@ static int open_stream(struct run *run, struct l2d_error *err)
     if (rc == L2D_EGPUMEM && usual && params.engine.chunk > 1) {
         params.engine.chunk = 1;
         rc = l2d_stream_create(&run->flow.stream, &params, err);
+    }
+    if (rc == L2D_EGPUMEM && params.engine.can_mix && !mixes) {     // nobody has asked for it yet
+        params.engine.can_mix = false;
+        rc = l2d_stream_create(&run->flow.stream, &params, err);
+        if (rc == L2D_OK)
+            l2d_log_print(&run->log, L2D_LOG_WARN, "mix cannot be changed: the sources that are "
+                          "kept for it would not fit");
     }
     l2d_frame_unref(&run->mask);
     if (rc == L2D_OK)

@@ -282,6 +282,14 @@ int timeline_check(const struct timeline *t, const char *path, const struct l2d_
     return L2D_OK;
 }
 
+bool timeline_mixes(const struct timeline *t)
+{
+    for (size_t i = 0; i < t->num_events; i++)
+        if (t->event[i].change.kind == L2D_CHANGE_MIX && t->event[i].change.mix > 0)
+            return true;
+    return false;
+}
+
 void timeline_finish(struct timeline *t)
 {
     for (size_t i = 0; i < t->num_events; i++)

@@ -61,6 +61,9 @@ int timeline_check(const struct timeline *timeline, const char *path,
                    const struct l2d_engine_info *info, const char *prompt,
                    enum l2d_prompt_syntax syntax, struct l2d_error *err);
 
+/** Whether it ever mixes some of the source in. */
+bool timeline_mixes(const struct timeline *timeline);
+
 /** Accepts a zeroed struct. */
 void timeline_finish(struct timeline *timeline);
 
