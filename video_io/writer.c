@@ -172,7 +172,7 @@ static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, st
         w->warned_damage = true;
         rc = 0;
     }
-    if (w->p.live)
+    if (w->p.live && rc >= 0)
         tell_parts(w);
     else if (w->parts.error)
         rc = w->parts.error;

@@ -33,6 +33,11 @@ is "segments that are there stay" "$(cksum <list0.ts)" "$before"
     --codec-options g=25 -o limit.m3u8 -o null $same 2>said)
 is "segments that cannot be written: exit status" $? 1
 grep -q "warning: .*limit.m3u8: [0-9]* of its files could not be written" said || fail "$(cat said)"
+(ulimit -f 8; exec "$program" run -f lavfi -i testsrc2=size=640x480:rate=10 --realtime -n 10 \
+    --passthrough -o limit%d.png -o null 2>said)
+is "a picture that cannot be written: exit status" $? 1
+is "it is the end, and told as that" "$(grep "warning: .*limit%d" said | cut -d ' ' -f 3-)" \
+    "outputs: limit%d.png has failed, the others go on: writing limit%d.png: File too large"
 
 # The same file by other names.
 before=$(cksum <in.mp4)
