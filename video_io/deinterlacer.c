@@ -19,7 +19,7 @@ struct l2d_deinterlacer {
     char name[256];
     AVFilterGraph *graph;               // NULL: nothing was interlaced yet
     AVFilterContext *source, *sink;
-    int width, height, format;          // of the graph
+    int width, height, format, matrix, range;       // of the graph
     AVFrame *next;                      // not in the graph yet; no data: none
     bool ended;                         // nothing follows
     bool told, unable;
@@ -100,12 +100,15 @@ static int make_graph(struct l2d_deinterlacer *d, const AVFrame *frame)
     d->width = frame->width;
     d->height = frame->height;
     d->format = frame->format;
+    d->matrix = (int) frame->colorspace;
+    d->range = (int) frame->color_range;
     return rc;
 }
 
 static bool fits(const struct l2d_deinterlacer *d, const AVFrame *f)
 {
-    return f->width == d->width && f->height == d->height && f->format == d->format;
+    return f->width == d->width && f->height == d->height && f->format == d->format &&
+           (int) f->colorspace == d->matrix && (int) f->color_range == d->range;
 }
 
 // The next picture into the graph, which is made if it is the first that is interlaced.
