@@ -47,6 +47,7 @@ static void fill_state(void *user, struct control_state *state)
     state->version = state->input = state->model = state->device = state->driver = "none";
     state->precision = "fp32";
     state->source = "running";
+    state->source_reason = "";
     state->fit = "cover";
 }
 
