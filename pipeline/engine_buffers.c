@@ -325,7 +325,7 @@ static int declare_input(struct l2d_engine *e, uint64_t size_bytes, struct l2d_e
     if (e->sources)
         l2d_color_in_packed(e->source_in, pixels, L2D_BLOCK_VIEW(e, source_in),
                             e->geometry.out_canvas_height, e->geometry.out_canvas_width,
-                            l2d_engine_bytes(e->sources, 0, e->sources->size_bytes));
+                            l2d_engine_whole(e->sources));
     e->input_bytes = size_bytes;
     return L2D_OK;
 }

@@ -272,9 +272,9 @@ static void record_output(struct l2d_engine *e, struct l2d_graph *g, struct l2d_
         picture = l2d_enlarge(g, picture, h, w);
     struct l2d_under under = { L2D_NO_TENSOR, L2D_NO_TENSOR };
     if (e->sources)
-        under.packed = under.mask = l2d_engine_bytes(e->sources, 0, e->sources->size_bytes);
+        under.packed = under.mask = l2d_engine_whole(e->sources);
     if (e->mask)
-        under.mask = l2d_engine_bytes(e->mask, 0, e->mask->size_bytes);
+        under.mask = l2d_engine_whole(e->mask);
     l2d_color_out(g, picture, L2D_BLOCK_VIEW(e, color_out),
                   l2d_engine_bytes(e->out_pixels, 0, e->output->size_bytes),
                   e->sources ? &under : NULL);

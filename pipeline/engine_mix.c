@@ -51,9 +51,8 @@ static int convert_mask(struct l2d_engine *e, struct l2d_graph *g, struct l2d_bu
     struct l2d_color_in_params p;
     uint64_t ticket, activations;
     l2d_color_in_setup(&p, mask, w, h, whole);
-    l2d_color_in_packed(g, l2d_engine_bytes(pixels, 0, pixels->size_bytes),
-                        l2d_engine_bytes(params, 0, params->size_bytes), h, w,
-                        l2d_engine_bytes(e->mask, 0, mask_bytes(e)));
+    l2d_color_in_packed(g, l2d_engine_whole(pixels), l2d_engine_whole(params), h, w,
+                        l2d_engine_whole(e->mask));
     int rc = l2d_buf_write(pixels, 0, mask->data, mask->size_bytes, err);
     if (rc == L2D_OK)
         rc = l2d_buf_write(params, 0, &p, sizeof(p), err);

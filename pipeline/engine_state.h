@@ -339,8 +339,13 @@ int32_t l2d_engine_level_w(const struct l2d_engine *engine, int32_t level);
 /** All graphs of frames, from what has been declared. */
 int l2d_engine_build_graphs(struct l2d_engine *engine, struct l2d_error *err);
 
-/** Some bytes of a buffer, as words; and a field of the block of per-frame values. */
+/** Some bytes of a buffer, or all of them, as words; and a field of the block of per-frame
+    values. */
 struct l2d_tensor l2d_engine_bytes(struct l2d_buf *buf, uint64_t offset, uint64_t size);
+static inline struct l2d_tensor l2d_engine_whole(struct l2d_buf *buf)
+{
+    return l2d_engine_bytes(buf, 0, buf->size_bytes);
+}
 #define L2D_BLOCK_VIEW(e, field) \
     l2d_engine_bytes((e)->params, offsetof(struct l2d_frame_block, field), \
                      sizeof(((struct l2d_frame_block *) 0)->field))

@@ -195,8 +195,9 @@ static int put_frame(struct l2d_engine *e, struct l2d_submission *s, const struc
     l2d_geometry_place(&e->geometry, e->fit, frame, &source, &fit);
     l2d_color_in_setup(&s->block->color_in, frame, e->geometry.canvas_width,
                        e->geometry.canvas_height, source);
-    l2d_color_in_setup(&e->source_params, frame, e->geometry.out_canvas_width,
-                       e->geometry.out_canvas_height, source);
+    if (e->sources)
+        l2d_color_in_setup(&e->source_params, frame, e->geometry.out_canvas_width,
+                           e->geometry.out_canvas_height, source);
     memcpy(s->slot->pixels->mapped, frame->data, frame->size_bytes);
     l2d_submission_add(s, s->slot->upload_pixels, L2D_STAGE_UPLOAD);
     e->place[e->frames % L2D_TIMES] = fit;

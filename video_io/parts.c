@@ -6,7 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <libavutil/time.h>
+
 #include "video_io/writer.h"
+
+#define TELL_EVERY_US INT64_C(60000000)
 
 // Whether a file was there before this writer, which opens some of its own again.
 static bool is_older(const struct l2d_parts *parts, const char *path)
@@ -66,6 +70,19 @@ void l2d_parts_watch(struct l2d_parts *parts, AVFormatContext *fmt, bool overwri
     fmt->opaque = parts;
     fmt->io_open = open_part;
     fmt->io_close2 = close_part;
+}
+
+// Else for days nobody would know that some are missing.
+void l2d_parts_tell(struct l2d_parts *parts, const char *name, const struct l2d_log *log)
+{
+    unsigned news = parts->failures - parts->told;
+    int64_t now_us = av_gettime_relative();
+    if (news == 0 || (parts->told > 0 && now_us - parts->told_us < TELL_EVERY_US))
+        return;
+    l2d_log_print(log, L2D_LOG_WARN, "%s: %u of its files could not be written (at first: %s); "
+                  "going on", name, news, av_err2str(parts->error));
+    parts->told = parts->failures;
+    parts->told_us = now_us;
 }
 
 void l2d_parts_finish(struct l2d_parts *parts)

@@ -27,7 +27,6 @@
 #include "video_io/parts.h"
 
 #define IO_TIMEOUT_US  INT64_C(10000000)
-#define TELL_EVERY_US  INT64_C(60000000)
 #define MAX_HELD_AUDIO 16384    // packets; a badly interleaved input gets its sound written early
 
 static const AVRational US = { 1, 1000000 };
@@ -42,8 +41,6 @@ struct writer {
     int64_t deadline_us;            // of libav's clock: no waiting beyond it; 0: none
     bool is_network;
     struct l2d_parts parts;         // of a format that opens its files by itself
-    unsigned told_failures;         // of parts, in a live run:
-    int64_t told_us;                // and when that was
     int own_pipe;                   // see open_pipe; -1: none
 
     AVFormatContext *fmt;
@@ -126,19 +123,6 @@ static int io_error(const struct writer *w)
     return w->fmt->pb && w->fmt->pb->error < 0 ? w->fmt->pb->error : 0;
 }
 
-// Live, the next segment may do, and for days nobody would know that some are missing.
-static void tell_parts(struct writer *w)
-{
-    unsigned news = w->parts.failures - w->told_failures;
-    int64_t now_us = av_gettime_relative();
-    if (news == 0 || (w->told_failures > 0 && now_us - w->told_us < TELL_EVERY_US))
-        return;
-    l2d_log_print(&w->log, L2D_LOG_WARN, "%s: %u of its files could not be written (at first: %s); "
-                  "going on", w->name, news, av_err2str(w->parts.error));
-    w->told_failures = w->parts.failures;
-    w->told_us = now_us;
-}
-
 // --- packets to the file
 
 static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, struct l2d_error *err)
@@ -173,7 +157,7 @@ static int mux(void *user, AVPacket *pkt, AVRational time_base, AVStream *st, st
         rc = 0;
     }
     if (w->p.live && rc >= 0)
-        tell_parts(w);
+        l2d_parts_tell(&w->parts, w->name, &w->log);    // the next one may do
     else if (w->parts.error)
         rc = w->parts.error;
     if (w->is_network && w->fmt->pb)    // a session that breaks off has written them all the same

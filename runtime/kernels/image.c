@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pictures to and from the codec's patches. See kernels.h.
+// Pictures to and from the codec's patches, and enlarged. See kernels.h.
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
 #include "shaders/params/image.h"
 
-static void dispatch(struct l2d_graph *graph, const char *shader, struct l2d_image_params params,
-                     struct l2d_tensor from, struct l2d_tensor to, uint64_t items)
+static void dispatch(struct l2d_graph *graph, const char *shader, const void *params,
+                     uint32_t params_size, struct l2d_tensor from, struct l2d_tensor to,
+                     uint64_t items)
 {
     uint32_t size = flat_size(graph);
     struct l2d_dispatch d = {
         .shader = shader, .spec = &size, .num_spec = 1,
-        .params = &params, .params_size = sizeof(params),
+        .params = params, .params_size = params_size,
         .bind = (struct l2d_binding[]) { { from, L2D_READ }, { to, L2D_WRITE } }, .num_bind = 2,
     };
     flat_groups(d.groups, items, size);
@@ -37,7 +38,7 @@ struct l2d_tensor l2d_image_pack(struct l2d_graph *graph, const struct l2d_tenso
     };
     for (int32_t i = 0; i < n && !l2d_graph_failed(graph); i++) {
         params.row = (u32) i;
-        dispatch(graph, "image_pack", params, images[i], x,
+        dispatch(graph, "image_pack", &params, sizeof(params), images[i], x,
                  l2d_tensor_count(&x) / (uint64_t) (4 * n));
     }
     return x;
@@ -55,11 +56,11 @@ struct l2d_tensor l2d_image_unpack(struct l2d_graph *graph, struct l2d_tensor x,
     struct l2d_tensor image = l2d_graph_alloc(graph, L2D_F32, 1, x.h * patch, x.w * patch, 4);
     if (!l2d_graph_failed(graph))
         dispatch(graph, "image_unpack",
-                 (struct l2d_image_params) {
+                 &(struct l2d_image_params) {
                      .w = (u32) x.w, .h = (u32) x.h, .patch_size = (u32) patch,
                      .channels = (u32) x.c, .scale = range == L2D_RANGE_0_1 ? 2 : 1,
                      .shift = range == L2D_RANGE_0_1 ? -1 : 0,
-                 }, x, image, l2d_tensor_count(&image) / 4);
+                 }, sizeof(struct l2d_image_params), x, image, l2d_tensor_count(&image) / 4);
     return image;
 }
 
@@ -69,18 +70,10 @@ struct l2d_tensor l2d_enlarge(struct l2d_graph *graph, struct l2d_tensor picture
     if (!l2d_check_shape(graph, "enlarge", "picture", &picture, L2D_F32, 1, -1, -1, 4))
         return L2D_NO_TENSOR;
     struct l2d_tensor y = l2d_graph_alloc(graph, L2D_F32, 1, h, w, 4);
-    if (l2d_graph_failed(graph))
-        return L2D_NO_TENSOR;
-    uint32_t size = flat_size(graph);
-    struct l2d_dispatch d = {
-        .shader = "enlarge", .spec = &size, .num_spec = 1,
-        .params = &(struct l2d_enlarge_params) {
-            .w = (u32) picture.w, .h = (u32) picture.h, .ow = (u32) w, .oh = (u32) h,
-        },
-        .params_size = sizeof(struct l2d_enlarge_params),
-        .bind = (struct l2d_binding[]) { { picture, L2D_READ }, { y, L2D_WRITE } }, .num_bind = 2,
-    };
-    flat_groups(d.groups, l2d_tensor_count(&y) / 4, size);
-    l2d_graph_dispatch(graph, &d);
+    if (!l2d_graph_failed(graph))
+        dispatch(graph, "enlarge",
+                 &(struct l2d_enlarge_params) {
+                     .w = (u32) picture.w, .h = (u32) picture.h, .ow = (u32) w, .oh = (u32) h,
+                 }, sizeof(struct l2d_enlarge_params), picture, y, l2d_tensor_count(&y) / 4);
     return y;
 }
